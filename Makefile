@@ -1,0 +1,38 @@
+# Two commands matter: `make run` plays the loop on the embedded model, `make test` passes the tests.
+# Each sets itself up on a fresh machine: a virtual environment and the pinned dependencies.
+
+PYTHON ?= python3.11
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint lock clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+setup: $(READY)  ## virtual environment with the pinned dependencies
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+run: $(READY)  ## the main job: the embedded model improves itself (ARGS="--json" and the like)
+	$(BIN)/svd-loop run configs/nano.yaml $(ARGS)
+
+test: $(READY)  ## the whole test suite
+	$(BIN)/python -m pytest --cov=svd_loop --cov=envs --cov=policies --cov-report=term:skip-covered $(ARGS)
+
+lint: $(READY)  ## ruff and mypy (strict)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+lock: $(READY)  ## rewrite requirements.lock from the environment
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
+
+clean:  ## remove the environment and caches (never mlruns)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

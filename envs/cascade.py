@@ -1,0 +1,190 @@
+"""The verification cascade: every vote of every stage must say yes.
+
+The unit asked is one vote of one stage. With early exit the candidates go through the units in waves: everybody still
+alive is asked the first unit in one batch, the survivors the second, and so on, so that the first vote that is not
+yes is the last one paid for. Without it everything is asked in a single wave, which is what the method states
+literally and what measurements of the judge need.
+
+Both accept the same candidates, and reject the others at the same vote: what a vote is asked, and with which seed,
+depends on its own place alone (`CallId`), never on the wave it is in. For the same reason the order of the units
+(`stage_major` is the paper's) decides cost and which vote is named for a rejection, never who is accepted.
+
+`judge_duplicates_once` is the one setting that can change who is accepted: candidates of a prompt with the very same
+text then share one verdict, whose votes name the candidate they were cast on. The same question is being asked of
+them, so this is sound, and even closer to the intention: otherwise a wrong solution sampled five times gets five draws
+at a judge's lapse. But candidates are seeded by their number, so each of the five would draw its own votes; to keep
+the paper's figures the setting is off.
+
+Left out: rules other than unanimity, and ordering stages by their measured cost.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from envs.judging import Ballot, cast_votes
+from envs.template_sets import TemplateSet
+from envs.votes import answer_of, is_blank, unanimous
+from svd_loop.contracts import (
+    Candidate,
+    FinishReason,
+    Policy,
+    Prompt,
+    Rejection,
+    Stage,
+    Verdict,
+    Vote,
+    VoteValue,
+)
+from svd_loop.errors import ConfigError
+
+VoteOrder = Literal["stage_major", "vote_major"]
+Unit = tuple[Stage, int]
+
+
+@dataclass(frozen=True, slots=True)
+class CascadeSettings:
+    """How candidates are judged; the fields mean what they mean in the configuration's `cascade` section."""
+
+    stages: tuple[Stage, ...] = tuple(Stage)
+    votes: int = 5
+    early_exit: bool = True
+    invalid_retries: int = 1
+    order: VoteOrder = "stage_major"
+    judge_duplicates_once: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.stages or len(set(self.stages)) != len(self.stages):
+            raise ConfigError(f"cascade.stages: each stage once and at least one, found {list(map(str, self.stages))}")
+        if self.votes < 1:
+            raise ConfigError(f"cascade.votes: at least 1, found {self.votes}: without votes nothing is verified")
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """Every (stage, vote) to be asked about a candidate, in order; length S * V."""
+        if self.order == "stage_major":
+            return tuple((stage, vote) for stage in self.stages for vote in range(self.votes))
+        return tuple((stage, vote) for vote in range(self.votes) for stage in self.stages)
+
+
+@dataclass(slots=True)
+class _Trial:
+    """A candidate on its way through the cascade."""
+
+    prompt: Prompt
+    candidate: Candidate
+    rejection: Rejection | None
+    votes: list[Vote] = field(default_factory=list)
+
+    @property
+    def is_open(self) -> bool:
+        return self.rejection is None
+
+    def record(self, vote: Vote) -> None:
+        self.votes.append(vote)
+        if vote.value is not VoteValue.YES:
+            self.rejection = Rejection.VOTE
+
+    def verdict(self) -> Verdict:
+        verdict = Verdict(self.prompt.id, self.candidate.index, self._accepted, self.rejection, votes=tuple(self.votes))
+        refusal = next((vote for vote in self.votes if vote.value is not VoteValue.YES), None)
+        return verdict if refusal is None else replace(verdict, stage=refusal.stage, vote=refusal.vote)
+
+    @property
+    def _accepted(self) -> bool:
+        return self.is_open and unanimous(vote.value for vote in self.votes)
+
+
+@dataclass(frozen=True, slots=True)
+class Cascade:
+    """Judges candidates with a policy."""
+
+    templates: TemplateSet
+    settings: CascadeSettings = CascadeSettings()
+
+    def judge(
+        self, judge: Policy, items: Sequence[tuple[Prompt, Candidate]], *, round: int, purpose: str = "train"
+    ) -> list[Verdict]:
+        """A verdict for each candidate.
+
+        Args:
+            judge: The policy that votes.
+            items: Candidates with their prompts, length C, of any prompts in any order.
+            round: The round being played, part of every vote's seed.
+            purpose: Namespace of the calls (`CallId.purpose`).
+
+        Returns:
+            Verdicts aligned with `items`. A rejection names the first vote, in the order of the units, that was not
+            yes. Truncated and empty candidates are rejected without a vote.
+
+        Raises:
+            EngineError: The judge left a call unanswered.
+        """
+        judged = _first_copies(items) if self.settings.judge_duplicates_once else list(range(len(items)))
+        trials = {place: _open_trial(*items[place]) for place in dict.fromkeys(judged)}
+        for wave in self._waves():
+            self._ask(judge, [trial for trial in trials.values() if trial.is_open], wave, round, purpose)
+        verdicts = {place: trial.verdict() for place, trial in trials.items()}
+        return [
+            replace(verdicts[place], candidate=candidate.index)
+            for place, (_, candidate) in zip(judged, items, strict=True)
+        ]
+
+    def _waves(self) -> list[tuple[Unit, ...]]:
+        units = self.settings.units
+        return [(unit,) for unit in units] if self.settings.early_exit else [units]
+
+    def _ask(self, judge: Policy, trials: Sequence[_Trial], wave: Sequence[Unit], round: int, purpose: str) -> None:
+        """Ask every unit of a wave about every trial, all in one batch."""
+        asked = [(trial, stage, vote) for trial in trials for stage, vote in wave]
+        ballots = [Ballot(t.prompt, t.candidate, stage, vote, round, purpose) for t, stage, vote in asked]
+        votes = cast_votes(judge, ballots, self.templates, invalid_retries=self.settings.invalid_retries)
+        for (trial, _, _), vote in zip(asked, votes, strict=True):
+            trial.record(vote)
+
+
+def unfit(candidate: Candidate) -> Rejection | None:
+    """Why a candidate is rejected before anybody is asked, or None: cut off, or without an answer."""
+    if candidate.finish_reason is FinishReason.LENGTH:
+        return Rejection.TRUNCATED
+    return Rejection.EMPTY if is_blank(answer_of(candidate.text)) else None
+
+
+def funnel(verdicts: Sequence[Verdict], stages: Sequence[Stage]) -> dict[str, int]:
+    """How many candidates were generated, complete, still alive after each stage, and accepted, in that order.
+
+    A candidate leaves at the stage of the vote that rejected it. Pass no stages for acceptors that have none.
+    """
+    left_at = Counter(verdict.stage for verdict in verdicts)
+    unfit_count = sum(verdict.rejection in (Rejection.TRUNCATED, Rejection.EMPTY) for verdict in verdicts)
+    alive = len(verdicts) - unfit_count
+    counts = {"generated": len(verdicts), "complete": alive}
+    for stage in stages:
+        alive -= left_at[stage]
+        counts[stage.value] = alive
+    return counts | {"accepted": sum(verdict.accepted for verdict in verdicts)}
+
+
+def vote_counts(verdicts: Sequence[Verdict], stages: Sequence[Stage]) -> dict[Stage, dict[VoteValue, int]]:
+    """Votes cast per stage by value; the share of INVALID is a judge's health.
+
+    Under early exit these are counts of what was asked, so yes votes are rarer in late stages than they would be if
+    everything were asked. Votes shared by duplicates are counted once.
+    """
+    cast = {(v.prompt_id, v.candidate, v.stage, v.vote): v.value for verdict in verdicts for v in verdict.votes}
+    counts = Counter((stage, value) for (_, _, stage, _), value in cast.items())
+    return {stage: {value: counts[stage, value] for value in VoteValue} for stage in stages}
+
+
+def _open_trial(prompt: Prompt, candidate: Candidate) -> _Trial:
+    return _Trial(prompt, candidate, unfit(candidate))
+
+
+def _first_copies(items: Sequence[tuple[Prompt, Candidate]]) -> list[int]:
+    """For each item, the place of the first candidate of the same prompt with the same text and ending."""
+    first: dict[tuple[str, str, FinishReason], int] = {}
+    keys = ((prompt.id, candidate.text, candidate.finish_reason) for prompt, candidate in items)
+    return [first.setdefault(key, place) for place, key in enumerate(keys)]

@@ -1,0 +1,200 @@
+"""The firewall between what is trained on and what is measured: held-out problems among training texts.
+
+The index is built from the held-out side, which is small; training texts stream past it. Three rules, the first that
+holds names the pair:
+
+- *exact*: the same words in the same order, blanks, case and punctuation aside;
+- *containment*: enough of the problem's word n-grams occur in the text, or the whole problem does when spacing and
+  punctuation inside words are ignored too. A problem with fewer words than an n-gram must occur as a whole, and one
+  with fewer than five words is found by the exact rule alone: "Solve x = 3" stands in many innocent texts;
+- *minhash*: similar word pairs (Jaccard), for rewordings.
+
+Two vetoes keep siblings of one template apart, so that only copies are reported. Under `numbers_matter` a text must
+hold the problem's numbers; in a long problem it is enough that their digits stand there in a row, for copies lose
+points, commas and blanks between them. In a terse problem (at most 16 words), where an operator is half the question,
+a text that has operators must have the problem's in their order.
+
+Left out: translations, paraphrases with few shared words, and copies across scripts (see `normalise`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from envs.prompts.normalise import Form, compared
+from envs.prompts.similarity import Sketcher, jaccard, sketch_index
+from svd_loop.config.sections import LeakSection
+from svd_loop.contracts import Problem
+
+if TYPE_CHECKING:
+    from datasketch import MinHash
+
+_SHORTEST_EMBEDDED = 5
+# Characters of a problem, blanks left out, that make a text worth searching for the rest of it. A text is looked at in
+# steps, so a problem is indexed at as many neighbouring starts: whatever the alignment, one of them is met.
+_ANCHOR = 24
+_ANCHOR_STEP = 8
+_LONGEST_TERSE = 16
+
+
+class LeakRule(StrEnum):
+    """Which rule found a pair."""
+
+    EXACT = "exact"
+    CONTAINMENT = "containment"
+    MINHASH = "minhash"
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A training text that holds a held-out problem. `score` is the share found, or the similarity, in [0, 1]."""
+
+    source: str
+    problem_id: str
+    problem_source: str
+    rule: LeakRule
+    score: float
+
+    def __str__(self) -> str:
+        """As messages show it."""
+        return f"{self.source} holds {self.problem_source or self.problem_id} ({self.rule}, {self.score:.2f})"
+
+
+class _HeldOut:
+    """One problem with everything the rules ask of it, computed once."""
+
+    def __init__(self, problem: Problem, ngram: int) -> None:
+        self.problem = problem
+        self.form = form = compared(problem.text)
+        self.squeezed = form.squeezed
+        self.pairs = form.pairs()
+        self.numbers = Counter(form.numbers)
+        self.operators = form.operators
+        self.is_terse = len(form.words) <= _LONGEST_TERSE
+        size = len(form.words)
+        self.gram_size = 0 if not ngram else ngram if size >= ngram else size if size >= _SHORTEST_EMBEDDED else 0
+        self.grams = frozenset(_grams(form.words, self.gram_size))
+        is_long_enough = self.gram_size and len(self.squeezed) >= _ANCHOR + _ANCHOR_STEP - 1
+        starts = range(_ANCHOR_STEP if is_long_enough else 0)
+        self.anchors = {self.squeezed[start : start + _ANCHOR] for start in starts}
+
+
+class LeakIndex:
+    """Finds held-out problems in texts. Memory grows with the held-out side only."""
+
+    def __init__(self, problems: Iterable[Problem], settings: LeakSection) -> None:
+        self._settings = settings
+        self._sketcher = Sketcher()
+        self._held_out = [_HeldOut(problem, settings.ngram) for problem in problems]
+        self._by_text: defaultdict[str, list[int]] = defaultdict(list)
+        self._by_gram: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
+        self._by_anchor: defaultdict[str, list[int]] = defaultdict(list)
+        self._sketches = sketch_index(settings.minhash) if settings.minhash else None
+        for number, held_out in enumerate(self._held_out):
+            self._by_text[held_out.squeezed or held_out.problem.text].append(number)
+            for gram in held_out.grams:
+                self._by_gram[gram].append(number)
+            for anchor in held_out.anchors:
+                self._by_anchor[anchor].append(number)
+            if self._sketches is not None and held_out.form.words:
+                self._sketches.insert(number, self._sketcher.sketch(held_out.form))
+        self._gram_sizes = sorted({held_out.gram_size for held_out in self._held_out} - {0})
+
+    @property
+    def needs_sketch(self) -> bool:
+        """Whether `find` compares sketches."""
+        return self._sketches is not None
+
+    def find(
+        self, text: str, *, source: str = "", form: Form | None = None, sketch: MinHash | None = None
+    ) -> list[Leak]:
+        """Every held-out problem the text holds, each with the first rule that found it.
+
+        Args:
+            text: A training prompt or an accepted completion.
+            source: Where it stands, for the report.
+            form: `compared(text)`, where the caller has it already.
+            sketch: The form's sketch, where the caller has it already.
+        """
+        form = form or compared(text)
+        found: dict[int, tuple[LeakRule, float]] = {}
+        for number in self._by_text.get(form.squeezed or text, ()):
+            if self._may_be_copy(self._held_out[number], form):
+                found[number] = (LeakRule.EXACT, 1.0)
+        for number, score in self._contained(form):
+            if number not in found and self._may_be_copy(self._held_out[number], form):
+                found[number] = (LeakRule.CONTAINMENT, score)
+        for number, score in self._similar(form, sketch):
+            if number not in found and self._may_be_copy(self._held_out[number], form):
+                found[number] = (LeakRule.MINHASH, score)
+        problems = {number: self._held_out[number].problem for number in sorted(found)}
+        return [
+            Leak(source, problem.id, problem.source, found[number][0], round(found[number][1], 4))
+            for number, problem in problems.items()
+        ]
+
+    def check_completions(self, completions: Iterable[tuple[str, str]]) -> list[Leak]:
+        """Leaks in accepted completions, given as (name for the report, text)."""
+        return [leak for source, text in completions for leak in self.find(text, source=source)]
+
+    def _contained(self, form: Form) -> Iterator[tuple[int, float]]:
+        hits: Counter[int] = Counter()
+        for size in self._gram_sizes:
+            for gram in set(_grams(form.words, size)) & self._by_gram.keys():
+                hits.update(self._by_gram[gram])
+        squeezed = form.squeezed
+        anchors = {squeezed[start : start + _ANCHOR] for start in range(0, len(squeezed), _ANCHOR_STEP)}
+        for anchor in anchors & self._by_anchor.keys():
+            whole = [number for number in self._by_anchor[anchor] if self._held_out[number].squeezed in squeezed]
+            hits.update({number: len(self._held_out[number].grams) for number in whole})
+        for number, count in hits.items():
+            score = min(1.0, count / len(self._held_out[number].grams))
+            if score >= self._settings.containment:
+                yield number, score
+
+    def _similar(self, form: Form, sketch: MinHash | None) -> Iterator[tuple[int, float]]:
+        if self._sketches is None or not form.words:
+            return
+        proposed = self._sketches.query(sketch or self._sketcher.sketch(form))
+        pairs = form.pairs() if proposed else frozenset()
+        for number in proposed:
+            score = jaccard(pairs, self._held_out[number].pairs)
+            if score >= self._settings.minhash:
+                yield number, score
+
+    def _may_be_copy(self, held_out: _HeldOut, form: Form) -> bool:
+        """Whether neither veto holds."""
+        wanted = held_out.form.numbers
+        if (
+            self._settings.numbers_matter
+            and not held_out.numbers <= Counter(form.numbers)
+            and not _holds_digits(form.numbers, wanted, joined=not held_out.is_terse)
+        ):
+            return False
+        operators = form.operators
+        return not (held_out.is_terse and operators and held_out.operators not in operators)
+
+
+def _holds_digits(numbers: Sequence[str], wanted: Sequence[str], *, joined: bool) -> bool:
+    """Whether the digits of `wanted` stand in a row in `numbers`, from the start of a number to the end of one.
+
+    Numbers may have come apart there ("1,000.50" as "1 000 50"), and with `joined` run together ("1/5" as "15").
+    """
+    row, cuts = "".join(numbers), set(accumulate(map(len, numbers), initial=0))
+    wanted_cuts = list(accumulate(map(len, wanted), initial=0))
+    if joined:
+        wanted_cuts = [0, wanted_cuts[-1]]
+    start = row.find("".join(wanted))
+    while start >= 0 and not all(start + cut in cuts for cut in wanted_cuts):
+        start = row.find("".join(wanted), start + 1)
+    return start >= 0
+
+
+def _grams(words: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
+    """Runs of `size` neighbouring words."""
+    return zip(*(words[start:] for start in range(size)), strict=False)

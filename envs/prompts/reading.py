@@ -1,0 +1,251 @@
+"""The door: from rows of files to prompts and problems, or one `DataError` that names the file and the line.
+
+A prompt's identity is its content (`normalise.content_id`), whatever id its file gives it: a question that comes with
+two ids is one question, and a file that numbers its rows anew does not start the job over. A training row's own id is
+kept beside its place (`Prompt.source` is `train.jsonl:17 id=abc`); among held-out rows, where ids name what was
+measured, an id given twice is refused.
+
+Gold never gets further than here: of a training row only the mapped prompt, id and domain are read, and columns known
+to hold gold are counted and named once in the log. Held-out rows keep their answer or tests as a `Problem`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from envs.prompts.files import Row, expand, rows
+from envs.prompts.normalise import clean, content_id, is_blank
+from svd_loop.config.sections import FilesSource
+from svd_loop.contracts import Domain, Problem, Prompt
+from svd_loop.errors import DataError
+
+GOLD_FIELDS = frozenset({
+    "answer", "answers", "final_answer", "expected_answer", "reference_answer", "correct_answer", "gold", "gold_answer",
+    "ground_truth", "reference", "reference_solution", "solution", "solutions", "canonical_solution",
+    "generated_solution",
+    "label", "labels", "target", "targets", "output", "outputs", "response", "responses", "completion", "completions",
+    "rationale", "explanation", "reward_model", "test", "tests", "test_list", "test_cases", "unit_tests",
+    "public_test_cases", "private_test_cases", "input_output",
+})  # fmt: skip
+"""Column names (case ignored) taken for gold in training rows, besides the columns mapped as answer and tests."""
+
+_log = logging.getLogger(__name__)
+
+
+class PromptStream(Iterator[Prompt]):
+    """Training prompts of a source, read as they are asked for.
+
+    Attributes:
+        gold_fields: Gold columns met so far and the number of rows that had them.
+
+    Raises:
+        DataError: A file is missing (at once), or a row cannot be used (when it is reached).
+    """
+
+    def __init__(self, source: FilesSource) -> None:
+        self.gold_fields: Counter[str] = Counter()
+        _check_fields(source)
+        self._prompts = self._read(source, _Door(source))
+
+    def __next__(self) -> Prompt:
+        """The next prompt."""
+        return next(self._prompts)
+
+    def _read(self, source: FilesSource, door: _Door) -> Iterator[Prompt]:
+        fields = source.fields
+        gold = (GOLD_FIELDS | {fields.answer.casefold(), fields.tests.casefold()}) - {
+            name.casefold() for name in (fields.prompt, fields.id, fields.domain) if name is not None
+        }
+        for row in door.rows(()):
+            for name in row.columns:
+                if name.casefold() in gold:
+                    self._drop_gold(name, row)
+            text, domain = door.text(row), door.domain(row)
+            own_id = door.own_id(row)
+            yield Prompt(content_id(text, domain), text, domain, f"{row.where} id={own_id}" if own_id else row.where)
+
+    def _drop_gold(self, name: str, row: Row) -> None:
+        if name not in self.gold_fields:
+            _log.warning("%s: field '%s' looks like gold and is dropped from every training row", row.where, name)
+        self.gold_fields[name] += 1
+
+
+def read_prompts(source: FilesSource) -> PromptStream:
+    """Unlabeled training prompts of files, streaming.
+
+    Raises:
+        DataError: See `PromptStream`.
+    """
+    return PromptStream(source)
+
+
+def read_problems(source: FilesSource) -> list[Problem]:
+    """Held-out problems with gold: an answer, or tests for coding.
+
+    Raises:
+        DataError: A file or row cannot be used, a row has no gold, or a problem or an id appears twice.
+    """
+    _check_fields(source)
+    door = _Door(source)
+    pattern = _answer_pattern(source)
+    problems: list[Problem] = []
+    first_seen: dict[str, str] = {}
+    for row in door.rows((source.fields.answer, source.fields.tests)):
+        text, domain = door.text(row), door.domain(row)
+        gold = _gold(row, domain, source, pattern)
+        problem = Problem(content_id(text, domain), text, domain, source=row.where, **gold)
+        own_id = door.own_id(row)
+        for kind, key in (("problem", problem.id), ("id", own_id)):
+            earlier = first_seen.setdefault(f"{kind} {key}", row.where) if key else row.where
+            if earlier != row.where:
+                raise DataError(f"{row.where}: the same {kind} as {earlier}; a held-out problem counts once, "
+                                "remove one")  # fmt: skip
+        problems.append(problem)
+    return problems
+
+
+class _Door:
+    """Checks the columns every row needs."""
+
+    def __init__(self, source: FilesSource) -> None:
+        self._source = source
+        self._paths = expand(source.paths)
+
+    def rows(self, gold: tuple[str, ...]) -> Iterator[Row]:
+        """All rows up to the source's limit, with the mapped columns and those in `gold`."""
+        fields = self._source.fields
+        wanted = [name for name in dict.fromkeys((fields.prompt, fields.id, fields.domain, *gold)) if name is not None]
+        count = 0
+        for path in self._paths:
+            for row in rows(path, wanted):
+                yield row
+                count += 1
+                if count == self._source.limit:
+                    return
+
+    def text(self, row: Row) -> str:
+        name = self._source.fields.prompt
+        if name not in row.columns:
+            raise DataError(f"{row.where}: no field '{name}' (found: {_shown(row.columns)}); "
+                            "set fields.prompt of this source")  # fmt: skip
+        value = row.values.get(name)
+        if not isinstance(value, str):
+            raise DataError(f"{row.where}: field '{name}' must be text, found {_kind(value)}")
+        return usable_text(value, f"{row.where}: field '{name}'")
+
+    def domain(self, row: Row) -> Domain:
+        name = self._source.fields.domain
+        value = row.values.get(name) if name is not None else None
+        if value is None or value == "":
+            if self._source.domain is None:
+                raise DataError(f"{row.where}: names no domain; set domain of this source, or fields.domain to "
+                                "the column that does")  # fmt: skip
+            return self._source.domain
+        if not isinstance(value, str) or value.strip().lower() not in {domain.value for domain in Domain}:
+            raise DataError(f"{row.where}: field '{name}' must be one of {', '.join(Domain)}, found {_kind(value)}")
+        return Domain(value.strip().lower())
+
+    def own_id(self, row: Row) -> str:
+        """The id the file gives the row, as text on one line; empty when it gives none."""
+        name = self._source.fields.id
+        value = row.values.get(name) if name is not None else None
+        if value is None or value == "":
+            return ""
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise DataError(f"{row.where}: field '{name}' must be text or a whole number, found {_kind(value)}")
+        if isinstance(value, int) and abs(value) >= 2**127:
+            raise DataError(f"{row.where}: field '{name}' is a number beyond 128 bits; give ids as text")
+        text = usable_text(str(value), f"{row.where}: field '{name}'")
+        if len(text) > 200 or "\n" in text:
+            raise DataError(f"{row.where}: field '{name}' must be one line of at most 200 characters")
+        return text
+
+
+def usable_text(value: str, what: str) -> str:
+    """`value` as stored; `what` (file, line and field) starts the message of a refusal.
+
+    Raises:
+        DataError: The text is blank, or holds a NUL or half a surrogate pair.
+    """
+    if "\0" in value:
+        raise DataError(f"{what} holds a NUL character")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{what} holds half a surrogate pair at character {error.start + 1}") from None
+    if is_blank(value):
+        raise DataError(f"{what} is empty")
+    return clean(value)
+
+
+# -------------------------------------------------------------------------------------------------- gold
+
+
+def _gold(row: Row, domain: Domain, source: FilesSource, pattern: re.Pattern[str] | None) -> dict[str, Any]:
+    if domain is Domain.CODING:
+        return {"tests": _tests(row, source.fields.tests)}
+    name = source.fields.answer
+    value = row.values.get(name)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise DataError(f"{row.where}: field '{name}' must be the gold answer, text or a number, "
+                        f"found {_kind(value)}")  # fmt: skip
+    try:
+        answer = usable_text(str(value), f"{row.where}: field '{name}'")
+    except ValueError as error:  # an integer too long to write out
+        raise DataError(f"{row.where}: field '{name}': {error}") from None
+    if pattern is None:
+        return {"answer": answer}
+    match = pattern.search(answer)
+    if match is None or not (match.group(1) or "").strip():
+        raise DataError(f"{row.where}: answer_pattern {pattern.pattern!r} finds nothing in field '{name}'")
+    return {"answer": match.group(1).strip()}
+
+
+def _tests(row: Row, name: str) -> tuple[str, ...]:
+    value = row.values.get(name)
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise DataError(f"{row.where}: field '{name}' must be a list of tests, or one as a JSON string") from None
+    if not isinstance(value, list) or not value or not all(isinstance(test, str) for test in value):
+        raise DataError(f"{row.where}: field '{name}' must be a list of tests, each text, found {_kind(value)}")
+    what = f"{row.where}: field '{name}', test"
+    return tuple(usable_text(test, f"{what} {index}") for index, test in enumerate(value, start=1))
+
+
+def _answer_pattern(source: FilesSource) -> re.Pattern[str] | None:
+    if source.answer_pattern is None:
+        return None
+    try:
+        pattern = re.compile(source.answer_pattern)
+    except re.error as error:
+        raise DataError(f"answer_pattern {source.answer_pattern!r} is no regular expression: {error}") from None
+    if not pattern.groups:
+        raise DataError(f"answer_pattern {source.answer_pattern!r} has no group; put brackets around the answer")
+    return pattern
+
+
+def _check_fields(source: FilesSource) -> None:
+    fields = source.fields
+    if fields.prompt in (fields.answer, fields.tests):
+        raise DataError(f"fields.prompt: the column '{fields.prompt}' is also mapped as gold; a prompt must not "
+                        "show its answer")  # fmt: skip
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "nothing"
+    shown = repr(value) if isinstance(value, str | float | bool) else type(value).__name__
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+
+
+def _shown(names: Any) -> str:
+    text = ", ".join(map(str, names)) or "none"
+    text = text.encode("ascii", "backslashreplace").decode() if not text.isprintable() else text
+    return text if len(text) <= 200 else f"{text[:197]}..."

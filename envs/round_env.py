@@ -1,0 +1,269 @@
+"""A round of self-verified distillation as a Gymnasium environment: the agent writes, the environment judges.
+
+An episode is a round. The observation is the texts of the round's prompts, "" where nothing more is wanted; an action
+is a block of candidate solutions for each prompt; the reward of a step is the share of the round's prompts that got
+their first accepted candidate in it, so the return of an episode is the accepted fraction. An episode ends
+(terminated, never truncated) when every prompt is settled or has used up its n candidates.
+
+The agent may be anybody's: plain strings are candidates too (see `envs.play`). Determinism comes from the calls' own
+seeds, so the environment draws no random numbers itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import gymnasium
+from gymnasium.error import ResetNeeded
+
+from envs.acceptors import Acceptor
+from envs.cascade import Cascade, funnel
+from envs.demo import DEMO_PROMPTS, DemoJudge
+from envs.spaces import CandidateBatchSpace, PromptBatchSpace
+from envs.template_sets import TemplateSet
+from svd_loop.contracts import Candidate, Episode, Policy, Prompt, Selection, Stage, Verdict
+from svd_loop.errors import ActionError, ConfigError, DataError, EngineError
+
+Action = Sequence[Sequence[str | Candidate]]
+Info = dict[str, Any]
+_OPTIONS = ("prompts", "round", "judge")
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One prompt of the round and what became of it."""
+
+    prompt: Prompt
+    candidates: list[Candidate] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    has_accepted: bool = False
+
+    def record(self, candidate: Candidate, verdict: Verdict) -> bool:
+        """Remember a verdict; true if it is the prompt's first acceptance."""
+        is_first = verdict.accepted and not self.has_accepted
+        self.has_accepted |= verdict.accepted
+        self.candidates.append(candidate)
+        self.verdicts.append(verdict)
+        return is_first
+
+    def selected(self, selection: Selection) -> list[Candidate]:
+        accepted = [c for c, verdict in zip(self.candidates, self.verdicts, strict=True) if verdict.accepted]
+        return accepted[:1] if selection is Selection.FIRST_VALID else accepted
+
+
+@dataclass(slots=True)
+class _Round:
+    """Where an episode stands: `asked` candidates were wanted of every prompt that is still open."""
+
+    number: int
+    slots: list[_Slot]
+    open: list[int]
+    asked: int = 0
+
+
+class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
+    """Registered as `SelfVerification-v0`.
+
+    Observation: `PromptBatchSpace(P)`. Action: `CandidateBatchSpace(P, block)`; candidates given for prompts of which
+    nothing is wanted any more, or beyond a prompt's n, are ignored, and giving fewer than wanted forfeits the rest.
+
+    `info` holds `open` (places of the prompts still open), `indices` (numbers of the candidates wanted of each now)
+    and `verdicts` (of this step); when the episode ends also `episode` (`svd_loop.contracts.Episode`).
+    """
+
+    def __init__(
+        self,
+        *,
+        prompts: Sequence[Prompt] = DEMO_PROMPTS,
+        judge: Policy | None = None,
+        cascade: Cascade | None = None,
+        acceptor: Acceptor | None = None,
+        n: int = 8,
+        block: int | None = None,
+        selection: Selection = Selection.FIRST_VALID,
+    ) -> None:
+        """Set up; nothing is asked before `reset`.
+
+        Args:
+            prompts: The prompts of a round, unless `reset` is given others.
+            judge: The policy that votes, unless `reset` is given another; None is a judge that can only check the
+                built-in prompts and refuses all else.
+            cascade: How it votes; None is the method's default with the `chat` templates.
+            acceptor: Accepts in place of judge and cascade (the controls); None is the method.
+            n: Candidates per prompt and round at most.
+            block: Candidates per prompt and step; None is n.
+            selection: Whether the first or all accepted candidates of a prompt are selected. Only under
+                `first_valid` does an accepted candidate settle its prompt.
+
+        Raises:
+            ConfigError: `n` or `block` is below 1.
+            DataError: Two prompts share an id, a prompt has no text, or there are no prompts.
+        """
+        if n < 1 or (block is not None and block < 1):
+            raise ConfigError(f"sampling.n and sampling.block must be at least 1, found n = {n}, block = {block}")
+        self._prompts = prompts
+        self._judge: Policy = judge or DemoJudge()
+        self._cascade = cascade or Cascade(TemplateSet.load("chat"))
+        self._acceptor = acceptor
+        self._accept: Acceptor = acceptor or partial(self._cascade.judge, self._judge)
+        self._n = n
+        self._block = min(block or n, n)
+        self._selection = selection
+        self._round = _Round(0, [], [])
+        self._set_spaces(len(_checked(prompts)))
+
+    # ------------------------------------------------------------------------------------ Gymnasium
+
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[tuple[str, ...], Info]:
+        """Begin a round.
+
+        Args:
+            seed: Seeds `np_random`, which nothing here uses.
+            options: `prompts` (a sequence of `Prompt`; the spaces take their number), `round` (default 1) and
+                `judge` (a `Policy`), each for this episode only.
+
+        Raises:
+            DataError: The prompts cannot make a round.
+            ActionError: An option is unknown.
+        """
+        super().reset(seed=seed)
+        chosen = dict(options or {})
+        if unknown := sorted(set(chosen) - set(_OPTIONS)):
+            raise ActionError(f"reset(options=...): unknown {unknown}; known: {', '.join(_OPTIONS)}")
+        prompts = _checked(chosen.get("prompts", self._prompts))
+        judge: Policy = chosen.get("judge", self._judge)
+        self._accept = self._acceptor or partial(self._cascade.judge, judge)
+        self._round = _Round(chosen.get("round", 1), [_Slot(prompt) for prompt in prompts], list(range(len(prompts))))
+        self._set_spaces(len(prompts))
+        return self._observation(), self._info([])
+
+    def step(self, action: Action) -> tuple[tuple[str, ...], float, bool, bool, Info]:
+        """Judge a block of candidates.
+
+        Args:
+            action: P sequences of at most `block` candidates, each a text or a `Candidate` with the expected prompt
+                id and number.
+
+        Raises:
+            ActionError: The action has another shape, or a candidate belongs elsewhere.
+            EngineError: The judge failed.
+            gymnasium.error.ResetNeeded: The episode is over or has not begun.
+        """
+        if not self._round.open:
+            raise ResetNeeded("the round is over or has not begun: call reset() before step()")
+        given = self._read(action)
+        items = [(slot.prompt, candidate) for slot, candidate in given]
+        verdicts = self._accept(items, round=self._round.number)
+        if len(verdicts) != len(items):
+            raise EngineError(f"the acceptor was given {len(items)} candidates and gave {len(verdicts)} verdicts")
+        newly_accepted = sum(
+            slot.record(candidate, verdict) for (slot, candidate), verdict in zip(given, verdicts, strict=True)
+        )
+        self._advance()
+        reward = newly_accepted / len(self._round.slots)
+        return self._observation(), reward, not self._round.open, False, self._info(verdicts)
+
+    # ---------------------------------------------------------------------------------------- agents
+
+    def action(self, candidates: Sequence[str | Candidate]) -> tuple[tuple[str | Candidate, ...], ...]:
+        """Arrange candidates as an action: `len(info["indices"])` for each prompt of `info["open"]`, prompt-major.
+
+        Raises:
+            ActionError: There are more or fewer candidates than that.
+        """
+        places, count = self._round.open, len(self._indices)
+        if len(candidates) != len(places) * count:
+            raise ActionError(f"wanted {count} candidates for each of {len(places)} prompts, found {len(candidates)}")
+        blocks = {place: tuple(candidates[k * count : (k + 1) * count]) for k, place in enumerate(places)}
+        return tuple(blocks.get(place, ()) for place in range(len(self._round.slots)))
+
+    # --------------------------------------------------------------------------------------- inside
+
+    @property
+    def _indices(self) -> range:
+        """Numbers of the candidates wanted now of every open prompt."""
+        return range(self._round.asked, min(self._round.asked + self._block, self._n))
+
+    def _set_spaces(self, size: int) -> None:
+        self.observation_space = PromptBatchSpace(size)
+        self.action_space = CandidateBatchSpace(size, self._block)
+
+    def _observation(self) -> tuple[str, ...]:
+        wanted = set(self._round.open)
+        return tuple(slot.prompt.text if place in wanted else "" for place, slot in enumerate(self._round.slots))
+
+    def _read(self, action: Action) -> list[tuple[_Slot, Candidate]]:
+        """The candidates that count, prompt-major, with their slots."""
+        if not self.action_space.contains(action):
+            raise ActionError(
+                f"an action is {len(self._round.slots)} tuples or lists, one for each prompt, of at most {self._block} "
+                f"candidates, each a str or a Candidate; found {_shape(action)}"
+            )
+        slots = self._round.slots
+        return [
+            (slots[place], _as_candidate(answer, slots[place].prompt, index))
+            for place in self._round.open
+            for index, answer in zip(self._indices, action[place], strict=False)  # fewer, or a surplus, are allowed
+        ]
+
+    def _advance(self) -> None:
+        """Move on to the next block; prompts stay open while they have no accepted candidate, or all are kept."""
+        self._round.asked = self._indices.stop
+        is_used_up = self._round.asked >= self._n
+        stops_early = self._selection is Selection.FIRST_VALID
+        self._round.open = [
+            place for place in self._round.open
+            if not is_used_up and not (stops_early and self._round.slots[place].has_accepted)
+        ]  # fmt: skip
+
+    def _info(self, verdicts: Sequence[Verdict]) -> Info:
+        info: Info = {"open": tuple(self._round.open), "indices": self._indices, "verdicts": tuple(verdicts)}
+        return info if self._round.open else {**info, "episode": self._episode()}
+
+    def _episode(self) -> Episode:
+        slots = self._round.slots
+        verdicts = tuple(verdict for slot in slots for verdict in slot.verdicts)
+        stages: tuple[Stage, ...] = () if self._acceptor else self._cascade.settings.stages
+        return Episode(
+            round=self._round.number,
+            prompts=len(slots),
+            candidates=tuple(candidate for slot in slots for candidate in slot.candidates),
+            verdicts=verdicts,
+            selected=tuple(candidate for slot in slots for candidate in slot.selected(self._selection)),
+            funnel=funnel(verdicts, stages),
+        )
+
+
+def _checked(prompts: Sequence[Prompt]) -> Sequence[Prompt]:
+    """The prompts, if they can make a round."""
+    if not prompts:
+        raise DataError("a round needs at least one prompt")
+    if blank := [prompt.id for prompt in prompts if not prompt.text]:
+        raise DataError(f"prompts without text cannot be asked: {', '.join(blank[:5])}")
+    if repeated := [prompt_id for prompt_id, count in Counter(p.id for p in prompts).items() if count > 1]:
+        raise DataError(f"prompts of a round need different ids, repeated: {', '.join(repeated[:5])}")
+    return prompts
+
+
+def _as_candidate(answer: str | Candidate, prompt: Prompt, index: int) -> Candidate:
+    if isinstance(answer, str):
+        return Candidate(prompt.id, index, answer)
+    if (answer.prompt_id, answer.index) != (prompt.id, index):
+        raise ActionError(
+            f"expected candidate {index} of prompt {prompt.id}, found candidate {answer.index} of {answer.prompt_id}"
+        )
+    return answer
+
+
+def _shape(action: object) -> str:
+    """A few words on what an ill-formed action looks like."""
+    if not isinstance(action, tuple | list):
+        return type(action).__name__
+    sizes = [len(slot) if isinstance(slot, tuple | list) else type(slot).__name__ for slot in action[:8]]
+    return f"{len(action)} entries with {', '.join(map(str, sizes))}{', ...' if len(action) > 8 else ''}"

@@ -1,0 +1,41 @@
+"""A helper process that answers messages, and can be killed when it does not."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from envs.sandbox.frames import ChannelClosed, ChannelTimeout, read_frame, write_frame
+
+__all__ = ["ChannelClosed", "ChannelTimeout", "Child"]
+
+
+class Child:
+    """A process speaking `frames` on its standard input and output. It ends when this object is closed or gone."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        """Start `command`; None as environment inherits this process's."""
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
+            env=environment, start_new_session=True,
+        )  # fmt: skip
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+
+    def ask(self, message: dict[str, Any], timeout: float) -> dict[str, Any]:
+        """Send one message and wait for its answer.
+
+        Raises:
+            ChannelTimeout: no answer within `timeout` seconds; the child is of no use any more.
+            ChannelClosed: the child died.
+        """
+        write_frame(self._stdin.fileno(), message)
+        return read_frame(self._stdout.fileno(), timeout)
+
+    def close(self) -> None:
+        """Kill the process and wait for its end. Closing twice is harmless."""
+        self._process.kill()
+        self._process.wait()
+        self._stdin.close()
+        self._stdout.close()

@@ -1,0 +1,57 @@
+"""The policy as solver: from prompts to candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from envs.asking import ask
+from envs.template_sets import TemplateSet
+from svd_loop.contracts import AgentCall, CallId, Candidate, Policy, Prompt, Reply, Role
+
+
+@dataclass(frozen=True, slots=True)
+class SolverAgent:
+    """Asks a policy for solutions in the words of a template set."""
+
+    templates: TemplateSet
+
+    def calls(
+        self, prompts: Sequence[Prompt], indices: Sequence[int], *, round: int, purpose: str = "train"
+    ) -> list[AgentCall]:
+        """The calls for candidates number `indices` of every prompt, prompt-major: length P * len(indices).
+
+        All calls of a prompt are rendered once and differ in their id alone, hence in their seed.
+        """
+        return [call for prompt in prompts for call in self._calls_of(prompt, indices, round, purpose)]
+
+    def sample(
+        self, policy: Policy, prompts: Sequence[Prompt], indices: Sequence[int], *, round: int, purpose: str = "train"
+    ) -> list[Candidate]:
+        """Candidates number `indices` of every prompt, prompt-major, with the token ids that were sampled.
+
+        Raises:
+            EngineError: The policy left a call unanswered.
+        """
+        replies = ask(policy, self.calls(prompts, indices, round=round, purpose=purpose))
+        return [_candidate(reply) for reply in replies]
+
+    def _calls_of(self, prompt: Prompt, indices: Sequence[int], round: int, purpose: str) -> list[AgentCall]:
+        messages = self.templates.render(Role.SOLVER, prompt.domain, question=prompt.text)
+        version = self.templates.version(Role.SOLVER, prompt.domain)
+        return [
+            AgentCall(CallId(purpose, round, Role.SOLVER, prompt.id, candidate=index), messages, version)
+            for index in indices
+        ]
+
+
+def _candidate(reply: Reply) -> Candidate:
+    return Candidate(
+        prompt_id=reply.call.prompt_id,
+        index=reply.call.candidate,
+        text=reply.text,
+        finish_reason=reply.finish_reason,
+        policy=reply.policy,
+        prompt_ids=reply.prompt_ids,
+        token_ids=reply.token_ids,
+    )

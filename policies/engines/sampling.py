@@ -1,0 +1,171 @@
+"""Choosing the next token: filtered softmax, and noise that depends on a row's own seed alone.
+
+A row draws one uniform number a step from a counter-based generator keyed by (seed, step), and that number picks
+the token by inverting the distribution's cumulative sum. Nothing else enters, so a row samples the same tokens
+alone or in any batch, in any order, resumed or not, up to the rounding of its logits. One number a row and step
+is much cheaper than one per vocabulary entry (Gumbel noise), and just as exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from svd_loop.contracts import Sampling
+
+_CHUNK_ELEMENTS = 1 << 24
+"""Probabilities held in double precision at once; bounds the memory of large vocabularies."""
+
+
+def _signed(value: int) -> int:
+    """The 64-bit pattern `value` as the signed integer torch stores."""
+    return value - (1 << 64) if value >> 63 else value
+
+
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+_MIX_1 = _signed(0xBF58476D1CE4E5B9)
+_MIX_2 = _signed(0x94D049BB133111EB)
+
+
+def counter_uniform(seeds: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+    """One uniform number in [0, 1) per row: SplitMix64 of stream `seeds` at counter `steps`.
+
+    Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014), with the constants of
+    the reference implementation. Products wrap at 64 bits, which int64 arithmetic does as well.
+
+    Args:
+        seeds: (B,) int64.
+        steps: (B,) int64, counted from 0.
+
+    Returns:
+        (B,) float64 with 53 random bits each.
+    """
+    mixed = seeds + (steps + 1) * _GOLDEN
+    mixed = (mixed ^ _shift_right(mixed, 30)) * _MIX_1
+    mixed = (mixed ^ _shift_right(mixed, 27)) * _MIX_2
+    mixed = mixed ^ _shift_right(mixed, 31)
+    return _shift_right(mixed, 11).to(torch.float64) * 2.0**-53
+
+
+def _shift_right(value: torch.Tensor, bits: int) -> torch.Tensor:
+    """Logical shift (torch's own keeps the sign)."""
+    return (value >> bits) & ((1 << (64 - bits)) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingRows:
+    """Sampling parameters of B rows as tensors, all (B,): `temperature`, `top_p`, `min_p` float, `top_k` int64."""
+
+    temperature: torch.Tensor
+    top_p: torch.Tensor
+    top_k: torch.Tensor
+    min_p: torch.Tensor
+
+    @classmethod
+    def of(cls, samplings: Sequence[Sampling], device: torch.device) -> SamplingRows:
+        """One row per element of `samplings`."""
+
+        def column(name: str, dtype: torch.dtype) -> torch.Tensor:
+            return torch.tensor([getattr(sampling, name) for sampling in samplings], dtype=dtype, device=device)
+
+        return cls(
+            column("temperature", torch.float32),
+            column("top_p", torch.float64),
+            column("top_k", torch.int64),
+            column("min_p", torch.float64),
+        )
+
+    def select(self, rows: torch.Tensor | slice) -> SamplingRows:
+        """The parameters of the rows at `rows` (indices, mask or slice)."""
+        return SamplingRows(self.temperature[rows], self.top_p[rows], self.top_k[rows], self.min_p[rows])
+
+    def joined(self, other: SamplingRows) -> SamplingRows:
+        """These rows, then those of `other`."""
+        return SamplingRows(
+            torch.cat([self.temperature, other.temperature]),
+            torch.cat([self.top_p, other.top_p]),
+            torch.cat([self.top_k, other.top_k]),
+            torch.cat([self.min_p, other.min_p]),
+        )
+
+
+def choose(logits: torch.Tensor, rows: SamplingRows, uniform: torch.Tensor) -> torch.Tensor:
+    """The next token of every row.
+
+    Args:
+        logits: (B, V), any float type.
+        rows: parameters of the B rows; temperature 0 takes the most likely token (the first of equals).
+        uniform: (B,) float64 in [0, 1).
+
+    Returns:
+        (B,) int64 token ids.
+    """
+    height = max(1, _CHUNK_ELEMENTS // logits.shape[-1])
+    if logits.shape[0] <= height:
+        return _choose(logits, rows, uniform)
+    parts = [slice(start, start + height) for start in range(0, logits.shape[0], height)]
+    return torch.cat([_choose(logits[part], rows.select(part), uniform[part]) for part in parts])
+
+
+def _choose(logits: torch.Tensor, rows: SamplingRows, uniform: torch.Tensor) -> torch.Tensor:
+    greedy = rows.temperature == 0
+    if bool(greedy.all()):
+        return logits.argmax(dim=-1)
+    sampled = inverse_cdf(filtered_probabilities(logits, rows), uniform)
+    return torch.where(greedy, logits.argmax(dim=-1), sampled) if bool(greedy.any()) else sampled
+
+
+def filtered_probabilities(logits: torch.Tensor, rows: SamplingRows) -> torch.Tensor:
+    """Softmax at each row's temperature with what its filters exclude set to 0; rows need not sum to 1.
+
+    Filters apply in the order of `transformers`: top-k, then top-p on what is left, then min-p relative to the
+    most likely token. The most likely token always stays. Rows with temperature 0 get temperature 1 here.
+
+    Args:
+        logits: (B, V).
+        rows: parameters of the B rows.
+
+    Returns:
+        (B, V) float32.
+    """
+    temperature = torch.where(rows.temperature == 0, 1.0, rows.temperature)
+    probabilities = torch.softmax(logits.float() / temperature[:, None], dim=-1)
+    ranked = (rows.top_k > 0) | (rows.top_p < 1)
+    if bool(ranked.any()):
+        keep = _ranked_keep(probabilities[ranked].double(), rows.top_k[ranked], rows.top_p[ranked])
+        probabilities[ranked] = probabilities[ranked] * keep
+    if bool((rows.min_p > 0).any()):
+        floor = rows.min_p.float() * probabilities.amax(dim=-1)
+        probabilities = probabilities * (probabilities >= floor[:, None])
+    return probabilities
+
+
+def _ranked_keep(probabilities: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
+    """(B, V) mask of the `top_k` most likely tokens (0: all), cut to the smallest set holding `top_p` of their mass."""
+    ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
+    rank = torch.arange(ordered.shape[-1], device=ordered.device)
+    limit = torch.where(top_k > 0, top_k, ordered.shape[-1])
+    ordered = ordered * (rank < limit[:, None])
+    before = ordered.cumsum(dim=-1) - ordered
+    nucleus = (before < top_p[:, None] * ordered.sum(dim=-1, keepdim=True)) | (top_p[:, None] >= 1)
+    keep = (rank < limit[:, None]) & (nucleus | (rank == 0))
+    return torch.zeros_like(keep).scatter_(-1, order, keep)
+
+
+def inverse_cdf(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """The entry in which each row's share `uniform` of the total weight falls; never one of weight 0.
+
+    Args:
+        weights: (B, V), not negative, with a positive sum.
+        uniform: (B,) float64 in [0, 1).
+
+    Returns:
+        (B,) int64.
+    """
+    cumulative = weights.cumsum(dim=-1, dtype=torch.float64)
+    total = cumulative[:, -1:]
+    # Rounding may carry a share just below 1 onto the total itself, behind the last entry of positive weight.
+    target = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, target, right=True).squeeze(-1)

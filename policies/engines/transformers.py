@@ -1,0 +1,145 @@
+"""The `transformers` engine: a decode loop of its own over any causal language model, on CPU or GPU.
+
+`model.generate` cannot give rows seeds of their own, decodes finished rows to the end and holds a batch until its
+longest row is done; this loop does none of that (`policies.engines.decoding`). Left out: beam search, penalties,
+speculative decoding, recurrent and hybrid architectures (use the vllm engine for those).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import torch
+
+from policies.engines.cache import ATTENTION
+from policies.engines.decoding import DecodingPool
+from policies.memory import is_out_of_memory, release_gpu_memory
+from svd_loop.contracts import Generation, GenerationRequest
+from svd_loop.errors import EngineError, ModelError
+from svd_loop.progress import Progress, progress
+
+_log = logging.getLogger(__name__)
+
+REPLACE_SHARE = 8
+"""Finished rows are replaced when they are at least 1 / REPLACE_SHARE of the batch."""
+_KNOWN_LAYERS = {"full_attention", "sliding_attention"}
+
+
+class TransformersEngine:
+    """Implements `svd_loop.contracts.Engine` over a loaded model.
+
+    A row's tokens depend on the weights, its prompt, its sampling parameters and its seed; batch size and order
+    change them only where two tokens are equally likely up to the rounding of the logits.
+
+    Args:
+        model: a causal language model of transformers. The engine owns it from here on: it is set to evaluation
+            and its attention implementation may be exchanged for an equivalent one.
+        stop_ids: tokens that end an answer; at least one.
+        pad_id: an id to fill short prompts with. It is masked and may equal any other.
+        batch_size: rows decoded together. Halved, aloud, whenever memory runs out.
+        threads: CPU threads of torch, for the whole process; 0 leaves them as they are.
+
+    Raises:
+        ModelError: the architecture keeps a state other than keys and values, or there is no stop token.
+    """
+
+    def __init__(
+        self, model: Any, *, stop_ids: Collection[int], pad_id: int = 0, batch_size: int = 512, threads: int = 0
+    ) -> None:
+        if not stop_ids:
+            raise ModelError("no stop token is known: set eos_token_id in the checkpoint's generation_config.json")
+        if threads:
+            torch.set_num_threads(threads)
+        config = model.config.get_text_config()
+        layers = set(getattr(config, "layer_types", None) or ["full_attention"])
+        if unknown := sorted(layers - _KNOWN_LAYERS):
+            raise ModelError(f"model.path: {config.model_type} has {', '.join(unknown)} layers, which engine.type: "
+                             "transformers cannot decode in rows that come and go; use engine.type: vllm")  # fmt: skip
+        window = getattr(config, "sliding_window", None) if "layer_types" not in config.to_dict() else None
+        self._sliding = "sliding_attention" in layers or window is not None
+        if config._attn_implementation == "sdpa":
+            model.set_attn_implementation(ATTENTION)
+        self._model: Any | None = model.eval()
+        self._stop_ids = torch.tensor(sorted(stop_ids), dtype=torch.int64, device=model.device)
+        self._pad_id = pad_id
+        self._batch_size = batch_size
+
+    @property
+    def batch_size(self) -> int:
+        """Rows decoded together at present; smaller than asked for after memory ran out."""
+        return self._batch_size
+
+    def generate(self, requests: Sequence[GenerationRequest], *, label: str = "") -> list[Generation]:
+        """Answer all requests, in their order.
+
+        Args:
+            requests: prompts (not empty), sampling parameters and seeds.
+            label: names the work on the progress line; empty shows none.
+
+        Raises:
+            EngineError: the engine is closed, a prompt is empty, the logits are not finite, or memory runs out
+                with a single row.
+        """
+        if self._model is None:
+            raise EngineError("the engine is closed")
+        if any(not request.prompt_ids for request in requests):
+            raise EngineError("a prompt has no tokens; there is nothing to continue")
+        # Longest first: memory runs out at once or never, and the short rows fill the batch up towards the end.
+        # Equal prompts end up side by side and are prefilled once.
+        order = sorted(range(len(requests)), key=lambda i: (-len(requests[i].prompt_ids), requests[i].prompt_ids, i))
+        done: dict[int, Generation] = {}
+        with progress(label, len(requests)) as bar, torch.inference_mode():
+            while waiting := [index for index in order if index not in done]:
+                try:
+                    self._decode(self._model, requests, waiting, done, bar)
+                    continue
+                except RuntimeError as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    if self._batch_size == 1:
+                        raise EngineError("out of memory while generating a single row; shorten model.max_context "
+                                          "or use a smaller model.dtype") from error  # fmt: skip
+                self._shrink()  # behind the handler: while it runs, the traceback holds the batch's memory
+        return [done[index] for index in range(len(requests))]
+
+    def close(self) -> None:
+        """Drop the model and give its memory back."""
+        self._model = None
+        release_gpu_memory()
+
+    def _decode(
+        self, model: Any, requests: Sequence[GenerationRequest], order: Sequence[int], done: dict[int, Generation],
+        bar: Progress,
+    ) -> None:  # fmt: skip
+        """Decode the requests at `order`, adding to `done` as they finish."""
+        waiting = deque(order)
+        pool = DecodingPool(model, self._stop_ids, self._pad_id, sliding=self._sliding)
+        alive = 0
+        while waiting or alive:
+            size = self._batch_size if waiting else len(pool)
+            if (size - alive) * REPLACE_SHARE >= size and size > alive:
+                self._collect(pool, done, bar)
+                newcomers = [waiting.popleft() for _ in range(min(len(waiting), self._batch_size - alive))]
+                pool.replace([(index, requests[index]) for index in newcomers])
+                bar.advance(0, len(newcomers))
+            else:
+                pool.step()
+                bar.advance(0, alive)
+            alive = pool.alive
+        self._collect(pool, done, bar)
+
+    @staticmethod
+    def _collect(pool: DecodingPool, done: dict[int, Generation], bar: Progress) -> None:
+        finished = pool.harvest()
+        done.update(finished)
+        bar.advance(len(finished))
+
+    def _shrink(self) -> None:
+        """Halve the batch after memory ran out."""
+        self._batch_size //= 2
+        release_gpu_memory()
+        _log.warning("out of memory while generating: going on with engine.batch_size %d; finished rows are kept. "
+                     "Set it in the configuration to avoid the repeated work", self._batch_size)  # fmt: skip

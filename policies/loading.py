@@ -1,0 +1,161 @@
+"""From a stored version to a model or a policy in memory, and out again as a plain checkpoint.
+
+An adapter is merged in single precision whatever the precision asked for: adding a small update to half-precision
+weights rounds most of it away. The stored base is never changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from policies.chat import ChatCodec
+from policies.policy import ModelPolicy
+from policies.versions import StoredVersion
+from svd_loop.config.sections import ModelSection, TransformersEngineSection
+from svd_loop.contracts import Role, Sampling
+from svd_loop.errors import ModelError, WeightsError
+
+PLAIN_TEMPLATES = "plain"
+"""`model.templates` value that says the checkpoint is a base model without chat template."""
+
+
+def open_policy(
+    stored: StoredVersion,
+    *,
+    samplings: Mapping[Role, Sampling],
+    engine_settings: TransformersEngineSection,
+    model_settings: ModelSection,
+    job_seed: int,
+) -> ModelPolicy:
+    """The policy of a stored version, ready to answer.
+
+    Args:
+        stored: as `WeightStore.load` gives it.
+        samplings: sampling parameters by role.
+        engine_settings: batch size and threads.
+        model_settings: precision, device, templates and context length.
+        job_seed: the job's seed.
+
+    Raises:
+        ModelError: the checkpoint, its tokenizer or the device cannot be used.
+    """
+    from policies.engines.transformers import TransformersEngine
+
+    codec = load_codec(stored, plain=model_settings.templates == PLAIN_TEMPLATES)
+    model = load_model(stored, dtype=model_settings.dtype, device=model_settings.device)
+    engine = TransformersEngine(
+        model,
+        stop_ids=codec.stop_ids,
+        pad_id=codec.pad_id,
+        batch_size=engine_settings.batch_size,
+        threads=engine_settings.threads,
+    )
+    return ModelPolicy(
+        engine, codec, stored.version, samplings, job_seed=job_seed, max_context=model_settings.max_context
+    )  # fmt: skip
+
+
+def load_codec(stored: StoredVersion, *, plain: bool = False) -> ChatCodec:
+    """Tokenizer and template of a version; an adapter uses those of its base."""
+    return ChatCodec.load(foundation(stored), plain=plain)
+
+
+def foundation(stored: StoredVersion) -> Path:
+    """Folder with complete weights and tokenizer: an adapter's base, else the version's own checkpoint.
+
+    Raises:
+        WeightsError: an adapter names no base.
+    """
+    if stored.kind != "lora":
+        return stored.checkpoint
+    if stored.base_path is None:
+        raise WeightsError(f"{stored.path}: the adapter's manifest does not say what it belongs to")
+    return stored.base_path
+
+
+def load_model(stored: StoredVersion, *, dtype: str = "float32", device: str = "auto") -> Any:
+    """The version as one plain causal language model, an adapter merged in.
+
+    Args:
+        stored: which version.
+        dtype: name of a torch type.
+        device: `auto` takes a GPU if there is one.
+
+    Raises:
+        ModelError: the checkpoint cannot be loaded, or the device is missing.
+    """
+    import torch
+
+    target = resolve_device(device)
+    if stored.kind != "lora":
+        return load_checkpoint(stored.checkpoint, dtype).to(target)
+    from peft import PeftModel
+
+    base = load_checkpoint(foundation(stored), "float32").to(target)
+    merged = PeftModel.from_pretrained(base, str(stored.path)).merge_and_unload(safe_merge=True)
+    return merged.to(getattr(torch, dtype))
+
+
+def load_checkpoint(folder: Path, dtype: str) -> Any:
+    """A causal language model from a checkpoint folder, on the CPU.
+
+    Raises:
+        ModelError: transformers cannot load it.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        return AutoModelForCausalLM.from_pretrained(str(folder), dtype=getattr(torch, dtype), local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise ModelError(f"model.path: {folder}: cannot be loaded as a causal language model: {error}") from error
+
+
+def resolve_device(device: str) -> str:
+    """`cpu` or `cuda` for `auto`, `cpu` or `cuda`.
+
+    Raises:
+        ModelError: a GPU is asked for and torch sees none.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("model.device: cuda, but torch sees no GPU; use auto or cpu")
+    return device
+
+
+def export_merged(stored: StoredVersion, directory: Path) -> None:
+    """Write a version as one checkpoint that `from_pretrained` and `vllm serve` read.
+
+    Weights are merged in single precision and cast once, to the precision the base was published in.
+
+    Args:
+        stored: which version.
+        directory: created; must not hold anything.
+
+    Raises:
+        WeightsError: the directory is not empty or cannot be written.
+    """
+    import torch
+    from transformers import AutoConfig
+
+    if directory.exists() and any(directory.iterdir()):
+        raise WeightsError(f"{directory}: is not empty; export into a new folder")
+    published = AutoConfig.from_pretrained(str(foundation(stored))).dtype
+    model = load_model(stored, dtype="float32", device="cpu").to(published or torch.float32)
+    try:
+        model.save_pretrained(directory)
+        load_codec_files(stored, directory)
+    except OSError as error:
+        raise WeightsError(f"{directory}: cannot be written: {error.strerror or error}") from error
+
+
+def load_codec_files(stored: StoredVersion, directory: Path) -> None:
+    """Copy the tokenizer of a version into `directory`."""
+    from transformers import AutoTokenizer
+
+    AutoTokenizer.from_pretrained(str(foundation(stored))).save_pretrained(directory)

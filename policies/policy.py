@@ -1,0 +1,170 @@
+"""The policy: one set of weights that answers in every role, behind `svd_loop.contracts.Policy`.
+
+It joins an engine (tokens), a chat codec (text) and the sampling parameters of the roles, and gives every call the
+seed and the key that depend on nothing but the call, the weights and the settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, replace
+from pathlib import Path
+from typing import TextIO
+
+from policies.chat import ChatCodec
+from svd_loop.contracts import (
+    AgentCall,
+    Engine,
+    GenerationRequest,
+    Policy,
+    PolicyVersion,
+    Reply,
+    Role,
+    Sampling,
+)
+from svd_loop.errors import ConfigError, DataError, EngineError
+
+
+class ModelPolicy:
+    """Implements `svd_loop.contracts.Policy` over an engine.
+
+    Args:
+        engine: runs the weights; closed with the policy.
+        codec: the checkpoint's tokenizer and template.
+        version: which weights these are.
+        samplings: sampling parameters by role.
+        job_seed: the job's seed.
+        max_context: longest prompt plus answer, in tokens.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        codec: ChatCodec,
+        version: PolicyVersion,
+        samplings: Mapping[Role, Sampling],
+        *,
+        job_seed: int,
+        max_context: int,
+    ) -> None:
+        self._engine = engine
+        self._codec = codec
+        self._version = version
+        self._samplings = dict(samplings)
+        self._job_seed = job_seed
+        self._max_context = max_context
+
+    @property
+    def version(self) -> PolicyVersion:
+        """The weights that answer."""
+        return self._version
+
+    def key(self, call: AgentCall) -> str:
+        """SHA-256 over all that decides the answer: weights, template, messages, sampling, seed and the call itself."""
+        parts = (
+            self._version.fingerprint, call.template_version, [astuple(message) for message in call.messages],
+            astuple(self._sampling(call)), self._max_context, self._codec.identity, call.id.seed(self._job_seed),
+            astuple(call.id),
+        )  # fmt: skip
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
+        """Answer all calls, in their order.
+
+        Raises:
+            DataError: a prompt leaves no room for its answer within `max_context`; names the prompt.
+            EngineError: the engine failed or returned another number of answers than it was asked for.
+        """
+        if not calls:
+            return []
+        prompts = self._codec.encode([call.messages for call in calls])
+        requests = [self._request(call, prompt) for call, prompt in zip(calls, prompts, strict=True)]
+        answers = self._engine.generate(requests, label=_label(calls, self._version))
+        if len(answers) != len(requests):
+            raise EngineError(f"the engine returned {len(answers)} answers to {len(requests)} requests")
+        texts = self._codec.decode([answer.token_ids for answer in answers])
+        return [
+            Reply(
+                call.id, text, answer.finish_reason, self._version, prompt, answer.token_ids, len(prompt),
+                len(answer.token_ids),
+            )
+            for call, prompt, answer, text in zip(calls, prompts, answers, texts, strict=True)
+        ]  # fmt: skip
+
+    def close(self) -> None:
+        """Free the engine's memory."""
+        self._engine.close()
+
+    def _request(self, call: AgentCall, prompt: tuple[int, ...]) -> GenerationRequest:
+        limit = self._samplings[call.id.role].max_tokens
+        room = self._max_context - len(prompt)
+        if room < limit:
+            raise DataError(f"prompt {call.id.prompt_id}, role {call.id.role.value}: {len(prompt)} tokens and an "
+                            f"answer of up to {limit} exceed model.max_context: {self._max_context}; raise it, lower "
+                            "the role's max_tokens, or remove the prompt (nothing is cut)")  # fmt: skip
+        sampling = self._sampling(call)
+        return GenerationRequest(prompt, replace(sampling, max_tokens=min(sampling.max_tokens, room)),
+                                 call.id.seed(self._job_seed))  # fmt: skip
+
+    def _sampling(self, call: AgentCall) -> Sampling:
+        """The role's parameters; a repeated question may answer at twice the length, as far as the context allows."""
+        try:
+            sampling = self._samplings[call.id.role]
+        except KeyError:
+            raise ConfigError(f"no sampling parameters for the role {call.id.role.value}") from None
+        return replace(sampling, max_tokens=2 * sampling.max_tokens) if call.id.attempt else sampling
+
+
+class RecordingPolicy:
+    """Passes calls on and appends every reply to a JSON Lines file that the scripted policy can play back.
+
+    Args:
+        policy: who answers.
+        path: file to append to; its folder must exist.
+
+    Raises:
+        DataError: the file cannot be opened.
+    """
+
+    def __init__(self, policy: Policy, path: Path) -> None:
+        self._policy = policy
+        try:
+            self._file: TextIO = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"{path}: replies cannot be recorded here: {error.strerror}") from None
+
+    @property
+    def version(self) -> PolicyVersion:
+        """The weights that answer."""
+        return self._policy.version
+
+    def key(self, call: AgentCall) -> str:
+        """The recorded policy's key."""
+        return self._policy.key(call)
+
+    def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
+        """Answer all calls and write the answers down before they are returned."""
+        replies = self._policy.generate(calls)
+        for reply in replies:
+            line = {
+                "role": reply.call.role.value, "prompt_id": reply.call.prompt_id, "candidate": reply.call.candidate,
+                "stage": reply.call.stage, "vote": reply.call.vote, "attempt": reply.call.attempt,
+                "round": reply.call.round, "purpose": reply.call.purpose, "policy_round": reply.policy.round,
+                "text": reply.text, "finish_reason": reply.finish_reason.value,
+            }  # fmt: skip
+            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._file.flush()
+        return replies
+
+    def close(self) -> None:
+        """Close the file and the policy."""
+        self._file.close()
+        self._policy.close()
+
+
+def _label(calls: Sequence[AgentCall], version: PolicyVersion) -> str:
+    """What the progress line says: `round-002 answers as grader`."""
+    roles = ", ".join(dict.fromkeys(call.id.role.value.replace("_", " ") for call in calls))
+    return f"{version.name} answers as {roles}"

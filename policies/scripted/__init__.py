@@ -1,0 +1,24 @@
+"""A policy without weights: for tests, for trying the loop, and for replaying what a real policy once said.
+
+Part of the product, not of the tests: `engine.type: scripted` runs a whole job in seconds.
+
+- `ScriptedPolicy` answers from a script: a simulated solver and judge, or a recording.
+- `ScriptedUpdater` is training without gradients: the solver's skill moves towards the share of rows that are right.
+"""
+
+from policies.scripted.policy import ScriptedPolicy, decode, encode
+from policies.scripted.recording import RecordedScript
+from policies.scripted.simulation import SimulatedScript, Traits
+from policies.scripted.updater import ScriptedUpdater, read_traits, write_traits
+
+__all__ = [
+    "RecordedScript",
+    "ScriptedPolicy",
+    "ScriptedUpdater",
+    "SimulatedScript",
+    "Traits",
+    "decode",
+    "encode",
+    "read_traits",
+    "write_traits",
+]

@@ -1,0 +1,91 @@
+"""A simulated solver and judge: right and wrong with given chances, decided by the call's own seed.
+
+What it is not: a model of how errors cluster. Every draw is independent, so more votes always help here, which real
+judges do not promise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+
+from policies.scripted import tasks
+from policies.scripted.tasks import Task
+from svd_loop.contracts import AgentCall, FinishReason, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What the simulated policy is like: all fields are chances (0 to 1), `gain` is the update's strength."""
+
+    skill: float = 0.4
+    gain: float = 0.5
+    true_positive: float = 0.97
+    false_positive: float = 0.15
+    invalid: float = 0.0
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain data, as stored."""
+        return asdict(self)
+
+
+class SimulatedScript:
+    """Answers a call in any role, knowing only its messages, its prompt's id and its seed.
+
+    The solver computes the answer and states it with chance `skill`, otherwise a wrong one. Fact checker and grader
+    recompute and vote yes with chance `true_positive` or `false_positive`. For cycle consistency the same two chances
+    decide whether the question inferrer restates the question faithfully; the comparer then compares honestly. A
+    vote is left without a verdict with chance `invalid`.
+    """
+
+    def __init__(self, traits: Traits) -> None:
+        self._traits = traits
+
+    def answer(self, call: AgentCall, seed: int, policy_round: int) -> tuple[str, FinishReason]:
+        """The reply's text; simulated replies always end by themselves."""
+        text = "\n".join(message.content for message in call.messages if message.role == "user")
+        if call.id.role is Role.SOLVER:
+            return self._solve(_question(text, call.id.prompt_id), seed), FinishReason.STOP
+        if call.id.role is Role.QUESTION_INFERRER:
+            return self._infer(text, call.id.prompt_id, seed), FinishReason.STOP
+        if _draw(seed, "invalid") < self._traits.invalid:
+            return "I cannot say.", FinishReason.STOP
+        if call.id.role is Role.QUESTION_COMPARER:
+            return self._compare(text, call.id.prompt_id), FinishReason.STOP
+        return self._judge(text, call.id.prompt_id, seed), FinishReason.STOP
+
+    def _solve(self, task: Task, seed: int) -> str:
+        if _draw(seed, "skill") < self._traits.skill:
+            return task.solution(task.result)
+        return task.solution(task.result + 1 + int(9 * _draw(seed, "slip")))
+
+    def _infer(self, text: str, prompt_id: str, seed: int) -> str:
+        solved = tasks.solved_in(text)
+        task = solved[-1] if solved else tasks.stand_in(prompt_id)
+        return (task if self._approves(task.is_solved_by(text), seed) else task.drifted()).question()
+
+    def _compare(self, text: str, prompt_id: str) -> str:
+        found = tasks.questions_in(text)
+        if len(found) == 1:  # The original is of unknown form; only the inferred question was found.
+            found = [tasks.stand_in(prompt_id), *found]
+        if len(found) > 1 and found[0] == found[-1]:
+            return "Both ask the same.\n[[Y]]"
+        return "The questions differ.\n[[N]]"
+
+    def _judge(self, text: str, prompt_id: str, seed: int) -> str:
+        if self._approves(_question(text, prompt_id).is_solved_by(text), seed):
+            return "I recomputed it and find no error.\n[[Y]]"
+        return "I recomputed it and something is wrong.\n[[N]]"
+
+    def _approves(self, right: bool, seed: int) -> bool:
+        return _draw(seed, "vote") < (self._traits.true_positive if right else self._traits.false_positive)
+
+
+def _question(text: str, prompt_id: str) -> Task:
+    found = tasks.questions_in(text)
+    return found[0] if found else tasks.stand_in(prompt_id)
+
+
+def _draw(seed: int, label: str) -> float:
+    """A number in [0, 1) that depends on the seed and on what it is for."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{label}".encode()).digest()[:7], "big") / 2**56

@@ -1,0 +1,126 @@
+"""The few forms of question a script can answer, read from and written to plain text.
+
+Each form is a pair of templates, one for the question and one for a worked solution; the same template renders a text
+and, turned into a regular expression, finds it again inside a longer prompt. Any other question is given a sum made of
+the hash of its prompt's id, so that the simulation treats it like the rest: it has one right answer, which a judge can
+check, though it has nothing to do with what was asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from string import Formatter
+
+_FIELDS = {"left": r"\d+", "sign": r"[-+*]", "right": r"\d+", "result": r"-?\d+"}
+_OPERATIONS: dict[str, Callable[[int, int], int]] = {"+": operator.add, "-": operator.sub, "*": operator.mul}
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    """A template as an expression with one group per field; spaces match any white space."""
+    parts: list[str] = []
+    seen: set[str] = set()
+    for literal, field, _, _ in Formatter().parse(template):
+        parts.append(re.sub(r"(\\\s|\s)+", r"\\s+", re.escape(literal)))
+        if field:
+            parts.append(f"(?P={field})" if field in seen else f"(?P<{field}>{_FIELDS[field]})")
+            seen.add(field)
+    return re.compile("".join(parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One way to ask and answer; `answer` finds the final answer in anybody's solution."""
+
+    question: str
+    solution: str
+    answer: re.Pattern[str]
+    question_pattern: re.Pattern[str]
+    solution_pattern: re.Pattern[str]
+
+    @classmethod
+    def of(cls, question: str, solution: str, answer: str) -> Form:
+        """Derive the patterns from the templates."""
+        return cls(question, solution, re.compile(answer), _pattern(question), _pattern(solution))
+
+
+_BOXED = r"\\boxed\{(?P<result>-?\d+)"
+SUM = Form.of(
+    question="What is {left} {sign} {right}?",
+    solution="{left} {sign} {right} = {result}, so the answer is \\boxed{{{result}}}.",
+    answer=_BOXED,
+)
+ROPE = Form.of(
+    question="A rope of {left} m is tied to one of {right} m. How long is the whole in m?",
+    solution="{left} m of rope and {right} m of rope make {result} m, so the answer is \\boxed{{{result} m}}.",
+    answer=_BOXED,
+)
+CODE = Form.of(
+    question="Write a Python function f(x) that returns x {sign} {right}.",
+    solution="f(x) is x {sign} {right}:\n\n```python\ndef f(x):\n    return x {sign} {result}\n```",
+    answer=r"return x (?P<sign>[-+*]) (?P<result>\d+)",
+)
+FORMS = (SUM, ROPE, CODE)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A question of a known form. Two tasks are the same question exactly when they are equal."""
+
+    form: Form
+    left: int
+    sign: str
+    right: int
+
+    @property
+    def result(self) -> int:
+        """The right answer: a number, or for code the constant the function must use."""
+        return self.right if self.form is CODE else _OPERATIONS[self.sign](self.left, self.right)
+
+    def question(self) -> str:
+        """The question in words."""
+        return self.form.question.format(left=self.left, sign=self.sign, right=self.right)
+
+    def solution(self, result: int) -> str:
+        """A worked solution that ends in `result`."""
+        return self.form.solution.format(left=self.left, sign=self.sign, right=self.right, result=result)
+
+    def drifted(self) -> Task:
+        """Nearly the same question."""
+        return replace(self, right=self.right + 1)
+
+    def is_solved_by(self, text: str) -> bool:
+        """Whether the last final answer in `text` is right; a text without one solves nothing."""
+        found = list(self.form.answer.finditer(text))
+        if not found:
+            return False
+        claim = found[-1].groupdict()
+        return claim.get("sign", self.sign) == self.sign and int(claim["result"]) == self.result
+
+
+def questions_in(text: str) -> list[Task]:
+    """All questions of known form in `text`, in order of appearance."""
+    return _tasks_in(text, [(form, form.question_pattern) for form in FORMS])
+
+
+def solved_in(text: str) -> list[Task]:
+    """The questions that worked solutions in `text` answer, rightly or wrongly, in order of appearance."""
+    return _tasks_in(text, [(form, form.solution_pattern) for form in FORMS])
+
+
+def stand_in(prompt_id: str) -> Task:
+    """The sum that stands for a question of unknown form."""
+    digest = hashlib.sha256(prompt_id.encode()).digest()
+    return Task(SUM, int.from_bytes(digest[:2], "big"), "+", int.from_bytes(digest[2:4], "big"))
+
+
+def _tasks_in(text: str, patterns: list[tuple[Form, re.Pattern[str]]]) -> list[Task]:
+    found = [(match.start(), form, match.groupdict()) for form, pattern in patterns for match in pattern.finditer(text)]
+    found.sort(key=lambda item: item[0])
+    return [
+        Task(form, int(fields.get("left", 0)), fields.get("sign", "+"), int(fields["right"]))
+        for _, form, fields in found
+    ]

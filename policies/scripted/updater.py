@@ -1,0 +1,117 @@
+"""Training without gradients: what the simulated solver learns from its accepted rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+from policies.scripted import tasks
+from policies.scripted.policy import decode
+from policies.scripted.simulation import Traits
+from policies.versions import MANIFEST, Manifest, StoredVersion, fingerprint_of, stored_version
+from svd_loop.contracts import PolicyVersion, TrainingRow, UpdateResult
+from svd_loop.errors import TrainingError, WeightsError
+
+POLICY_FILE = "policy.json"
+
+
+class ScriptedUpdater:
+    """Imitation in one line: `skill' = (1 - gain) * skill + gain * (share of accepted rows that are right)`.
+
+    So rows better than the policy raise it, unverified rows leave it where it is, and worse ones pull it down, as
+    supervised fine-tuning on one's own samples does. Anchor rows change nothing: the simulated judge forgets nothing.
+
+    Args:
+        versions: Folder under which `round-001` and so on are written.
+    """
+
+    def __init__(self, versions: Path) -> None:
+        self._versions = versions
+
+    def fit(self, rows: Sequence[TrainingRow], *, round: int, parent: Path) -> UpdateResult:
+        """Learn from `rows`; bit-identical on repetition.
+
+        Raises:
+            TrainingError: No row is an accepted solution.
+            WeightsError: `parent` holds no scripted policy.
+        """
+        accepted = [row for row in rows if row.origin == "accepted"]
+        if not accepted:
+            raise TrainingError(f"round {round}: {len(rows)} rows hold no accepted solution to learn from")
+        before = read_traits(parent)
+        share = sum(map(_is_right, accepted)) / len(accepted)
+        after = replace(before, skill=(1 - before.gain) * before.skill + before.gain * share)
+        path = self._versions / PolicyVersion(round, "").name
+        stored = write_traits(path, after, round=round, learned_from=rows)
+        metrics = {"skill_before": before.skill, "skill_after": after.skill, "share_right": share}
+        return UpdateResult(stored.version, path, rows=len(rows), steps=1, metrics=metrics)
+
+
+def read_traits(folder: Path) -> Traits:
+    """The traits stored in a version folder.
+
+    Raises:
+        WeightsError: The folder holds no readable scripted policy.
+    """
+    path = folder / POLICY_FILE
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return Traits(**{field.name: float(stored[field.name]) for field in fields(Traits)})
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: no scripted policy is stored here") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path}: not a scripted policy: {error!r}") from None
+
+
+def write_traits(
+    folder: Path, traits: Traits, *, round: int = 0, learned_from: Sequence[TrainingRow] = ()
+) -> StoredVersion:
+    """Store traits as a version folder with a manifest, as other versions have one; repetition changes no byte.
+
+    Args:
+        folder: The version's folder, created if absent.
+        traits: What to store.
+        round: The round that made it; 0 is the base.
+        learned_from: The rows it learned from; empty for the base.
+    """
+    data_digest = _data_digest(learned_from)
+    content = _json_bytes({**traits.as_dict(), "learned_from": data_digest})
+    files = {POLICY_FILE: hashlib.sha256(content).hexdigest()}
+    parent = round - 1 if round else None
+    manifest = Manifest(round, "full", fingerprint_of(files), files, parent, data_digest=data_digest)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_atomically(folder / POLICY_FILE, content)
+    _write_atomically(folder / MANIFEST, manifest.dump().encode())  # last: only a folder with a manifest is a version
+    return stored_version(folder)
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _json_bytes(value: object) -> bytes:
+    return json.dumps(value, indent=2, sort_keys=True).encode()
+
+
+def _is_right(row: TrainingRow) -> bool:
+    """Whether a row's solution answers its question, by the script's own arithmetic."""
+    solution = decode(row.input_ids[row.supervised_from :])
+    questions = tasks.questions_in(decode(row.input_ids[: row.supervised_from]))
+    task = questions[0] if questions else tasks.stand_in(row.prompt_id)
+    return task.is_solved_by(solution)
+
+
+def _data_digest(rows: Sequence[TrainingRow]) -> str:
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(asdict(row)).encode())
+    return digest.hexdigest()

@@ -1,0 +1,136 @@
+"""What a stored policy version is: files with digests, and one fingerprint that names the weights.
+
+Kept apart from the store, so that whoever loads a version needs to know neither how nor where it was written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from svd_loop.contracts import PolicyVersion
+from svd_loop.errors import WeightsError
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+"""Layout of the manifest; a newer one is refused."""
+
+Kind = Literal["base", "full", "lora"]
+
+_PARTS_OF_A_CHECKPOINT = {".safetensors", ".bin", ".json", ".jinja", ".txt", ".model", ".tiktoken"}
+"""Suffixes of the files that decide what a model answers: weights, configuration, tokenizer, chat template."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """A policy version on disk.
+
+    Attributes:
+        version: round and fingerprint.
+        path: the version's own folder.
+        kind: `base` refers to a checkpoint elsewhere, `full` holds all weights, `lora` an adapter.
+        parent: round whose weights the update started from; None for the base.
+        base_path: `base`: the checkpoint; `lora`: the checkpoint or version folder the adapter belongs to; else None.
+    """
+
+    version: PolicyVersion
+    path: Path
+    kind: Kind
+    parent: int | None = None
+    base_path: Path | None = None
+
+    @property
+    def checkpoint(self) -> Path:
+        """Folder with the version's own model files: the referenced checkpoint for `base`, else `path`."""
+        return self.base_path if self.kind == "base" and self.base_path is not None else self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The contents of `manifest.json`: what a version is made of and from.
+
+    `files` maps names to SHA-256 digests; for `base` they are those of the referenced checkpoint. `base_files` does
+    the same for what a `lora` version builds on.
+    """
+
+    round: int
+    kind: Kind
+    fingerprint: str
+    files: Mapping[str, str]
+    parent: int | None = None
+    base_path: str | None = None
+    base_files: Mapping[str, str] = field(default_factory=dict)
+    data_digest: str = ""
+    config_digest: str = ""
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    rows: int = 0
+    steps: int = 0
+    format: int = FORMAT
+
+    def dump(self) -> str:
+        """As JSON text."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a version folder.
+
+    Raises:
+        WeightsError: it is missing, unreadable, or of a newer format.
+    """
+    path = folder / MANIFEST
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if data.get("format", 0) > FORMAT:
+            raise WeightsError(f"{path}: format {data['format']} is of a newer svd-loop; this one reads {FORMAT}")
+        return Manifest(**data)
+    except FileNotFoundError:
+        raise WeightsError(f"{folder}: no version is stored here (no {MANIFEST})") from None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path}: damaged: {error}") from None
+
+
+def stored_version(folder: Path) -> StoredVersion:
+    """The version in `folder`, as its manifest describes it, without looking at the weights.
+
+    Raises:
+        WeightsError: the manifest cannot be used.
+    """
+    manifest = read_manifest(folder)
+    base = Path(manifest.base_path) if manifest.base_path is not None else None
+    if base is not None and not base.is_absolute():
+        base = folder / base
+    version = PolicyVersion(manifest.round, manifest.fingerprint)
+    return StoredVersion(version, folder, manifest.kind, manifest.parent, base)
+
+
+def checkpoint_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in `folder` that decides what the model answers, by name.
+
+    Raises:
+        WeightsError: there is no such folder, or no weights in it.
+    """
+    try:
+        names = sorted(x.name for x in folder.iterdir() if x.suffix in _PARTS_OF_A_CHECKPOINT and x.name != MANIFEST)
+    except OSError as error:
+        raise WeightsError(f"{folder}: no checkpoint folder: {error.strerror}") from None
+    if not any(name.endswith((".safetensors", ".bin")) for name in names):
+        raise WeightsError(f"{folder}: holds no weights (*.safetensors)")
+    return {name: file_digest(folder / name) for name in names}
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint_of(files: Mapping[str, str], base_files: Mapping[str, str] | None = None) -> str:
+    """One digest over the names and digests of all files: equal exactly when every file is."""
+    text = json.dumps([sorted(files.items()), sorted((base_files or {}).items())])
+    return hashlib.sha256(text.encode()).hexdigest()

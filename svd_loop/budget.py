@@ -1,0 +1,56 @@
+"""Limits of a job, and the clock that measures its phases."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from svd_loop.contracts import RoundRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Where a job ends at the latest. None means no limit.
+
+    Attributes:
+        rounds: largest number of rounds.
+        hours: seconds of all recorded phases, in hours.
+        tokens: generated tokens, judging and evaluation included.
+    """
+
+    rounds: int
+    hours: float | None = None
+    tokens: int | None = None
+
+    def spent(self, history: Sequence[RoundRecord]) -> bool:
+        """Whether time or tokens are used up by the recorded rounds."""
+        seconds = sum(sum(record.seconds.values()) for record in history)
+        tokens = sum(
+            value for record in history for name, value in record.metrics.items() if name.endswith("output_tokens")
+        )
+        return (self.hours is not None and seconds >= self.hours * 3600) or (
+            self.tokens is not None and tokens >= self.tokens
+        )
+
+
+class Stopwatch:
+    """Adds up seconds by phase. Uses the monotonic clock: the wall clock may jump."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time the body and add it to phase `name`."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - start
+
+    def take(self) -> dict[str, float]:
+        """Seconds by phase since the last call."""
+        seconds, self._seconds = self._seconds, {}
+        return seconds

@@ -1,0 +1,210 @@
+"""What answers and learns: a checkpoint with an engine and SFT, or the script that stands in for both.
+
+A backend keeps the versions of one job under `folder`. A further engine is a further class here and an
+entry in `make_backend`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from svd_loop.config import Config
+from svd_loop.config.sections import ScriptedEngineSection, TransformersEngineSection
+from svd_loop.contracts import Message, Policy, PolicyVersion, Role, Sampling, TrainingRow, UpdateResult
+from svd_loop.errors import ConfigError
+
+if TYPE_CHECKING:
+    from policies.chat import ChatCodec
+    from policies.sft import SftUpdater
+    from policies.weights import WeightStore
+
+NANO_CHECKPOINT = Path(__file__).parents[2] / "policies" / "nano"
+
+
+class Backend(Protocol):
+    """The agent's machinery, as a job uses it."""
+
+    @property
+    def fit_digest(self) -> str:
+        """Digest of what `too_long` depends on."""
+        ...
+
+    def open(self, round: int) -> Policy:
+        """The version that a round produced; 0 is the base."""
+        ...
+
+    def update(self, rows: list[TrainingRow], round: int) -> UpdateResult:
+        """Train and store the version of a round."""
+        ...
+
+    def too_long(self, messages: tuple[Message, ...]) -> bool:
+        """Whether a rendered prompt leaves no room for an answer."""
+        ...
+
+    def encode_rows(self, texts: list[tuple[str, str]]) -> list[TrainingRow]:
+        """(user text, reply) pairs as anchor rows."""
+        ...
+
+
+def make_backend(config: Config, folder: Path, config_digest: str = "") -> Backend:
+    """The backend of `engine.type`; `folder` is the job's.
+
+    Raises:
+        ModelError: the checkpoint cannot be used.
+        WeightsError: versions already stored are damaged.
+    """
+    match config.engine:
+        case ScriptedEngineSection():
+            return ScriptedBackend(config, config.engine, folder / "versions")
+        case TransformersEngineSection():
+            return ModelBackend(config, config.engine, folder / "versions", config_digest)
+
+
+def samplings_of(config: Config) -> dict[Role, Sampling]:
+    """Sampling parameters by role."""
+    judge = {role: config.cascade.roles.get(role, config.cascade.judge) for role in Role if role is not Role.SOLVER}
+    return {Role.SOLVER: config.sampling.to_sampling(), **{role: item.to_sampling() for role, item in judge.items()}}
+
+
+class ModelBackend:
+    """A checkpoint: `transformers` generates, TRL trains."""
+
+    def __init__(
+        self, config: Config, engine: TransformersEngineSection, versions: Path, config_digest: str = ""
+    ) -> None:
+        from policies.weights import WeightStore
+
+        self._config = config
+        self._engine = engine
+        self._config_digest = config_digest
+        self._store: WeightStore = WeightStore(versions)
+        self._store.add_base(checkpoint_path(config.model.path))
+
+    @property
+    def fit_digest(self) -> str:
+        """The base's fingerprint and the lengths."""
+        lengths = (self._config.model.max_context, self._config.sampling.max_tokens, self._config.model.templates)
+        return f"{self._store.load(0, verify=False).version.fingerprint}/{lengths}"
+
+    def open(self, round: int) -> Policy:
+        """Load a version into an engine."""
+        from policies.loading import open_policy
+
+        return open_policy(
+            self._store.load(round),
+            samplings=samplings_of(self._config),
+            engine_settings=self._engine,
+            model_settings=self._config.model,
+            job_seed=self._config.job.seed,
+        )
+
+    def update(self, rows: list[TrainingRow], round: int) -> UpdateResult:
+        """Train on `rows` from the previous version or the base."""
+        return self._updater.fit(rows, round=round, parent=self._store.path(round - 1))
+
+    def too_long(self, messages: tuple[Message, ...]) -> bool:
+        """Whether prompt and longest answer exceed `model.max_context`."""
+        (ids,) = self._codec.encode([messages])
+        return len(ids) + self._config.sampling.max_tokens > self._config.model.max_context
+
+    def encode_rows(self, texts: list[tuple[str, str]]) -> list[TrainingRow]:
+        """Replies end with the tokenizer's end token, as sampled ones do."""
+        tokenizer = self._codec.tokenizer
+        prompts = self._codec.encode([(Message("user", user),) for user, _ in texts])
+        replies = tokenizer([reply for _, reply in texts], add_special_tokens=False)["input_ids"]
+        return [
+            TrainingRow((*prompt, *reply, tokenizer.eos_token_id), len(prompt), "anchor")
+            for prompt, reply in zip(prompts, replies, strict=True)
+        ]
+
+    @cached_property
+    def _codec(self) -> ChatCodec:
+        from policies.loading import PLAIN_TEMPLATES, load_codec
+
+        return load_codec(self._store.load(0, verify=False), plain=self._config.model.templates == PLAIN_TEMPLATES)
+
+    @cached_property
+    def _updater(self) -> SftUpdater:
+        from policies.sft import SftUpdater
+
+        return SftUpdater(
+            self._store,
+            self._config.update,
+            tokenizer=self._codec.tokenizer,
+            stop_ids=self._codec.stop_ids,
+            pad_id=self._codec.pad_id,
+            job_seed=self._config.job.seed,
+            device=self._config.model.device,
+            config_digest=self._config_digest,
+        )
+
+
+class ScriptedBackend:
+    """No weights: simulated solver, judge and training, or a recording played back."""
+
+    fit_digest = "scripted"
+
+    def __init__(self, config: Config, engine: ScriptedEngineSection, versions: Path) -> None:
+        from policies.scripted import Traits, write_traits
+
+        self._config = config
+        self._engine = engine
+        self._versions = versions
+        if not (base := versions / PolicyVersion(0, "").name).exists():
+            write_traits(
+                base, Traits(engine.skill, engine.gain, engine.true_positive, engine.false_positive, engine.invalid)
+            )
+
+    def open(self, round: int) -> Policy:
+        """The script with the traits of a version."""
+        from policies.scripted import ScriptedPolicy, read_traits
+        from policies.scripted.updater import POLICY_FILE
+
+        folder = self._versions / PolicyVersion(round, "").name
+        traits = read_traits(folder)
+        version = PolicyVersion(round, hashlib.sha256((folder / POLICY_FILE).read_bytes()).hexdigest())
+        seed = self._config.job.seed
+        if self._engine.replies is not None:
+            return ScriptedPolicy.from_recording(self._engine.replies, version=version, job_seed=seed)
+        return ScriptedPolicy.simulated(traits, version=version, job_seed=seed)
+
+    def update(self, rows: list[TrainingRow], round: int) -> UpdateResult:
+        """Move the simulated skill towards the rows' quality."""
+        from policies.scripted import ScriptedUpdater
+
+        return ScriptedUpdater(self._versions).fit(
+            rows, round=round, parent=self._versions / PolicyVersion(round - 1, "").name
+        )
+
+    def too_long(self, messages: tuple[Message, ...]) -> bool:
+        """A script reads anything."""
+        return False
+
+    def encode_rows(self, texts: list[tuple[str, str]]) -> list[TrainingRow]:
+        """Bytes are tokens."""
+        from policies.scripted import encode
+
+        return [TrainingRow((*encode(user), *encode(reply)), len(encode(user)), "anchor") for user, reply in texts]
+
+
+def checkpoint_path(path: str) -> Path:
+    """The folder of a starting checkpoint; `nano` is the embedded one, anything else a folder or a hub name.
+
+    Raises:
+        ConfigError: there is no such folder, and the hub does not have it either.
+    """
+    if path == "nano":
+        return NANO_CHECKPOINT
+    if (folder := Path(path)).exists():
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(path))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"model.path: {path} is neither a folder nor a model that could be fetched: {reason}") from None

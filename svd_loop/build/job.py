@@ -1,0 +1,211 @@
+"""The parts of a job, joined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import gymnasium
+
+import envs  # registers the environment
+from envs.acceptors import Acceptor, RandomAcceptor
+from envs.cascade import Cascade, CascadeSettings
+from envs.prompts import PromptPool
+from envs.solving import SolverAgent
+from envs.template_sets import TemplateSet
+from svd_loop.anchors import OwnJudgements, posttrain_rows
+from svd_loop.budget import Limits
+from svd_loop.build.backends import Backend, make_backend
+from svd_loop.build.data import build_prompts, held_out, problems_of, source_label
+from svd_loop.config import Config, config_digest
+from svd_loop.contracts import CascadeMode, Domain, JobState, Problem, Role, Tracker
+from svd_loop.controller import Controller, Parts, Plan
+from svd_loop.evaluation import EvaluationSettings, Evaluator, GoldAcceptor
+from svd_loop.ledger import DurablePolicy, Interrupt, Ledger
+from svd_loop.metering import MeteredPolicy
+from svd_loop.plateau import PlateauRule
+from svd_loop.replay import AnchorSource, Replay, no_anchors
+from svd_loop.tracking import MlflowTracker, NullTracker, summarise
+
+ENVIRONMENT = "SelfVerification-v0"
+assert envs.__name__
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An open job: holds the ledger's lock until the block of `build_job` ends."""
+
+    config: Config
+    folder: Path
+    ledger: Ledger
+    prompts: PromptPool
+    controller: Controller
+    tracker: Tracker
+
+
+def job_folder(config: Config) -> Path:
+    """Where a job's files lie."""
+    return config.job.root / "jobs" / config.job.name
+
+
+@contextmanager
+def build_job(
+    config: Config,
+    *,
+    interrupt: Interrupt,
+    record: Path | None = None,
+    on_round: Callable[[JobState], None] = lambda state: None,
+) -> Iterator[Job]:
+    """A job ready to run or to go on, from its configuration.
+
+    Everything that can be refused is refused here, before the first sample: bad data, leaks, an unusable checkpoint,
+    a changed configuration, a job that is running already.
+
+    Args:
+        config: the job.
+        interrupt: asked between chunks whether to stop.
+        record: append every reply to this JSON Lines file.
+        on_round: called after each committed round.
+    """
+    templates = template_set(config)
+    problems = held_out(config)
+    folder = job_folder(config)
+    with Ledger.open(folder, config) as ledger:
+        backend = make_backend(config, folder, config_digest(config))
+        prompts = open_prompts(config, problems, folder, templates, backend)
+        ledger.record_prompts(prompts)
+        tracker = make_tracker(config, prompts, problems, folder)
+        opener = policy_opener(config, backend, ledger, interrupt, record)
+        solver = SolverAgent(templates)
+        parts = Parts(
+            ledger=ledger,
+            prompts=prompts,
+            environment=make_environment(config, templates),
+            solver=solver,
+            open_policy=opener,
+            update=backend.update,
+            replay=make_replay(config, backend, ledger),
+            evaluator=Evaluator(
+                problems, solver, EvaluationSettings.from_section(config.evaluation), seed=config.job.seed
+            ),
+            plateau=PlateauRule(config.plateau),
+            tracker=tracker,
+        )
+        yield Job(config, folder, ledger, prompts, Controller(parts, make_plan(config), on_round), tracker)
+
+
+def template_set(config: Config) -> TemplateSet:
+    """The configured templates; base models without a chat template speak through the chat set, plainly."""
+    return TemplateSet.load("chat" if config.model.templates == "plain" else config.model.templates)
+
+
+def open_prompts(
+    config: Config,
+    problems: Mapping[str, Sequence[Problem]],
+    folder: Path,
+    templates: TemplateSet,
+    backend: Backend,
+) -> PromptPool:
+    """The job's prompt pool, built on first use."""
+
+    def too_long(text: str) -> bool:
+        return backend.too_long(templates.render(Role.SOLVER, Domain.MATH, question=text))
+
+    everything = [problem for split in problems.values() for problem in split]
+    return build_prompts(config, everything, folder / "prompts.sqlite", too_long, backend.fit_digest)
+
+
+def policy_opener(
+    config: Config, backend: Backend, ledger: Ledger, interrupt: Interrupt, record: Path | None = None
+) -> Callable[[int], MeteredPolicy]:
+    """Opens versions as policies that count, remember and, if asked, record."""
+    from policies.policy import RecordingPolicy
+
+    def open_version(round: int) -> MeteredPolicy:
+        policy = backend.open(round)
+        if record is not None:
+            policy = RecordingPolicy(policy, record)
+        durable = DurablePolicy(policy, ledger, config.engine.chunk_size, interrupt=interrupt)
+        return MeteredPolicy(durable)
+
+    return open_version
+
+
+def cascade_settings(config: Config) -> CascadeSettings:
+    """The cascade's settings as `envs` takes them."""
+    section = config.cascade
+    return CascadeSettings(
+        section.stages,
+        section.votes,
+        section.early_exit,
+        section.invalid_retries,
+        section.order,
+        section.judge_duplicates_once,
+    )
+
+
+def make_environment(config: Config, templates: TemplateSet) -> gymnasium.Env[tuple[str, ...], object]:
+    """The environment with the acceptor of `cascade.mode`."""
+    acceptor: Acceptor | None
+    match config.cascade.mode:
+        case CascadeMode.SELF:
+            acceptor = None
+        case CascadeMode.RANDOM:
+            acceptor = RandomAcceptor(config.cascade.random_accept, config.job.seed)
+        case CascadeMode.GOLD:
+            gold = problems_of(config.data.train, "train")
+            acceptor = GoldAcceptor(gold, test_seconds=config.evaluation.test_seconds)
+    return gymnasium.make(
+        ENVIRONMENT,
+        disable_env_checker=True,
+        cascade=Cascade(templates, cascade_settings(config)),
+        acceptor=acceptor,
+        n=config.sampling.n,
+        block=config.sampling.block,
+        selection=config.cascade.selection,
+    )
+
+
+def make_replay(config: Config, backend: Backend, ledger: Ledger) -> Replay:
+    """The mixture of an update, with its anchor source."""
+    settings = config.update.replay
+    sources: dict[str, AnchorSource] = {
+        "none": no_anchors,
+        "own": OwnJudgements(ledger),
+        "posttrain": lambda count, round: posttrain_rows(backend.encode_rows, count, config.job.seed + round),
+    }
+    anchor_ratio = 0.0 if settings.anchor == "none" else settings.anchor_ratio
+    return Replay(settings.rounds, settings.ratio, anchor_ratio, config.job.seed, sources[settings.anchor])
+
+
+def make_tracker(
+    config: Config, prompts: PromptPool, problems: Mapping[str, Sequence[Problem]], folder: Path
+) -> Tracker:
+    """MLflow, or nothing where tracking is switched off."""
+    if not config.tracking.enabled:
+        return NullTracker()
+    sources = {"train": config.data.train, "development": config.data.development, "test": config.data.test}
+    data = [summarise("train", source_label(config.data.train), prompts)]
+    data += [summarise(split, source_label(sources[split]), items) for split, items in problems.items()]  # type: ignore[arg-type]
+    return MlflowTracker(
+        config.tracking,
+        config.job.root,
+        config.job.name,
+        config.model_dump(mode="json"),
+        data=data,
+        versions=folder / "versions",
+    )
+
+
+def make_plan(config: Config) -> Plan:
+    """What the loop itself needs to know."""
+    return Plan(
+        job=config.job.name,
+        seed=config.job.seed,
+        limits=Limits(config.job.rounds, config.job.hours, config.job.tokens),
+        prompts_per_round=config.data.prompts_per_round,
+        frozen_judge=config.cascade.frozen_judge,
+        test_split=config.data.test is not None,
+    )

@@ -1,0 +1,50 @@
+"""The Typer application and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from svd_loop import __version__
+from svd_loop.cli import commands
+from svd_loop.cli.output import stderr
+from svd_loop.errors import SvdError
+
+app = typer.Typer(
+    name="svd-loop",
+    help="A language model that gets better from its own verified work: no labels, no teacher, no tools.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+nano = typer.Typer(help="The embedded checkpoint.", no_args_is_help=True)
+app.add_typer(nano, name="nano")
+
+app.command()(commands.run)
+app.command()(commands.check)
+app.command(name="eval")(commands.evaluate)
+app.command()(commands.judge)
+app.command()(commands.report)
+nano.command(name="build")(commands.nano_build)
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    if version:
+        typer.echo(f"svd-loop {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 blocked by a gate."""
+    try:
+        app()
+    except SvdError as error:
+        stderr().print(f"[bold red]{type(error).__name__}[/]", highlight=False)
+        stderr().print(str(error), markup=False, highlight=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        stderr().print("stopped at once; everything finished so far is kept, the same command goes on", markup=False)
+        sys.exit(130)

@@ -1,0 +1,143 @@
+"""The commands: each reads a configuration, calls one function of the library, and prints what came back.
+
+Imports of the library stand inside the commands on purpose: `--help` must not wait for torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from svd_loop.cli.output import print_json, stderr
+
+if TYPE_CHECKING:
+    from svd_loop.config import Config
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, see configs/.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--override", "-o", metavar="KEY=VALUE", help="Set a dotted key; repeatable.")
+]
+JobName = Annotated[str | None, typer.Option("--job", help="Job name; the same name resumes the same job.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+def run(
+    config: ConfigFile,
+    override: Overrides = None,
+    job: JobName = None,
+    as_json: AsJson = False,
+    record: Annotated[Path | None, typer.Option(help="Append every reply to this JSON Lines file.")] = None,
+    fork: Annotated[str | None, typer.Option(metavar="JOB@ROUND", help="Start from a round of another job.")] = None,
+) -> None:
+    """Play rounds until held-out pass@1 stops rising; resumes a job of the same name."""
+    from svd_loop.jobs import run_job
+    from svd_loop.report import render_result, render_rounds, result_json
+
+    settings = _load(config, override, job)
+    result = run_job(settings, record=record, fork_from=fork, on_round=lambda state: render_rounds(stderr(), state.history))
+    if as_json:
+        print_json(result_json(result))
+    else:
+        render_result(stderr(), result, config)
+
+
+def check(config: ConfigFile, override: Overrides = None, as_json: AsJson = False) -> None:
+    """Tell before any work whether the job can run: data, leaks, model, templates, lengths, disk, tracking."""
+    from rich.table import Table
+
+    from svd_loop.preflight import checks
+
+    found = checks(_load(config, override))
+    if as_json:
+        print_json({"ok": all(item.ok for item in found), "checks": [item.as_dict() for item in found]})
+    else:
+        table = Table(title=f"check {config}", title_justify="left")
+        for heading in ("", "what", "found"):
+            table.add_column(heading)
+        for item in found:
+            table.add_row("[green]ok[/]" if item.ok else "[red]no[/]", item.name, item.detail)
+        stderr().print(table)
+    if not all(item.ok for item in found):
+        raise typer.Exit(2)
+
+
+def evaluate(
+    config: ConfigFile,
+    override: Overrides = None,
+    model: Annotated[str | None, typer.Option(help="Checkpoint folder, JOB@ROUND, or models:/name@alias.")] = None,
+    solutions: Annotated[Path | None, typer.Option(help="Score this JSON Lines file instead of a model.")] = None,
+    split: Annotated[str, typer.Option(help="development or test.")] = "development",
+    as_json: AsJson = False,
+) -> None:
+    """Measure pass@k of a model, or of solutions someone else produced, on a held-out split."""
+    from svd_loop.jobs import evaluate_model, evaluate_solutions
+    from svd_loop.report import render_scores, scores_json
+
+    settings = _load(config, override)
+    if (model is None) == (solutions is None):
+        raise typer.BadParameter("give either --model or --solutions")
+    scores = (
+        evaluate_solutions(settings, solutions, split)
+        if solutions is not None
+        else evaluate_model(settings, str(model), split)
+    )
+    if as_json:
+        print_json(scores_json(scores))
+    else:
+        render_scores(stderr(), scores)
+
+
+def judge(
+    config: ConfigFile,
+    source: Annotated[Path, typer.Option("--input", help='JSON Lines of {"prompt", "solution"}.')],
+    output: Annotated[Path, typer.Option("--output", help="JSON Lines of verdicts with their votes.")],
+    override: Overrides = None,
+    job: JobName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the cascade alone over solutions from anywhere; resumable under the same job name."""
+    from svd_loop.jobs import judge_file
+
+    summary = judge_file(_load(config, override, job or f"judge-{source.stem}"), source, output)
+    if as_json:
+        print_json(summary)
+    else:
+        stderr().print(f"{summary['accepted']} of {summary['candidates']} accepted; verdicts in {output}", markup=False)
+
+
+def report(
+    job: Annotated[str, typer.Argument(help="Job name.")],
+    root: Annotated[Path, typer.Option(help="Where jobs live.")] = Path("mlruns"),
+    as_json: AsJson = False,
+) -> None:
+    """Show a job's rounds again, from its ledger, and rewrite its report.html."""
+    from svd_loop.jobs import report_job
+    from svd_loop.report import history_json, render_rounds
+
+    state, page = report_job(job, root)
+    if as_json:
+        print_json(history_json(state))
+    else:
+        render_rounds(stderr(), state.history)
+        stderr().print(f"report: {page}", markup=False)
+
+
+def nano_build(
+    output: Annotated[Path, typer.Option(help="Folder for the checkpoint; must not exist or be empty.")],
+    size: Annotated[str, typer.Option(help="small, nano or large.")] = "nano",
+    seed: int = 0,
+    steps: Annotated[int | None, typer.Option(help="Training steps; default is the shipped recipe's.")] = None,
+) -> None:
+    """Rebuild the embedded checkpoint from its generators, and measure it."""
+    from svd_loop.nano import build
+
+    build(output, size=size, seed=seed, steps=steps)
+    stderr().print(f"checkpoint and model card in {output}", markup=False)
+
+
+def _load(path: Path, override: list[str] | None, job: str | None = None) -> Config:
+    from svd_loop.config import load_config
+
+    return load_config(path, [*(override or []), *([f"job.name={job}"] if job else [])])

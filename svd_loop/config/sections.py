@@ -1,0 +1,421 @@
+"""The configuration as data: strict pydantic models, one per section of the YAML file.
+
+Nothing here imports torch or builds an object (that is `svd_loop.build`'s work). A variant is chosen by
+its `type` field. Every field says its unit and what 0 or null means, since this file is the reference
+the documentation is made from.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from svd_loop.contracts import CascadeMode, Domain, Role, Sampling, Selection, Stage
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Unknown keys are refused and values cannot be reassigned."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+# ------------------------------------------------------------------------------------------------ job
+
+
+class JobSection(Section):
+    """The job as a whole."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")] = "job"
+    """Folder name under `<root>/jobs` and name of the MLflow parent run."""
+    seed: int = 0
+    """Every sample of the job is derived from this seed."""
+    rounds: Annotated[int, Field(ge=0)] = 8
+    """Largest number of rounds; 0 evaluates the base model only."""
+    root: Path = Path("mlruns")
+    """Where jobs, versions and the MLflow store are written; relative to the working directory."""
+    hours: float | None = Field(default=None, gt=0)
+    """Wall-clock budget of the job in hours, checked between rounds; null means no limit."""
+    tokens: int | None = Field(default=None, gt=0)
+    """Budget of generated tokens, checked between rounds; null means no limit."""
+
+
+class ModelSection(Section):
+    """The starting checkpoint (round 0)."""
+
+    path: str
+    """A checkpoint directory, a hub name, or `nano` for the embedded checkpoint."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of inference weights."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the transformers engine and training run."""
+    templates: str = "chat"
+    """Prompt template set: a folder name under `envs/templates`, or a path."""
+    max_context: Annotated[int, Field(ge=16)] = 32768
+    """Longest prompt plus answer in tokens; longer prompts are refused, never cut."""
+
+
+class TransformersEngineSection(Section):
+    """`transformers` in this process."""
+
+    type: Literal["transformers"] = "transformers"
+    batch_size: Positive = 512
+    """Rows decoded together; a batch shrinks as rows finish."""
+    chunk_size: Positive = 2048
+    """Rows written to the ledger at once: the work a kill can lose."""
+    threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads of torch; 0 leaves torch's default."""
+
+
+class ScriptedEngineSection(Section):
+    """No model: a deterministic policy for trying the loop and for tests."""
+
+    type: Literal["scripted"] = "scripted"
+    replies: Path | None = None
+    """JSON Lines of recorded replies to play back; null uses the built-in simulated solver and judge."""
+    chunk_size: Positive = 256
+    """Calls written to the ledger at once."""
+    skill: Fraction = 0.4
+    """Simulated solver: chance that a candidate is right at round 0."""
+    gain: Fraction = 0.5
+    """Simulated update: share of the remaining errors removed by training on rows that are all right."""
+    true_positive: Fraction = 0.97
+    """Simulated judge: chance of a yes vote on a right candidate."""
+    false_positive: Fraction = 0.15
+    """Simulated judge: chance of a yes vote on a wrong candidate."""
+    invalid: Fraction = 0.0
+    """Simulated judge: chance that a vote carries no readable verdict."""
+
+
+EngineSection = Annotated[TransformersEngineSection | ScriptedEngineSection, Field(discriminator="type")]
+
+# ----------------------------------------------------------------------------------------------- data
+
+
+class FieldMap(Section):
+    """Names of the columns in the user's files."""
+
+    prompt: str = "prompt"
+    """Column with the question."""
+    id: str | None = "id"
+    """Column with the user's id; absent columns are fine, ids are then made from content."""
+    domain: str | None = "domain"
+    """Column with math, science or coding; rows without it take the source's `domain`."""
+    answer: str = "answer"
+    """Held-out only: column with the gold answer."""
+    tests: str = "tests"
+    """Held-out coding only: column with a list of Python assert lines."""
+
+
+class FilesSource(Section):
+    """Rows from files."""
+
+    type: Literal["files"] = "files"
+    paths: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Files, glob patterns, or a `datasets` folder: .jsonl, .jsonl.gz, .jsonl.zst, .csv, .parquet."""
+    domain: Domain | None = None
+    """Domain of rows that do not name one."""
+    fields: FieldMap = FieldMap()
+    """Which columns hold what."""
+    answer_pattern: str | None = None
+    """Held-out only: a regular expression whose first group is the gold answer within the column."""
+    limit: Positive | None = None
+    """Use at most this many rows; null means all."""
+
+
+class NanoSource(Section):
+    """Synthetic problems of the embedded generator (training takes the questions alone)."""
+
+    type: Literal["nano"] = "nano"
+    count: Positive
+    """Problems per domain."""
+    seed: int = 0
+    """Generator seed."""
+    levels: tuple[int, ...] = (1, 2, 3)
+    """Difficulty levels, 1 (easy) to 4."""
+    domains: tuple[Domain, ...] = tuple(Domain)
+    """Which domains."""
+
+
+class ArithmeticSource(Section):
+    """Trivial sums that the scripted policy really solves: for trying the loop without a model."""
+
+    type: Literal["arithmetic"] = "arithmetic"
+    count: Positive
+    """Problems per domain."""
+    seed: int = 0
+    """Generator seed."""
+
+
+Source = Annotated[FilesSource | NanoSource | ArithmeticSource, Field(discriminator="type")]
+
+
+class DedupSection(Section):
+    """Duplicates among training prompts."""
+
+    exact: bool = True
+    """Drop prompts equal after normalisation."""
+    near: Fraction = 0.9
+    """MinHash Jaccard threshold above which a prompt is a near duplicate; 0 turns the check off."""
+    numbers_matter: bool = True
+    """Prompts whose numbers differ are different problems, however alike their words are."""
+
+
+class LeakSection(Section):
+    """The firewall between training prompts and held-out problems."""
+
+    action: Literal["refuse", "drop"] = "refuse"
+    """`refuse` stops before any work with a report of the pairs; `drop` removes the training prompts."""
+    ngram: Annotated[int, Field(ge=0)] = 8
+    """Words per n-gram for containment; 0 turns containment off."""
+    containment: Fraction = 0.8
+    """Share of a held-out problem's n-grams found in one training prompt that counts as a leak."""
+    minhash: Fraction = 0.8
+    """MinHash Jaccard threshold that counts as a leak; 0 turns it off."""
+    numbers_matter: bool = True
+    """Texts whose numbers differ are not a leak of one another."""
+
+
+class DataSection(Section):
+    """What is trained on, and what is held out."""
+
+    train: Source
+    """Unlabeled prompts."""
+    development: Source
+    """Held-out problems that steer the stop rule and the choice of the best round."""
+    test: Source | None = None
+    """Held-out problems evaluated once for the base and once for the best round; null skips that."""
+    prompts_per_round: Positive | None = None
+    """Prompts sampled in a round, drawn without repetition until all were seen; null takes all each round."""
+    dedup: DedupSection = DedupSection()
+    """Duplicates among training prompts."""
+    leak: LeakSection = LeakSection()
+    """Held-out problems among training prompts."""
+
+
+# ---------------------------------------------------------------------------------- sampling and judging
+
+
+class SamplingSection(Section):
+    """Sampling parameters of one role."""
+
+    max_tokens: Positive = 4096
+    """Longest answer in tokens; an answer that reaches it is truncated and never trained on."""
+    temperature: Annotated[float, Field(ge=0.0)] = 1.0
+    """0 is greedy."""
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Nucleus mass; 1 is off."""
+    top_k: Annotated[int, Field(ge=0)] = 0
+    """0 is off."""
+    min_p: Fraction = 0.0
+    """0 is off."""
+
+    def to_sampling(self) -> Sampling:
+        """The contract type engines take."""
+        return Sampling(self.max_tokens, self.temperature, self.top_p, self.top_k, self.min_p)
+
+
+class SolverSection(SamplingSection):
+    """How candidates are sampled."""
+
+    n: Positive = 8
+    """Candidates per prompt (METHOD.md: n)."""
+    block: Positive | None = None
+    """Candidates per prompt and environment step: a prompt whose block holds an accepted candidate is
+    settled and costs nothing more. null samples all n at once. Only `first_valid` can stop early."""
+
+
+class CascadeSection(Section):
+    """How candidates are judged and chosen."""
+
+    mode: CascadeMode = CascadeMode.SELF
+    """`self` is the method; `random` (unverified control) and `gold` (ceiling) are for benchmarks."""
+    votes: Positive = 5
+    """Votes of every stage (METHOD.md: v); all must say yes."""
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = tuple(Stage)
+    """Stages asked, in order."""
+    selection: Selection = Selection.FIRST_VALID
+    """Which accepted candidates become training rows."""
+    early_exit: bool = True
+    """Stop asking about a candidate at its first vote that is not yes. Never changes who is accepted."""
+    order: Literal["stage_major", "vote_major"] = "stage_major"
+    """All votes of a stage before the next stage (the paper's), or one vote of every stage first. Never changes who
+    is accepted, only what it costs."""
+    judge_duplicates_once: bool = False
+    """Candidates of a prompt with the very same text share the first one's verdict. Fewer calls; changes which votes
+    are drawn, so accepted candidates can differ from those without it."""
+    random_accept: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (1.0,)
+    """Mode `random` only: share of prompts whose first complete candidate is accepted in round 1, 2, ...; the last
+    one holds for later rounds. Give the accepted fractions of the run to compare with."""
+    invalid_retries: Annotated[int, Field(ge=0)] = 1
+    """How often a vote without a readable verdict is asked again."""
+    frozen_judge: bool = False
+    """Judge with the round-0 weights instead of the current ones."""
+    roles: dict[Role, SamplingSection] = Field(default_factory=dict)
+    """Sampling parameters by judge role; roles left out use `judge`."""
+    judge: SamplingSection = SamplingSection()
+    """Sampling parameters of judge roles not named in `roles`."""
+
+    @model_validator(mode="after")
+    def _roles_are_judges(self) -> CascadeSection:
+        if Role.SOLVER in self.roles:
+            raise ValueError("cascade.roles.solver: the solver is configured under `sampling`")
+        if len(set(self.stages)) != len(self.stages):
+            raise ValueError(f"cascade.stages: a stage is named twice in {[s.value for s in self.stages]}")
+        return self
+
+
+# --------------------------------------------------------------------------------------------- update
+
+
+class LoraSection(Section):
+    """LoRA through PEFT, on all linear layers."""
+
+    rank: Positive = 32
+    alpha: Positive = 64
+    dropout: Fraction = 0.0
+    rslora: bool = False
+    """Scale by alpha / sqrt(rank) instead of alpha / rank."""
+
+
+class ReplaySection(Section):
+    """Rows of earlier rounds, and anchors, mixed into an update."""
+
+    rounds: Annotated[int, Field(ge=0)] | None = None
+    """How many earlier rounds' accepted rows are replayed: null all of them, 0 none."""
+    ratio: Annotated[float, Field(ge=0.0)] | None = None
+    """Replayed rows per new row at most (drawn at random); null means no limit."""
+    anchor: Literal["none", "own", "posttrain"] = "none"
+    """Rows that keep the judge's roles alive: the policy's own verified judgements, or nano's post-training
+    mixture."""
+    anchor_ratio: Annotated[float, Field(ge=0.0)] = 1.0
+    """Anchor rows per accepted row (new and replayed together)."""
+
+
+class UpdateSection(Section):
+    """Supervised fine-tuning on accepted rows."""
+
+    method: Literal["full", "lora"] = "full"
+    start: Literal["base", "previous"] = "previous"
+    """Weights an update starts from: always round 0, or the previous round's."""
+    learning_rate: Annotated[float, Field(gt=0.0)] = 2e-5
+    epochs: Annotated[float, Field(gt=0.0)] = 2.0
+    """Passes over the mixed rows; ignored when `steps` is set."""
+    steps: Positive | None = None
+    """Optimizer steps; null derives them from `epochs`."""
+    batch_size: Positive = 64
+    """Rows per optimizer step (per device rows times accumulation)."""
+    micro_batch_size: Positive | None = None
+    """Rows per forward pass; null means the whole batch at once."""
+    warmup: Fraction = 0.03
+    """Share of the steps with rising learning rate."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
+    max_length: Annotated[int, Field(ge=8)] = 32768
+    """Longest row in tokens; longer ones are refused with a count, never cut."""
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    checkpoint_steps: Annotated[int, Field(ge=0)] = 0
+    """Write a training checkpoint every so many steps, to resume from; 0 writes none."""
+    lora: LoraSection = LoraSection()
+    replay: ReplaySection = ReplaySection()
+
+
+# ----------------------------------------------------------------------------- evaluation and stopping
+
+
+class EvaluationSection(Section):
+    """Held-out measurement."""
+
+    samples: Positive = 4
+    """Samples per problem (K)."""
+    pass_at: tuple[Positive, ...] = (1,)
+    """Which k of pass@k to report; each at most `samples`."""
+    sampling: SamplingSection | None = None
+    """null uses the solver's parameters."""
+    resamples: Annotated[int, Field(ge=100)] = 2000
+    """Bootstrap resamples over problems."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    """Level of every interval."""
+    test_seconds: Annotated[float, Field(gt=0.0)] = 5.0
+    """Coding: time limit of one candidate's tests."""
+
+    @model_validator(mode="after")
+    def _k_fits(self) -> EvaluationSection:
+        if 1 not in self.pass_at:
+            raise ValueError("evaluation.pass_at: must contain 1, the stop rule reads pass@1")
+        if max(self.pass_at) > self.samples:
+            raise ValueError(
+                f"evaluation.pass_at: k = {max(self.pass_at)} needs at least as many evaluation.samples, "
+                f"there are {self.samples}"
+            )
+        return self
+
+
+class PlateauSection(Section):
+    """When to stop: paired differences of held-out pass@1 against the best round so far."""
+
+    minimal_effect: Fraction = 0.01
+    """A round must beat the best so far by more than this to count as progress (points / 100)."""
+    patience: Positive = 2
+    """Rounds in a row without progress after which the job stops."""
+    regression: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
+    """Stop at once when the upper bound of (round - best) lies below minus this."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.9
+    """Level of the paired interval."""
+
+
+class TrackingSection(Section):
+    """MLflow."""
+
+    enabled: bool = True
+    """false tracks nothing; true and unreachable at the start is an error."""
+    uri: str | None = None
+    """MLflow tracking URI; null is `sqlite:///<root>/mlflow.db` with artifacts beside it."""
+    experiment: str = "svd-loop"
+    """MLflow experiment."""
+    register_as: str | None = None
+    """Registered model name of the best version; null is the job's name."""
+
+
+class Config(Section):
+    """One job, complete."""
+
+    job: JobSection = JobSection()
+    model: ModelSection
+    engine: EngineSection = TransformersEngineSection()
+    data: DataSection
+    sampling: SolverSection = SolverSection()
+    cascade: CascadeSection = CascadeSection()
+    update: UpdateSection = UpdateSection()
+    evaluation: EvaluationSection = EvaluationSection()
+    plateau: PlateauSection = PlateauSection()
+    tracking: TrackingSection = TrackingSection()
+    benchmark: bool = False
+    """Set true to allow the controls that look at gold (`cascade.mode: gold`); never for real jobs."""
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Config:
+        if self.cascade.mode is CascadeMode.GOLD and not self.benchmark:
+            raise ValueError("cascade.mode: gold reads the answers of training prompts and is a benchmark's ceiling, "
+                             "not a method; set benchmark: true to run it as one")  # fmt: skip
+        if self.cascade.mode is CascadeMode.GOLD and self.data.train.type == "files":
+            raise ValueError(
+                "cascade.mode: gold needs a generator (data.train.type: nano or arithmetic), "
+                f"it is {self.data.train.type}"
+            )
+        if self.cascade.selection is Selection.ALL_VALID and self.sampling.block not in (None, self.sampling.n):
+            raise ValueError(f"sampling.block: {self.sampling.block} stops at the first accepted candidate, which "
+                             "contradicts cascade.selection: all_valid; remove sampling.block")  # fmt: skip
+        if self.update.replay.anchor == "posttrain" and self.model.path != "nano" and self.engine.type != "scripted":
+            raise ValueError("update.replay.anchor: posttrain is nano's own mixture and needs model.path: nano, "
+                             f"it is {self.model.path}; use own or none")  # fmt: skip
+        if self.sampling.max_tokens >= self.model.max_context:
+            raise ValueError(f"sampling.max_tokens: {self.sampling.max_tokens} leaves no room for a prompt within "
+                             f"model.max_context: {self.model.max_context}")  # fmt: skip
+        return self

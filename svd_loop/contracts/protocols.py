@@ -1,0 +1,137 @@
+"""The parts as Protocols: what the controller and the layers ask of each other, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from svd_loop.contracts.records import (
+    AgentCall,
+    Candidate,
+    Episode,
+    Generation,
+    GenerationRequest,
+    JobResult,
+    JobState,
+    PolicyVersion,
+    Prompt,
+    Reply,
+    RoundRecord,
+    Scores,
+    TrainingRow,
+    UpdateResult,
+)
+
+
+class Engine(Protocol):
+    """Runs one set of weights. Knows tokens and seeds, nothing of roles, prompts or rounds."""
+
+    def generate(self, requests: Sequence[GenerationRequest], *, label: str = "") -> list[Generation]:
+        """Answer all requests in their order; `label` names the work on the progress bar."""
+        ...
+
+    def close(self) -> None:
+        """Free the memory held. The engine cannot be used afterwards."""
+        ...
+
+
+class Policy(Protocol):
+    """A model in a version, able to answer calls in any role."""
+
+    @property
+    def version(self) -> PolicyVersion:
+        """The weights that answer."""
+        ...
+
+    def key(self, call: AgentCall) -> str:
+        """Content key of the answer: hex digest over fingerprint, template, messages, sampling and seed."""
+        ...
+
+    def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
+        """Answer all calls, in their order; raises `EngineError` if an answer is missing."""
+        ...
+
+    def close(self) -> None:
+        """Free the engine's memory. The policy cannot be used afterwards."""
+        ...
+
+
+class Updater(Protocol):
+    """Turns rows into the next policy version."""
+
+    def fit(self, rows: Sequence[TrainingRow], *, round: int, parent: Path) -> UpdateResult:
+        """Train on `rows`, store the result as version `round`; `parent` is the previous version's folder."""
+        ...
+
+
+class MeteredPolicy(Policy, Protocol):
+    """A policy that counts what it was asked."""
+
+    def take_usage(self) -> Mapping[str, Mapping[str, int]]:
+        """Calls, prompt tokens and output tokens by role since the last call of this method."""
+        ...
+
+
+class Solver(Protocol):
+    """The policy's solver role."""
+
+    def sample(
+        self, policy: Policy, prompts: Sequence[Prompt], indices: Sequence[int], *, round: int, purpose: str = "train"
+    ) -> list[Candidate]:
+        """Candidates number `indices` of every prompt, prompt-major."""
+        ...
+
+
+class PromptSource(Protocol):
+    """The unlabeled prompts of a job."""
+
+    def for_round(self, round: int, count: int | None, seed: int) -> list[Prompt]:
+        """The prompts of a round, the same at every call; `count` None means all."""
+        ...
+
+
+class Evaluator(Protocol):
+    """Held-out measurement: the only reader of gold."""
+
+    def evaluate(self, policy: Policy, split: str) -> Scores:
+        """Scores on `development` or `test`."""
+        ...
+
+
+class Ledger(Protocol):
+    """What happened, durably. Every commit is atomic and may be repeated."""
+
+    def state(self) -> JobState:
+        """Where the job stands."""
+        ...
+
+    def accepted_rows(self) -> list[TrainingRow]:
+        """Accepted rows of all committed rounds, oldest first."""
+        ...
+
+    def commit_round(
+        self, record: RoundRecord, episode: Episode | None, rows: Sequence[TrainingRow], update: UpdateResult | None
+    ) -> None:
+        """Record a finished round; `rows` are the round's own accepted rows; round 0 has neither episode nor update."""
+        ...
+
+    def commit_stop(self, result: JobResult) -> None:
+        """Record how the job ended."""
+        ...
+
+
+class Tracker(Protocol):
+    """The index people look at (MLflow). Never the truth, never a reason to stop once started."""
+
+    def start(self) -> None:
+        """Open the job's run; raises `ConfigError` when the store cannot be reached."""
+        ...
+
+    def sync(self, history: Sequence[RoundRecord]) -> None:
+        """Log the rounds that are not logged yet."""
+        ...
+
+    def finish(self, result: JobResult) -> None:
+        """Log the end, register the best version, end the run."""
+        ...

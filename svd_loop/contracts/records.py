@@ -1,0 +1,311 @@
+"""The records one layer hands to the next. All frozen; nothing here does work beyond deriving names and seeds.
+
+Axis legend, used in the names of nested collections everywhere:
+`P` prompts, `N` candidates of a prompt, `C` candidates (flat), `S` stages, `V` votes of a stage,
+`M` held-out problems, `K` samples of a problem.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from svd_loop.contracts.words import Domain, FinishReason, Rejection, Role, Stage, StopReason, VoteValue
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """An unlabeled training question. `id` is derived from the content; `source` is `file:line`."""
+
+    id: str
+    text: str
+    domain: Domain
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A held-out question with gold: `answer`, or `tests` (Python asserts) for coding.
+
+    Seen by evaluation alone.
+    """
+
+    id: str
+    text: str
+    domain: Domain
+    answer: str = ""
+    tests: tuple[str, ...] = ()
+    source: str = ""
+
+    def as_prompt(self) -> Prompt:
+        """The question without its gold, as the policy sees it."""
+        return Prompt(self.id, self.text, self.domain, self.source)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyVersion:
+    """Which weights wrote something: the round that produced them and their fingerprint (hex)."""
+
+    round: int
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        """Folder and display name, e.g. `round-003`."""
+        return f"round-{self.round:03d}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Sampling parameters of one role. `top_k` 0 and `top_p` 1.0 mean off; temperature 0 is greedy."""
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat turn."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallId:
+    """Which question is being asked, independent of who answers it.
+
+    `purpose` separates namespaces that must never share an answer: `train` for the loop, `development`
+    and `test` for held-out evaluation, `canary` for planted candidates. `attempt` counts repeats of an
+    invalid vote.
+    """
+
+    purpose: str
+    round: int
+    role: Role
+    prompt_id: str
+    candidate: int = 0
+    stage: str = ""
+    vote: int = 0
+    attempt: int = 0
+
+    def seed(self, job_seed: int) -> int:
+        """A 63-bit seed: SHA-256 over the job seed and every field, so order and batching do not matter."""
+        parts = (job_seed, self.purpose, self.round, self.role.value, self.prompt_id, self.candidate,
+                 self.stage, self.vote, self.attempt)  # fmt: skip
+        digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+        return int.from_bytes(digest[:8], "big") >> 1
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCall:
+    """One thing to ask the policy in one role: rendered messages and what they were rendered from."""
+
+    id: CallId
+    messages: tuple[Message, ...]
+    template_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the policy answered.
+
+    `prompt_ids` and `token_ids` are exactly what went in and came out (the stop token included when
+    `finish_reason` is STOP); `text` is the decoded answer without special tokens. Replies of engines
+    that know no tokens (scripted) leave both empty.
+    """
+
+    call: CallId
+    text: str
+    finish_reason: FinishReason
+    policy: PolicyVersion
+    prompt_ids: tuple[int, ...] = ()
+    token_ids: tuple[int, ...] = ()
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One row for an engine: prompt ids, how to sample, and this row's own seed."""
+
+    prompt_ids: tuple[int, ...]
+    sampling: Sampling
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """An engine's answer: sampled ids, the stop token included when `finish_reason` is STOP."""
+
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One sampled solution of a prompt; `index` is its place among the prompt's n candidates."""
+
+    prompt_id: str
+    index: int
+    text: str
+    finish_reason: FinishReason = FinishReason.STOP
+    policy: PolicyVersion | None = None
+    prompt_ids: tuple[int, ...] = ()
+    token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One judge vote on one candidate for one stage, with the judge's words."""
+
+    prompt_id: str
+    candidate: int
+    stage: Stage
+    vote: int
+    value: VoteValue
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Accepted, or rejected with the reason (and the stage and vote, when a vote did it)."""
+
+    prompt_id: str
+    candidate: int
+    accepted: bool
+    rejection: Rejection | None = None
+    stage: Stage | None = None
+    vote: int | None = None
+    votes: tuple[Vote, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """A finished round of sampling and judging.
+
+    `selected` are the candidates that become training rows (first-valid or all-valid);
+    `funnel` counts candidates by what happened to them, in order: generated, complete, then those
+    still alive after each stage; `usage` sums calls and tokens by role.
+    """
+
+    round: int
+    prompts: int
+    candidates: tuple[Candidate, ...]
+    verdicts: tuple[Verdict, ...]
+    selected: tuple[Candidate, ...]
+    funnel: Mapping[str, int] = field(default_factory=dict)
+    usage: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> int:
+        """Number of prompts with at least one accepted candidate."""
+        return len({candidate.prompt_id for candidate in self.selected})
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """One supervised row: exact token ids, loss on `input_ids[supervised_from:]` only.
+
+    `origin` is `accepted` (round and prompt say where from) or `anchor`.
+    """
+
+    input_ids: tuple[int, ...]
+    supervised_from: int
+    origin: str
+    prompt_id: str = ""
+    candidate: int = 0
+    round: int = 0
+    domain: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateResult:
+    """A finished update: the new version, where it lies, and what training looked like."""
+
+    version: PolicyVersion
+    path: Path
+    rows: int
+    steps: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure with its interval, all in the same unit (a fraction unless said otherwise)."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Held-out results of one policy version on one split.
+
+    `problem_ids`, `domains`, `correct`, all of length M, are aligned: `correct[m]` of `samples` samples were right.
+    `estimates` maps `overall` or a domain to a metric (`pass@1`, `pass@4`, `greedy`, ...) to its estimate.
+    """
+
+    split: str
+    samples: int
+    problem_ids: tuple[str, ...]
+    domains: tuple[str, ...]
+    correct: tuple[int, ...]
+    estimates: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+
+    @property
+    def pass_at_1(self) -> Estimate:
+        """Overall pass@1."""
+        return self.estimates["overall"]["pass@1"]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRecord:
+    """What is remembered of a round. Round 0 is the baseline: scores only."""
+
+    round: int
+    version: PolicyVersion
+    scores: Scores
+    accepted_prompts: int = 0
+    prompts: int = 0
+    rows: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    funnel: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """Where a job stands, as read from its ledger."""
+
+    job: str
+    history: tuple[RoundRecord, ...] = ()
+    stop: StopReason | None = None
+
+    @property
+    def next_round(self) -> int:
+        """The round to play next."""
+        return len(self.history)
+
+    @property
+    def last(self) -> RoundRecord:
+        """The newest round (round 0 after the baseline)."""
+        return self.history[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """How a job ended: why, and which round is best (never simply the last)."""
+
+    job: str
+    stop: StopReason
+    best: RoundRecord
+    history: tuple[RoundRecord, ...]
+    test: Mapping[str, Scores] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

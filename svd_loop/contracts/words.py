@@ -1,0 +1,82 @@
+"""The fixed vocabularies: everything in the project that is one of a few named things."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Domain(StrEnum):
+    """What a prompt is about; decides instruction, answer extraction and scoring."""
+
+    MATH = "math"
+    SCIENCE = "science"
+    CODING = "coding"
+
+
+class Role(StrEnum):
+    """The hats one policy wears."""
+
+    SOLVER = "solver"
+    QUESTION_INFERRER = "question_inferrer"
+    QUESTION_COMPARER = "question_comparer"
+    FACT_CHECKER = "fact_checker"
+    GRADER = "grader"
+
+
+class Stage(StrEnum):
+    """The three questions of the cascade, in the paper's order."""
+
+    CYCLE_CONSISTENCY = "cycle_consistency"
+    FACTUALITY = "factuality"
+    CORRECTNESS = "correctness"
+
+
+class VoteValue(StrEnum):
+    """One judge reply. A reply without a readable verdict is INVALID, never a quiet NO."""
+
+    YES = "yes"
+    NO = "no"
+    INVALID = "invalid"
+
+
+class FinishReason(StrEnum):
+    """Why generation ended: a stop token, or the token limit (the text is cut off)."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+class Rejection(StrEnum):
+    """Why a candidate was rejected without, or beside, a vote."""
+
+    TRUNCATED = "truncated"
+    EMPTY = "empty"
+    VOTE = "vote"
+    NOT_SELECTED_AT_RANDOM = "not_selected_at_random"
+    GOLD = "gold"
+
+
+class Selection(StrEnum):
+    """Which accepted candidates of a prompt become training rows."""
+
+    FIRST_VALID = "first_valid"
+    ALL_VALID = "all_valid"
+
+
+class CascadeMode(StrEnum):
+    """Who accepts: the policy's own cascade, chance (control), or the gold answer (ceiling)."""
+
+    SELF = "self"
+    RANDOM = "random"
+    GOLD = "gold"
+
+
+class StopReason(StrEnum):
+    """Why a job ended."""
+
+    PLATEAU = "plateau"
+    REGRESSION = "regression"
+    NOTHING_ACCEPTED = "nothing_accepted"
+    ROUND_LIMIT = "round_limit"
+    BUDGET = "budget"
+    INTERRUPTED = "interrupted"

@@ -1,0 +1,202 @@
+"""The loop itself: rounds of sample, judge, select, update and evaluate until there is a reason to stop.
+
+Everything it uses is handed in complete (see `svd_loop.build`), so this file knows no engine, no file
+format and no library. Every step may be repeated: answers, updates and rounds are looked up before they
+are paid for, which is all that resuming needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from svd_loop.budget import Limits, Stopwatch
+from svd_loop.contracts import (
+    Episode,
+    Evaluator,
+    JobResult,
+    JobState,
+    Ledger,
+    MeteredPolicy,
+    Prompt,
+    PromptSource,
+    RoundRecord,
+    Scores,
+    Solver,
+    StopReason,
+    Tracker,
+    TrainingRow,
+    UpdateResult,
+)
+from svd_loop.plateau import PlateauRule
+from svd_loop.replay import Replay, accepted_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a job is made of.
+
+    `open_policy(round)` loads the version a round produced (0 is the base); `update(rows, round)` trains
+    and stores that round's version; `environment` is a `SelfVerification` Gymnasium environment.
+    """
+
+    ledger: Ledger
+    prompts: PromptSource
+    environment: Any
+    solver: Solver
+    open_policy: Callable[[int], MeteredPolicy]
+    update: Callable[[list[TrainingRow], int], UpdateResult]
+    replay: Replay
+    evaluator: Evaluator
+    plateau: PlateauRule
+    tracker: Tracker
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the user asked for, as far as the loop itself needs to know."""
+
+    job: str
+    seed: int
+    limits: Limits
+    prompts_per_round: int | None = None
+    frozen_judge: bool = False
+    test_split: bool = False
+
+
+class Controller:
+    """One job, from where its ledger stands to a declared stop."""
+
+    def __init__(self, parts: Parts, plan: Plan, on_round: Callable[[JobState], None] = lambda state: None) -> None:
+        self.parts = parts
+        self.plan = plan
+        self.on_round = on_round
+        self.watch = Stopwatch()
+
+    def run(self) -> JobResult:
+        """Play rounds until there is a reason to stop; the result names the best round, not the last."""
+        state = self.parts.ledger.state()
+        self.parts.tracker.start()
+        self.parts.tracker.sync(state.history)
+        if not state.history:
+            state = self.record_baseline()
+        while (stop := self.decide(state)) is None:
+            state = self.play_round(state)
+        return self.finish(state, stop)
+
+    def decide(self, state: JobState) -> StopReason | None:
+        """Why the job should end now, or None."""
+        last = state.last
+        if last.round > 0 and last.accepted_prompts == 0:
+            return StopReason.NOTHING_ACCEPTED
+        if stop := self.parts.plateau.decide(state.history):
+            return stop
+        if self.plan.limits.spent(state.history):
+            return StopReason.BUDGET
+        return StopReason.ROUND_LIMIT if last.round >= self.plan.limits.rounds else None
+
+    def record_baseline(self) -> JobState:
+        """Round 0: the base model's held-out scores."""
+        with self.policy(0) as policy:
+            scores, metrics = self.evaluate(policy, "development")
+        return self.commit(RoundRecord(0, policy.version, scores, metrics=metrics))
+
+    def play_round(self, state: JobState) -> JobState:
+        """One round: an episode, an update on what it accepted, a measurement of what came of it."""
+        round = state.next_round
+        prompts = self.parts.prompts.for_round(round, self.plan.prompts_per_round, self.plan.seed)
+        with self.policy(round - 1) as policy:  # closed before training: the engine's memory is training's memory
+            episode, metrics = self.play_episode(policy, prompts, round)
+
+        new = accepted_rows(episode, prompts)
+        rows = self.parts.replay.mix(new, self.parts.ledger.accepted_rows(), round=round)
+        record = RoundRecord(
+            round,
+            state.last.version,
+            state.last.scores,
+            accepted_prompts=episode.accepted,
+            prompts=episode.prompts,
+            rows=len(rows),
+            metrics=metrics,
+            funnel=episode.funnel,
+        )
+        if not rows:
+            return self.commit(record, episode)
+
+        with self.watch.phase("update"):
+            update = self.parts.update(rows, round)
+        with self.policy(round) as policy:
+            scores, evaluation_metrics = self.evaluate(policy, "development")
+        record = replace(
+            record, version=update.version, scores=scores, metrics={**metrics, **update.metrics, **evaluation_metrics}
+        )
+        return self.commit(record, episode, new, update)
+
+    def play_episode(
+        self, policy: MeteredPolicy, prompts: list[Prompt], round: int
+    ) -> tuple[Episode, dict[str, float]]:
+        """The agent-environment loop: sample for the open prompts, let the environment judge, until terminated."""
+        environment = self.parts.environment
+        with self.judge(policy, round) as judge:
+            _, info = environment.reset(options={"prompts": prompts, "round": round, "judge": judge})
+            terminated = False
+            while not terminated:
+                wanted = [prompts[place] for place in info["open"]]
+                with self.watch.phase("sample"):
+                    candidates = self.parts.solver.sample(policy, wanted, info["indices"], round=round)
+                with self.watch.phase("judge"):
+                    _, _, terminated, _, info = environment.step(environment.unwrapped.action(candidates))
+            metrics = _flat(policy) if judge is policy else {**_flat(policy), **_flat(judge)}
+        return info["episode"], metrics
+
+    def evaluate(self, policy: MeteredPolicy, split: str) -> tuple[Scores, dict[str, float]]:
+        """Held-out scores of one version, and what measuring them cost."""
+        with self.watch.phase("evaluate"):
+            scores = self.parts.evaluator.evaluate(policy, split)
+        return scores, {f"evaluation.{name}": value for name, value in _flat(policy).items()}
+
+    def commit(
+        self,
+        record: RoundRecord,
+        episode: Episode | None = None,
+        new: list[TrainingRow] | None = None,
+        update: UpdateResult | None = None,
+    ) -> JobState:
+        """Make the round durable, then visible."""
+        self.parts.ledger.commit_round(replace(record, seconds=self.watch.take()), episode, new or [], update)
+        state = self.parts.ledger.state()
+        self.parts.tracker.sync(state.history)
+        self.on_round(state)
+        return state
+
+    def finish(self, state: JobState, stop: StopReason) -> JobResult:
+        """Name the best round, touch the test split once for it and the base, and close the books."""
+        best = self.parts.plateau.best(state.history)
+        tests: dict[str, Scores] = {}
+        for round in sorted({0, best.version.round}) if self.plan.test_split else ():
+            with self.policy(round) as policy:
+                tests[policy.version.name], _ = self.evaluate(policy, "test")
+        notes = (self.parts.plateau.explain(state.history),)
+        result = JobResult(self.plan.job, stop, best, state.history, test=tests, notes=notes)
+        self.parts.ledger.commit_stop(result)
+        self.parts.tracker.finish(result)
+        return result
+
+    def policy(self, round: int) -> closing[MeteredPolicy]:
+        """The version of a round, closed when the block ends."""
+        return closing(self.parts.open_policy(round))
+
+    @contextmanager
+    def judge(self, policy: MeteredPolicy, round: int) -> Iterator[MeteredPolicy]:
+        """The policy itself, or round 0's weights when the judge is frozen."""
+        if self.plan.frozen_judge and round > 1:
+            with self.policy(0) as frozen:
+                yield frozen
+        else:
+            yield policy
+
+
+def _flat(policy: MeteredPolicy) -> dict[str, float]:
+    return {f"{role}.{name}": value for role, usage in policy.take_usage().items() for name, value in usage.items()}

@@ -1,0 +1,24 @@
+"""What happened in a job, durably: answers by content, rounds, and how to go on after a kill.
+
+See docs/ledger.md for the tables and for queries.
+"""
+
+from svd_loop.ledger.digest import content_digest
+from svd_loop.ledger.durable import DurablePolicy
+from svd_loop.ledger.export import export_parquet
+from svd_loop.ledger.fork import fork
+from svd_loop.ledger.interrupt import Interrupt
+from svd_loop.ledger.ledger import Ledger
+from svd_loop.ledger.reader import LedgerReader
+from svd_loop.ledger.salvage import salvage
+
+__all__ = [
+    "DurablePolicy",
+    "Interrupt",
+    "Ledger",
+    "LedgerReader",
+    "content_digest",
+    "export_parquet",
+    "fork",
+    "salvage",
+]

@@ -1,0 +1,101 @@
+"""Replies in and out of the `answers` table, by the policy's content key."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from svd_loop.contracts import AgentCall, CallId, FinishReason, PolicyVersion, Reply, Role
+from svd_loop.errors import LedgerError
+from svd_loop.ledger.contents import ContentStore, decode_ids, decode_text, encode_ids, encode_text
+
+Answered = tuple[str, AgentCall, Reply]
+"""A content key, the call it belongs to, and the reply."""
+
+_INSERT = f"""
+INSERT INTO answers (key, batch, speaker, purpose, round, prompt_id, candidate, stage, vote, attempt,
+                     finish_reason, prompt_tokens, output_tokens, text, prompt_ids, token_ids)
+VALUES ({", ".join("?" * 16)}) ON CONFLICT (key) DO NOTHING
+"""
+_SELECT = """
+SELECT key, purpose, round, role, prompt_id, candidate, stage, vote, attempt, finish_reason,
+       policy_round, fingerprint, prompt_tokens, output_tokens, text, prompt_ids, token_ids
+FROM answers JOIN speakers ON speakers.id = answers.speaker
+"""
+_KEYS_PER_QUERY = 500
+
+
+def key_bytes(key: str) -> bytes:
+    """The stored form of a content key, half its size.
+
+    Raises:
+        LedgerError: the key is not lower-case hexadecimal, so it would not come back as it was.
+    """
+    try:
+        data = bytes.fromhex(key)
+    except ValueError:
+        data = b""
+    if not data or data.hex() != key:
+        raise LedgerError(f"a policy's key must be a lower-case hex digest, found {key!r}")
+    return data
+
+
+def insert(connection: sqlite3.Connection, store: ContentStore, items: Sequence[Answered]) -> None:
+    """Write one batch within the caller's transaction. An answer that is already there stays as it was."""
+    batch = connection.execute("INSERT INTO batches (written_at) VALUES (?)", (time.time(),)).lastrowid
+    speakers: dict[tuple[int, str, str, str], int] = {}
+    encoded = [(encode_text(reply.text), encode_ids(reply.prompt_ids), encode_ids(reply.token_ids))
+               for _, _, reply in items]  # fmt: skip
+    stored: dict[bytes, int] = {}
+    for role in sorted({call.id.role for _, call, _ in items}):
+        said = [contents for (_, call, _), contents in zip(items, encoded, strict=True) if call.id.role is role]
+        for place, kind in enumerate(("", " prompt ids", " ids")):
+            stored |= store.put(f"{role.value}{kind}", (contents[place] for contents in said))
+    rows = []
+    for (key, call, reply), (text, prompt_ids, token_ids) in zip(items, encoded, strict=True):
+        told = (reply.policy.round, reply.policy.fingerprint, call.id.role.value, call.template_version)
+        speaker = speakers.get(told) or speakers.setdefault(told, _speaker(connection, told))
+        id = call.id
+        rows.append((key_bytes(key), batch, speaker, id.purpose, id.round, id.prompt_id, id.candidate, id.stage,
+                     id.vote, id.attempt, reply.finish_reason.value, reply.prompt_tokens, reply.output_tokens,
+                     stored[text], stored[prompt_ids], stored[token_ids]))  # fmt: skip
+    connection.executemany(_INSERT, rows)
+
+
+def select(connection: sqlite3.Connection, store: ContentStore, keys: Iterable[str]) -> dict[str, Reply]:
+    """The stored replies among `keys`."""
+    wanted = [key_bytes(key) for key in keys]
+    found: dict[str, Reply] = {}
+    for start in range(0, len(wanted), _KEYS_PER_QUERY):
+        part = wanted[start : start + _KEYS_PER_QUERY]
+        where = f"WHERE key IN ({','.join('?' * len(part))})"
+        found.update(_replies(connection.execute(_SELECT + where, part).fetchall(), store))
+    return found
+
+
+def _replies(rows: Sequence[tuple[Any, ...]], store: ContentStore) -> Iterator[tuple[str, Reply]]:
+    contents = store.load(id for *_, text, prompt_ids, token_ids in rows for id in (text, prompt_ids, token_ids))
+    ids = {id: decode_ids(contents[id]) for *_, prompt_ids, token_ids in rows for id in (prompt_ids, token_ids)}
+    for row in rows:
+        (key, purpose, round, role, prompt_id, candidate, stage, vote, attempt, finish_reason,
+         policy_round, fingerprint, prompt_tokens, output_tokens, text, prompt_ids, token_ids) = row  # fmt: skip
+        call = CallId(purpose, round, Role(role), prompt_id, candidate, stage, vote, attempt)
+        yield key.hex(), Reply(
+            call=call,
+            text=decode_text(contents[text]),
+            finish_reason=FinishReason(finish_reason),
+            policy=PolicyVersion(policy_round, fingerprint),
+            prompt_ids=ids[prompt_ids],
+            token_ids=ids[token_ids],
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+        )
+
+
+def _speaker(connection: sqlite3.Connection, told: tuple[int, str, str, str]) -> int:
+    columns = "policy_round, fingerprint, role, template_version"
+    connection.execute(f"INSERT INTO speakers ({columns}) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", told)
+    where = "policy_round = ? AND fingerprint = ? AND role = ? AND template_version = ?"
+    return int(connection.execute(f"SELECT id FROM speakers WHERE {where}", told).fetchone()[0])

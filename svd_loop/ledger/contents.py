@@ -1,0 +1,197 @@
+"""Texts and token ids, each distinct one stored once and compressed.
+
+Votes on one candidate share their prompt, candidates share theirs, an accepted row is a candidate's ids,
+and a small model's judge says the same few sentences again and again: storing by content makes all of
+that free. What is left is compressed with zstandard. Texts of a hundred characters hardly compress on
+their own (94% of their size); with a dictionary trained on a few hundred earlier ones of the same kind
+they shrink to about a quarter, so the first batch with enough samples of a kind trains one, for good.
+
+Every read is checked against the content's digest: a flipped bit is an error, never a wrong answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import sys
+from array import array
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import zstandard
+
+from svd_loop.errors import LedgerError
+from svd_loop.ledger.database import damaged
+
+_LEVEL = 3
+_DICTIONARY_BYTES = 16384
+_SAMPLES = 200
+_SAMPLE_BYTES = 4096
+_PER_QUERY = 500
+_CODES = ("H", "I", "Q")  # 2, 4 and 8 bytes wherever Python runs today
+
+
+def encode_text(text: str) -> bytes:
+    """UTF-8 behind a tag byte; lone surrogates, which a decoder of broken bytes can yield, survive."""
+    return b"t" + text.encode("utf-8", "surrogatepass")
+
+
+def encode_ids(ids: Sequence[int]) -> bytes:
+    """Little-endian integers in the narrowest of 2, 4 or 8 bytes that holds them all, behind that width as a digit.
+
+    Raises:
+        LedgerError: an id is negative or does not fit 64 bits.
+    """
+    for code in _CODES:
+        try:
+            return str(array(code).itemsize).encode() + _little(array(code, ids)).tobytes()
+        except OverflowError:
+            continue
+    raise LedgerError(f"token ids must lie between 0 and 2**64 - 1, found {min(ids)} to {max(ids)}")
+
+
+def decode_text(data: bytes) -> str:
+    """Inverse of `encode_text`."""
+    return data[1:].decode("utf-8", "surrogatepass")
+
+
+def decode_ids(data: bytes) -> tuple[int, ...]:
+    """Inverse of `encode_ids`."""
+    ids = array(next(code for code in _CODES if array(code).itemsize == int(data[:1])))
+    ids.frombytes(data[1:])
+    return tuple(_little(ids))
+
+
+def _little(ids: array[int]) -> array[int]:
+    if sys.byteorder == "big":
+        ids.byteswap()
+    return ids
+
+
+class ContentStore:
+    """The `contents` and `dictionaries` tables of one open ledger."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+        self._plain = zstandard.ZstdCompressor(level=_LEVEL)
+        self._compressors: dict[str, tuple[int, zstandard.ZstdCompressor]] = {}
+        self._decompressors: dict[int | None, zstandard.ZstdDecompressor] = {None: zstandard.ZstdDecompressor()}
+
+    def put(self, label: str, contents: Iterable[bytes]) -> dict[bytes, int]:
+        """Store encoded contents that are not stored yet, within the caller's transaction.
+
+        Args:
+            label: their kind (a role, say): contents of one kind share a dictionary.
+            contents: as `encode_text` or `encode_ids` gave them; repeats are fine.
+
+        Returns:
+            The id of each.
+        """
+        digests = {content: _digest(content) for content in contents}
+        found = self._ids(list(digests.values()))
+        new = {content: digest for content, digest in digests.items() if digest not in found}
+        dictionary, compressor = self._compressor(label, list(new))
+        first = self._connection.execute("SELECT coalesce(max(id), 0) + 1 FROM contents").fetchone()[0]
+        rows = [
+            (id, digest, dictionary, compressor.compress(content))
+            for id, (content, digest) in enumerate(new.items(), first)
+        ]
+        self._connection.executemany("INSERT INTO contents (id, digest, dictionary, data) VALUES (?, ?, ?, ?)", rows)
+        found |= {digest: id for id, digest, *_ in rows}
+        return {content: found[digest] for content, digest in digests.items()}
+
+    def load(self, content_ids: Iterable[int]) -> dict[int, bytes]:
+        """Encoded contents by id, each verified.
+
+        Raises:
+            LedgerError: one is missing or is not what was written.
+        """
+        wanted = list(set(content_ids))
+        loaded: dict[int, bytes] = {}
+        for start in range(0, len(wanted), _PER_QUERY):
+            part = wanted[start : start + _PER_QUERY]
+            query = f"SELECT id, digest, dictionary, data FROM contents WHERE id IN ({','.join('?' * len(part))})"
+            for id, *row in self._connection.execute(query, part).fetchall():
+                loaded[id] = self._verified(id, *row)
+        if missing := set(wanted) - set(loaded):
+            raise damaged(self._path, f"content {min(missing)} is missing")
+        return loaded
+
+    def text(self, content_id: int) -> str:
+        """The text stored under an id; raises `LedgerError` if it is damaged."""
+        return decode_text(self.load([content_id])[content_id])
+
+    def ids(self, content_id: int) -> tuple[int, ...]:
+        """The token ids stored under an id; raises `LedgerError` if they are damaged."""
+        return decode_ids(self.load([content_id])[content_id])
+
+    def intact(self, content_id: int) -> bool:
+        """Whether a content can be read and is what was written."""
+        try:
+            self.load([content_id])
+        except LedgerError:
+            return False
+        return True
+
+    def forget(self) -> None:
+        """Drop what was remembered of a transaction that was rolled back."""
+        self._compressors.clear()
+        self._decompressors = {None: self._decompressors[None]}
+
+    def _ids(self, digests: Sequence[bytes]) -> dict[bytes, int]:
+        found: dict[bytes, int] = {}
+        for start in range(0, len(digests), _PER_QUERY):
+            part = digests[start : start + _PER_QUERY]
+            marks = ",".join("?" * len(part))
+            found.update(self._connection.execute(f"SELECT digest, id FROM contents WHERE digest IN ({marks})", part))
+        return found
+
+    def _compressor(self, label: str, samples: Sequence[bytes]) -> tuple[int | None, zstandard.ZstdCompressor]:
+        if label in self._compressors:
+            return self._compressors[label]
+        row = self._connection.execute("SELECT id, data FROM dictionaries WHERE label = ?", (label,)).fetchone()
+        if row is None and (trained := _train(samples)):
+            insert = "INSERT INTO dictionaries (label, data) VALUES (?, ?)"
+            row = (self._connection.execute(insert, (label, trained)).lastrowid, trained)
+        if row is None:
+            return None, self._plain
+        data = zstandard.ZstdCompressionDict(row[1])
+        # The row names the dictionary, so the frame need not.
+        parameters = zstandard.ZstdCompressionParameters.from_level(_LEVEL, write_dict_id=False)
+        compressor = zstandard.ZstdCompressor(dict_data=data, compression_params=parameters)
+        self._compressors[label] = (int(row[0]), compressor)
+        return self._compressors[label]
+
+    def _verified(self, content_id: int, digest: bytes, dictionary: int | None, data: bytes) -> bytes:
+        try:
+            content = self._decompressor(dictionary).decompress(data)
+        except zstandard.ZstdError as error:
+            raise damaged(self._path, f"content {content_id} cannot be read: {error}") from error
+        if _digest(content) != digest:
+            raise damaged(self._path, f"content {content_id} does not match its digest")
+        return content
+
+    def _decompressor(self, dictionary: int | None) -> zstandard.ZstdDecompressor:
+        if dictionary not in self._decompressors:
+            row = self._connection.execute("SELECT data FROM dictionaries WHERE id = ?", (dictionary,)).fetchone()
+            if row is None:
+                raise damaged(self._path, f"compression dictionary {dictionary} is missing")
+            data = zstandard.ZstdCompressionDict(row[0])
+            self._decompressors[dictionary] = zstandard.ZstdDecompressor(dict_data=data)
+        return self._decompressors[dictionary]
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()[:16]
+
+
+def _train(samples: Sequence[bytes]) -> bytes | None:
+    """A dictionary, or None where there are too few samples (or too little in them) to learn from."""
+    if len(samples) < _SAMPLES or sum(map(len, samples)) < _DICTIONARY_BYTES:
+        return None
+    try:
+        dictionary = zstandard.train_dictionary(_DICTIONARY_BYTES, [sample[:_SAMPLE_BYTES] for sample in samples])
+    except zstandard.ZstdError:
+        return None
+    return bytes(dictionary.as_bytes())

@@ -1,0 +1,35 @@
+"""One figure for everything a ledger holds, to tell whether two jobs are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from svd_loop.ledger.reader import LedgerReader
+from svd_loop.ledger.views import VIEWS, rows_of
+
+_TIMING = ("second", "runtime")
+_LEFT_OUT = {"updates": ("path",), "rounds": ("seconds",)}
+
+
+def content_digest(reader: LedgerReader) -> str:
+    """SHA-256 over all rows in an order given by what they are.
+
+    Left out is what may differ between two runs of the same job: times and speeds (metrics whose name says
+    second or runtime), the order and batches answers were written in, how they are compressed, where the
+    weights lie, and the configuration (it has a digest of its own).
+    """
+    digest = hashlib.sha256()
+    for view in VIEWS:
+        digest.update(f"\n# {view.name}\n".encode())
+        for row in rows_of(reader, view, ordered=True):
+            kept = {name: value for name, value in row.items() if name not in _LEFT_OUT.get(view.name, ())}
+            if "metrics" in kept:
+                kept["metrics"] = _without_timing(json.loads(kept["metrics"]))
+            digest.update(json.dumps(kept, sort_keys=True).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _without_timing(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metrics.items() if not any(word in name for word in _TIMING)}

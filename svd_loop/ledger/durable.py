@@ -1,0 +1,139 @@
+"""A policy whose answers are never paid for twice.
+
+A wave of calls is cut into chunks by position *before* anything is looked up, and a chunk is written in
+one transaction. So after a kill the missing chunks have the very rows they would have had, and an engine
+whose floats depend on what is computed together repeats itself bit by bit.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from svd_loop.contracts import AgentCall, Policy, PolicyVersion, Reply
+from svd_loop.errors import EngineError, SvdError
+from svd_loop.ledger.interrupt import Interrupt
+
+
+class AnswerStore(Protocol):
+    """What a `DurablePolicy` needs of a ledger."""
+
+    def lookup(self, keys: Iterable[str]) -> dict[str, Reply]:
+        """The stored replies among `keys`."""
+        ...
+
+    def record(self, items: Sequence[tuple[str, AgentCall, Reply]]) -> None:
+        """Store all of `items`, or none."""
+        ...
+
+
+class DurablePolicy:
+    """Looks answers up before asking, and writes what it asked, chunk by chunk.
+
+    Attributes:
+        seconds: how long one chunk may take to answer; None waits for ever. With a limit the engine runs
+            on a thread of its own. A thread cannot be stopped, so after a timeout this policy refuses
+            further work and the process should end.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        ledger: AnswerStore,
+        chunk_size: int,
+        *,
+        seconds: float | None = None,
+        interrupt: Interrupt | None = None,
+    ) -> None:
+        if chunk_size < 1:
+            raise ValueError(f"chunk_size must be at least 1, it is {chunk_size}")
+        self.seconds = seconds
+        self._policy = policy
+        self._ledger = ledger
+        self._chunk_size = chunk_size
+        self._interrupt = interrupt or Interrupt()
+        self._hung = False
+
+    @property
+    def version(self) -> PolicyVersion:
+        """The weights that answer."""
+        return self._policy.version
+
+    def key(self, call: AgentCall) -> str:
+        """Content key of the answer."""
+        return self._policy.key(call)
+
+    def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
+        """Answer all calls, in their order, from the ledger where it knows them.
+
+        Raises:
+            EngineError: the engine raised, took too long, or answered other calls than it was asked. The
+                chunk in flight is not written; earlier ones are.
+            JobInterrupted: a stop was requested; every chunk that was asked is written.
+            LedgerError: the ledger cannot be read or written.
+        """
+        replies: list[Reply] = []
+        for start in range(0, len(calls), self._chunk_size):
+            replies += self._answer(calls[start : start + self._chunk_size])
+        return replies
+
+    def close(self) -> None:
+        """Free the engine's memory; one that hangs is left to the end of the process."""
+        if not self._hung:
+            self._policy.close()
+
+    def _answer(self, chunk: Sequence[AgentCall]) -> list[Reply]:
+        keys = [self.key(call) for call in chunk]
+        known = self._ledger.lookup(keys)
+        missing = {key: call for key, call in zip(keys, chunk, strict=True) if key not in known}  # each key once
+        if missing:
+            self._interrupt.check()
+            replies = self._ask(list(missing.values()))
+            answered = [(key, call, reply) for (key, call), reply in zip(missing.items(), replies, strict=True)]
+            self._ledger.record(answered)
+            known |= {key: reply for key, _, reply in answered}
+            self._interrupt.check()
+        return [known[key] for key in keys]
+
+    def _ask(self, calls: list[AgentCall]) -> list[Reply]:
+        if self._hung:
+            raise EngineError("the engine has not come back from an earlier call; end this process and run again")
+        try:
+            replies = self._policy.generate(calls) if self.seconds is None else self._ask_within(calls, self.seconds)
+        except SvdError:
+            raise
+        except Exception as error:
+            raise EngineError(f"the engine failed on {_span(calls)}: {type(error).__name__}: {error}") from error
+        if len(replies) != len(calls):
+            raise EngineError(f"the engine gave {len(replies)} answers to {len(calls)} calls ({_span(calls)})")
+        for call, reply in zip(calls, replies, strict=True):
+            if reply.call != call.id:
+                raise EngineError(f"the engine answered {reply.call} where {call.id} was asked")
+        return replies
+
+    def _ask_within(self, calls: list[AgentCall], seconds: float) -> list[Reply]:
+        answers: queue.SimpleQueue[list[Reply] | BaseException] = queue.SimpleQueue()
+
+        def work() -> None:
+            try:
+                answers.put(self._policy.generate(calls))
+            except BaseException as error:  # handed to the caller's thread, which raises it
+                answers.put(error)
+
+        threading.Thread(target=work, name="engine", daemon=True).start()
+        try:
+            answer = answers.get(timeout=seconds)
+        except queue.Empty:
+            self._hung = True
+            raise EngineError(
+                f"the engine gave no answer within {seconds:g} s to {_span(calls)}; nothing of it was written"
+            ) from None
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def _span(calls: Sequence[AgentCall]) -> str:
+    return f"{len(calls)} calls from {calls[0].id} to {calls[-1].id}"

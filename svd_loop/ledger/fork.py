@@ -1,0 +1,61 @@
+"""A new job that goes on from a finished round of another one, under a changed configuration."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from svd_loop.config import Config, config_digest
+from svd_loop.errors import JobConflictError
+from svd_loop.ledger.database import FILE, advice, transaction
+from svd_loop.ledger.identity import canonical, refuse_incomparable
+from svd_loop.ledger.lock import JobLock
+from svd_loop.ledger.reader import LedgerReader
+from svd_loop.ledger.salvage import drop_rounds
+
+
+def fork(source: Path, round: int, folder: Path, config: Config) -> None:
+    """Create the ledger of a new job in `folder` with rounds 0 to `round` of the job in `source`.
+
+    All answers come along: they are kept by content, so the ones the new configuration would ask for
+    differently are simply not found. The weight versions are the caller's to bring. `source` may be running.
+
+    Raises:
+        JobConflictError: `folder` holds a job, `source` has no such round, or the configuration changes how rounds
+            are measured, which would make the scores taken over incomparable.
+        LedgerError: `source` cannot be read or `folder` cannot be written.
+    """
+    with advice(folder), LedgerReader.open_for_reading(source) as reader:
+        rounds = len(reader.state().history)
+        if not 0 <= round < rounds:
+            raise JobConflictError(f"{source.name}: has no finished round {round}; it has rounds 0 to {rounds - 1}")
+        refuse_incomparable(source, reader.config(), config)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = JobLock(folder)
+        try:
+            if (folder / FILE).exists():
+                raise JobConflictError(f"{folder}: there is a job of this name already; choose another --job NAME")
+            part = folder / f".{FILE}.fork"
+            part.unlink(missing_ok=True)
+            _copy_until(reader, round, part, config)
+            part.replace(folder / FILE)
+        finally:
+            lock.release()
+
+
+def _copy_until(reader: LedgerReader, round: int, path: Path, config: Config) -> None:
+    reader.copy_to(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as copy:
+        copy.execute("PRAGMA journal_mode = DELETE")  # one file, ready to be renamed
+        with transaction(copy):
+            drop_rounds(copy, round + 1)
+            copy.execute("DELETE FROM stops")
+            values = {
+                "name": config.job.name,
+                "config": canonical(config),
+                "config_digest": config_digest(config),
+                "forked_from": json.dumps({"job": str(reader.folder), "round": round}),
+            }
+            copy.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))

@@ -1,0 +1,83 @@
+"""What makes a job the same job: the configuration it was started with.
+
+Answers are keyed by content and would survive any change; the *history* would not: scores of rounds that
+were sampled, judged, trained or measured differently cannot be compared, and the stop rule compares them.
+So everything is fixed but the keys in `FREE_KEYS`. Batch and chunk sizes are fixed too: they decide which
+rows an engine computes together, and with that the last bits of its floats; a job that must change them
+forks from its last round and keeps everything paid for until then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from svd_loop.config import Config, changed_keys, parse_config
+from svd_loop.errors import ConfigError, JobConflictError
+
+FREE_KEYS = ("job.root", "job.rounds", "job.hours", "job.tokens", "tracking.*")
+"""Keys (with wildcards) a running job may change: where it lies, how long it goes on, who is told."""
+
+MEASUREMENT_KEYS = ("model.*", "data.development*", "data.test*", "evaluation.*")
+"""Keys a fork may not change either, since it takes over the scores of earlier rounds."""
+
+
+def refuse_changes(folder: Path, old: Mapping[str, Any], new: Config) -> None:
+    """Compare the configuration a job was started with and the one it is to go on with.
+
+    Raises:
+        JobConflictError: a key outside `FREE_KEYS` differs; all of them are listed, with the ways out.
+    """
+    if changes := _changes(old, new, lambda key: not _matches(key, FREE_KEYS)):
+        raise JobConflictError(
+            f"{folder.name}: the job was started with another configuration:\n"
+            + "\n".join(f"  {change}" for change in changes)
+            + "\nUndo these changes to go on, or play on from a finished round under a new name: "
+            f"svd-loop run CONFIG --job NEW --fork {folder.name}@ROUND"
+        )
+
+
+def refuse_incomparable(source: Path, old: Mapping[str, Any], new: Config) -> None:
+    """Refuse a fork whose scores could not be compared with those it takes over.
+
+    Raises:
+        JobConflictError: a key of `MEASUREMENT_KEYS` differs.
+    """
+    if changes := _changes(old, new, lambda key: _matches(key, MEASUREMENT_KEYS)):
+        raise JobConflictError(
+            f"{source.name}: a fork takes over the scores of earlier rounds, so these may not change:\n"
+            + "\n".join(f"  {change}" for change in changes)
+            + "\nStart a job of its own instead: svd-loop run CONFIG --job NEW"
+        )
+
+
+def canonical(config: Config) -> str:
+    """The resolved configuration as readable JSON."""
+    return json.dumps(config.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file by a complete and synced one, or leave it as it was."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _changes(old: Mapping[str, Any], new: Config, matters: Callable[[str], bool]) -> list[str]:
+    try:  # a key that a newer program added has its default in the old job
+        old = parse_config(old).model_dump(mode="json")
+    except ConfigError:
+        old = dict(old)
+    changes = changed_keys(old, new.model_dump(mode="json"))
+    return [change for change in changes if matters(change.partition(": ")[0])]
+
+
+def _matches(key: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(key, pattern) for pattern in patterns)

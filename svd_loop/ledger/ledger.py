@@ -1,0 +1,162 @@
+"""What happened in a job, durably: the one thing a resume reads.
+
+One SQLite file a job, one writing process (see `lock`), everything written in transactions. Answers are kept
+by content, so nothing here decides what may be reused: a key that fits is the same question to the same
+weights. Left out: deleting. A ledger only grows; `export` and `fork` make other files from it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from svd_loop.config import Config, config_digest
+from svd_loop.contracts import Episode, JobResult, Prompt, RoundRecord, TrainingRow, UpdateResult
+from svd_loop.errors import LedgerError
+from svd_loop.ledger import answers, rounds
+from svd_loop.ledger.contents import encode_text
+from svd_loop.ledger.database import FILE, advice, damaged, open_for_writing, transaction
+from svd_loop.ledger.identity import canonical, refuse_changes, write_atomically
+from svd_loop.ledger.lock import JobLock
+from svd_loop.ledger.reader import LedgerReader
+
+CONFIG_FILE = "config.json"
+
+
+class Ledger(LedgerReader):
+    """A job's ledger, open for writing: holds the job's lock until it is closed."""
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection, lock: JobLock) -> None:
+        super().__init__(folder, connection)
+        self._lock = lock
+
+    @classmethod
+    def open(cls, folder: Path, config: Config) -> Ledger:
+        """Start a job in `folder`, or go on with the one that is there.
+
+        Raises:
+            JobConflictError: the job was started with another configuration (keys in `identity.FREE_KEYS` may
+                differ), or another process is running it.
+            LedgerError: the ledger cannot be used: damaged, lost, newer than this program, or not writable.
+        """
+        with advice(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        lock = JobLock(folder)
+        try:
+            _refuse_lost(folder)
+            ledger = cls(folder, open_for_writing(folder / FILE), lock)
+            try:
+                ledger._identify(config)
+            except BaseException:
+                ledger.close()
+                raise
+        except BaseException:
+            lock.release()
+            raise
+        return ledger
+
+    def record(self, items: Sequence[answers.Answered]) -> None:
+        """Store one batch of `(key, call, reply)`: all of it or nothing. A known key keeps its first answer.
+
+        Raises:
+            LedgerError: the disk is full, the file cannot be written, or a key is no lower-case hex digest.
+        """
+        with self._writing():
+            answers.insert(self._connection, self._store, items)
+
+    def record_prompts(self, prompts: Iterable[Prompt]) -> None:
+        """Store the texts behind prompt ids, so that the ledger explains itself. Known ids stay as they are."""
+        prompts = list(prompts)
+        with self._writing():
+            texts = self._store.put("prompts", (encode_text(prompt.text) for prompt in prompts))
+            rows = [
+                (prompt.id, prompt.domain.value, _printable(prompt.source), texts[encode_text(prompt.text)])
+                for prompt in prompts
+            ]
+            self._connection.executemany(
+                "INSERT INTO prompts (id, domain, source, text) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", rows
+            )
+
+    def commit_round(
+        self,
+        record: RoundRecord,
+        episode: Episode | None = None,
+        rows: Sequence[TrainingRow] = (),
+        update: UpdateResult | None = None,
+    ) -> None:
+        """Record a finished round, all of it or nothing; round 0, the baseline, has neither episode nor update.
+
+        Repeating the commit of the same round (same weights, same scores) changes nothing.
+
+        Raises:
+            LedgerError: the round is not the next one, or was committed with another outcome.
+        """
+        history = self.state().history
+        if record.round < len(history):
+            earlier = history[record.round]
+            if (earlier.version, earlier.scores.correct) != (record.version, record.scores.correct):
+                raise LedgerError(
+                    f"{self.path}: round {record.round} is committed with version {earlier.version.fingerprint}, "
+                    f"it cannot be replaced by version {record.version.fingerprint}"
+                )
+            return
+        if record.round > len(history):
+            raise LedgerError(f"{self.path}: round {record.round} cannot follow round {len(history) - 1}")
+        with self._writing():
+            rounds.write(self._connection, self._store, record, episode, rows, update)
+
+    def commit_stop(self, result: JobResult) -> None:
+        """Record how the job ended; may be repeated, and is void once another round follows."""
+        with self._writing():
+            rounds.write_stop(self._connection, result, self._meta("config_digest"))
+
+    def close(self) -> None:
+        """Close the file and release the job; repeated calls do nothing."""
+        super().close()
+        self._lock.release()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with advice(self.path):
+            try:
+                with transaction(self._connection):
+                    yield
+            except BaseException:
+                self._store.forget()
+                raise
+
+    def _identify(self, config: Config) -> None:
+        """Write down which job this is, or refuse to be another one."""
+        written = self._meta("config")
+        if written:
+            refuse_changes(self.folder, json.loads(written), config)
+        elif (self.folder / CONFIG_FILE).exists():
+            raise damaged(self.path, "its meta table is empty")
+        text = canonical(config)
+        if written != text:
+            values = {"name": config.job.name, "config": text, "config_digest": config_digest(config)}
+            with self._writing():
+                self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))
+                self._connection.execute("INSERT OR IGNORE INTO meta VALUES ('created_at', ?)", (str(time.time()),))
+        if not (path := self.folder / CONFIG_FILE).exists() or path.read_text(encoding="utf-8") != text:
+            with advice(self.path):
+                write_atomically(path, text)
+
+
+def _refuse_lost(folder: Path) -> None:
+    """SQLite takes an empty file for a new database; beside a job's configuration it is a lost one."""
+    path = folder / FILE
+    if (folder / CONFIG_FILE).exists() and (not path.exists() or path.stat().st_size == 0):
+        raise LedgerError(
+            f"{path}: the job's configuration is there but its ledger is {'empty' if path.exists() else 'missing'}; "
+            f"put the ledger back, or move {folder} away to start the job anew"
+        )
+
+
+def _printable(text: str) -> str:
+    """File names can hold bytes that are not Unicode; a source is for people and may show them escaped."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,231 @@
+"""Committed rounds and stops, in and out of their tables.
+
+A round's rows are written in one transaction by `write`, so a round is in the ledger whole or not at all.
+Figures that people query have columns; mappings with free names (metrics, seconds) are JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from svd_loop.contracts import (
+    Candidate,
+    Episode,
+    Estimate,
+    JobResult,
+    PolicyVersion,
+    RoundRecord,
+    Scores,
+    StopReason,
+    TrainingRow,
+    UpdateResult,
+)
+from svd_loop.ledger.contents import ContentStore, encode_ids, encode_text
+from svd_loop.ledger.schema import ROUND_TABLES
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """How a job ended: what `JobResult` adds to the history."""
+
+    reason: StopReason
+    best_round: int
+    test: Mapping[str, Scores]
+    notes: tuple[str, ...]
+
+
+def write(
+    connection: sqlite3.Connection,
+    store: ContentStore,
+    record: RoundRecord,
+    episode: Episode | None,
+    rows: Sequence[TrainingRow],
+    update: UpdateResult | None,
+) -> None:
+    """Write a round that is not there yet, within the caller's transaction."""
+    usage = episode.usage if episode else {}
+    values = (record.round, record.version.round, record.version.fingerprint, record.prompts, record.accepted_prompts,
+              record.rows, record.scores.split, record.scores.samples, json.dumps(dict(record.metrics)),
+              json.dumps(dict(record.seconds)), json.dumps(dict(record.funnel)),
+              json.dumps({role: dict(counts) for role, counts in usage.items()}), "{}", time.time())  # fmt: skip
+    _insert(connection, "rounds", [values])
+    if episode:
+        _write_episode(connection, store, record.round, episode)
+    _write_rows(connection, store, record.round, rows)
+    _write_scores(connection, record.round, record.scores)
+    if update:
+        version = update.version
+        trained = (record.round, version.round, version.fingerprint, str(update.path), update.rows, update.steps,
+                   json.dumps(dict(update.metrics)))  # fmt: skip
+        _insert(connection, "updates", [trained])
+    counts = json.dumps(count_rows(connection, record.round))
+    connection.execute("UPDATE rounds SET counts = ? WHERE round = ?", (counts, record.round))
+
+
+def count_rows(connection: sqlite3.Connection, round: int) -> dict[str, int]:
+    """How many rows a round has in each of its tables."""
+    query = "SELECT count(*) FROM {} WHERE round = ?"
+    return {table: connection.execute(query.format(table), (round,)).fetchone()[0] for table in ROUND_TABLES}
+
+
+def read_history(connection: sqlite3.Connection) -> tuple[RoundRecord, ...]:
+    """All committed rounds, in order."""
+    columns = (
+        "round, policy_round, fingerprint, accepted_prompts, prompts, rows, metrics, seconds, funnel, split, samples"
+    )
+    records = []
+    for row in connection.execute(f"SELECT {columns} FROM rounds ORDER BY round").fetchall():
+        number, policy_round, fingerprint, accepted, prompts, rows, metrics, seconds, funnel, split, samples = row
+        records.append(
+            RoundRecord(
+                round=number,
+                version=PolicyVersion(policy_round, fingerprint),
+                scores=_read_scores(connection, number, split, samples),
+                accepted_prompts=accepted,
+                prompts=prompts,
+                rows=rows,
+                metrics=json.loads(metrics),
+                seconds=json.loads(seconds),
+                funnel=json.loads(funnel),
+            )
+        )
+    return tuple(records)
+
+
+def read_rows(connection: sqlite3.Connection, store: ContentStore, rounds: range | None) -> list[TrainingRow]:
+    """Accepted rows of the given rounds (None: all), oldest round first, in the order they were committed."""
+    columns = "round, input_ids, supervised_from, origin, prompt_id, candidate, origin_round, domain"
+    query = f"SELECT {columns} FROM accepted_rows ORDER BY round, place"
+    return [
+        TrainingRow(store.ids(ids), supervised_from, origin, prompt_id, candidate, origin_round, domain)
+        for round, ids, supervised_from, origin, prompt_id, candidate, origin_round, domain in connection.execute(query)
+        if rounds is None or round in rounds
+    ]
+
+
+def write_stop(connection: sqlite3.Connection, result: JobResult, config_digest: str) -> None:
+    """Write how the job ended after its last round, replacing an earlier end after the same round."""
+    test = json.dumps({name: asdict(scores) for name, scores in result.test.items()})
+    after = result.history[-1].round
+    values = (after, result.stop.value, result.best.round, config_digest, test, json.dumps(result.notes))
+    connection.execute(f"INSERT OR REPLACE INTO stops VALUES ({', '.join('?' * len(values))})", values)
+
+
+def read_stop(connection: sqlite3.Connection, config_digest: str) -> Stop | None:
+    """The end that is in force, or None.
+
+    An end is void once another round was played after it. One that came from a limit (rounds, budget) is
+    also void once the configuration changed, since of what may change only limits matter; and an
+    interruption ends a process, never a job.
+    """
+    query = """SELECT reason, best_round, config_digest, test, notes FROM stops
+               WHERE after_round = (SELECT max(round) FROM rounds)"""
+    row = connection.execute(query).fetchone()
+    if row is None:
+        return None
+    reason, best, digest, test, notes = row
+    reason = StopReason(reason)
+    limited = reason in (StopReason.ROUND_LIMIT, StopReason.BUDGET)
+    if reason is StopReason.INTERRUPTED or (limited and digest != config_digest):
+        return None
+    scores = {name: _scores_from(data) for name, data in json.loads(test).items()}
+    return Stop(reason, best, scores, tuple(json.loads(notes)))
+
+
+def _write_episode(connection: sqlite3.Connection, store: ContentStore, round: int, episode: Episode) -> None:
+    selected = {(candidate.prompt_id, candidate.index) for candidate in episode.selected}
+    votes = [vote for verdict in episode.verdicts for vote in verdict.votes]
+    texts = store.put("solver", (encode_text(candidate.text) for candidate in episode.candidates))
+    texts |= store.put("votes", (encode_text(vote.text) for vote in votes))
+    prompt_ids = store.put("solver prompt ids", (encode_ids(candidate.prompt_ids) for candidate in episode.candidates))
+    ids = store.put("solver ids", (encode_ids(candidate.token_ids) for candidate in episode.candidates))
+
+    def candidate_row(candidate: Candidate) -> tuple[object, ...]:
+        policy = (candidate.policy.round, candidate.policy.fingerprint) if candidate.policy else (None, None)
+        name = (candidate.prompt_id, candidate.index)
+        return (round, *name, candidate.finish_reason.value, *policy, name in selected,
+                texts[encode_text(candidate.text)], prompt_ids[encode_ids(candidate.prompt_ids)],
+                ids[encode_ids(candidate.token_ids)])  # fmt: skip
+
+    _insert(connection, "candidates", [candidate_row(candidate) for candidate in episode.candidates])
+    verdict_rows = [
+        (round, verdict.prompt_id, verdict.candidate, verdict.accepted, verdict.rejection, verdict.stage, verdict.vote)
+        for verdict in episode.verdicts
+    ]
+    _insert(connection, "verdicts", verdict_rows)
+    vote_rows = [
+        (round, verdict.prompt_id, verdict.candidate, place, vote.stage, vote.vote, vote.value,
+         texts[encode_text(vote.text)])
+        for verdict in episode.verdicts
+        for place, vote in enumerate(verdict.votes)
+    ]  # fmt: skip
+    _insert(connection, "votes", vote_rows)
+
+
+def _write_rows(
+    connection: sqlite3.Connection, store: ContentStore, round: int, rows: Sequence[TrainingRow]
+) -> None:
+    ids = store.put("rows", (encode_ids(row.input_ids) for row in rows))
+    values = [
+        (round, place, row.origin, row.round, row.prompt_id, row.candidate, row.domain, row.supervised_from,
+         ids[encode_ids(row.input_ids)])
+        for place, row in enumerate(rows)
+    ]  # fmt: skip
+    _insert(connection, "accepted_rows", values)
+
+
+def _write_scores(connection: sqlite3.Connection, round: int, scores: Scores) -> None:
+    problems = zip(scores.problem_ids, scores.domains, scores.correct, strict=True)
+    _insert(connection, "evaluations", [(round, place, *problem) for place, problem in enumerate(problems)])
+    estimates = [
+        (domain, metric, estimate.value, estimate.low, estimate.high)
+        for domain, metrics in scores.estimates.items()
+        for metric, estimate in metrics.items()
+    ]
+    _insert(connection, "estimates", [(round, place, *values) for place, values in enumerate(estimates)])
+
+
+def _read_scores(connection: sqlite3.Connection, round: int, split: str, samples: int) -> Scores:
+    query = "SELECT problem_id, domain, correct FROM evaluations WHERE round = ? ORDER BY place"
+    problems = connection.execute(query, (round,)).fetchall()
+    estimates: dict[str, dict[str, Estimate]] = {}
+    query = "SELECT domain, metric, value, low, high FROM estimates WHERE round = ? ORDER BY place"
+    for domain, metric, *values in connection.execute(query, (round,)):
+        estimates.setdefault(domain, {})[metric] = Estimate(*(_number(value) for value in values))
+    return Scores(
+        split=split,
+        samples=samples,
+        problem_ids=tuple(problem[0] for problem in problems),
+        domains=tuple(problem[1] for problem in problems),
+        correct=tuple(problem[2] for problem in problems),
+        estimates=estimates,
+    )
+
+
+def _scores_from(data: Mapping[str, Any]) -> Scores:
+    return Scores(
+        split=data["split"],
+        samples=data["samples"],
+        problem_ids=tuple(data["problem_ids"]),
+        domains=tuple(data["domains"]),
+        correct=tuple(data["correct"]),
+        estimates={
+            domain: {metric: Estimate(**values) for metric, values in metrics.items()}
+            for domain, metrics in data["estimates"].items()
+        },
+    )
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value  # SQLite stores a NaN as NULL
+
+
+def _insert(connection: sqlite3.Connection, table: str, rows: Sequence[tuple[object, ...]]) -> None:
+    if rows:
+        connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)

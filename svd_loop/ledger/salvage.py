@@ -1,0 +1,128 @@
+"""What can still be read of a damaged ledger, as a sound one.
+
+Answers are kept by content, so losing some is harmless: they are asked again. A round is worth keeping
+only whole, so the first round with a row missing goes, with all that follow it; the loop plays them again
+from the answers that are left. Structure is checked by SQLite and contents by their digests; a flipped bit
+in a small column (a vote's number, say) is beyond both, as SQLite pages carry no checksum.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from svd_loop.errors import LedgerError
+from svd_loop.ledger.contents import ContentStore
+from svd_loop.ledger.database import FILE, advice, open_for_reading, transaction
+from svd_loop.ledger.lock import JobLock
+from svd_loop.ledger.rounds import count_rows
+from svd_loop.ledger.schema import MIGRATIONS, ROUND_TABLES, TABLES, migrate, version_of
+
+_LAST_ROW = 2**62
+
+
+def salvage(folder: Path) -> dict[str, int]:
+    """Replace a job's ledger by a sound one with its readable rows; the old file stays as `ledger.sqlite.damaged`.
+
+    Returns:
+        Rows kept, by table.
+
+    Raises:
+        JobConflictError: the job is running.
+        LedgerError: nothing can be read, not even which job it was.
+    """
+    path = folder / FILE
+    sound = folder / f".{FILE}.salvaged"
+    lock = JobLock(folder)
+    try:
+        with advice(path):
+            kept = copy_readable(path, sound)
+            for suffix in ("-shm", "-wal", ""):  # the file itself last: until then a repeat finds everything
+                if (part := path.with_name(path.name + suffix)).exists():
+                    part.replace(path.with_name(f"{path.name}.damaged{suffix}"))
+            sound.replace(path)
+    finally:
+        lock.release()
+    return kept
+
+
+def copy_readable(damaged: Path, sound: Path) -> dict[str, int]:
+    """Write what can be read of one ledger, and is consistent, to a new file.
+
+    Returns:
+        Rows kept, by table.
+    """
+    sound.unlink(missing_ok=True)
+    with closing(open_for_reading(damaged)) as source, closing(sqlite3.connect(sound, isolation_level=None)) as target:
+        if (version := version_of(source)) != len(MIGRATIONS):
+            raise LedgerError(f"{damaged}: has schema version {version}; salvage it with the program that wrote it")
+        migrate(target)
+        with transaction(target):
+            for table in TABLES:
+                for row in _readable_rows(source, table):
+                    target.execute(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+            if not target.execute("SELECT 1 FROM meta WHERE name = 'config'").fetchone():
+                raise LedgerError(f"{damaged}: not even the job's configuration is readable; restore a backup")
+            _drop_inconsistent(target, sound)
+        return {table: target.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES}
+
+
+def _readable_rows(connection: sqlite3.Connection, table: str) -> Iterator[tuple[object, ...]]:
+    """All rows that can be read. Around damage, tables with row ids are read on in growing steps."""
+    try:
+        connection.execute(f"SELECT rowid FROM {table} LIMIT 0")
+    except sqlite3.OperationalError:
+        yield from _from_both_ends(connection, table)
+        return
+    last, skip = -1, 0
+    while last + skip < _LAST_ROW:
+        try:
+            query = f"SELECT rowid, * FROM {table} WHERE rowid > ? ORDER BY rowid"
+            for row_id, *row in connection.execute(query, (last + skip,)):
+                last, skip = row_id, 0
+                yield tuple(row)
+            return
+        except sqlite3.DatabaseError:
+            skip = max(1, 2 * skip)
+
+
+def _from_both_ends(connection: sqlite3.Connection, table: str) -> Iterator[tuple[object, ...]]:
+    keys = [row[1] for row in connection.execute(f"PRAGMA table_info({table})") if row[5]]
+    for direction in ("ASC", "DESC"):
+        try:
+            order = ", ".join(f"{key} {direction}" for key in keys)
+            yield from connection.execute(f"SELECT * FROM {table} ORDER BY {order}")
+            return
+        except sqlite3.DatabaseError:
+            continue
+
+
+def _drop_inconsistent(connection: sqlite3.Connection, path: Path) -> None:
+    store = ContentStore(connection, path)
+    ids = [row[0] for row in connection.execute("SELECT id FROM contents")]
+    connection.executemany("DELETE FROM contents WHERE id = ?", [(id,) for id in ids if not store.intact(id)])
+    connection.execute("INSERT OR IGNORE INTO batches SELECT DISTINCT batch, 0.0 FROM answers")  # only a time is lost
+    for table in TABLES:
+        for _, _, parent, column, key, *_ in connection.execute(f"PRAGMA foreign_key_list({table})").fetchall():
+            lost = f"{column} IS NOT NULL AND {column} NOT IN (SELECT {key} FROM {parent})"
+            connection.execute(f"DELETE FROM {table} WHERE {lost}")
+    drop_rounds(connection, _whole_rounds(connection))
+
+
+def drop_rounds(connection: sqlite3.Connection, first: int) -> None:
+    """Delete the rounds from number `first` on, with all that belongs to them."""
+    connection.execute("DELETE FROM stops WHERE after_round >= ? OR best_round >= ?", (first, first))
+    for table in (*ROUND_TABLES, "rounds"):
+        connection.execute(f"DELETE FROM {table} WHERE round >= ?", (first,))
+
+
+def _whole_rounds(connection: sqlite3.Connection) -> int:
+    """Length of the unbroken row of complete rounds from 0."""
+    counts = dict(connection.execute("SELECT round, counts FROM rounds").fetchall())
+    number = 0
+    while number in counts and json.loads(counts[number]) == count_rows(connection, number):
+        number += 1
+    return number

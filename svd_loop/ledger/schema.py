@@ -1,0 +1,223 @@
+"""The tables, and how a ledger of an older version becomes one of this version.
+
+`PRAGMA user_version` counts the migrations a file has seen; a new file has seen none. A migration is one
+SQL script and never edited once released: a change of the tables is a new script at the end of
+`MIGRATIONS`. Left out: downgrades. A file that is newer than the program is refused instead.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from svd_loop.errors import LedgerError
+
+_TABLES = """
+-- The job itself: name, config (JSON), config_digest, created_at (for people; nothing is ordered by time).
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+-- Texts and token ids, each stored once, compressed; see contents.py for the encoding.
+CREATE TABLE dictionaries (id INTEGER PRIMARY KEY, label TEXT NOT NULL UNIQUE, data BLOB NOT NULL);
+CREATE TABLE contents (
+    id INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL UNIQUE,
+    dictionary INTEGER REFERENCES dictionaries (id),
+    data BLOB NOT NULL
+);
+
+CREATE TABLE prompts (
+    id TEXT PRIMARY KEY,
+    domain TEXT NOT NULL,
+    source TEXT NOT NULL,
+    text INTEGER NOT NULL REFERENCES contents (id)
+);
+
+-- One row a reply. `seq` grows with every write and is the only order there is.
+CREATE TABLE speakers (
+    id INTEGER PRIMARY KEY,
+    policy_round INTEGER NOT NULL,
+    fingerprint TEXT NOT NULL,
+    role TEXT NOT NULL,
+    template_version TEXT NOT NULL,
+    UNIQUE (policy_round, fingerprint, role, template_version)
+);
+CREATE TABLE batches (id INTEGER PRIMARY KEY, written_at REAL NOT NULL);
+CREATE TABLE answers (
+    seq INTEGER PRIMARY KEY,
+    key BLOB NOT NULL UNIQUE,
+    batch INTEGER NOT NULL REFERENCES batches (id),
+    speaker INTEGER NOT NULL REFERENCES speakers (id),
+    purpose TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    prompt_id TEXT NOT NULL,
+    candidate INTEGER NOT NULL,
+    stage TEXT NOT NULL,
+    vote INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    finish_reason TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    text INTEGER NOT NULL REFERENCES contents (id),
+    prompt_ids INTEGER NOT NULL REFERENCES contents (id),
+    token_ids INTEGER NOT NULL REFERENCES contents (id)
+);
+CREATE INDEX answers_by_prompt ON answers (prompt_id, round, candidate);
+
+-- A committed round and everything that belongs to it; written together or not at all.
+CREATE TABLE rounds (
+    round INTEGER PRIMARY KEY,
+    policy_round INTEGER NOT NULL,
+    fingerprint TEXT NOT NULL,
+    prompts INTEGER NOT NULL,
+    accepted_prompts INTEGER NOT NULL,
+    rows INTEGER NOT NULL,
+    split TEXT NOT NULL,
+    samples INTEGER NOT NULL,
+    metrics TEXT NOT NULL,
+    seconds TEXT NOT NULL,
+    funnel TEXT NOT NULL,
+    usage TEXT NOT NULL,
+    counts TEXT NOT NULL, -- rows this round has in each of its tables, to tell a whole round from a damaged one
+    committed_at REAL NOT NULL
+);
+CREATE TABLE candidates (
+    round INTEGER NOT NULL REFERENCES rounds (round),
+    prompt_id TEXT NOT NULL,
+    candidate INTEGER NOT NULL,
+    finish_reason TEXT NOT NULL,
+    policy_round INTEGER,
+    fingerprint TEXT,
+    selected INTEGER NOT NULL,
+    text INTEGER NOT NULL REFERENCES contents (id),
+    prompt_ids INTEGER NOT NULL REFERENCES contents (id),
+    token_ids INTEGER NOT NULL REFERENCES contents (id),
+    PRIMARY KEY (round, prompt_id, candidate)
+) WITHOUT ROWID;
+CREATE TABLE verdicts (
+    round INTEGER NOT NULL REFERENCES rounds (round),
+    prompt_id TEXT NOT NULL,
+    candidate INTEGER NOT NULL,
+    accepted INTEGER NOT NULL,
+    rejection TEXT,
+    stage TEXT,
+    vote INTEGER,
+    PRIMARY KEY (round, prompt_id, candidate)
+) WITHOUT ROWID;
+CREATE TABLE votes (
+    round INTEGER NOT NULL REFERENCES rounds (round),
+    prompt_id TEXT NOT NULL,
+    candidate INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    stage TEXT NOT NULL,
+    vote INTEGER NOT NULL,
+    value TEXT NOT NULL,
+    text INTEGER NOT NULL REFERENCES contents (id),
+    PRIMARY KEY (round, prompt_id, candidate, place)
+) WITHOUT ROWID;
+CREATE TABLE accepted_rows (
+    round INTEGER NOT NULL REFERENCES rounds (round),
+    place INTEGER NOT NULL,
+    origin TEXT NOT NULL,
+    origin_round INTEGER NOT NULL,
+    prompt_id TEXT NOT NULL,
+    candidate INTEGER NOT NULL,
+    domain TEXT NOT NULL,
+    supervised_from INTEGER NOT NULL,
+    input_ids INTEGER NOT NULL REFERENCES contents (id),
+    PRIMARY KEY (round, place)
+) WITHOUT ROWID;
+CREATE TABLE updates (
+    round INTEGER PRIMARY KEY REFERENCES rounds (round),
+    policy_round INTEGER NOT NULL,
+    fingerprint TEXT NOT NULL,
+    path TEXT NOT NULL,
+    rows INTEGER NOT NULL,
+    steps INTEGER NOT NULL,
+    metrics TEXT NOT NULL
+);
+CREATE TABLE evaluations (
+    round INTEGER NOT NULL REFERENCES rounds (round),
+    place INTEGER NOT NULL,
+    problem_id TEXT NOT NULL,
+    domain TEXT NOT NULL,
+    correct INTEGER NOT NULL,
+    PRIMARY KEY (round, place)
+) WITHOUT ROWID;
+CREATE TABLE estimates (
+    round INTEGER NOT NULL REFERENCES rounds (round),
+    place INTEGER NOT NULL,
+    domain TEXT NOT NULL,
+    metric TEXT NOT NULL,
+    value REAL,
+    low REAL,
+    high REAL,
+    PRIMARY KEY (round, place)
+) WITHOUT ROWID;
+CREATE TABLE stops (
+    after_round INTEGER PRIMARY KEY REFERENCES rounds (round),
+    reason TEXT NOT NULL,
+    best_round INTEGER NOT NULL REFERENCES rounds (round),
+    config_digest TEXT NOT NULL,
+    test TEXT NOT NULL,
+    notes TEXT NOT NULL
+);
+
+-- For analysts: an answer with its speaker. `content_text(text)` gives the words (LedgerReader.query).
+CREATE VIEW replies AS
+SELECT answers.seq, lower(hex(answers.key)) AS key, answers.purpose, answers.round, speakers.role,
+       answers.prompt_id, answers.candidate, answers.stage, answers.vote, answers.attempt,
+       speakers.policy_round, speakers.fingerprint, speakers.template_version,
+       answers.finish_reason, answers.prompt_tokens, answers.output_tokens, answers.batch, batches.written_at,
+       answers.text, answers.prompt_ids, answers.token_ids
+FROM answers JOIN speakers ON speakers.id = answers.speaker JOIN batches ON batches.id = answers.batch;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES,)
+"""`MIGRATIONS[v]` turns a file of version v into one of version v + 1."""
+
+ROUND_TABLES = ("candidates", "verdicts", "votes", "accepted_rows", "updates", "evaluations", "estimates")
+"""Tables whose rows belong to one row of `rounds`."""
+
+TABLES = (
+    "meta", "dictionaries", "contents", "prompts", "speakers", "batches", "answers", "rounds", *ROUND_TABLES, "stops"
+)  # fmt: skip
+"""All tables, referenced ones before those that refer to them."""
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """How many migrations the file has seen; 0 for an empty one."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def refuse_newer(connection: sqlite3.Connection, migrations: Sequence[str] = MIGRATIONS) -> None:
+    """Raise `LedgerError` if a newer program wrote the file."""
+    found, known = version_of(connection), len(migrations)
+    if found > known:
+        raise LedgerError(
+            f"the ledger has schema version {found}, this program knows up to {known}: "
+            "a newer svd-loop wrote it; install that version (or a newer one) to go on"
+        )
+
+
+def migrate(connection: sqlite3.Connection, migrations: Sequence[str] = MIGRATIONS) -> None:
+    """Bring the file to the newest version, all missing steps in one transaction.
+
+    Args:
+        connection: in autocommit mode, without an open transaction.
+        migrations: the ordered scripts; the parameter exists to test with more of them.
+
+    Raises:
+        LedgerError: the file is newer than `migrations`.
+        sqlite3.Error: a script failed; the file is as it was.
+    """
+    refuse_newer(connection, migrations)
+    start = version_of(connection)
+    if start == len(migrations):
+        return
+    script = "\n".join(migrations[start:])
+    try:
+        connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {len(migrations)};\nCOMMIT;")
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

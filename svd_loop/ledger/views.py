@@ -1,0 +1,97 @@
+"""The ledger's tables as plain rows: contents decoded, internal ids gone. What the digest and the export read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from svd_loop.ledger.reader import LedgerReader
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One table or view, its columns in order, and how the encoded ones are decoded.
+
+    Attributes:
+        name: of the rows it yields.
+        source: table or view to select from.
+        columns: what is selected; `texts` and `ids` name the ones that hold content ids.
+        order: columns that order the rows by what they are, never by when they came.
+    """
+
+    name: str
+    source: str
+    columns: tuple[str, ...]
+    order: str
+    texts: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+
+
+_CANDIDATE = ("round", "prompt_id", "candidate")
+
+VIEWS = (
+    View("prompts", "prompts", ("id", "domain", "source", "text"), "id", texts=("text",)),
+    View(
+        "answers",
+        "replies",
+        ("key", "purpose", "round", "role", "prompt_id", "candidate", "stage", "vote", "attempt", "policy_round",
+         "fingerprint", "template_version", "finish_reason", "prompt_tokens", "output_tokens", "text", "prompt_ids",
+         "token_ids"),
+        "key",
+        texts=("text",),
+        ids=("prompt_ids", "token_ids"),
+    ),
+    View(
+        "candidates",
+        "candidates",
+        (*_CANDIDATE, "finish_reason", "policy_round", "fingerprint", "selected", "text", "prompt_ids", "token_ids"),
+        "round, prompt_id, candidate",
+        texts=("text",),
+        ids=("prompt_ids", "token_ids"),
+    ),
+    View(
+        "verdicts",
+        "verdicts",
+        (*_CANDIDATE, "accepted", "rejection", "stage", "vote"),
+        "round, prompt_id, candidate",
+    ),
+    View(
+        "votes",
+        "votes",
+        (*_CANDIDATE, "place", "stage", "vote", "value", "text"),
+        "round, prompt_id, candidate, place",
+        texts=("text",),
+    ),
+    View(
+        "accepted_rows",
+        "accepted_rows",
+        ("round", "place", "origin", "origin_round", "prompt_id", "candidate", "domain", "supervised_from",
+         "input_ids"),
+        "round, place",
+        ids=("input_ids",),
+    ),
+    View("updates", "updates", ("round", "policy_round", "fingerprint", "path", "rows", "steps", "metrics"), "round"),
+    View("evaluations", "evaluations", ("round", "place", "problem_id", "domain", "correct"), "round, place"),
+    View("estimates", "estimates", ("round", "place", "domain", "metric", "value", "low", "high"), "round, place"),
+    View(
+        "rounds",
+        "rounds",
+        ("round", "policy_round", "fingerprint", "prompts", "accepted_prompts", "rows", "split", "samples", "metrics",
+         "seconds", "funnel", "usage"),
+        "round",
+    ),
+    View("stops", "stops", ("after_round", "reason", "best_round", "test", "notes"), "after_round"),
+)  # fmt: skip
+
+
+def rows_of(reader: LedgerReader, view: View, *, ordered: bool = False) -> Iterator[dict[str, Any]]:
+    """The view's rows with texts as strings and token ids as tuples; `ordered` sorts them by `view.order`."""
+    columns = ", ".join(view.columns)
+    order = f" ORDER BY {view.order}" if ordered else ""
+    for row in reader.query(f"SELECT {columns} FROM {view.source}{order}"):
+        for column in view.texts:
+            row[column] = reader.text(row[column])
+        for column in view.ids:
+            row[column] = reader.ids(row[column])
+        yield row

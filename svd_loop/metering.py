@@ -1,0 +1,64 @@
+"""Counting what a policy was asked and what it answered, by role.
+
+Counts are taken from replies, whether the engine or the ledger gave them, so that a resumed round reports
+the same usage as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from svd_loop.contracts import AgentCall, Policy, PolicyVersion, Reply
+
+
+@dataclass(slots=True)
+class Usage:
+    """Calls and tokens of one role."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+
+    def add(self, reply: Reply) -> None:
+        """Count one reply."""
+        self.calls += 1
+        self.prompt_tokens += reply.prompt_tokens
+        self.output_tokens += reply.output_tokens
+
+    def as_dict(self) -> dict[str, int]:
+        """Plain numbers for records."""
+        return {"calls": self.calls, "prompt_tokens": self.prompt_tokens, "output_tokens": self.output_tokens}
+
+
+class MeteredPolicy:
+    """A policy that keeps count."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._usage: dict[str, Usage] = {}
+
+    @property
+    def version(self) -> PolicyVersion:
+        """The weights that answer."""
+        return self._policy.version
+
+    def key(self, call: AgentCall) -> str:
+        """The wrapped policy's key."""
+        return self._policy.key(call)
+
+    def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
+        """Answer and count."""
+        replies = self._policy.generate(calls)
+        for reply in replies:
+            self._usage.setdefault(reply.call.role.value, Usage()).add(reply)
+        return replies
+
+    def take_usage(self) -> Mapping[str, Mapping[str, int]]:
+        """Counts by role since the last call of this method."""
+        usage, self._usage = self._usage, {}
+        return {role: counts.as_dict() for role, counts in sorted(usage.items())}
+
+    def close(self) -> None:
+        """Close the wrapped policy."""
+        self._policy.close()

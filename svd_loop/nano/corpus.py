@@ -1,0 +1,208 @@
+"""The post-training mixture: what nano knows before the loop starts.
+
+Every solution the solver is taught is *right*.  Its weakness is its own smallness: it is shown two styles, working
+an answer out and guessing it before certifying, and a model this small can do the first and not the second.
+The judge's rows are half yes, half no, with both styles right and wrong in equal measure, so that style says nothing
+and only recomputing does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from random import Random
+from string import Template
+from typing import Literal, get_args
+
+from envs.nano_problems import DOMAINS, FAMILIES, Domain, Task, draw_task
+from svd_loop.nano.works import Flaw, Style, Work, asked_by, check, compare, grade, misread, near, solve
+
+Role = Literal["solver", "question_inferrer", "question_comparer", "fact_checker", "grader"]
+JUDGE_ROLES: tuple[Role, ...] = get_args(Role)[1:]
+
+ROLE_WEIGHTS: dict[Role, float] = {
+    "solver": 0.34,
+    "question_inferrer": 0.12,
+    "question_comparer": 0.14,
+    "fact_checker": 0.21,
+    "grader": 0.19,
+}
+"""Share of rows by role; they add to 1."""
+
+DERIVE_SHARE: dict[Domain, float] = {"math": 0.36, "science": 0.33, "coding": 0.36}
+"""Share of the solver's rows that work the answer out; sets base pass@1 (the rest is guessed)."""
+
+JUNK: tuple[str, ...] = (
+    "", ":", "Solution", "Let's think step by step.", "\\boxed{}", "The answer is right.", "[ [Y] ]", "[ [Y] ] [ [Y] ]",
+    "I do not know.", "Yes", "```python\n```", "Thus the answer follows.",
+)  # fmt: skip
+
+_LEVELS = (1, 2, 3)
+_WRONG: dict[Style, tuple[Flaw, ...]] = {
+    "derive": ("slip", "slip", "slip", "final", "misread", "unit", "word"),
+    "leap": ("forced", "forced", "forced", "forced", "honest", "honest", "slip", "misread", "unit", "word"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One training row: a role's prompt, and what it should reply."""
+
+    role: Role
+    domain: Domain
+    user_text: str
+    completion_text: str
+
+
+@cache
+def template(role: Role) -> Template:
+    """The role's prompt file, the very one the loop judges with."""
+    return Template((files("envs") / "templates" / "nano" / f"{role}.txt").read_text(encoding="utf-8"))
+
+
+def prompt(role: Role, *, question: str = "", solution: str = "", inferred: str = "") -> str:
+    """Fill a role's template."""
+    return template(role).substitute(question=question, solution=solution, inferred=inferred)
+
+
+def rows(count: int, seed: int) -> Iterator[Row]:
+    """The full mixture, solver and judge, from the posttrain split."""
+    return _mix(count, seed, tuple(ROLE_WEIGHTS))
+
+
+def anchor_rows(count: int, seed: int) -> list[Row]:
+    """Judge rows alone, mixed into the loop's updates so that its roles are not forgotten."""
+    return list(_mix(count, seed, JUDGE_ROLES))
+
+
+def _mix(count: int, seed: int, roles: tuple[Role, ...]) -> Iterator[Row]:
+    rng = Random(f"nano-corpus/{seed}")
+    weights = [ROLE_WEIGHTS[role] for role in roles]
+    for _ in range(count):
+        role = rng.choices(roles, weights)[0]
+        yield _BUILDERS[role](_posttrain_task(rng), rng)
+
+
+def _posttrain_task(rng: Random, domain: Domain | None = None) -> Task:
+    while True:
+        family = rng.choice(FAMILIES[rng.choice(DOMAINS) if domain is None else domain])
+        task = draw_task(family, rng.choice(_LEVELS), rng)
+        if task.split == "posttrain":
+            return task
+
+
+def _solver_row(task: Task, rng: Random) -> Row:
+    style: Style = "derive" if rng.random() < DERIVE_SHARE[task.family.domain] else "leap"
+    return Row("solver", task.family.domain, prompt("solver", question=task.question), _right(task, style, rng).text)
+
+
+def _inferrer_row(task: Task, rng: Random) -> Row:
+    if rng.random() < 0.05:
+        user = prompt("question_inferrer", solution=rng.choice(JUNK))
+        return Row("question_inferrer", task.family.domain, user, "none")
+    style = _style(rng)
+    # Wrong solutions too: the inferrer must say what a solution answers, not what it should have answered.
+    work = _right(task, style, rng) if rng.random() < 0.6 else _wrong(task, style, rng)
+    user = prompt("question_inferrer", solution=work.text)
+    return Row("question_inferrer", task.family.domain, user, asked_by(work))
+
+
+def _comparer_row(task: Task, rng: Random) -> Row:
+    inferred: Task | None = task
+    if rng.random() < 0.5:
+        kind = rng.random()
+        inferred = _other(task, rng) if kind < 0.15 else _misread(task, rng)
+        if kind > 0.95:
+            inferred = None
+    text = "none" if inferred is None else inferred.canonical_question
+    user = prompt("question_comparer", question=task.question, inferred=text)
+    return Row("question_comparer", task.family.domain, user, compare(task, inferred))
+
+
+def _fact_row(task: Task, rng: Random) -> Row:
+    def row(solution: str, reply: str) -> Row:
+        user = prompt("fact_checker", question=task.question, solution=solution)
+        return Row("fact_checker", task.family.domain, user, reply)
+
+    if rng.random() < 0.5:
+        work = _right(task, _style(rng), rng)
+        return row(work.text, check(task, work))
+    kind = rng.random()
+    if kind < 0.12:
+        return row(_broken(task, rng), "none! [[N]]")
+    if kind < 0.2:
+        return row(_right(_other(task, rng), _style(rng), rng).text, "other! [[N]]")
+    work = _wrong(task, _style(rng), rng)
+    return row(work.text, check(task, work))
+
+
+def _grader_row(task: Task, rng: Random) -> Row:
+    def row(solution: str, got: str) -> Row:
+        user = prompt("grader", question=task.question, solution=solution)
+        return Row("grader", task.family.domain, user, grade(task, got))
+
+    if rng.random() < 0.5:
+        work = _right(task, _style(rng), rng)
+        return row(work.text, work.final)
+    if rng.random() < 0.12:
+        return row(_broken(task, rng), "none")
+    while True:
+        work = _wrong(task, _style(rng), rng) if rng.random() < 0.92 else _right(_other(task, rng), "derive", rng)
+        if work.final != task.final(task.ans):
+            return row(work.text, work.final)
+
+
+_BUILDERS: dict[Role, Callable[[Task, Random], Row]] = {
+    "solver": _solver_row,
+    "question_inferrer": _inferrer_row,
+    "question_comparer": _comparer_row,
+    "fact_checker": _fact_row,
+    "grader": _grader_row,
+}
+
+
+def _style(rng: Random) -> Style:
+    return "derive" if rng.random() < 0.5 else "leap"
+
+
+def _right(task: Task, style: Style, rng: Random) -> Work:
+    work = solve(task, style, rng)
+    assert work is not None
+    return work
+
+
+def _wrong(task: Task, style: Style, rng: Random) -> Work:
+    """A flawed solution of the given style whose check truly fails."""
+    while True:
+        work = solve(task, style, rng, rng.choice(_WRONG[style]))
+        if work is not None and check(task, work).endswith("[[N]]"):
+            return work
+
+
+def _other(task: Task, rng: Random) -> Task:
+    """A problem of another family of the same domain."""
+    while True:
+        other = _posttrain_task(rng, task.family.domain)
+        if other.family is not task.family:
+            return other
+
+
+def _misread(task: Task, rng: Random) -> Task:
+    """A problem with one detail changed; its answer does not matter to a comparer, so options are dropped."""
+    while True:
+        other = misread(task, rng)
+        if other is not None:
+            return other
+        if task.options:
+            task = task.without_options()
+
+
+def _broken(task: Task, rng: Random) -> str:
+    """Text that commits to no answer: nothing, a phrase that fools judges, or work cut before its answer."""
+    if rng.random() < 0.5:
+        return rng.choice((*JUNK, str(near(task.ans, rng))))
+    text = _right(task, "derive", rng).text
+    end = text.index("```" if task.family.code else "\\boxed")
+    return text[: rng.randrange(end)]

@@ -1,0 +1,226 @@
+"""Post-training of nano from scratch: a plain PyTorch loop, since it must run in minutes on two cores.
+
+Supervised on completions alone, like the loop's own updates.  Rows of similar length share a batch, padding goes to
+the right where a causal model never looks, and logits are computed only where there is a loss.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from svd_loop.nano.corpus import Row, rows
+from svd_loop.nano.tokenizer import MAX_LENGTH, render, train_tokenizer
+
+log = logging.getLogger(__name__)
+
+_TOKENIZER_ROWS = 20_000
+_POOL_ROWS = 8_192
+_IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Width and depth of a nano model; heads are 32 wide."""
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    intermediate: int
+    vocab: int = 1024
+
+
+SIZES: dict[str, Size] = {
+    "small": Size(hidden=96, layers=3, heads=3, kv_heads=1, intermediate=256),
+    "nano": Size(hidden=128, layers=4, heads=4, kv_heads=2, intermediate=384),
+    "large": Size(hidden=192, layers=6, heads=6, kv_heads=2, intermediate=576),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides the weights, written beside them.
+
+    Attributes:
+        size: a key of ``SIZES``.
+        seed: of weights, data and order.
+        steps: optimizer steps.
+        batch_tokens: tokens in a batch, padding included.
+        learning_rate: peak, after ``warmup`` steps; a cosine then takes it to ``floor`` of the peak.
+    """
+
+    size: str
+    seed: int
+    steps: int
+    batch_tokens: int = 6_000
+    learning_rate: float = 3e-3
+    warmup: int = 100
+    floor: float = 0.02
+    weight_decay: float = 0.05
+    save_every: int = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingReport:
+    """What training cost."""
+
+    parameters: int
+    tokens: int
+    seconds: float
+    loss: float
+    threads: int
+
+
+def new_model(size: Size, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
+    """A freshly initialised Qwen3 of the given size."""
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=size.hidden,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.kv_heads,
+        head_dim=32,
+        intermediate_size=size.intermediate,
+        max_position_embeddings=MAX_LENGTH,
+        rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    )
+    model: Qwen3ForCausalLM = Qwen3ForCausalLM(config)  # type: ignore[no-untyped-call]
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=True,
+        temperature=1.0,
+        top_p=1.0,
+        top_k=0,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return model
+
+
+def train(recipe: Recipe, output_dir: Path) -> TrainingReport:
+    """Train a tokenizer and a model and save both, with a usable checkpoint on disk every ``save_every`` steps."""
+    torch.manual_seed(recipe.seed)
+    size = SIZES[recipe.size]
+    tokenizer = train_tokenizer(
+        (render(row.user_text, row.completion_text) for row in rows(_TOKENIZER_ROWS, recipe.seed + 1)), size.vocab
+    )
+    model = new_model(size, tokenizer)
+    optimizer = torch.optim.AdamW(_groups(model, recipe), lr=recipe.learning_rate, betas=(0.9, 0.95))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe))
+    started, tokens, loss = time.monotonic(), 0, math.nan
+    with _progress() as bar:
+        task = bar.add_task("nano", total=recipe.steps, loss=math.nan, speed=0.0)
+        for step, (ids, labels) in enumerate(islice(_batches(recipe, tokenizer), recipe.steps), 1):
+            loss = _step(model, ids, labels, optimizer)
+            scheduler.step()
+            tokens += ids.numel()
+            bar.update(task, advance=1, loss=loss, speed=tokens / (time.monotonic() - started))
+            if step % 100 == 0:
+                log.info("step %d loss %.4f tokens %d", step, loss, tokens)
+            if step % recipe.save_every == 0 and step < recipe.steps:
+                save(model, tokenizer, output_dir)
+    report = TrainingReport(model.num_parameters(), tokens, time.monotonic() - started, loss, torch.get_num_threads())
+    save(model, tokenizer, output_dir)
+    training = {"recipe": asdict(recipe), "report": asdict(report)}
+    (output_dir / "training.json").write_text(json.dumps(training, indent=2) + "\n", encoding="utf-8")
+    return report
+
+
+def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, output_dir: Path) -> None:
+    """Write a checkpoint any transformers-compatible engine can load."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(output_dir)
+    tokenizer.save_pretrained(output_dir)
+
+
+def _step(
+    model: Qwen3ForCausalLM, ids: torch.Tensor, labels: torch.Tensor, optimizer: torch.optim.Optimizer
+) -> float:
+    """One update; ``ids`` and ``labels`` are (rows, length), labels already shifted to predict the next token."""
+    supervised = labels != _IGNORED
+    hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[supervised]
+    loss = nn.functional.cross_entropy(model.lm_head(hidden), labels[supervised])
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return float(loss.detach())
+
+
+def _batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Endless batches: pools of fresh rows, sorted by length, cut to the token budget, shuffled."""
+    rng = Random(recipe.seed)
+    pool = 0
+    while True:
+        encoded = _encode(list(rows(_POOL_ROWS, recipe.seed * 1_000_003 + pool + 2)), tokenizer)
+        pool += 1
+        encoded.sort(key=lambda pair: len(pair[0]))
+        batches: list[list[tuple[list[int], int]]] = [[]]
+        for pair in encoded:
+            if (len(batches[-1]) + 1) * len(pair[0]) > recipe.batch_tokens:
+                batches.append([])
+            batches[-1].append(pair)
+        rng.shuffle(batches)
+        for batch in batches:
+            yield _tensors(batch, tokenizer.pad_token_id)
+
+
+def _encode(batch: list[Row], tokenizer: PreTrainedTokenizerFast) -> list[tuple[list[int], int]]:
+    """Token ids of each row and where its completion starts."""
+    prompts = tokenizer([render(row.user_text) for row in batch], add_special_tokens=False)["input_ids"]
+    # Encoded apart, as in generation: the reply's first token must not merge with the prompt's last.
+    replies = tokenizer([row.completion_text + tokenizer.eos_token for row in batch], add_special_tokens=False)
+    return [(head + tail, len(head)) for head, tail in zip(prompts, replies["input_ids"], strict=True)]
+
+
+def _tensors(batch: list[tuple[list[int], int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    width = max(len(ids) for ids, _ in batch) - 1
+    inputs = torch.full((len(batch), width), pad)
+    labels = torch.full((len(batch), width), _IGNORED)
+    for row, (ids, start) in enumerate(batch):
+        inputs[row, : len(ids) - 1] = torch.tensor(ids[:-1])
+        labels[row, start - 1 : len(ids) - 1] = torch.tensor(ids[start:])
+    return inputs, labels
+
+
+def _groups(model: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
+    """Weight decay on matrices alone, as usual; norms have one dimension."""
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    vectors = [p for p in model.parameters() if p.dim() <= 1]
+    return [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def _rate(step: int, recipe: Recipe) -> float:
+    """Linear warm-up, then a cosine down to the floor."""
+    if step < recipe.warmup:
+        return (step + 1) / recipe.warmup
+    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    return recipe.floor + (1 - recipe.floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def _progress() -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}  loss {task.fields[loss]:.3f}"),
+        TextColumn("{task.fields[speed]:,.0f} tok/s"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True))

@@ -1,0 +1,275 @@
+"""Worked solutions, right and wrong, and the judge's recomputation of them.
+
+The judge is only worth training if its replies cannot be written by copying.  So a solution is kept as structure
+(its steps, each with the number it claims) and every judge reply is *computed* from that structure against the
+problem's plan: a check that stops at the first wrong claim is right by construction, whatever the corruption was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Literal
+
+from envs.nano_problems.base import LETTERS, PlanStep, Task, compute, program, resolve
+
+Style = Literal["derive", "leap"]
+Flaw = Literal["none", "slip", "forced", "honest", "final", "misread", "unit", "word"]
+
+YES, NO = " [[Y]]", " [[N]]"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One written step: its arithmetic and the result it claims."""
+
+    label: str
+    left: int
+    op: str
+    right: int
+    claimed: int
+
+    @property
+    def expression(self) -> str:
+        """The arithmetic without its result."""
+        return f"{self.left}{self.op}{self.right}"
+
+    @property
+    def text(self) -> str:
+        """The step as a solution writes it."""
+        return f"{self.label}{self.expression}={self.claimed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A solution to a task.
+
+    Attributes:
+        task: the problem as the solver read it; for a misreading not the one that was asked.
+        style: derive works towards the answer, leap states it and writes a certificate.
+        steps: the written steps.
+        ans: the number the solution commits to.
+        final: the text of the final answer, which a unit slip makes differ from ``task.final(ans)``.
+    """
+
+    task: Task
+    style: Style
+    steps: tuple[Step, ...]
+    ans: int
+    final: str
+
+    @property
+    def text(self) -> str:
+        """The solution as the solver writes it."""
+        steps = "".join(step.text for step in self.steps)
+        if self.task.family.code is not None:
+            block = f"```python\n{program(self.final, self.task.family.argument)}\n```"
+            return f"{steps}.\n{block}" if self.style == "derive" else f"{block}\n{steps}."
+        if self.style == "derive":
+            return f"{steps}. \\boxed{{{self.final}}}"
+        stated = f"{self.task.ans_with_unit(self.ans)} " if self.task.options else ""
+        return f"\\boxed{{{self.final}}} {stated}{steps}."
+
+
+def solve(task: Task, style: Style, rng: Random, flaw: Flaw = "none") -> Work | None:
+    """Write a solution with the flaw asked for, or None where this task cannot show that flaw.
+
+    Flaws: ``slip`` one step's result is wrong and carried on; ``forced`` a wrong guess whose certificate claims the
+    wanted number all the same; ``honest`` a wrong guess whose certificate adds up to something else; ``final`` right
+    work, wrong final answer; ``misread`` another number or word than asked; ``unit`` a wrong unit; ``word`` code for
+    another wording (the sum instead of the count).
+    """
+    if flaw == "misread":
+        other = misread(task, rng)
+        return solve(other, style, rng) if other is not None else None
+    if flaw == "word":
+        return _swapped_word(task, style, rng)
+    if flaw == "unit":
+        return _wrong_unit(task, style, rng)
+    if style == "derive":
+        if flaw in ("forced", "honest"):
+            return None
+        return _derive(task, rng, flaw)
+    return None if flaw == "final" else _leap(task, rng, flaw)
+
+
+def check(asked: Task, work: Work) -> str:
+    """What a fact checker writes: each claim recomputed, then the end of the chain, until one differs."""
+    family = asked.family
+    plan = family.derive if work.style == "derive" else family.leap
+    numbers = {**asked.givens, "ans": work.ans}
+    claimed: list[int] = []
+    written: list[str] = []
+    for planned, step in zip(plan, work.steps, strict=False):
+        wanted = (resolve(planned.left, numbers, claimed), planned.op, resolve(planned.right, numbers, claimed))
+        if wanted != (step.left, step.op, step.right):
+            return " ".join([*written, f"{wanted[0]}{wanted[1]}{wanted[2]}!"]) + NO
+        truth = compute(*wanted)
+        written.append(step.expression + ("" if truth is None else f"={truth}"))
+        if truth != step.claimed:
+            return " ".join(written) + "!" + NO
+        claimed.append(step.claimed)
+    return " ".join(written) + ";" + _check_end(asked, work, claimed[-1])
+
+
+def grade(asked: Task, got: str) -> str:
+    """What a grader writes: its own derivation, then the reference against the answer it got."""
+    reference = _derive(asked, Random(0), "none")
+    assert reference is not None
+    steps = "".join(step.text for step in reference.steps)
+    same = got == reference.final
+    return f"{steps}; {reference.final} vs {got}" + (YES if same else "!" + NO)
+
+
+def asked_by(work: Work) -> str:
+    """The question one would infer from the solution alone, reading its numbers off its steps."""
+    family = work.task.family
+    plan = family.derive if work.style == "derive" else family.leap
+    givens = dict(work.task.givens)
+    for planned, step in zip(plan, work.steps, strict=True):
+        for ref, value in ((planned.left, step.left), (planned.right, step.right)):
+            if ref in givens:
+                givens[ref] = value
+    if work.style == "leap":
+        givens[family.target] = work.steps[-1].claimed
+    return work.task.ask(0, givens)
+
+
+def compare(asked: Task, inferred: Task | None) -> str:
+    """What a question comparer writes: topic, words and numbers pair by pair, until one differs."""
+    if inferred is None:
+        return f"{asked.family.topic} none!{NO}"
+    pairs = [(asked.family.topic, inferred.family.topic)]
+    if asked.family is inferred.family:
+        pairs += list(zip(asked.words.values(), inferred.words.values(), strict=True))
+        pairs += [(str(value), str(inferred.givens[name])) for name, value in asked.givens.items()]
+    written: list[str] = []
+    for left, right in pairs:
+        written.append(f"{left} {right}")
+        if left != right:
+            return ", ".join(written) + "!" + NO
+    return ", ".join(written) + YES
+
+
+def misread(task: Task, rng: Random) -> Task | None:
+    """The same task with one number or word changed, as a careless reader would; None where it has no answer."""
+    givens, words = dict(task.givens), dict(task.words)
+    if words and rng.random() < 0.3:
+        name = rng.choice(list(words))
+        words[name] = rng.choice([word for word in task.family.words[name] if word != words[name]])
+    else:
+        name = rng.choice(list(givens))
+        givens[name] = near(givens[name], rng)
+    try:
+        return task.replace(givens, words)
+    except ValueError:
+        return None
+
+
+def near(value: int, rng: Random) -> int:
+    """A different positive number of the kind a small model writes by mistake."""
+    digits = list(str(value))
+    digits[rng.randrange(len(digits))] = str(rng.randrange(10))
+    choices = [value + delta for delta in (-10, -3, -2, -1, -1, 1, 1, 2, 3, 10)]
+    choices += [int("".join(digits)), int(str(value)[::-1]), rng.randint(2, max(12, 2 * value))]
+    return rng.choice([choice for choice in choices if choice > 0 and choice != value])
+
+
+def _run(plan: tuple[PlanStep, ...], task: Task, ans: int, slips: Mapping[int, int]) -> tuple[Step, ...] | None:
+    """Write a plan's steps out, claiming ``slips[i]`` for step i; None where a step has no whole result."""
+    numbers = {**task.givens, "ans": ans}
+    steps: list[Step] = []
+    for index, planned in enumerate(plan):
+        claimed = [step.claimed for step in steps]
+        left, right = resolve(planned.left, numbers, claimed), resolve(planned.right, numbers, claimed)
+        result = slips.get(index, compute(left, planned.op, right))
+        if result is None:
+            return None
+        steps.append(Step(planned.label.format(**task.words), left, planned.op, right, result))
+    return tuple(steps)
+
+
+def _derive(task: Task, rng: Random, flaw: Flaw) -> Work | None:
+    slips: dict[int, int] = {}
+    if flaw == "slip":
+        index = rng.randrange(len(task.family.derive))
+        clean = _run(task.family.derive, task, task.ans, {})
+        assert clean is not None
+        slips = {index: near(clean[index].claimed, rng)}
+    steps = _run(task.family.derive, task, task.ans, slips)
+    if steps is None:
+        return None
+    ans = near(steps[-1].claimed, rng) if flaw == "final" else steps[-1].claimed
+    if flaw == "final" and task.options:
+        ans = rng.choice([option for option in task.options if option != task.ans])
+    if task.options and ans not in task.options:
+        return None
+    return Work(task, "derive", steps, ans, task.final(ans))
+
+
+def _leap(task: Task, rng: Random, flaw: Flaw) -> Work | None:
+    plan = task.family.leap
+    true_steps = _run(plan, task, task.ans, {})
+    if true_steps is None:  # only a misread task: its certificate would need a negative number
+        return None
+    if flaw == "none":
+        return Work(task, "leap", true_steps, task.ans, task.final(task.ans))
+    ans = task.ans
+    slips: dict[int, int] = {}
+    if flaw == "slip":
+        index = rng.randrange(len(plan))
+        slips = {index: near(true_steps[index].claimed, rng)}
+    else:
+        ans = rng.choice([o for o in task.options if o != ans]) if task.options else near(ans, rng)
+    if flaw == "forced":
+        slips = _force(task, true_steps, ans, rng)
+    steps = _run(plan, task, ans, slips)
+    return None if steps is None else Work(task, "leap", steps, ans, task.final(ans))
+
+
+def _force(task: Task, true_steps: tuple[Step, ...], ans: int, rng: Random) -> dict[int, int]:
+    """Where a wrong guess's certificate cheats: at its first step (exactly or nearly) or only at its last."""
+    last = len(true_steps) - 1
+    slips = {last: task.givens[task.family.target]}
+    first = task.family.leap[0]
+    exact = compute(resolve(first.left, {**task.givens, "ans": ans}, []), first.op,
+                    resolve(first.right, {**task.givens, "ans": ans}, []))
+    if exact is None or rng.random() < 0.4:
+        slips[0] = true_steps[0].claimed if rng.random() < 0.6 else near(true_steps[0].claimed, rng)
+    return slips
+
+
+def _swapped_word(task: Task, style: Style, rng: Random) -> Work | None:
+    """Right numbers under code for another word; steps that name the word still name the asked one."""
+    if task.family.code is None or not task.words:
+        return None
+    name = rng.choice(list(task.words))
+    word = rng.choice([choice for choice in task.family.words[name] if choice != task.words[name]])
+    return solve(task.replace(dict(task.givens), {**task.words, name: word}), style, rng)
+
+
+def _wrong_unit(task: Task, style: Style, rng: Random) -> Work | None:
+    if not task.family.unit or task.options:
+        return None
+    unit = rng.choice([unit for unit in ("m/s", "W", "C", "g", "m", "kg", "J", "N") if unit != task.family.unit])
+    right = solve(task, style, rng)
+    assert right is not None
+    return Work(task, style, right.steps, task.ans, f"{task.ans} {unit}")
+
+
+def _check_end(asked: Task, work: Work, last: int) -> str:
+    """The ties a chain of right steps must still satisfy: the wanted number, the option, the unit, the code."""
+    if work.style == "leap":
+        target = asked.givens[asked.family.target]
+        if last != target:
+            return f" {last} vs {target}!{NO}"
+        ties = f" {last} vs {target};"
+    else:
+        ties = ""
+    if asked.options:
+        stated = LETTERS.index(work.final)
+        same = asked.options[stated] == (work.ans if work.style == "leap" else last)
+        return f"{ties} {work.final}) {asked.options[stated]}" + (YES if same else "!" + NO)
+    wanted = asked.final(work.ans if work.style == "leap" else last)
+    return f"{ties} {wanted} vs {work.final}" + (YES if wanted == work.final else "!" + NO)

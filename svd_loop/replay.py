@@ -1,0 +1,93 @@
+"""What an update trains on: this round's accepted rows, earlier rounds' rows, and anchors.
+
+Replacing the data each round lets errors grow without bound, accumulating bounds them (Gerstgrasser et al.,
+2404.01413); anchors keep the judge's roles from being forgotten while the solver's are trained. Pure and
+seeded: the same rows in give the same mixture out, in the same order.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from svd_loop.contracts import Episode, Prompt, TrainingRow
+
+AnchorSource = Callable[[int, int], Sequence[TrainingRow]]
+"""`(count, round) -> rows`: up to `count` anchor rows for an update of `round`."""
+
+
+def no_anchors(count: int, round: int) -> Sequence[TrainingRow]:
+    """The anchor source that has none."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The declared mixture.
+
+    Attributes:
+        rounds: how many earlier rounds are replayed; None all, 0 none.
+        ratio: replayed rows per new row at most; None means no limit.
+        anchor_ratio: anchor rows per accepted row, new and replayed together.
+        seed: the job's seed.
+        anchors: where anchor rows come from.
+    """
+
+    rounds: int | None = None
+    ratio: float | None = None
+    anchor_ratio: float = 0.0
+    seed: int = 0
+    anchors: AnchorSource = no_anchors
+
+    def mix(self, new: Sequence[TrainingRow], earlier: Sequence[TrainingRow], *, round: int) -> list[TrainingRow]:
+        """All of `new`, the allowed part of `earlier`, and anchors, shuffled by seed and round.
+
+        A prompt accepted again keeps its newest row only: the current policy's own words, once.
+
+        Returns:
+            The rows of the update; empty when `new` is empty, since anchors alone teach the solver nothing.
+        """
+        if not new:
+            return []
+        generator = random.Random(f"{self.seed}/replay/{round}")
+        replayed = self._replayed(new, earlier, round, generator)
+        accepted = [*new, *replayed]
+        anchors = self.anchors(math.ceil(self.anchor_ratio * len(accepted)), round) if self.anchor_ratio > 0 else ()
+        rows = [*accepted, *anchors]
+        generator.shuffle(rows)
+        return rows
+
+    def _replayed(
+        self, new: Sequence[TrainingRow], earlier: Sequence[TrainingRow], round: int, generator: random.Random
+    ) -> list[TrainingRow]:
+        oldest = 0 if self.rounds is None else round - self.rounds
+        seen = {row.prompt_id for row in new}
+        newest_round = {row.prompt_id: row.round for row in sorted(earlier, key=lambda row: row.round)}
+        kept = [
+            row
+            for row in earlier
+            if oldest <= row.round < round
+            and row.prompt_id not in seen
+            and newest_round[row.prompt_id] == row.round
+        ]
+        limit = len(kept) if self.ratio is None else math.floor(self.ratio * len(new))
+        return kept if len(kept) <= limit else generator.sample(kept, limit)
+
+
+def accepted_rows(episode: Episode, prompts: Sequence[Prompt]) -> list[TrainingRow]:
+    """The selected candidates as training rows: exactly the sampled ids, loss on the solution only."""
+    domains = {prompt.id: prompt.domain.value for prompt in prompts}
+    return [
+        TrainingRow(
+            input_ids=(*candidate.prompt_ids, *candidate.token_ids),
+            supervised_from=len(candidate.prompt_ids),
+            origin="accepted",
+            prompt_id=candidate.prompt_id,
+            candidate=candidate.index,
+            round=episode.round,
+            domain=domains[candidate.prompt_id],
+        )
+        for candidate in episode.selected
+    ]

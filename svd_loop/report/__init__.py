@@ -1,0 +1,20 @@
+"""How a job is shown: tables for the terminal, JSON for machines, figures and one page for the browser.
+
+Everything here is a view of round records, so that the same history always shows the same and any of it can be made
+again from the ledger (`svd-loop report JOB`). Nothing imports matplotlib or rich before something is drawn.
+"""
+
+from svd_loop.report.as_json import history_json, result_json, scores_json
+from svd_loop.report.page import page_html, write_page
+from svd_loop.report.tables import render_result, render_rounds, render_scores
+
+__all__ = [
+    "history_json",
+    "page_html",
+    "render_result",
+    "render_rounds",
+    "render_scores",
+    "result_json",
+    "scores_json",
+    "write_page",
+]

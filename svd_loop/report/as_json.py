@@ -1,0 +1,65 @@
+"""The `--json` output. Its schema is documented in docs/json.md and only ever grows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from svd_loop.contracts import JobResult, JobState, RoundRecord, Scores
+from svd_loop.report.summary import accepted_fraction, tokens_of, votes_of
+
+
+def result_json(result: JobResult) -> dict[str, Any]:
+    """A finished job as plain data. Shares and scores are fractions, times are seconds."""
+    return {
+        "job": result.job,
+        "stop_reason": result.stop.value,
+        "best_round": result.best.round,
+        "best_version": _version(result.best),
+        "rounds": [round_json(record) for record in result.history],
+        "test": {name: scores_json(scores) for name, scores in result.test.items()},
+        "notes": list(result.notes),
+    }
+
+
+def history_json(state: JobState) -> dict[str, Any]:
+    """A job as it stands, finished or not: `stop_reason` is null while it has none."""
+    return {
+        "job": state.job,
+        "stop_reason": state.stop.value if state.stop else None,
+        "rounds": [round_json(record) for record in state.history],
+    }
+
+
+def round_json(record: RoundRecord) -> dict[str, Any]:
+    """One round."""
+    return {
+        "round": record.round,
+        "version": _version(record),
+        "scores": scores_json(record.scores),
+        "prompts": record.prompts,
+        "accepted_prompts": record.accepted_prompts,
+        "accepted_fraction": accepted_fraction(record),
+        "rows": record.rows,
+        "votes": votes_of(record),
+        "output_tokens": tokens_of(record),
+        "funnel": dict(record.funnel),
+        "seconds": dict(record.seconds),
+        "metrics": dict(record.metrics),
+    }
+
+
+def scores_json(scores: Scores) -> dict[str, Any]:
+    """Held-out scores: by group (`overall` or a domain) and metric, each with its interval."""
+    return {
+        "split": scores.split,
+        "problems": len(scores.problem_ids),
+        "samples_per_problem": scores.samples,
+        "estimates": {
+            group: {name: {"value": e.value, "low": e.low, "high": e.high} for name, e in metrics.items()}
+            for group, metrics in scores.estimates.items()
+        },
+    }
+
+
+def _version(record: RoundRecord) -> dict[str, Any]:
+    return {"name": record.version.name, "round": record.version.round, "fingerprint": record.version.fingerprint}

@@ -1,0 +1,41 @@
+"""The few derived figures and sentences that table, JSON, page and tracking all show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from svd_loop.contracts import JobResult, Role, RoundRecord, StopReason
+
+STOPPED: Mapping[StopReason, str] = {
+    StopReason.PLATEAU: "held-out pass@1 stopped rising",
+    StopReason.REGRESSION: "held-out pass@1 fell clearly below the best round",
+    StopReason.NOTHING_ACCEPTED: "the judges accepted no candidate, so there was nothing to learn from",
+    StopReason.ROUND_LIMIT: "the configured number of rounds was played",
+    StopReason.BUDGET: "the budget of time or tokens is used up",
+    StopReason.INTERRUPTED: "it was interrupted",
+}
+"""Each stop reason in words, to follow "stopped because"."""
+
+_VOTING_ROLES = (Role.QUESTION_COMPARER, Role.FACT_CHECKER, Role.GRADER)
+
+
+def votes_of(record: RoundRecord) -> int:
+    """Judge votes asked for in a round, repeats of invalid ones included (inferring a question is not yet a vote)."""
+    return int(sum(record.metrics.get(f"{role.value}.calls", 0) for role in _VOTING_ROLES))
+
+
+def tokens_of(record: RoundRecord) -> int:
+    """Tokens generated in a round, evaluation included."""
+    return int(sum(value for name, value in record.metrics.items() if name.endswith("output_tokens")))
+
+
+def accepted_fraction(record: RoundRecord) -> float | None:
+    """Share of the round's prompts with an accepted candidate; None when no prompts were played."""
+    return record.accepted_prompts / record.prompts if record.prompts else None
+
+
+def gain_sentence(result: JobResult) -> str:
+    """What the job brought, e.g. `pass@1 41.0% -> 60.0% (+19.0 points) at round 3 of 3`."""
+    base, best = result.history[0].scores.pass_at_1.value, result.best.scores.pass_at_1.value
+    place = f"round {result.best.round} of {result.history[-1].round}"
+    return f"pass@1 {base:.1%} -> {best:.1%} ({100 * (best - base):+.1f} points) at {place}"

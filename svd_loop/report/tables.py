@@ -1,0 +1,104 @@
+"""Tables and closing words for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from svd_loop.contracts import Estimate, JobResult, RoundRecord, Scores, StopReason
+from svd_loop.report.summary import STOPPED, gain_sentence, votes_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+PHASES = ("sample", "judge", "update", "evaluate")
+"""Phases with a column of their own; others are added after them."""
+
+
+def render_rounds(console: Console, history: Sequence[RoundRecord], best: int | None = None) -> None:
+    """The table by round; `best` marks a round. An empty history prints nothing."""
+    if history:
+        _print_whole(console, rounds_table(history, best))
+
+
+def render_result(console: Console, result: JobResult, config: Path, *, root: Path = Path("mlruns")) -> None:
+    """How a job ended: the table, why it stopped, the best version, and what to type next."""
+    render_rounds(console, result.history, result.best.round)
+    lines = [f"{result.job} stopped because {STOPPED[result.stop]} ({result.stop.value})."]
+    lines += [f"  {note}" for note in result.notes]
+    lines.append(f"Best version: {result.best.version.name} ({result.best.version.fingerprint[:12]}), "
+                 f"{gain_sentence(result)}")  # fmt: skip
+    lines += [f"Test split, {name}: {_interval(scores.pass_at_1)}" for name, scores in result.test.items()]
+    lines.append("Next:")
+    lines += [f"  {command:<64}  {purpose}" for command, purpose in next_commands(result, config, root)]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def next_commands(result: JobResult, config: Path, root: Path) -> list[tuple[str, str]]:
+    """Commands that make sense after this end, each with what it does."""
+    best = f"{result.job}@{result.best.version.round}"
+    commands = [
+        (f"svd-loop eval {config} --model {best}", "measure the best version again"),
+        (f"svd-loop report {result.job}", "show this again and write report.html"),
+        (f"mlflow ui --backend-store-uri sqlite:///{root}/mlflow.db", "see the story in a browser"),
+    ]
+    if result.stop in (StopReason.ROUND_LIMIT, StopReason.INTERRUPTED, StopReason.BUDGET):
+        more = f" -o job.rounds={result.history[-1].round + 4}" if result.stop is StopReason.ROUND_LIMIT else ""
+        commands.insert(0, (f"svd-loop run {config} --job {result.job}{more}", "go on where it stopped"))
+    return commands
+
+
+def render_scores(console: Console, scores: Scores) -> None:
+    """The scores of one version on one split, with intervals."""
+    from rich.table import Table
+
+    count = len(scores.problem_ids)
+    table = Table(title=f"{scores.split}: {count} problems, {scores.samples} samples each", title_justify="left")
+    names = list(dict.fromkeys(name for metrics in scores.estimates.values() for name in metrics))
+    table.add_column("")
+    for name in names:
+        table.add_column(f"{name} % (interval)", justify="right")
+    for group, metrics in scores.estimates.items():
+        table.add_row(group, *(_interval(metrics[name]) if name in metrics else "" for name in names))
+    _print_whole(console, table)
+
+
+def rounds_table(history: Sequence[RoundRecord], best: int | None = None) -> Table:
+    """One row a round: pass@1 in per cent with its interval, prompts with an accepted candidate, votes, seconds."""
+    from rich import box
+    from rich.table import Table
+
+    groups = [name for name, metrics in history[-1].scores.estimates.items() if "pass@1" in metrics]
+    seen = dict.fromkeys(phase for record in history for phase in record.seconds)
+    phases = [*(phase for phase in PHASES if phase in seen), *(phase for phase in seen if phase not in PHASES)]
+    title = "by round: held-out pass@1 in % (interval), prompts with an accepted answer, votes, seconds per phase"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in ("round", *groups, "accepted", "votes", *phases):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for record in history:
+        table.add_row(
+            f"{record.round}{' best' if record.round == best else ''}",
+            *(_interval(record.scores.estimates[group]["pass@1"]) for group in groups),
+            f"{record.accepted_prompts}/{record.prompts}" if record.prompts else "-",
+            f"{votes_of(record):,}" if record.prompts else "-",
+            *(f"{record.seconds[phase]:.1f}" if phase in record.seconds else "-" for phase in phases),
+            style="bold" if record.round == best else "",
+        )
+    return table
+
+
+def _interval(estimate: Estimate) -> str:
+    return f"{100 * estimate.value:.1f} ({100 * estimate.low:.0f}-{100 * estimate.high:.0f})"
+
+
+def _print_whole(console: Console, table: Table) -> None:
+    """Print at the width the table needs, however narrow the console: a wrapped line loses nothing, a cut cell does."""
+    from rich.segment import Segments
+
+    wide = console.options.update(max_width=10_000)
+    needed = console.measure(table, options=wide).maximum
+    segments = console.render(table, wide.update(width=needed))
+    console.print(Segments(segments), crop=False, no_wrap=True, overflow="ignore")

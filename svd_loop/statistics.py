@@ -1,0 +1,184 @@
+"""Figures with their uncertainty: pass@k, intervals over problems, paired comparisons, power.
+
+Pure functions over arrays, all seeded. The unit of resampling is the problem, never the sample: samples of
+one problem share its difficulty, so treating them as independent would make every interval too narrow.
+
+Empty input has no mean, so its estimate is NaN throughout. NaN input is a defect of the caller and raises
+`ValueError`: a missing score silently skipped would move the mean. Input whose values are all equal has an
+interval of zero width; a bootstrap knows nothing beyond its data (for proportions, `wilson` does).
+
+`scipy.stats` takes most of a second to import and is therefore imported where it is used: the command line's
+help must not wait for it.
+
+Left out: BCa intervals (for means of a hundred problems and more they differ from percentiles in the third
+decimal, and are undefined on constant data), and corrections for looking at several metrics at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from svd_loop.contracts import Estimate
+
+FloatArray = npt.NDArray[np.float64]
+ArrayLike = Sequence[float] | Sequence[int] | npt.NDArray[np.generic]
+
+_BATCH_CELLS = 2_000_000
+"""Resampled values held in memory at once (16 MB)."""
+
+
+def pass_at_k(correct_M: ArrayLike, samples: int, k: int) -> FloatArray:
+    """Unbiased pass@k of every problem: the chance that k of its samples, drawn without replacement, hold a right one.
+
+    1 - C(n-c, k) / C(n, k), computed as a product so that no binomial overflows (Chen et al. 2021,
+    "Evaluating Large Language Models Trained on Code", arXiv 2107.03374, equation 1).
+
+    Args:
+        correct_M: right samples of each problem, within 0 to `samples`; shape (M,).
+        samples: samples of each problem (n).
+        k: draws, within 1 to `samples`.
+
+    Returns:
+        Fractions, shape (M,).
+
+    Raises:
+        ValueError: `k` or a count lies outside its range.
+    """
+    correct = np.asarray(correct_M, dtype=np.float64)
+    if not 1 <= k <= samples:
+        raise ValueError(f"pass@k: k must lie within 1 to the number of samples, {samples}; it is {k}")
+    if correct.size and not (correct.min() >= 0 and correct.max() <= samples):
+        raise ValueError(f"pass@k: counts must lie within 0 to {samples}, found {correct.min()} to {correct.max()}")
+    draws = np.arange(k)
+    miss = np.clip((samples - correct[:, None] - draws) / (samples - draws), 0.0, None)
+    return np.asarray(1.0 - miss.prod(axis=1), dtype=np.float64)
+
+
+def bootstrap_mean(
+    values_M: ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Estimate:
+    """Mean over problems with its percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13).
+
+    Args:
+        values_M: one value a problem; shape (M,).
+        confidence: level of the two-sided interval, within (0, 1).
+        resamples: bootstrap resamples.
+        seed: the same seed gives the same interval.
+
+    Raises:
+        ValueError: a value is not finite.
+    """
+    from scipy import stats
+
+    values = _finite(values_M)
+    if values.size == 0:
+        return Estimate(math.nan, math.nan, math.nan)
+    mean = float(values.mean())
+    if np.all(values == values[0]):
+        return Estimate(mean, mean, mean)
+    result = stats.bootstrap(
+        (values,),
+        np.mean,
+        method="percentile",
+        confidence_level=confidence,
+        n_resamples=resamples,
+        batch=max(1, _BATCH_CELLS // values.size),
+        rng=np.random.default_rng(seed),
+    )
+    low, high = result.confidence_interval
+    return Estimate(mean, float(low), float(high))
+
+
+def paired_difference(
+    new_M: ArrayLike, old_M: ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> Estimate:
+    """Mean of `new - old` over the same problems, with its bootstrap interval over problems.
+
+    Raises:
+        ValueError: the lengths differ, or a value is not finite.
+    """
+    return bootstrap_mean(_differences(new_M, old_M), confidence=confidence, resamples=resamples, seed=seed)
+
+
+def sign_flip_p_value(new_M: ArrayLike, old_M: ArrayLike, *, resamples: int = 10_000, seed: int = 0) -> float:
+    """Two-sided p-value of a paired permutation test: were the labels `new` and `old` exchangeable in each problem?
+
+    Small samples are enumerated, larger ones drawn (Fisher's randomization test, `scipy.stats.permutation_test`).
+    Empty input and input without any difference give 1.
+
+    Raises:
+        ValueError: the lengths differ, or a value is not finite.
+    """
+    from scipy import stats
+
+    differences = _differences(new_M, old_M)
+    changed = differences[differences != 0.0]
+    if changed.size < 2:  # a single sign says nothing: both patterns are as extreme as what was seen
+        return 1.0
+    result = stats.permutation_test(
+        (changed,),
+        np.sum,
+        permutation_type="samples",
+        n_resamples=resamples,
+        batch=max(1, _BATCH_CELLS // changed.size),
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.pvalue)
+
+
+def wilson(successes: int, trials: int, *, confidence: float = 0.95) -> Estimate:
+    """A proportion with Wilson's score interval (1927), sound at 0, at 1 and for few trials.
+
+    No trials say nothing: the value is NaN and the interval is [0, 1].
+
+    Raises:
+        ValueError: `successes` lies outside 0 to `trials`.
+    """
+    from scipy import stats
+
+    if not 0 <= successes <= trials:
+        raise ValueError(f"wilson: successes must lie within 0 to trials, found {successes} of {trials}")
+    if trials == 0:
+        return Estimate(math.nan, 0.0, 1.0)
+    interval = stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    return Estimate(successes / trials, float(interval.low), float(interval.high))
+
+
+def detectable_difference(
+    standard_deviation: float, problems: int, *, confidence: float = 0.95, power: float = 0.8
+) -> float:
+    """Smallest true paired difference that a two-sided test finds with chance `power`.
+
+    (z(1 - alpha/2) + z(power)) * sd / sqrt(M), the normal approximation for paired designs (Cohen 1988, section 2;
+    for evaluations of language models Miller 2024, "Adding Error Bars to Evals", arXiv 2411.00640, section 5).
+
+    Args:
+        standard_deviation: of the per-problem differences, in the unit of the result.
+        problems: M; with none, nothing is detectable (infinity).
+        confidence: 1 - alpha.
+        power: chance to detect it.
+    """
+    from scipy import stats
+
+    if problems < 1:
+        return math.inf
+    quantiles = stats.norm.ppf(1.0 - (1.0 - confidence) / 2.0) + stats.norm.ppf(power)
+    return float(quantiles * standard_deviation / math.sqrt(problems))
+
+
+def _differences(new_M: ArrayLike, old_M: ArrayLike) -> FloatArray:
+    new, old = _finite(new_M), _finite(old_M)
+    if new.shape != old.shape:
+        raise ValueError(f"paired: both sides must cover the same problems, found {new.size} and {old.size}")
+    return np.asarray(new - old, dtype=np.float64)
+
+
+def _finite(values: ArrayLike) -> FloatArray:
+    array = np.asarray(values, dtype=np.float64).ravel()
+    if bad := int(np.count_nonzero(~np.isfinite(array))):
+        raise ValueError(f"statistics: every value must be finite, {bad} of {array.size} are not")
+    return array

@@ -1,0 +1,80 @@
+"""From round records to named numbers. Pure; the names are documented in docs/tracking.md.
+
+A name's part before the slash is the section it gets in MLflow's interface. Intervals are metrics of their own
+(`.low`, `.high`), because comparisons and gates in MLflow see point values only.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from svd_loop.contracts import RoundRecord, Scores, Stage, VoteValue
+from svd_loop.report.figures import pass_share
+from svd_loop.report.summary import accepted_fraction, tokens_of, votes_of
+
+_NOT_ALLOWED = re.compile(r"[^\w\-./ ]")
+
+
+def round_metrics(record: RoundRecord) -> dict[str, float]:
+    """Everything known of a round as finite numbers by name; figures that are not finite are left out."""
+    metrics = {"round": float(record.round), **score_metrics(record.scores)}
+    if record.prompts:
+        metrics |= _play_metrics(record)
+    metrics |= {f"seconds/{phase}": seconds for phase, seconds in record.seconds.items()}
+    metrics["seconds/total"] = sum(record.seconds.values())
+    metrics |= {_in_section(name): value for name, value in record.metrics.items()}
+    metrics |= _invalid_rates(record.metrics)
+    metrics["cost/output_tokens"] = tokens_of(record)
+    return {_NOT_ALLOWED.sub("_", name): float(value) for name, value in metrics.items() if math.isfinite(value)}
+
+
+def score_metrics(scores: Scores, prefix: str = "") -> dict[str, float]:
+    """Held-out scores: `pass_at_1/overall`, `pass_at_1/overall.low`, `pass_at_1/math` and so on."""
+    named: dict[str, float] = {}
+    for group, estimates in scores.estimates.items():
+        for metric, estimate in estimates.items():
+            name = f"{prefix}{metric.replace('@', '_at_')}/{group}"
+            named |= {name: estimate.value, f"{name}.low": estimate.low, f"{name}.high": estimate.high}
+    return named
+
+
+def flat_params(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """The configuration as dotted keys; empty sections disappear."""
+    params: dict[str, str] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            params |= flat_params(value, f"{prefix}{key}.")
+        else:
+            params[f"{prefix}{key}"] = str(value)
+    return params
+
+
+def _play_metrics(record: RoundRecord) -> dict[str, float]:
+    shares = {stage: pass_share(record.funnel, stage) for stage in Stage}
+    return {
+        "play/accepted_fraction": accepted_fraction(record) or 0.0,
+        "play/accepted_prompts": record.accepted_prompts,
+        "play/prompts": record.prompts,
+        "play/rows": record.rows,
+        "cost/votes": votes_of(record),
+        **{f"funnel/{step}": count for step, count in record.funnel.items()},
+        **{f"let_through/{stage.value}": share for stage, share in shares.items() if share is not None},
+    }
+
+
+def _in_section(name: str) -> str:
+    """`solver.calls` belongs to section `solver`; a plain name comes from the update."""
+    return name.replace(".", "/", 1) if "." in name else f"update/{name}"
+
+
+def _invalid_rates(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Share of votes without a readable verdict, where votes are counted as `votes.<stage>.<value>`."""
+    rates: dict[str, float] = {}
+    for stage in Stage:
+        counts = {value: metrics.get(f"votes.{stage.value}.{value.value}", 0) for value in VoteValue}
+        if total := sum(counts.values()):
+            rates[f"invalid_rate/{stage.value}"] = counts[VoteValue.INVALID] / total
+    return rates

@@ -1,0 +1,145 @@
+"""The tracker a job talks to: strict at the start, forgiving afterwards."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from svd_loop.config.sections import TrackingSection
+from svd_loop.contracts import JobResult, RoundRecord
+from svd_loop.errors import ConfigError
+from svd_loop.registry import Registry
+from svd_loop.tracking.datasets import DataSummary
+from svd_loop.tracking.runs import JobRuns
+from svd_loop.tracking.store import Store, open_store
+
+logger = logging.getLogger(__name__)
+
+IDENTITY_FILE = "tracking-id"
+
+
+class MlflowTracker:
+    """Logs a job to MLflow and registers its best version.
+
+    A store that cannot be used at the start is a `ConfigError`: who asks for tracking wants it. Once started, a store
+    that fails is a logged warning; whatever it missed is logged at the next `sync` or `finish`, or when the job is
+    run again, since rounds are looked up in the store and never remembered here.
+
+    Args:
+        settings: The configuration's `tracking` section.
+        root: `job.root`: the default store, artifacts and the job's folder lie below it.
+        job: Job name.
+        config: The resolved configuration as plain data.
+        data: Summaries of the job's splits.
+        versions: Folder with `round-000` and so on; None is `<root>/jobs/<job>/versions`.
+    """
+
+    def __init__(
+        self,
+        settings: TrackingSection,
+        root: Path,
+        job: str,
+        config: Mapping[str, Any],
+        *,
+        data: Sequence[DataSummary] = (),
+        versions: Path | None = None,
+    ) -> None:
+        self._settings = settings
+        self._root = root
+        self._job = job
+        self._config = config
+        self._data = tuple(data)
+        self._folder = root / "jobs" / job
+        self._versions = versions or self._folder / "versions"
+
+    def start(self) -> None:
+        """Open the job's run, or the one an earlier process left.
+
+        Raises:
+            ConfigError: The store cannot be reached or used.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            _ = self._runs
+        except (MlflowException, OSError) as error:
+            raise ConfigError(
+                f"tracking.uri: the MLflow store {self._store.uri} cannot be written to: {error}\n"
+                "Correct tracking.uri, or set tracking.enabled: false"
+            ) from None
+
+    def sync(self, history: Sequence[RoundRecord]) -> None:
+        """Log the rounds of `history` that the store does not have yet."""
+        with self._forgiving("the newest rounds are not tracked yet"):
+            self._runs.log_rounds(history)
+
+    def finish(self, result: JobResult) -> None:
+        """Log the end and register the best version; may be repeated."""
+        with self._forgiving("the job's end is not tracked yet"):
+            self._runs.log_rounds(result.history)
+            self._runs.log_result(result)
+            self._runs.end(result.stop)
+        with self._forgiving("the best version is not registered yet"):
+            self._register(result)
+
+    def pause(self) -> None:
+        """Mark the run as killed, for a job that was interrupted and will go on later."""
+        with self._forgiving("the interruption is not tracked"):
+            self._runs.end(None)
+
+    @functools.cached_property
+    def _store(self) -> Store:
+        return open_store(self._settings.uri, self._root, self._settings.experiment)
+
+    @functools.cached_property
+    def _runs(self) -> JobRuns:
+        return JobRuns(self._store, self._job, self._identity(), self._config, self._data)
+
+    def _identity(self) -> str:
+        """The job's own id, kept in its folder, so that a new job under an old name is not taken for the old one."""
+        path = self._folder / IDENTITY_FILE
+        self._folder.mkdir(parents=True, exist_ok=True)
+        known = path.read_text(encoding="utf-8").strip() if path.exists() else ""
+        if not known:
+            known = uuid.uuid4().hex
+            temporary = path.with_name(f".{IDENTITY_FILE}.tmp")
+            temporary.write_text(known, encoding="utf-8")
+            temporary.replace(path)
+        return known
+
+    def _register(self, result: JobResult) -> None:
+        best = result.best
+        score = best.scores.pass_at_1
+        registry = Registry(self._store.client)
+        tags = {
+            "svd_loop.job": self._job,
+            "svd_loop.round": str(best.version.round),
+            "svd_loop.stop_reason": result.stop.value,
+            "svd_loop.problems": str(len(best.scores.problem_ids)),
+            "svd_loop.pass_at_1": f"{score.value:.4f}",
+            "svd_loop.pass_at_1.low": f"{score.low:.4f}",
+            "svd_loop.pass_at_1.high": f"{score.high:.4f}",
+        }
+        version = registry.register(
+            self._settings.register_as or self._job,
+            self._versions / best.version.name,
+            fingerprint=best.version.fingerprint,
+            run_id=self._runs.run_id,
+            tags=tags,
+        )
+        registry.nominate(version)
+
+    @contextmanager
+    def _forgiving(self, consequence: str) -> Iterator[None]:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield
+        except (MlflowException, OSError) as error:
+            reason = str(error).partition("\n")[0]
+            logger.warning("MLflow failed (%s): %s; running the job again catches up", reason, consequence)

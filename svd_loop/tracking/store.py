@@ -1,0 +1,98 @@
+"""Opening the MLflow store, quickly and quietly, or saying why not."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from svd_loop.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_CHATTY = ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent")
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+"""A server that is away must not hold up a round for minutes; a user's own settings win."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """An open store and the experiment in it."""
+
+    client: MlflowClient
+    experiment_id: str
+    uri: str
+
+
+def tracking_uri(uri: str | None, root: Path) -> str:
+    """The configured URI, or the SQLite store under `root`."""
+    return uri or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+
+
+def open_store(uri: str | None, root: Path, experiment: str) -> Store:
+    """Connect, migrate if new, and find or create the experiment.
+
+    Args:
+        uri: `tracking.uri`; None is the SQLite store under `root`.
+        root: Where a store without a server of its own keeps the database and, always, the artifacts.
+        experiment: Experiment name.
+
+    Raises:
+        ConfigError: The store cannot be reached or used.
+    """
+    for name, value in _PATIENCE.items():
+        os.environ.setdefault(name, value)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    address = tracking_uri(uri, root)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        _probe_sqlite(address)
+    except (OSError, sqlite3.Error) as error:
+        raise _unusable(address, error) from None
+
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        with FileLock(root / ".mlflow.lock"):  # two new jobs must not migrate one database at once
+            client = MlflowClient(tracking_uri=address, registry_uri=address)
+            return Store(client, _experiment_id(client, experiment, address, root), address)
+    except (MlflowException, OSError) as error:
+        raise _unusable(address, error) from None
+
+
+def _experiment_id(client: MlflowClient, name: str, address: str, root: Path) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        has_server = address.startswith(("http://", "https://", "databricks"))
+        return client.create_experiment(name, None if has_server else (root.resolve() / "artifacts").as_uri())
+    if found.lifecycle_stage != "active":
+        raise ConfigError(f"tracking.experiment: {name} was deleted in {address}; restore it or choose another name")
+    return str(found.experiment_id)
+
+
+def _probe_sqlite(address: str) -> None:
+    """Fail at once where MLflow would try again for a minute."""
+    if address.startswith("sqlite:///"):
+        path = Path(address.removeprefix("sqlite:///"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path)
+        try:
+            connection.execute("pragma schema_version")
+        finally:
+            connection.close()
+
+
+def _unusable(address: str, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"tracking.uri: the MLflow store {address} cannot be used: {error}\n"
+        "Correct tracking.uri, start its server, or set tracking.enabled: false"
+    )

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+from judges import prompt
+
+from envs.acceptors import RandomAcceptor
+from svd_loop.contracts import Candidate, FinishReason, Prompt, Rejection
+from svd_loop.errors import ConfigError
+
+
+def items_of(prompts: int, n: int = 2) -> list[tuple[Prompt, Candidate]]:
+    return [(prompt(p), Candidate(f"p{p}", i, "text")) for p in range(prompts) for i in range(n)]
+
+
+def accepted(acceptor: RandomAcceptor, items: list[tuple[Prompt, Candidate]], round: int = 1) -> set[tuple[str, int]]:
+    return {(v.prompt_id, v.candidate) for v in acceptor(items, round=round) if v.accepted}
+
+
+def test_the_rate_is_the_share_of_prompts_whatever_n_is() -> None:
+    for n in (1, 8):
+        assert len(accepted(RandomAcceptor((0.3,)), items_of(2000, n))) == pytest.approx(600, abs=60)
+
+
+@pytest.mark.parametrize("rate, count", [(0.0, 0), (1.0, 5)])
+def test_none_and_all(rate: float, count: int) -> None:
+    chosen = accepted(RandomAcceptor((rate,)), items_of(5))
+    assert len(chosen) == count and all(index == 0 for _, index in chosen)
+
+
+def test_rates_by_round_and_the_last_one_goes_on() -> None:
+    acceptor = RandomAcceptor((0.0, 1.0))
+    assert [len(accepted(acceptor, items_of(4), round)) for round in (1, 2, 3, 9)] == [0, 4, 4, 4]
+
+
+def test_luck_depends_on_seed_round_and_prompt_alone() -> None:
+    acceptor, items = RandomAcceptor((0.5,), seed=1), items_of(100)
+    assert accepted(acceptor, items) == accepted(acceptor, items[::2])
+    assert accepted(acceptor, items) != accepted(acceptor, items, round=2)
+    assert accepted(acceptor, items) != accepted(RandomAcceptor((0.5,), seed=2), items)
+
+
+def test_the_first_complete_candidate_is_taken() -> None:
+    cut = (prompt(), Candidate("p0", 0, "cut off", FinishReason.LENGTH))
+    items = [cut, *((prompt(), Candidate("p0", i + 1, text)) for i, text in enumerate(["", "good", "good too"]))]
+    verdicts = RandomAcceptor()(items, round=1)
+    assert [verdict.rejection for verdict in verdicts] == [
+        Rejection.TRUNCATED, Rejection.EMPTY, None, Rejection.NOT_SELECTED_AT_RANDOM
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("rates", [(), (1.5,), (0.5, -0.1), (float("nan"),)])
+def test_rates_that_are_no_fractions_are_refused(rates: tuple[float, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"cascade\.random_accept"):
+        RandomAcceptor(rates)

@@ -1,0 +1,185 @@
+"""Updates with the real trainer on a tiny model."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from policies.loading import export_merged, load_model
+from policies.sft import SftUpdater
+from policies.weights import WeightStore
+from svd_loop.config.sections import LoraSection, UpdateSection
+from svd_loop.contracts import TrainingRow
+from svd_loop.errors import TrainingError
+
+STOP = 2
+
+
+def rows(count: int = 12) -> list[TrainingRow]:
+    return [
+        TrainingRow((1, *range(10, 14 + i % 5), 20 + i, 30, STOP), 5 + i % 5, "accepted", f"p{i}") for i in range(count)
+    ]
+
+
+def settings(**overrides: object) -> UpdateSection:
+    base = {"learning_rate": 1e-3, "epochs": 2.0, "batch_size": 4, "max_length": 64, "warmup": 0.1, **overrides}
+    return UpdateSection.model_validate(base)
+
+
+def updater(folder: Path, checkpoint: Path, **overrides: object) -> SftUpdater:
+    store = WeightStore(folder / "versions")
+    store.add_base(checkpoint)
+    return SftUpdater(
+        store, settings(**overrides), tokenizer=AutoTokenizer.from_pretrained(checkpoint), stop_ids={STOP, 3},
+        pad_id=0, device="cpu", config_digest="c",
+    )  # fmt: skip
+
+
+def parent(folder: Path) -> Path:
+    return folder / "versions" / "round-000"
+
+
+def test_an_update_lowers_the_loss_and_leaves_nothing_but_versions(tmp_path: Path, checkpoint: Path) -> None:
+    result = updater(tmp_path, checkpoint, epochs=10.0).fit(rows(), round=1, parent=parent(tmp_path))
+    assert (result.rows, result.steps, result.version.round) == (12, 30, 1)
+    assert result.metrics["final_loss"] < result.metrics["loss"]
+    assert result.metrics["tokens_per_second"] > 0 and math.isfinite(result.metrics["gradient_norm"])
+    assert sorted(path.name for path in (tmp_path / "versions").iterdir()) == ["round-000", "round-001"]
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_same_rows_give_the_same_bits(tmp_path: Path, checkpoint: Path, method: str) -> None:
+    first = updater(tmp_path / "a", checkpoint, method=method).fit(rows(), round=1, parent=parent(tmp_path / "a"))
+    second = updater(tmp_path / "b", checkpoint, method=method).fit(rows(), round=1, parent=parent(tmp_path / "b"))
+    assert first.version == second.version
+    other = updater(tmp_path / "c", checkpoint, method=method).fit(rows(11), round=1, parent=parent(tmp_path / "c"))
+    assert other.version != first.version
+
+
+def test_micro_batches_give_the_gradient_of_the_whole_batch(tmp_path: Path, checkpoint: Path) -> None:
+    whole = updater(tmp_path / "a", checkpoint).fit(rows(), round=1, parent=parent(tmp_path / "a"))
+    parts = updater(tmp_path / "b", checkpoint, micro_batch_size=2).fit(rows(), round=1, parent=parent(tmp_path / "b"))
+    assert parts.steps == whole.steps
+    assert parts.metrics["loss"] == pytest.approx(whole.metrics["loss"], rel=1e-4)
+
+
+def test_one_step_is_the_step_of_a_bare_loop(tmp_path: Path, checkpoint: Path) -> None:
+    result = updater(tmp_path, checkpoint, steps=1, batch_size=12, schedule="constant", warmup=0.0).fit(
+        rows(), round=1, parent=parent(tmp_path)
+    )
+    store = WeightStore(tmp_path / "versions")
+    model = load_model(store.load(0), device="cpu").train()
+    total, count = torch.tensor(0.0), 0
+    for row in rows():
+        ids = torch.tensor([row.input_ids])
+        log_probabilities = model(ids).logits[0, :-1].log_softmax(-1)
+        targets = ids[0, 1:]
+        loss = -log_probabilities.gather(1, targets[:, None]).squeeze(1)[row.supervised_from - 1 :]
+        total, count = total + loss.sum(), count + len(loss)
+    (total / count).backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0).step()
+    assert result.metrics["loss"] == pytest.approx(float(total / count), rel=1e-4)
+    assert result.metrics["gradient_norm"] == pytest.approx(float(norm), rel=1e-3)
+    trained = load_model(store.load(1), device="cpu").state_dict()
+    for name, weight in model.state_dict().items():
+        # Adam's first step is the learning rate times the sign of the gradient: compare where the sign is certain.
+        assert torch.isclose(weight, trained[name], atol=1e-4).float().mean() > 0.98, name
+
+
+def test_a_finished_update_is_not_repeated(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = updater(tmp_path, checkpoint).fit(rows(), round=1, parent=parent(tmp_path))
+    again = updater(tmp_path, checkpoint)
+    monkeypatch.setattr(again, "_train", None)
+    assert again.fit(rows(), round=1, parent=parent(tmp_path)) == first
+
+
+def test_an_interrupted_update_goes_on_to_the_same_weights(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = updater(tmp_path / "a", checkpoint).fit(rows(), round=1, parent=parent(tmp_path / "a"))
+    interrupted = updater(tmp_path / "b", checkpoint, checkpoint_steps=2)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(interrupted, "_save", killed)
+        interrupted.fit(rows(), round=1, parent=parent(tmp_path / "b"))
+    work = next((tmp_path / "b" / "versions").glob("training-001-*"))
+    newest = max(work.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
+    (newest / "trainer_state.json").write_text('{"cut', encoding="utf-8")  # the write that was cut off
+    resumed = updater(tmp_path / "b", checkpoint, checkpoint_steps=2).fit(rows(), round=1, parent=parent(tmp_path / "b"))
+    assert resumed.version == whole.version
+    assert not work.exists()
+
+
+def test_unusable_rows_are_refused_with_counts(tmp_path: Path, checkpoint: Path) -> None:
+    bad = [
+        *rows(3),
+        TrainingRow((1, 5, STOP), 3, "accepted", "all-prompt"),
+        TrainingRow((1, 5, 6), 1, "accepted", "cut-off"),
+        TrainingRow((1, 5, 7), 1, "accepted", "cut-off-too"),
+        TrainingRow((1, *[9] * 70, STOP), 1, "accepted", "long"),
+    ]
+    with pytest.raises(TrainingError) as caught:
+        updater(tmp_path, checkpoint).fit(bad, round=1, parent=parent(tmp_path))
+    message = str(caught.value)
+    assert "7 rows" in message and "1 without a supervised token" in message and "(such as all-prompt)" in message
+    assert "2 do not end in a stop token" in message and "1 longer than update.max_length: 64" in message
+    with pytest.raises(TrainingError, match="no rows"):
+        updater(tmp_path, checkpoint).fit([], round=1, parent=parent(tmp_path))
+
+
+def test_a_loss_that_is_not_finite_names_the_learning_rate(tmp_path: Path, checkpoint: Path) -> None:
+    diverging = updater(tmp_path, checkpoint, learning_rate=1e18, warmup=0.0, schedule="constant", epochs=8.0)
+    with pytest.raises(TrainingError, match=r"update\.learning_rate"):
+        diverging.fit(rows(), round=1, parent=parent(tmp_path))
+    assert WeightStore(tmp_path / "versions").rounds() == [0]
+
+
+def test_out_of_memory_halves_the_micro_batch_once(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    limited = updater(tmp_path, checkpoint)
+    train, sizes = limited._train, []
+
+    def scarce(*arguments: object) -> object:
+        sizes.append(arguments[4])
+        if sizes[-1] > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return train(*arguments)
+
+    monkeypatch.setattr(limited, "_train", scarce)
+    limit = 2
+    assert limited.fit(rows(), round=1, parent=parent(tmp_path)).steps == 6
+    assert sizes == [4, 2] and "update.micro_batch_size" in caplog.text
+    limit = 1
+    with pytest.raises(TrainingError, match="even with 2 rows"):
+        limited.fit(rows(11), round=2, parent=parent(tmp_path))
+
+
+def test_lora_stores_the_adapter_and_goes_on_from_it(tmp_path: Path, checkpoint: Path) -> None:
+    lora = updater(tmp_path, checkpoint, method="lora", lora=LoraSection(rank=4, alpha=8).model_dump())
+    first = lora.fit(rows(), round=1, parent=parent(tmp_path))
+    second = lora.fit(rows(), round=2, parent=first.path)
+    assert second.metrics["loss"] < first.metrics["loss"]
+    stored = WeightStore(tmp_path / "versions").load(2)
+    assert (stored.kind, stored.parent, stored.base_path) == ("lora", 1, checkpoint.resolve())
+    assert (stored.path / "adapter_model.safetensors").exists() and not (stored.path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_exported_checkpoint_answers_like_the_version(tmp_path: Path, checkpoint: Path, method: str) -> None:
+    updater(tmp_path, checkpoint, method=method).fit(rows(), round=1, parent=parent(tmp_path))
+    stored = WeightStore(tmp_path / "versions").load(1)
+    export_merged(stored, tmp_path / "out")
+    ids = torch.tensor([rows()[0].input_ids])
+    with torch.no_grad():
+        exported = AutoModelForCausalLM.from_pretrained(tmp_path / "out")(ids).logits
+        expected = load_model(stored, device="cpu")(ids).logits
+        base = load_model(WeightStore(tmp_path / "versions").load(0), device="cpu")(ids).logits
+    assert torch.allclose(exported, expected, atol=1e-5) and not torch.allclose(exported, base, atol=1e-3)
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template

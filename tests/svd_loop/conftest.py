@@ -1,0 +1,70 @@
+"""A history of rounds as a job leaves it, and an MLflow store that need not be migrated for every test."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from svd_loop.contracts import Estimate, JobResult, PolicyVersion, RoundRecord, Scores, StopReason
+
+
+def scores_of(value: float, split: str = "development") -> Scores:
+    def estimate(centre: float) -> dict[str, Estimate]:
+        return {"pass@1": Estimate(centre, centre - 0.05, centre + 0.05)}
+
+    groups = {"overall": 0.0, "math": 0.1, "science": -0.1, "coding": 0.0}
+    estimates = {group: estimate(value + shift) for group, shift in groups.items()}
+    return Scores(split, 4, ("a", "b", "c"), ("math", "science", "coding"), (1, 2, 3), estimates)
+
+
+def record_of(round: int, value: float) -> RoundRecord:
+    version = PolicyVersion(round, f"{round}f" * 6)
+    if round == 0:
+        return RoundRecord(0, version, scores_of(value), seconds={"evaluate": 2.0})
+    return RoundRecord(
+        round,
+        version,
+        scores_of(value),
+        accepted_prompts=90,
+        prompts=100,
+        rows=90 * round,
+        metrics={
+            "solver.calls": 800, "solver.output_tokens": 5000, "question_inferrer.calls": 790,
+            "question_comparer.calls": 700, "fact_checker.calls": 500, "grader.calls": 300, "loss": 0.5,
+            "evaluation.solver.output_tokens": 1000, "votes.factuality.yes": 380, "votes.factuality.no": 100,
+            "votes.factuality.invalid": 20,
+        },
+        seconds={"sample": 3.0, "judge": 4.0, "update": 1.0, "evaluate": 2.0},
+        funnel={"generated": 800, "complete": 780, "cycle_consistency": 500, "factuality": 380, "correctness": 300,
+                "accepted": 300},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def history() -> list[RoundRecord]:
+    return [record_of(round, value) for round, value in enumerate((0.40, 0.52, 0.58, 0.57))]
+
+
+@pytest.fixture
+def result(history: list[RoundRecord]) -> JobResult:
+    tests = {"round-000": scores_of(0.41, "test"), "round-002": scores_of(0.55, "test")}
+    return JobResult("demo", StopReason.PLATEAU, history[2], tuple(history), tests, ("3 problems detect 40 points",))
+
+
+@pytest.fixture(scope="session")
+def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from svd_loop.tracking.store import open_store
+
+    root = tmp_path_factory.mktemp("mlflow-template")
+    store = open_store(None, root, "Default")
+    store.client.search_registered_models()
+    return root / "mlflow.db"
+
+
+@pytest.fixture
+def root(tmp_path: Path, migrated_database: Path) -> Path:
+    """A job root with an empty, migrated MLflow store."""
+    shutil.copy(migrated_database, tmp_path / "mlflow.db")
+    return tmp_path

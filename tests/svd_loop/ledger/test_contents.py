@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from svd_loop.errors import LedgerError
+from svd_loop.ledger.contents import ContentStore, decode_ids, decode_text, encode_ids, encode_text
+from svd_loop.ledger.schema import migrate
+
+SENTENCES = [f"The claim that {n} times {n + 3} makes {n * (n + 3)} holds. [[Y]]" for n in range(1000)]
+
+
+@pytest.fixture
+def connection() -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(connection)
+    yield connection
+    connection.close()
+
+
+def store(connection: sqlite3.Connection) -> ContentStore:
+    return ContentStore(connection, Path("job/ledger.sqlite"))
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_texts_round_trip(text: str) -> None:
+    assert decode_text(encode_text(text)) == text
+
+
+@given(st.lists(st.integers(0, 2**64 - 1)))
+def test_ids_round_trip(ids: list[int]) -> None:
+    assert decode_ids(encode_ids(ids)) == tuple(ids)
+
+
+@given(st.text(), st.lists(st.integers(0, 2**16 - 1)))
+def test_a_text_is_never_taken_for_ids(text: str, ids: list[int]) -> None:
+    assert encode_text(text) != encode_ids(ids)
+
+
+@pytest.mark.parametrize("ids", [[-1], [1, 2**64]])
+def test_impossible_ids_are_refused(ids: list[int]) -> None:
+    with pytest.raises(LedgerError, match="token ids"):
+        encode_ids(ids)
+
+
+def test_similar_short_texts_share_a_dictionary_that_pays(connection: sqlite3.Connection) -> None:
+    ids = store(connection).put("grader", map(encode_text, SENTENCES[:500]))
+    later = store(connection).put("grader", map(encode_text, SENTENCES[500:]))  # a later process
+    size = connection.execute("SELECT sum(length(data)) FROM contents").fetchone()[0]
+    assert size < 0.5 * sum(len(sentence) for sentence in SENTENCES)
+    assert connection.execute("SELECT count(*) FROM dictionaries").fetchone()[0] == 1
+    again = store(connection)
+    assert [again.text(id) for id in (ids | later).values()] == SENTENCES
+
+
+def test_contents_written_before_the_dictionary_are_still_read(connection: sqlite3.Connection) -> None:
+    texts = store(connection)
+    early = texts.put("grader", [encode_text("early")])
+    texts.put("grader", map(encode_text, SENTENCES))
+    assert texts.text(early[encode_text("early")]) == "early"
+
+
+def test_samples_too_short_for_a_dictionary_do_without(connection: sqlite3.Connection) -> None:
+    ids = store(connection).put("short", [encode_ids([number]) for number in range(250)])
+    assert connection.execute("SELECT count(*) FROM dictionaries").fetchone()[0] == 0
+    assert store(connection).ids(ids[encode_ids([77])]) == (77,)
+
+
+@pytest.mark.parametrize(
+    ("change", "finding"),
+    [
+        ("UPDATE contents SET digest = zeroblob(16)", "does not match its digest"),
+        ("UPDATE contents SET data = x'00'", "cannot be read"),
+        ("UPDATE contents SET dictionary = 7", "dictionary 7 is missing"),
+        ("DELETE FROM contents", "is missing"),
+    ],
+)
+def test_damage_is_an_error_never_a_wrong_answer(change: str, finding: str, connection: sqlite3.Connection) -> None:
+    (id,) = store(connection).put("grader", [encode_text("right")]).values()
+    connection.execute("PRAGMA foreign_keys = OFF")
+    connection.execute(change)
+    with pytest.raises(LedgerError, match=finding) as caught:
+        store(connection).text(id)
+    assert "salvage job" in str(caught.value)
+    assert not store(connection).intact(id)

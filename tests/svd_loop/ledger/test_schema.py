@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from svd_loop.errors import LedgerError
+from svd_loop.ledger import Ledger, LedgerReader, schema
+from svd_loop.ledger.database import FILE
+from tests.svd_loop.ledger import samples
+
+SECOND = "ALTER TABLE rounds ADD COLUMN remark TEXT NOT NULL DEFAULT ''; UPDATE rounds SET remark = 'from version 1';"
+
+
+def test_a_new_file_gets_the_newest_schema() -> None:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    schema.migrate(connection)
+    schema.migrate(connection)  # nothing left to do
+    assert schema.version_of(connection) == len(schema.MIGRATIONS)
+    names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert names == set(schema.TABLES)
+
+
+def test_migrations_run_in_order_from_where_the_file_stands() -> None:
+    steps = (
+        "CREATE TABLE notes (text TEXT);",
+        "INSERT INTO notes VALUES ('second');",
+        "ALTER TABLE notes ADD COLUMN round INTEGER DEFAULT 3;",
+    )
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    schema.migrate(connection, steps[:1])
+    connection.execute("INSERT INTO notes VALUES ('first')")
+    schema.migrate(connection, steps)
+    assert schema.version_of(connection) == 3
+    assert connection.execute("SELECT * FROM notes").fetchall() == [("first", 3), ("second", 3)]
+
+
+def test_a_failing_migration_leaves_the_file_as_it_was() -> None:
+    steps = ("CREATE TABLE notes (text TEXT);", "DROP TABLE notes; CREATE TABLE nonsense;")
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    schema.migrate(connection, steps[:1])
+    with pytest.raises(sqlite3.Error):
+        schema.migrate(connection, steps)
+    assert schema.version_of(connection) == 1
+    assert connection.execute("SELECT * FROM notes").fetchall() == []
+
+
+def test_an_older_ledger_is_copied_and_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Ledger.open(tmp_path, samples.config()) as ledger:
+        samples.commit_rounds(ledger, 1)
+    newer = (*schema.MIGRATIONS, SECOND)
+    monkeypatch.setattr("svd_loop.ledger.database.MIGRATIONS", newer)
+    monkeypatch.setattr("svd_loop.ledger.database.migrate", lambda connection: schema.migrate(connection, newer))
+    monkeypatch.setattr(
+        "svd_loop.ledger.database.refuse_newer", lambda connection: schema.refuse_newer(connection, newer)
+    )
+    with Ledger.open(tmp_path, samples.config()) as ledger:
+        assert [row["remark"] for row in ledger.query("SELECT remark FROM rounds")] == ["from version 1"] * 2
+        assert ledger.state().history == (samples.record(0), samples.record(1))
+    copy = sqlite3.connect(tmp_path / f"{FILE}.v1")
+    assert schema.version_of(copy) == 1
+    assert copy.execute("SELECT count(*) FROM rounds").fetchone() == (2,)
+
+
+@pytest.mark.parametrize("for_writing", [True, False])
+def test_a_newer_ledger_is_refused(for_writing: bool, tmp_path: Path) -> None:
+    Ledger.open(tmp_path, samples.config()).close()
+    connection = sqlite3.connect(tmp_path / FILE)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(LedgerError, match="schema version 99, this program knows up to"):
+        Ledger.open(tmp_path, samples.config()) if for_writing else LedgerReader.open_for_reading(tmp_path)

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from html.parser import HTMLParser
+from pathlib import Path
+
+from svd_loop.contracts import JobResult, JobState, StopReason
+from svd_loop.report import page_html, write_page
+
+
+class Reader(HTMLParser):
+    """Collects tags, what is loaded from elsewhere, and the text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loaded: list[str] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.loaded += [str(value) for name, value in attrs if name in ("src", "href") and not str(value).startswith("#")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_tells_the_story_and_loads_nothing_from_elsewhere(tmp_path: Path, result: JobResult) -> None:
+    path = write_page(tmp_path / "report.html", result, {"job": {"name": "<b>demo</b>"}})
+    read = Reader(path.read_text(encoding="utf-8"))
+    assert read.loaded == []
+    assert read.tags.count("svg") == 3
+    assert read.tags.count("tr") == 1 + 4
+    assert "Stopped because held-out pass@1 stopped rising." in read.text
+    assert "58.0 (53.0-63.0)" in read.text
+    assert '"name": "<b>demo</b>"' in read.text and "b" not in read.tags
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_an_unfinished_job_has_a_page_too(result: JobResult) -> None:
+    assert "not finished" in page_html(JobState("demo", result.history[:1]), {})
+    assert "used up" in page_html(JobState("demo", result.history, StopReason.BUDGET), {})
+    empty = Reader(page_html(JobState("demo"), {}))
+    assert "No round is recorded yet." in empty.text and "svg" not in empty.tags

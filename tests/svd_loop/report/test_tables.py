@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from svd_loop.contracts import JobResult, RoundRecord, StopReason
+from svd_loop.report import render_result, render_rounds, render_scores
+from svd_loop.report.tables import next_commands
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), width=40)
+
+
+def text_of(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def row_of(console: Console, start: str) -> str:
+    return next(line for line in text_of(console).splitlines() if line.strip().startswith(start))
+
+
+def test_the_table_has_a_row_per_round_and_is_never_cut(console: Console, history: list[RoundRecord]) -> None:
+    render_rounds(console, history, best=2)
+    words = "round overall math science coding accepted votes sample judge update evaluate"
+    assert row_of(console, "round").split() == words.split()
+    assert row_of(console, "1").split() == (
+        "1 52.0 (47-57) 62.0 (57-67) 42.0 (37-47) 52.0 (47-57) 90/100 1,500 3.0 4.0 1.0 2.0".split()
+    )
+    assert row_of(console, "0").split()[-6:] == ["-", "-", "-", "-", "-", "2.0"]
+    assert row_of(console, "2 best").startswith(" ")
+
+
+def test_phases_without_a_place_of_their_own_come_last(console: Console, history: list[RoundRecord]) -> None:
+    render_rounds(console, [replace(history[1], seconds={"audit": 9.0, "judge": 4.0})])
+    assert row_of(console, "round").split()[-2:] == ["judge", "audit"]
+
+
+def test_no_rounds_are_no_table(console: Console) -> None:
+    render_rounds(console, [])
+    assert text_of(console) == ""
+
+
+def test_the_end_says_why_what_is_best_and_what_to_type_next(console: Console, result: JobResult) -> None:
+    render_result(console, result, Path("my[config].yaml"))
+    text = text_of(console)
+    assert "demo stopped because held-out pass@1 stopped rising (plateau)." in text
+    assert "3 problems detect 40 points" in text
+    assert "Best version: round-002 (2f2f2f2f2f2f), pass@1 40.0% -> 58.0% (+18.0 points) at round 2 of 3" in text
+    assert "Test split, round-002: 55.0 (50-60)" in text
+    assert "svd-loop eval my[config].yaml --model demo@2" in text
+    assert "mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db" in text
+
+
+@pytest.mark.parametrize(
+    "stop, command",
+    [
+        (StopReason.ROUND_LIMIT, "svd-loop run c.yaml --job demo -o job.rounds=7"),
+        (StopReason.INTERRUPTED, "svd-loop run c.yaml --job demo"),
+        (StopReason.PLATEAU, "svd-loop eval c.yaml --model demo@2"),
+    ],
+)
+def test_a_job_that_can_go_on_is_told_how(result: JobResult, stop: StopReason, command: str) -> None:
+    assert next_commands(replace(result, stop=stop), Path("c.yaml"), Path("mlruns"))[0][0] == command
+
+
+def test_scores_show_every_group(console: Console, result: JobResult) -> None:
+    render_scores(console, result.test["round-002"])
+    assert "test: 3 problems, 4 samples each" in " ".join(text_of(console).split())
+    for cell in ("overall", "math", "55.0 (50-60)", "65.0 (60-70)"):
+        assert cell in text_of(console)
