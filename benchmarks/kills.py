@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from svd_loop.ledger import LedgerReader, content_digest
@@ -25,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--window", type=float, default=0.04, help="seconds of work within which a kill comes")
+    parser.add_argument("--window", type=float, default=0.12, help="seconds of work within which a kill comes")
     options = parser.parse_args()
 
     start = time.monotonic()
@@ -37,7 +38,8 @@ def main() -> None:
             folder, log = Path(name) / f"job-{jobs}", Path(name) / f"job-{jobs}.log"
             command = [sys.executable, "-m", "tests.svd_loop.ledger.kill_job", str(folder), str(log)]
             report = run_with_kills(command, kills=options.kills - kills, seed=options.seed + jobs,
-                                    window=options.window, ready=kill_job.READY)  # fmt: skip
+                                    window=options.window, ready=kill_job.READY,
+                                    finished=partial(kill_job.is_finished, folder))  # fmt: skip
             kills += report.kills
             asked = Counter(log.read_text().splitlines())
             again = sum(asked.values()) - len(asked)

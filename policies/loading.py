@@ -106,7 +106,9 @@ def load_checkpoint(folder: Path, dtype: str) -> Any:
     """
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # a bar per file would break up the project's own progress line
     try:
         return AutoModelForCausalLM.from_pretrained(str(folder), dtype=getattr(torch, dtype), local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:

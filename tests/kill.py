@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ def run_with_kills(
     seed: int,
     window: float,
     ready: str | None = None,
+    finished: Callable[[], bool] = lambda: False,
     timeout: float = 120.0,
     cwd: Path | None = None,
 ) -> KillReport:
@@ -39,6 +40,8 @@ def run_with_kills(
         seed: of the instants.
         window: a kill comes after 0 to `window` seconds of work (uniformly).
         ready: work begins when this line appears on its standard output; None: when the process starts.
+        finished: whether the work is done; then the next run is left in peace. Without it a job that is done but
+            takes its time to say so goes on being killed, which proves nothing.
         timeout: seconds one run may take.
         cwd: where it runs.
 
@@ -46,11 +49,13 @@ def run_with_kills(
         AssertionError: a run failed by itself; its standard error is in the message.
     """
     instants = random.Random(seed)
-    for done in range(kills):
+    done = 0
+    while done < kills and not finished():
         if not _run(command, instants.uniform(0.0, window), ready, timeout, cwd):
             return KillReport(done, done + 1)
+        done += 1
     _run(command, None, ready, timeout, cwd)
-    return KillReport(kills, kills + 1)
+    return KillReport(done, done + 1)
 
 
 def run_until_it_kills_itself(command: Sequence[str], *, timeout: float = 120.0, cwd: Path | None = None) -> None:

@@ -4,15 +4,14 @@ r"""Science: choices by letter or by the option's text, quantities by number and
   read as a letter (`B`, `(B)`, `B.`, `option B`, `B) 12 J`) or as the text of exactly one option, and must agree.
 - *Quantity*, where gold is a number, perhaps with a unit. A whole number written as such must be met exactly; gold
   with a decimal point or an exponent is a rounded measurement and is met within 1%. A unit that gold names must be
-  given, in the same spelling once LaTeX and spacing are taken off; where gold names none, the answer's is ignored.
+  given, or another one for the same quantity (`1 km` answers `1000 m`); where gold names none, the answer's is
+  ignored.
 - Otherwise the answer must equal gold by `envs.domains.math`.
-
-Left out: conversion of units. `1 km` does not answer `1000 m`, since a table of our own would be half a library;
-questions should say which unit they want.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -23,9 +22,12 @@ from typing import Final
 from envs.domains.extraction import final_answer
 from envs.domains.math import Comparer
 from envs.domains.spec import Pair
+from envs.domains.units import factor
 from svd_loop.contracts import Problem
 
 _TOLERANCE: Final = Fraction(1, 100)
+_FINEST: Final = 10**9
+"""Largest denominator of a converted value: takes off the float's last bits, so that whole numbers stay whole."""
 _LONGEST: Final = 1000
 """Characters; a longer answer is no answer."""
 _LONGEST_EXPONENT: Final = 3
@@ -111,6 +113,7 @@ def normal(text: str) -> str:
     text = _SET_TEXT.sub(r" \1", _SPACING.sub(" ", text))
     for written, symbol in _SYMBOLS.items():
         text = text.replace(written, symbol)
+    text = re.sub(r"\^?°\s*", "°", text)
     return " ".join(text.split()).removesuffix(".").strip("{} ")
 
 
@@ -130,11 +133,15 @@ def _right(answer: str, problem: Problem, comparer: Comparer) -> bool:
 
 
 def _same_quantity(gold: Quantity, given: Quantity) -> bool:
+    value = given.value
     if gold.unit and gold.unit != given.unit:
-        return False
+        per_unit = factor(given.unit, gold.unit)
+        if per_unit is None or not math.isfinite(per_unit):
+            return False
+        value = (given.value * Fraction(per_unit)).limit_denominator(_FINEST)
     if gold.exact:
-        return gold.value == given.value
-    return abs(gold.value - given.value) <= _TOLERANCE * abs(gold.value)
+        return gold.value == value
+    return abs(gold.value - value) <= _TOLERANCE * abs(gold.value)
 
 
 def _same_text(one: str, other: str) -> bool:

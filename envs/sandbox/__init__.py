@@ -7,7 +7,7 @@ called `sandbox`.
 What contains a program, layer by layer, so that no single one has to be perfect:
 
 - *System calls*: an allow-list (`seccomp`) without processes, threads, sockets, signals to others, tracing or mounts.
-- *Files*: in a private root (`private_root`: user, mount, network and IPC namespaces) only the interpreter's library is
+- *Files*: in a private root (`private_root`: user and mount namespaces) only the interpreter's library is
   visible, read-only, and `/tmp` is an empty folder of bounded size, new for each program. Where the kernel grants no
   namespaces the allow-list forbids opening for writing and every other change to a file instead; reading what the user
   may read remains possible there.

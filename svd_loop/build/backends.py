@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from svd_loop.allocator import keep_freed_memory
 from svd_loop.config import Config
 from svd_loop.config.sections import ScriptedEngineSection, TransformersEngineSection
 from svd_loop.contracts import Message, Policy, PolicyVersion, Role, Sampling, TrainingRow, UpdateResult
@@ -77,6 +78,7 @@ class ModelBackend:
     ) -> None:
         from policies.weights import WeightStore
 
+        keep_freed_memory()
         self._config = config
         self._engine = engine
         self._config_digest = config_digest
@@ -201,10 +203,10 @@ def checkpoint_path(path: str) -> Path:
     if (folder := Path(path)).exists():
         return folder
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(path))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"model.path: {path} is neither a folder nor a model that could be fetched: {reason}") from None
+        raise ConfigError(f"model.path: {path} is no folder, and no model that could be fetched: {reason}") from None

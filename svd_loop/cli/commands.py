@@ -33,14 +33,14 @@ def run(
 ) -> None:
     """Play rounds until held-out pass@1 stops rising; resumes a job of the same name."""
     from svd_loop.jobs import run_job
-    from svd_loop.report import render_result, render_rounds, result_json
+    from svd_loop.report import render_result, render_round, result_json
 
     settings = _load(config, override, job)
-    result = run_job(settings, record=record, fork_from=fork, on_round=lambda state: render_rounds(stderr(), state.history))
+    result = run_job(settings, record=record, fork_from=fork, on_round=lambda state: render_round(stderr(), state.last))
     if as_json:
         print_json(result_json(result))
     else:
-        render_result(stderr(), result, config)
+        render_result(stderr(), result, config, root=settings.job.root)
 
 
 def check(config: ConfigFile, override: Overrides = None, as_json: AsJson = False) -> None:

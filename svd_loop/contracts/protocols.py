@@ -135,3 +135,7 @@ class Tracker(Protocol):
     def finish(self, result: JobResult) -> None:
         """Log the end, register the best version, end the run."""
         ...
+
+    def pause(self) -> None:
+        """Mark the run as interrupted, to be taken up again."""
+        ...

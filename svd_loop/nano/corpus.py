@@ -40,6 +40,7 @@ JUNK: tuple[str, ...] = (
 )  # fmt: skip
 
 _LEVELS = (1, 2, 3)
+_DRILLS_PER_ROW = 8
 _WRONG: dict[Style, tuple[Flaw, ...]] = {
     "derive": ("slip", "slip", "slip", "final", "misread", "unit", "word"),
     "leap": ("forced", "forced", "forced", "forced", "honest", "honest", "slip", "misread", "unit", "word"),
@@ -75,6 +76,21 @@ def rows(count: int, seed: int) -> Iterator[Row]:
 def anchor_rows(count: int, seed: int) -> list[Row]:
     """Judge rows alone, mixed into the loop's updates so that its roles are not forgotten."""
     return list(_mix(count, seed, JUDGE_ROLES))
+
+
+def drills(count: int, seed: int) -> Iterator[tuple[tuple[str, str], ...]]:
+    """Arithmetic alone, as (expression with ``=``, result) pairs: the steps the other rows are made of.
+
+    Early in training it is what everything else waits for, and a sum costs a tenth of a solution's tokens.
+    """
+    rng = Random(f"nano-drills/{seed}")
+    for _ in range(count):
+        row: list[tuple[str, str]] = []
+        while len(row) < _DRILLS_PER_ROW:
+            flaw: Flaw = "honest" if rng.random() < 0.3 else "none"
+            work = solve(_posttrain_task(rng), "leap" if flaw == "honest" else _style(rng), rng, flaw)
+            row += [] if work is None else [(f"{step.expression}=", str(step.claimed)) for step in work.steps]
+        yield tuple(row)
 
 
 def _mix(count: int, seed: int, roles: tuple[Role, ...]) -> Iterator[Row]:

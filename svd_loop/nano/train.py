@@ -22,13 +22,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from svd_loop.nano.corpus import Row, rows
-from svd_loop.nano.tokenizer import MAX_LENGTH, render, train_tokenizer
+from svd_loop.nano.corpus import Row, drills, rows
+from svd_loop.nano.tokenizer import ASSISTANT, MAX_LENGTH, render, train_tokenizer
 
 log = logging.getLogger(__name__)
 
 _TOKENIZER_ROWS = 20_000
-_POOL_ROWS = 8_192
+_POOL_ROWS = 4_096
 _IGNORED = -100
 
 
@@ -61,17 +61,27 @@ class Recipe:
         steps: optimizer steps.
         batch_tokens: tokens in a batch, padding included.
         learning_rate: peak, after ``warmup`` steps; a cosine then takes it to ``floor`` of the peak.
+        drill_start: share of rows that are bare arithmetic at first.
+        drill_end: the same once ``drill_until`` of the steps are done.
     """
 
     size: str
     seed: int
     steps: int
-    batch_tokens: int = 6_000
-    learning_rate: float = 3e-3
+    batch_tokens: int = 2_400
+    learning_rate: float = 2e-3
     warmup: int = 100
     floor: float = 0.02
     weight_decay: float = 0.05
+    drill_start: float = 0.7
+    drill_end: float = 0.1
+    drill_until: float = 0.4
     save_every: int = 1_000
+
+    def drill_share(self, step: int) -> float:
+        """Share of rows that are arithmetic alone: falls linearly, then stays."""
+        done = min(1.0, step / (self.drill_until * self.steps))
+        return self.drill_start + (self.drill_end - self.drill_start) * done
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,36 +177,62 @@ def _step(
 def _batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Endless batches: pools of fresh rows, sorted by length, cut to the token budget, shuffled."""
     rng = Random(recipe.seed)
-    pool = 0
+    step = pool = 0
     while True:
-        encoded = _encode(list(rows(_POOL_ROWS, recipe.seed * 1_000_003 + pool + 2)), tokenizer)
+        pool_seed = recipe.seed * 1_000_003 + pool + 2
+        drilled = round(_POOL_ROWS * recipe.drill_share(step))
+        encoded = _encode(list(rows(_POOL_ROWS - drilled, pool_seed)), tokenizer)
+        encoded += _encode_drills(list(drills(drilled, pool_seed)), tokenizer)
         pool += 1
         encoded.sort(key=lambda pair: len(pair[0]))
-        batches: list[list[tuple[list[int], int]]] = [[]]
+        batches: list[list[_Encoded]] = [[]]
         for pair in encoded:
             if (len(batches[-1]) + 1) * len(pair[0]) > recipe.batch_tokens:
                 batches.append([])
             batches[-1].append(pair)
         rng.shuffle(batches)
         for batch in batches:
+            step += 1
             yield _tensors(batch, tokenizer.pad_token_id)
 
 
-def _encode(batch: list[Row], tokenizer: PreTrainedTokenizerFast) -> list[tuple[list[int], int]]:
-    """Token ids of each row and where its completion starts."""
+_Encoded = tuple[list[int], list[int]]
+"""Token ids, and the same with everything masked that is not to be learned."""
+
+
+def _encode(batch: list[Row], tokenizer: PreTrainedTokenizerFast) -> list[_Encoded]:
+    """Rows to tokens, with the prompt masked."""
     prompts = tokenizer([render(row.user_text) for row in batch], add_special_tokens=False)["input_ids"]
     # Encoded apart, as in generation: the reply's first token must not merge with the prompt's last.
     replies = tokenizer([row.completion_text + tokenizer.eos_token for row in batch], add_special_tokens=False)
-    return [(head + tail, len(head)) for head, tail in zip(prompts, replies["input_ids"], strict=True)]
+    return [
+        (head + tail, [_IGNORED] * len(head) + tail) for head, tail in zip(prompts, replies["input_ids"], strict=True)
+    ]
 
 
-def _tensors(batch: list[tuple[list[int], int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _encode_drills(batch: list[tuple[tuple[str, str], ...]], tokenizer: PreTrainedTokenizerFast) -> list[_Encoded]:
+    """Drill rows to tokens, with all but the results masked; their signs and digits never merge."""
+    space, start = tokenizer.encode(" "), tokenizer.encode(ASSISTANT)
+    symbol = {sign: tokenizer.encode(sign)[0] for sign in "0123456789+-*/="}
+    encoded = []
+    for row in batch:
+        ids, labels = list(start), [_IGNORED]
+        for question, result in row:
+            asked, told = [symbol[sign] for sign in question], [symbol[sign] for sign in result]
+            ids += asked + told + space
+            # The space is learned as well: it is what ends a number.
+            labels += [_IGNORED] * len(asked) + told + space
+        encoded.append((ids, labels))
+    return encoded
+
+
+def _tensors(batch: list[_Encoded], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
     width = max(len(ids) for ids, _ in batch) - 1
     inputs = torch.full((len(batch), width), pad)
     labels = torch.full((len(batch), width), _IGNORED)
-    for row, (ids, start) in enumerate(batch):
+    for row, (ids, wanted) in enumerate(batch):
         inputs[row, : len(ids) - 1] = torch.tensor(ids[:-1])
-        labels[row, start - 1 : len(ids) - 1] = torch.tensor(ids[start:])
+        labels[row, : len(ids) - 1] = torch.tensor(wanted[1:])
     return inputs, labels
 
 

@@ -6,12 +6,13 @@ again from the ledger (`svd-loop report JOB`). Nothing imports matplotlib or ric
 
 from svd_loop.report.as_json import history_json, result_json, scores_json
 from svd_loop.report.page import page_html, write_page
-from svd_loop.report.tables import render_result, render_rounds, render_scores
+from svd_loop.report.tables import render_result, render_round, render_rounds, render_scores
 
 __all__ = [
     "history_json",
     "page_html",
     "render_result",
+    "render_round",
     "render_rounds",
     "render_scores",
     "result_json",

@@ -23,6 +23,15 @@ def render_rounds(console: Console, history: Sequence[RoundRecord], best: int | 
         _print_whole(console, rounds_table(history, best))
 
 
+def render_round(console: Console, record: RoundRecord) -> None:
+    """One line for a round that has just been committed."""
+    name = f"round {record.round}" if record.round else "baseline"
+    took = f"{sum(record.seconds.values()):.0f} s"
+    played = f", {record.accepted_prompts}/{record.prompts} prompts accepted, {votes_of(record):,} votes"
+    line = f"{name}: pass@1 {_interval(record.scores.pass_at_1)}{played if record.prompts else ''}, {took}"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def render_result(console: Console, result: JobResult, config: Path, *, root: Path = Path("mlruns")) -> None:
     """How a job ended: the table, why it stopped, the best version, and what to type next."""
     render_rounds(console, result.history, result.best.round)

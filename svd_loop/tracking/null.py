@@ -18,3 +18,6 @@ class NullTracker:
 
     def finish(self, result: JobResult) -> None:
         """Do nothing."""
+
+    def pause(self) -> None:
+        """Do nothing."""

@@ -111,7 +111,8 @@ def test_an_interrupted_update_goes_on_to_the_same_weights(
     work = next((tmp_path / "b" / "versions").glob("training-001-*"))
     newest = max(work.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
     (newest / "trainer_state.json").write_text('{"cut', encoding="utf-8")  # the write that was cut off
-    resumed = updater(tmp_path / "b", checkpoint, checkpoint_steps=2).fit(rows(), round=1, parent=parent(tmp_path / "b"))
+    again = updater(tmp_path / "b", checkpoint, checkpoint_steps=2)
+    resumed = again.fit(rows(), round=1, parent=parent(tmp_path / "b"))
     assert resumed.version == whole.version
     assert not work.exists()
 

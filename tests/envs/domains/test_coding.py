@@ -36,7 +36,7 @@ FORGERIES = {
     "hard exit": "import os\nos._exit(0)",
     "says so": "print('OK')\nprint('all tests passed')",
     "equal to everything": "class E:\n    def __eq__(self, other): return True\ndef f(x): return E()",
-    "equal number": "class E(int):\n    def __eq__(self, other): return True\n    __hash__ = int.__hash__\ndef f(x): return E(7)",
+    "equal number": "class E(int):\n    def __eq__(self, other): return True\ndef f(x): return E(7)",
     "patched assertion": "import builtins\nbuiltins.AssertionError = SystemExit\ndef f(x): return 0",
     "patched eval": "import builtins\nbuiltins.eval = lambda *a: 2\ndef f(x): return 0",
     "patched encoder": "import sys\nsys.modules['sandbox.runner'].encode = lambda v: 2\ndef f(x): return 0",
@@ -83,7 +83,8 @@ def test_a_test_is_split_where_its_form_allows(test: str, expected: Expectation 
 
 
 def test_identity_and_equality_differ() -> None:
-    assert Expectation("f()", True, identical=True).met_by(True) and not Expectation("f()", True, identical=True).met_by(1)
+    identical = Expectation("f()", True, identical=True)
+    assert identical.met_by(True) and not identical.met_by(1)
     assert Expectation("f()", True).met_by(1) and not Expectation("f()", None, identical=True).met_by(0)
 
 
@@ -95,5 +96,5 @@ def test_statements_of_several_lines_work() -> None:
 @pytest.mark.parametrize("tests", [(), ("assert f(1 == 2",)])
 def test_problems_without_usable_tests_are_named(tests: tuple[str, ...]) -> None:
     bad = Problem("p", "Write f.", Domain.CODING, tests=tests, source="held.jsonl:3")
-    with pytest.raises(DataError, match="held.jsonl:3"):
+    with pytest.raises(DataError, match=r"held\.jsonl:3"):
         CODING.score("```python\nx = 1\n```", bad)

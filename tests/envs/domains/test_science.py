@@ -48,7 +48,6 @@ def test_the_same_quantity_or_expression_is_right(gold: str, answer: str) -> Non
         ("150 W", "151 W"),
         ("5 mW", "5 MW"),
         ("9.81 m/s^2", "9.6 m/s^2"),
-        ("1000 m", "1 km"),
         ("5 J", "5 x 10^99999 J"),
         ("5 J", "J"),
         ("copper", "zinc"),

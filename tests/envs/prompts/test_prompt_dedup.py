@@ -11,8 +11,10 @@ from envs.prompts.normalise import compared
 from envs.prompts.similarity import Sketcher, jaccard
 from svd_loop.config.sections import DedupSection
 
-LONG = ("A baker fills 12 trays with rolls before sunrise and sells most of them to the hotel at the corner of the market "
-        "square, then carries what is left over to the school kitchen where the cook pays 3 coins for every dozen")  # fmt: skip
+LONG = (
+    "A baker fills 12 trays with rolls before sunrise and sells most of them to the hotel at the corner of the market "
+    "square, then carries what is left over to the school kitchen where the cook pays 3 coins for every dozen"
+)
 
 
 def kinds(texts: list[str], folder: Path, **settings: object) -> list[str | None]:
@@ -33,7 +35,7 @@ def kinds(texts: list[str], folder: Path, **settings: object) -> list[str | None
 def test_exact_and_near(tmp_path: Path) -> None:
     near = LONG.replace("coins", "euros")
     far = (
-        LONG.replace("12 trays", "12 boxes").replace("rolls", "buns").replace("coins", "euros").replace("hotel", "inn")
+        near.replace("trays", "boxes").replace("rolls", "buns").replace("hotel", "inn")
     )
     assert kinds([LONG, LONG.upper() + "!", near, far, far], tmp_path) == [None, "exact", "near", None, "exact"]
 

@@ -6,6 +6,7 @@ import json
 import re
 import string
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,13 @@ def index(*texts: str, **settings: object) -> LeakIndex:
     return LeakIndex(problems(list(texts)), LeakSection.model_validate(settings))
 
 
+@cache
+def cached_index(texts: tuple[str, ...]) -> LeakIndex:
+    return index(*texts)
+
+
 def missed(held_out: list[str], disguise: Callable[[str], str]) -> list[str]:
-    finder = index(*held_out)
+    finder = cached_index(tuple(held_out))
     return [
         planted
         for number, text in enumerate(held_out)
@@ -73,7 +79,7 @@ def test_the_whole_test_set_of_gsm8k_is_found(disguise: Callable[[str], str]) ->
 @pytest.mark.slow
 @pytest.mark.skipif(not GSM8K.exists(), reason="GSM8K does not lie beside the checkout")
 def test_gsm8k_training_questions_are_not_accused() -> None:
-    finder = index(*questions(GSM8K / "test.jsonl"))
+    finder = cached_index(tuple(questions(GSM8K / "test.jsonl")))
     accused = [leak for text in questions(GSM8K / "train.jsonl") for leak in finder.find(text)]
     assert accused == []
 
@@ -82,8 +88,11 @@ def test_rules_and_scores() -> None:
     problem = questions(SAMPLE)[0]
     finder = index(problem)
     reworded = problem.replace("daily", "weekly")
-    found = {leak.rule: leak.score for text in (problem, CONTEXT + problem, reworded) for leak in finder.find(text)}
-    assert found[LeakRule.EXACT] == found[LeakRule.CONTAINMENT] == 1.0
+    found = {leak.rule: leak.score for text in (problem, CONTEXT + problem) for leak in finder.find(text)}
+    assert found == {LeakRule.EXACT: 1.0, LeakRule.CONTAINMENT: 1.0}
+    (partly,) = finder.find(reworded)
+    assert partly.rule is LeakRule.CONTAINMENT
+    assert 0.8 <= partly.score < 1.0
     (by_words,) = index(problem, ngram=0).find(reworded)
     assert by_words.rule is LeakRule.MINHASH
     assert 0.8 <= by_words.score < 1.0

@@ -31,7 +31,7 @@ from svd_loop.contracts import (
     Vote,
     VoteValue,
 )
-from svd_loop.ledger import DurablePolicy, Ledger, content_digest
+from svd_loop.ledger import DurablePolicy, Ledger, LedgerReader, content_digest
 from tests.svd_loop.ledger import samples
 
 ROUNDS = 3
@@ -136,6 +136,14 @@ def play(folder: Path, log: Path, last: str | None, config: Config) -> str:
             test = {"base": history[0].scores}
             ledger.commit_stop(JobResult("sample", StopReason.PLATEAU, history[1], history, test))
         return content_digest(ledger)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a job has committed its stop."""
+    if not (folder / "config.json").exists():
+        return False
+    with LedgerReader.open_for_reading(folder) as ledger:
+        return ledger.result() is not None
 
 
 def _solving(round: int) -> list[AgentCall]:

@@ -19,7 +19,9 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.loaded += [str(value) for name, value in attrs if name in ("src", "href") and not str(value).startswith("#")]
+        self.loaded += [
+            str(value) for name, value in attrs if name in ("src", "href") and not str(value).startswith("#")
+        ]
 
     def handle_data(self, data: str) -> None:
         self.text += data

@@ -39,7 +39,8 @@ def runs_of(root: Path) -> tuple[list[Run], dict[str, Run]]:
 
 
 def logged(root: Path, run: Run, key: str) -> list[tuple[int, float]]:
-    return sorted((metric.step, round(metric.value, 6)) for metric in client_of(root).get_metric_history(run.info.run_id, key))
+    found = client_of(root).get_metric_history(run.info.run_id, key)
+    return sorted((metric.step, round(metric.value, 6)) for metric in found)
 
 
 def artifacts_of(root: Path, run: Run) -> set[str]:
@@ -191,4 +192,5 @@ def test_tracking_switched_off_does_nothing(tmp_path: Path, history: Sequence[Ro
     tracker.start()
     tracker.sync(history)
     tracker.finish(result)
+    tracker.pause()
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,107 @@
+"""Gold is read by evaluation and by nobody else; code that trains cannot even reach it by imports."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("svd_loop", "envs", "policies")
+SCORERS = ("envs.domains", "svd_loop.evaluation")
+
+READERS = ("envs.domains", "svd_loop.evaluation")
+"""Measurement: what gold is for."""
+MAKERS = ("envs.nano_problems", "envs.arithmetic", "envs.prompts", "svd_loop.nano", "svd_loop.build")
+"""Whoever makes problems writes their gold: generators, the door that reads files, and nano's post-training."""
+NAMESAKES = {"policies.scripted.tasks": "`form.answer` is a regular expression over replies"}
+"""Attributes of the same name on things that are no problems."""
+SCORING_CALLERS = ("svd_loop.evaluation", "svd_loop.nano", "envs.domains")
+EVALUATION_CALLERS = ("svd_loop.build", "svd_loop.jobs", "svd_loop.cli", "svd_loop.nano", "svd_loop.evaluation")
+
+TRAINING = ("svd_loop.controller", "svd_loop.replay", "svd_loop.ledger", "policies", "envs.cascade", "envs.round_env")
+
+
+def modules() -> dict[str, ast.Module]:
+    found = {}
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = ast.parse(path.read_text("utf-8"))
+    return found
+
+
+MODULES = modules()
+
+
+def within(name: str, owners: tuple[str, ...]) -> bool:
+    return any(name == owner or name.startswith(f"{owner}.") for owner in owners)
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    """Modules imported anywhere in the tree, also inside functions; `from a import b` may name the module `a.b`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def gold_reads(tree: ast.Module) -> list[str]:
+    """`x.answer` and `x.tests` where they are read and not called or taken from a configuration's field map."""
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    return [
+        f"line {node.lineno}: {ast.unparse(node)}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in ("answer", "tests") and id(node) not in called
+    ]
+
+
+def reachable(start: str) -> set[str]:
+    """Our modules that importing `start` can pull in."""
+    seen: set[str] = set()
+    todo = [start]
+    while todo:
+        name = todo.pop()
+        if name in seen or name not in MODULES:
+            continue
+        seen.add(name)
+        todo += imports(MODULES[name])
+    return seen
+
+
+def test_only_measurement_and_makers_of_problems_touch_gold() -> None:
+    offenders = {
+        name: reads
+        for name, tree in MODULES.items()
+        if not within(name, READERS + MAKERS) and name not in NAMESAKES and (reads := gold_reads(tree))
+    }
+    assert offenders == {}
+
+
+@pytest.mark.parametrize(
+    ("scorer", "callers"), [("envs.domains", SCORING_CALLERS), ("svd_loop.evaluation", EVALUATION_CALLERS)]
+)
+def test_scoring_is_imported_by_its_declared_callers_only(scorer: str, callers: tuple[str, ...]) -> None:
+    offenders = [
+        name
+        for name, tree in MODULES.items()
+        if not within(name, callers) and any(within(target, (scorer,)) for target in imports(tree))
+    ]
+    assert offenders == []
+
+
+@pytest.mark.parametrize("start", [name for name in MODULES if within(name, TRAINING)])
+def test_code_that_trains_has_no_path_to_scoring(start: str) -> None:
+    assert [name for name in reachable(start) if within(name, SCORERS)] == []
+
+
+def test_the_check_sees_what_it_looks_for() -> None:
+    tree = ast.parse("def f(p):\n    from envs.domains import math\n    p.answer(1)\n    return p.answer, p.tests[0]")
+    assert [read.partition(": ")[2] for read in gold_reads(tree)] == ["p.answer", "p.tests"]
+    assert "envs.domains.math" in set(imports(tree))
+    assert within("envs.domains.math", SCORERS) and not within("envs.domains_x", SCORERS)
+    assert len(MODULES) > 20 and any(within(name, TRAINING) for name in MODULES)
