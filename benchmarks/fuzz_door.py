@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.prompts import read_problems, read_prompts
-from svd_loop.config.sections import FilesSource
+from svd_loop.config.data import FilesSource
 from svd_loop.contracts import Domain
 from svd_loop.errors import DataError
 

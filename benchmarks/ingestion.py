@@ -118,7 +118,7 @@ def _build(file: Path, test_set: Path, pool_file: Path) -> dict[str, Any]:
     from dataclasses import asdict
 
     from envs.prompts import build_pool, read_problems, read_prompts
-    from svd_loop.config.sections import DedupSection, FieldMap, FilesSource, LeakSection
+    from svd_loop.config.data import DedupSection, FieldMap, FilesSource, LeakSection
     from svd_loop.contracts import Domain
 
     fields = FieldMap(prompt="question")

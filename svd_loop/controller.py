@@ -30,6 +30,7 @@ from svd_loop.contracts import (
     TrainingRow,
     UpdateResult,
 )
+from svd_loop.metering import usage_metrics, vote_metrics
 from svd_loop.plateau import PlateauRule
 from svd_loop.replay import Replay, accepted_rows
 
@@ -148,14 +149,14 @@ class Controller:
                     candidates = self.parts.solver.sample(policy, wanted, info["indices"], round=round)
                 with self.watch.phase("judge"):
                     _, _, terminated, _, info = environment.step(environment.unwrapped.action(candidates))
-            metrics = _flat(policy) if judge is policy else {**_flat(policy), **_flat(judge)}
-        return info["episode"], metrics
+            metrics = usage_metrics(policy) | usage_metrics(judge)
+        return info["episode"], metrics | vote_metrics(info["episode"])
 
     def evaluate(self, policy: MeteredPolicy, split: str) -> tuple[Scores, dict[str, float]]:
         """Held-out scores of one version, and what measuring them cost."""
         with self.watch.phase("evaluate"):
             scores = self.parts.evaluator.evaluate(policy, split)
-        return scores, {f"evaluation.{name}": value for name, value in _flat(policy).items()}
+        return scores, usage_metrics(policy, "evaluation.")
 
     def commit(
         self,
@@ -196,7 +197,3 @@ class Controller:
                 yield frozen
         else:
             yield policy
-
-
-def _flat(policy: MeteredPolicy) -> dict[str, float]:
-    return {f"{role}.{name}": value for role, usage in policy.take_usage().items() for name, value in usage.items()}

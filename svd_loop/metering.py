@@ -6,10 +6,12 @@ the same usage as an uninterrupted one.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from svd_loop.contracts import AgentCall, Policy, PolicyVersion, Reply
+from svd_loop.contracts import AgentCall, Episode, Policy, PolicyVersion, Reply
+from svd_loop.contracts import MeteredPolicy as Metered
 
 
 @dataclass(slots=True)
@@ -62,3 +64,15 @@ class MeteredPolicy:
     def close(self) -> None:
         """Close the wrapped policy."""
         self._policy.close()
+
+
+def vote_metrics(episode: Episode) -> dict[str, float]:
+    """Votes cast by stage and value, as `votes.<stage>.<yes|no|invalid>`; under early exit, of what was asked."""
+    votes = Counter((vote.stage, vote.value) for verdict in episode.verdicts for vote in verdict.votes)
+    return {f"votes.{stage.value}.{value.value}": float(count) for (stage, value), count in sorted(votes.items())}
+
+
+def usage_metrics(policy: Metered, prefix: str = "") -> dict[str, float]:
+    """What a policy was asked since the last time, as `<prefix><role>.<calls|prompt_tokens|output_tokens>`."""
+    usage = policy.take_usage()
+    return {f"{prefix}{role}.{name}": float(value) for role, counts in usage.items() for name, value in counts.items()}

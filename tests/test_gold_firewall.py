@@ -19,7 +19,14 @@ MAKERS = ("envs.nano_problems", "envs.arithmetic", "envs.prompts", "svd_loop.nan
 NAMESAKES = {"policies.scripted.tasks": "`form.answer` is a regular expression over replies"}
 """Attributes of the same name on things that are no problems."""
 SCORING_CALLERS = ("svd_loop.evaluation", "svd_loop.nano", "envs.domains")
-EVALUATION_CALLERS = ("svd_loop.build", "svd_loop.jobs", "svd_loop.cli", "svd_loop.nano", "svd_loop.evaluation")
+EVALUATION_CALLERS = (
+    "svd_loop.build",
+    "svd_loop.jobs",
+    "svd_loop.preflight",
+    "svd_loop.cli",
+    "svd_loop.nano",
+    "svd_loop.evaluation",
+)
 
 TRAINING = ("svd_loop.controller", "svd_loop.replay", "svd_loop.ledger", "policies", "envs.cascade", "envs.round_env")
 

@@ -17,7 +17,8 @@ LAYERS: dict[str, int] = {
     "svd_loop": 0,  # the package's __init__: a version string
     "svd_loop.contracts": 0,
     "svd_loop.errors": 0,
-    "svd_loop.progress": 1,
+    "svd_loop.progress": 0,
+    "svd_loop.allocator": 0,
     "svd_loop.config": 1,
     "svd_loop.statistics": 1,
     "svd_loop.replay": 2,
@@ -33,10 +34,18 @@ LAYERS: dict[str, int] = {
     "svd_loop.report": 4,
     "svd_loop.tracking": 5,
     "svd_loop.controller": 3,
+    "svd_loop.anchors": 5,
     "svd_loop.build": 6,
-    "svd_loop.cli": 7,
+    "svd_loop.jobs": 7,
+    "svd_loop.preflight": 7,
+    "svd_loop.cli": 8,
 }
-SIBLINGS = {("envs", "policies"), ("policies", "envs"), ("svd_loop.controller", "envs"), ("svd_loop.controller", "policies")}
+SIBLINGS = {
+    ("envs", "policies"),
+    ("policies", "envs"),
+    ("svd_loop.controller", "envs"),
+    ("svd_loop.controller", "policies"),
+}
 
 
 def layer(module: str) -> str:

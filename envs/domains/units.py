@@ -34,7 +34,16 @@ def factor(given: str, wanted: str) -> float | None:
     try:
         nothing, one = (_registry().Quantity(count, given).to(wanted) for count in (0.0, 1.0))
         return float(one.magnitude) if nothing.magnitude == 0 else None
-    except (pint.PintError, TokenError, AssertionError, ValueError, TypeError, ArithmeticError, AttributeError, SyntaxError):
+    except (
+        pint.PintError,
+        TokenError,
+        AssertionError,
+        ValueError,
+        TypeError,
+        ArithmeticError,
+        AttributeError,
+        SyntaxError,
+    ):
         return None
 
 

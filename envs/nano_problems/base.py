@@ -161,7 +161,7 @@ class Task:
     def _options_text(self) -> str:
         if not self.options:
             return ""
-        return "".join(f" {letter}) {value}" for letter, value in zip(LETTERS, self.options, strict=True))
+        return "".join(f" {value} ({letter})" for letter, value in zip(LETTERS, self.options, strict=True))
 
 
 def split_of(key: str) -> Split:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from envs.prompts.normalise import Form, compared, digest
 from envs.prompts.similarity import band_keys, bands_for, jaccard
-from svd_loop.config.sections import DedupSection
+from svd_loop.config.data import DedupSection
 
 if TYPE_CHECKING:
     from datasketch import MinHash

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from envs.prompts.normalise import Form, compared
 from envs.prompts.similarity import Sketcher, jaccard, sketch_index
-from svd_loop.config.sections import LeakSection
+from svd_loop.config.data import LeakSection
 from svd_loop.contracts import Problem
 
 if TYPE_CHECKING:

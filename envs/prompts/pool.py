@@ -28,7 +28,7 @@ from envs.prompts.normalise import compared
 from envs.prompts.reading import PromptStream
 from envs.prompts.schedule import positions
 from envs.prompts.similarity import Sketcher
-from svd_loop.config.sections import DedupSection, LeakSection
+from svd_loop.config.data import DedupSection, LeakSection
 from svd_loop.contracts import Domain, Problem, Prompt
 from svd_loop.errors import DataError, LeakError, SvdError
 

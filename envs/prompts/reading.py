@@ -20,7 +20,7 @@ from typing import Any
 
 from envs.prompts.files import Row, expand, rows
 from envs.prompts.normalise import clean, content_id, is_blank
-from svd_loop.config.sections import FilesSource
+from svd_loop.config.data import FilesSource
 from svd_loop.contracts import Domain, Problem, Prompt
 from svd_loop.errors import DataError
 

@@ -6,7 +6,6 @@ entry in `make_backend`.
 
 from __future__ import annotations
 
-import hashlib
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -155,19 +154,16 @@ class ScriptedBackend:
         self._config = config
         self._engine = engine
         self._versions = versions
-        if not (base := versions / PolicyVersion(0, "").name).exists():
-            write_traits(
-                base, Traits(engine.skill, engine.gain, engine.true_positive, engine.false_positive, engine.invalid)
-            )
+        traits = Traits(engine.skill, engine.gain, engine.true_positive, engine.false_positive, engine.invalid)
+        write_traits(versions / PolicyVersion(0, "").name, traits)  # changes nothing where it is already
 
     def open(self, round: int) -> Policy:
         """The script with the traits of a version."""
         from policies.scripted import ScriptedPolicy, read_traits
-        from policies.scripted.updater import POLICY_FILE
+        from policies.versions import stored_version
 
         folder = self._versions / PolicyVersion(round, "").name
-        traits = read_traits(folder)
-        version = PolicyVersion(round, hashlib.sha256((folder / POLICY_FILE).read_bytes()).hexdigest())
+        traits, version = read_traits(folder), stored_version(folder).version
         seed = self._config.job.seed
         if self._engine.replies is not None:
             return ScriptedPolicy.from_recording(self._engine.replies, version=version, job_seed=seed)

@@ -9,7 +9,7 @@ from pathlib import Path
 from envs import arithmetic, nano_problems
 from envs.prompts import PromptPool, build_pool, files_digest, read_problems, read_prompts
 from svd_loop.config import Config
-from svd_loop.config.sections import ArithmeticSource, FilesSource, NanoSource, Source
+from svd_loop.config.data import ArithmeticSource, FilesSource, NanoSource, Source
 from svd_loop.contracts import Domain, Problem, Prompt
 from svd_loop.errors import ConfigError
 from svd_loop.progress import progress

@@ -116,8 +116,7 @@ class Reply:
     """What the policy answered.
 
     `prompt_ids` and `token_ids` are exactly what went in and came out (the stop token included when
-    `finish_reason` is STOP); `text` is the decoded answer without special tokens. Replies of engines
-    that know no tokens (scripted) leave both empty.
+    `finish_reason` is STOP); `text` is the decoded answer without special tokens.
     """
 
     call: CallId

@@ -23,11 +23,11 @@ Role = Literal["solver", "question_inferrer", "question_comparer", "fact_checker
 JUDGE_ROLES: tuple[Role, ...] = get_args(Role)[1:]
 
 ROLE_WEIGHTS: dict[Role, float] = {
-    "solver": 0.34,
+    "solver": 0.30,
     "question_inferrer": 0.12,
     "question_comparer": 0.14,
-    "fact_checker": 0.21,
-    "grader": 0.19,
+    "fact_checker": 0.24,
+    "grader": 0.20,
 }
 """Share of rows by role; they add to 1."""
 
@@ -149,7 +149,10 @@ def _fact_row(task: Task, rng: Random) -> Row:
     if kind < 0.12:
         return row(_broken(task, rng), "none! [[N]]")
     if kind < 0.2:
-        return row(_right(_other(task, rng), _style(rng), rng).text, "other! [[N]]")
+        other = _right(_other(task, rng), _style(rng), rng)
+        reply = check(task, other)
+        if reply.endswith("[[N]]"):
+            return row(other.text, reply)
     work = _wrong(task, _style(rng), rng)
     return row(work.text, check(task, work))
 

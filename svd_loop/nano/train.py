@@ -61,6 +61,7 @@ class Recipe:
         steps: optimizer steps.
         batch_tokens: tokens in a batch, padding included.
         learning_rate: peak, after ``warmup`` steps; a cosine then takes it to ``floor`` of the peak.
+        start_from: folder of a checkpoint to go on from, tokenizer and all; empty starts from scratch.
         drill_start: share of rows that are bare arithmetic at first.
         drill_end: the same once ``drill_until`` of the steps are done.
     """
@@ -73,6 +74,7 @@ class Recipe:
     warmup: int = 100
     floor: float = 0.02
     weight_decay: float = 0.05
+    start_from: str = ""
     drill_start: float = 0.7
     drill_end: float = 0.1
     drill_until: float = 0.4
@@ -127,11 +129,7 @@ def new_model(size: Size, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalL
 def train(recipe: Recipe, output_dir: Path) -> TrainingReport:
     """Train a tokenizer and a model and save both, with a usable checkpoint on disk every ``save_every`` steps."""
     torch.manual_seed(recipe.seed)
-    size = SIZES[recipe.size]
-    tokenizer = train_tokenizer(
-        (render(row.user_text, row.completion_text) for row in rows(_TOKENIZER_ROWS, recipe.seed + 1)), size.vocab
-    )
-    model = new_model(size, tokenizer)
+    model, tokenizer = _start(recipe)
     optimizer = torch.optim.AdamW(_groups(model, recipe), lr=recipe.learning_rate, betas=(0.9, 0.95))
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe))
     started, tokens, loss = time.monotonic(), 0, math.nan
@@ -151,6 +149,16 @@ def train(recipe: Recipe, output_dir: Path) -> TrainingReport:
     training = {"recipe": asdict(recipe), "report": asdict(report)}
     (output_dir / "training.json").write_text(json.dumps(training, indent=2) + "\n", encoding="utf-8")
     return report
+
+
+def _start(recipe: Recipe) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast]:
+    if recipe.start_from:
+        model: Qwen3ForCausalLM = Qwen3ForCausalLM.from_pretrained(recipe.start_from, dtype=torch.float32)
+        return model.train(), PreTrainedTokenizerFast.from_pretrained(recipe.start_from)
+    size = SIZES[recipe.size]
+    texts = (render(row.user_text, row.completion_text) for row in rows(_TOKENIZER_ROWS, recipe.seed + 1))
+    tokenizer = train_tokenizer(texts, size.vocab)
+    return new_model(size, tokenizer), tokenizer
 
 
 def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, output_dir: Path) -> None:

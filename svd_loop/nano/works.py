@@ -7,12 +7,14 @@ problem's plan: a check that stops at the first wrong claim is right by construc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from random import Random
 from typing import Literal
 
-from envs.nano_problems.base import LETTERS, PlanStep, Task, compute, program, resolve
+from envs.nano_problems.base import PlanStep, Task, compute, program, resolve
 
 Style = Literal["derive", "leap"]
 Flaw = Literal["none", "slip", "forced", "honest", "final", "misread", "unit", "word"]
@@ -60,6 +62,12 @@ class Work:
     final: str
 
     @property
+    def derivation(self) -> str:
+        """The steps in a row, and the option their result is found under."""
+        steps = "".join(step.text for step in self.steps)
+        return f"{steps} ({self.task.final(self.steps[-1].claimed)})" if self.task.options else steps
+
+    @property
     def text(self) -> str:
         """The solution as the solver writes it."""
         steps = "".join(step.text for step in self.steps)
@@ -67,7 +75,7 @@ class Work:
             block = f"```python\n{program(self.final, self.task.family.argument)}\n```"
             return f"{steps}.\n{block}" if self.style == "derive" else f"{block}\n{steps}."
         if self.style == "derive":
-            return f"{steps}. \\boxed{{{self.final}}}"
+            return f"{self.derivation}. \\boxed{{{self.final}}}"
         stated = f"{self.task.ans_with_unit(self.ans)} " if self.task.options else ""
         return f"\\boxed{{{self.final}}} {stated}{steps}."
 
@@ -95,31 +103,57 @@ def solve(task: Task, style: Style, rng: Random, flaw: Flaw = "none") -> Work | 
 
 
 def check(asked: Task, work: Work) -> str:
-    """What a fact checker writes: each claim recomputed, then the end of the chain, until one differs."""
+    """What a fact checker writes: each claim recomputed beside what was claimed, then the end, until one differs.
+
+    Both numbers of a comparison are written next to each other: a model this small compares neighbours reliably and
+    numbers at a distance hardly at all.
+    """
     family = asked.family
     plan = family.derive if work.style == "derive" else family.leap
     numbers = {**asked.givens, "ans": work.ans}
     claimed: list[int] = []
-    written: list[str] = []
-    for planned, step in zip(plan, work.steps, strict=False):
+    written = ""
+    for planned, step in zip(plan, work.steps, strict=True):
         wanted = (resolve(planned.left, numbers, claimed), planned.op, resolve(planned.right, numbers, claimed))
-        if wanted != (step.left, step.op, step.right):
-            return " ".join([*written, f"{wanted[0]}{wanted[1]}{wanted[2]}!"]) + NO
+        expression = f"{wanted[0]}{wanted[1]}{wanted[2]}"
+        if expression != step.expression:
+            return f"{written}{expression} {step.expression}!{NO}"
         truth = compute(*wanted)
-        written.append(step.expression + ("" if truth is None else f"={truth}"))
+        if truth is None:  # not a whole number, so whatever was claimed is wrong
+            return f"{written}{expression}!{NO}"
+        written += f"{expression}={truth} {step.claimed}"
         if truth != step.claimed:
-            return " ".join(written) + "!" + NO
+            return f"{written}!{NO}"
+        written += ", "
         claimed.append(step.claimed)
-    return " ".join(written) + ";" + _check_end(asked, work, claimed[-1])
+    return written + _check_end(asked, work, claimed[-1])
 
 
 def grade(asked: Task, got: str) -> str:
-    """What a grader writes: its own derivation, then the reference against the answer it got."""
+    """What a grader writes: its own derivation, then the reference and the answer it got, part by part."""
     reference = _derive(asked, Random(0), "none")
     assert reference is not None
-    steps = "".join(step.text for step in reference.steps)
-    same = got == reference.final
-    return f"{steps}; {reference.final} vs {got}" + (YES if same else "!" + NO)
+    return reference.derivation + "; " + pair_up(parts(reference.final), parts(got))
+
+
+def parts(final: str) -> tuple[str, ...]:
+    """A final answer cut into what can be compared: number and unit, or a program's kind, sign and constants."""
+    if kind := re.match(r"sum|len|min|max|\[", final):
+        name = "list" if kind[0] == "[" else kind[0]
+        return (name, *re.findall(r"[<>]|\d+", final))
+    if "*x" in final:
+        return tuple(re.findall(r"\d+", final))
+    return tuple(final.split(" "))
+
+
+def pair_up(left: tuple[str, ...], right: tuple[str, ...]) -> str:
+    """Pairs until one differs, and the verdict."""
+    written: list[str] = []
+    for pair in zip_longest(left, right, fillvalue="none"):
+        written.append(" ".join(pair))
+        if pair[0] != pair[1]:
+            return ", ".join(written) + "!" + NO
+    return ", ".join(written) + YES
 
 
 def asked_by(work: Work) -> str:
@@ -144,12 +178,8 @@ def compare(asked: Task, inferred: Task | None) -> str:
     if asked.family is inferred.family:
         pairs += list(zip(asked.words.values(), inferred.words.values(), strict=True))
         pairs += [(str(value), str(inferred.givens[name])) for name, value in asked.givens.items()]
-    written: list[str] = []
-    for left, right in pairs:
-        written.append(f"{left} {right}")
-        if left != right:
-            return ", ".join(written) + "!" + NO
-    return ", ".join(written) + YES
+    left, right = zip(*pairs, strict=True)
+    return pair_up(left, right)
 
 
 def misread(task: Task, rng: Random) -> Task | None:
@@ -259,17 +289,15 @@ def _wrong_unit(task: Task, style: Style, rng: Random) -> Work | None:
 
 
 def _check_end(asked: Task, work: Work, last: int) -> str:
-    """The ties a chain of right steps must still satisfy: the wanted number, the option, the unit, the code."""
+    """The ties a chain of right steps must still satisfy: the number wanted, then the final answer's parts."""
+    ends = f"{last} {asked.givens[asked.family.target]}"
     if work.style == "leap":
-        target = asked.givens[asked.family.target]
-        if last != target:
-            return f" {last} vs {target}!{NO}"
-        ties = f" {last} vs {target};"
-    else:
-        ties = ""
-    if asked.options:
-        stated = LETTERS.index(work.final)
-        same = asked.options[stated] == (work.ans if work.style == "leap" else last)
-        return f"{ties} {work.final}) {asked.options[stated]}" + (YES if same else "!" + NO)
-    wanted = asked.final(work.ans if work.style == "leap" else last)
-    return f"{ties} {wanted} vs {work.final}" + (YES if wanted == work.final else "!" + NO)
+        if last != asked.givens[asked.family.target]:
+            return f"{ends}!{NO}"
+        if asked.family.domain == "math":  # nothing is left: the answer itself is what the chain began with
+            return ends + YES
+    ans = work.ans if work.style == "leap" else last
+    option = f"{ans} ({asked.final(ans)}), " if asked.options else ""
+    return ("" if work.style == "derive" else f"{ends}, ") + option + pair_up(
+        parts(asked.final(ans)), parts(work.final)
+    )

@@ -11,7 +11,14 @@ from svd_loop.contracts import Domain, Problem
 
 @pytest.mark.parametrize(
     ("given", "wanted", "expected"),
-    [("km", "m", 1000.0), ("m/s", "km/h", 3.6), ("g", "kg", 0.001), ("kW*h", "J", 3.6e6), ("m", "m", 1.0), ("min", "s", 60.0)],
+    [
+        ("km", "m", 1000.0),
+        ("m/s", "km/h", 3.6),
+        ("g", "kg", 0.001),
+        ("kW*h", "J", 3.6e6),
+        ("m", "m", 1.0),
+        ("min", "s", 60.0),
+    ],
 )
 def test_same_quantity_converts(given: str, wanted: str, expected: float) -> None:
     assert factor(given, wanted) == pytest.approx(expected)

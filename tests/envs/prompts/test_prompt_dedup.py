@@ -9,7 +9,7 @@ import pytest
 from envs.prompts.dedup import DuplicateFinder
 from envs.prompts.normalise import compared
 from envs.prompts.similarity import Sketcher, jaccard
-from svd_loop.config.sections import DedupSection
+from svd_loop.config.data import DedupSection
 
 LONG = (
     "A baker fills 12 trays with rolls before sunrise and sells most of them to the hotel at the corner of the market "

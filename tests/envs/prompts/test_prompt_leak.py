@@ -13,7 +13,7 @@ import pytest
 
 from envs import arithmetic
 from envs.prompts import LeakIndex, LeakRule, content_id
-from svd_loop.config.sections import LeakSection
+from svd_loop.config.data import LeakSection
 from svd_loop.contracts import Domain, Problem
 
 SAMPLE = Path(__file__).parents[2] / "data" / "gsm8k_sample.jsonl"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from envs.prompts import PromptPool, build_pool, content_id, leak_report, read_prompts
-from svd_loop.config.sections import DedupSection, FilesSource, LeakSection
+from svd_loop.config.data import DedupSection, FilesSource, LeakSection
 from svd_loop.contracts import Domain, Problem, Prompt
 from svd_loop.errors import DataError, LeakError, SvdError
 

@@ -18,7 +18,7 @@ import zstandard
 
 from envs.prompts import content_id, files_digest, read_problems, read_prompts
 from envs.prompts.files import MAX_LINE_BYTES
-from svd_loop.config.sections import FieldMap, FilesSource
+from svd_loop.config.data import FieldMap, FilesSource
 from svd_loop.contracts import Domain, Problem, Prompt
 from svd_loop.errors import DataError
 

@@ -1,0 +1,111 @@
+"""The `data` section: where prompts and held-out problems come from, and what is refused at the door."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from svd_loop.config.base import Fraction, Positive, Section
+from svd_loop.contracts import Domain
+
+
+class FieldMap(Section):
+    """Names of the columns in the user's files."""
+
+    prompt: str = "prompt"
+    """Column with the question."""
+    id: str | None = "id"
+    """Column with the user's id; absent columns are fine, ids are then made from content."""
+    domain: str | None = "domain"
+    """Column with math, science or coding; rows without it take the source's `domain`."""
+    answer: str = "answer"
+    """Held-out only: column with the gold answer."""
+    tests: str = "tests"
+    """Held-out coding only: column with a list of Python assert lines."""
+
+
+class FilesSource(Section):
+    """Rows from files."""
+
+    type: Literal["files"] = "files"
+    paths: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Files, glob patterns, or a `datasets` folder: .jsonl, .jsonl.gz, .jsonl.zst, .csv, .parquet."""
+    domain: Domain | None = None
+    """Domain of rows that do not name one."""
+    fields: FieldMap = FieldMap()
+    """Which columns hold what."""
+    answer_pattern: str | None = None
+    """Held-out only: a regular expression whose first group is the gold answer within the column."""
+    limit: Positive | None = None
+    """Use at most this many rows; null means all."""
+
+
+class NanoSource(Section):
+    """Synthetic problems of the embedded generator (training takes the questions alone)."""
+
+    type: Literal["nano"] = "nano"
+    count: Positive
+    """Problems per domain."""
+    seed: int = 0
+    """Generator seed."""
+    levels: tuple[int, ...] = (1, 2, 3)
+    """Difficulty levels, 1 (easy) to 4."""
+    domains: tuple[Domain, ...] = tuple(Domain)
+    """Which domains."""
+
+
+class ArithmeticSource(Section):
+    """Trivial sums that the scripted policy really solves: for trying the loop without a model."""
+
+    type: Literal["arithmetic"] = "arithmetic"
+    count: Positive
+    """Problems per domain."""
+    seed: int = 0
+    """Generator seed."""
+
+
+Source = Annotated[FilesSource | NanoSource | ArithmeticSource, Field(discriminator="type")]
+
+
+class DedupSection(Section):
+    """Duplicates among training prompts."""
+
+    exact: bool = True
+    """Drop prompts equal after normalisation."""
+    near: Fraction = 0.9
+    """MinHash Jaccard threshold above which a prompt is a near duplicate; 0 turns the check off."""
+    numbers_matter: bool = True
+    """Prompts whose numbers differ are different problems, however alike their words are."""
+
+
+class LeakSection(Section):
+    """The firewall between training prompts and held-out problems."""
+
+    action: Literal["refuse", "drop"] = "refuse"
+    """`refuse` stops before any work with a report of the pairs; `drop` removes the training prompts."""
+    ngram: Annotated[int, Field(ge=0)] = 8
+    """Words per n-gram for containment; 0 turns containment off."""
+    containment: Fraction = 0.8
+    """Share of a held-out problem's n-grams found in one training prompt that counts as a leak."""
+    minhash: Fraction = 0.8
+    """MinHash Jaccard threshold that counts as a leak; 0 turns it off."""
+    numbers_matter: bool = True
+    """Texts whose numbers differ are not a leak of one another."""
+
+
+class DataSection(Section):
+    """What is trained on, and what is held out."""
+
+    train: Source
+    """Unlabeled prompts."""
+    development: Source
+    """Held-out problems that steer the stop rule and the choice of the best round."""
+    test: Source | None = None
+    """Held-out problems evaluated once for the base and once for the best round; null skips that."""
+    prompts_per_round: Positive | None = None
+    """Prompts sampled in a round, drawn without repetition until all were seen; null takes all each round."""
+    dedup: DedupSection = DedupSection()
+    """Duplicates among training prompts."""
+    leak: LeakSection = LeakSection()
+    """Held-out problems among training prompts."""

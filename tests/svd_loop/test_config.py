@@ -1,0 +1,100 @@
+"""Configuration: every shipped file parses, and every mistake is named with what to change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from svd_loop.config import changed_keys, config_digest, load_config
+from svd_loop.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+NANO = CONFIGS / "nano.yaml"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_file_parses(path: Path) -> None:
+    load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("cascade.vots=3", "cascade.vots: unknown key; did you mean votes?"),
+        ("data.train.cuont=3", "did you mean count?"),
+        ("colour=red", "unknown key; known keys here:"),
+        ("sampling.n=0", "sampling.n: Input should be greater than or equal to 1 (found 0)"),
+        ("cascade.mode=gold", "set benchmark: true"),
+        ("evaluation.pass_at=[2]", "must contain 1"),
+        ("evaluation.pass_at=[1, 64]", "needs at least as many evaluation.samples"),
+        ("cascade.selection=all_valid", "contradicts cascade.selection: all_valid"),
+        ("cascade.stages=[factuality, factuality]", "a stage is named twice"),
+        ("cascade.roles={solver: {max_tokens: 3}}", "configured under `sampling`"),
+        ("sampling.max_tokens=512", "leaves no room for a prompt"),
+        ("model.path=elsewhere", "needs model.path: nano"),
+        ("engine.type=warp", "engine"),
+        ("job.name=../x", "job.name"),
+        ("job", "dotted.key=value"),
+        ("job.name.deep=1", "job.name is a value, not a section"),
+        ("sampling.n={", "not valid YAML"),
+    ],
+)
+def test_a_mistake_names_the_key_and_the_way_out(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(NANO, [override])
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"- 1\n", "must be a mapping"),
+        (b"a: [", "not valid YAML"),
+        (b"\xff\xfe\x00", "cannot be read"),
+        (b"{}", "model: is required"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert message in str(caught.value)
+    assert "broken.yaml" in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such configuration file"):
+        load_config(tmp_path / "absent.yaml")
+
+
+def test_overrides_are_yaml_and_reach_deep() -> None:
+    config = load_config(NANO, ["job.seed=7", "cascade.stages=[correctness]", "data.test=null"])
+    assert (config.job.seed, [stage.value for stage in config.cascade.stages], config.data.test) == (
+        7,
+        ["correctness"],
+        None,
+    )
+
+
+def test_digest_and_changed_keys_tell_what_differs() -> None:
+    one, other = load_config(NANO), load_config(NANO, ["job.seed=1", "cascade.votes=4"])
+    assert config_digest(one) == config_digest(load_config(NANO))
+    assert config_digest(one) != config_digest(other)
+    changes = changed_keys(one.model_dump(mode="json"), other.model_dump(mode="json"))
+    assert changes == [f"cascade.votes: {one.cascade.votes} -> 4", "job.seed: 0 -> 1"]
+
+
+trees = st.recursive(
+    st.integers(),
+    lambda inner: st.dictionaries(st.text("abc", min_size=1, max_size=2), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text("abc", min_size=1, max_size=2), trees, max_size=4))
+def test_nothing_differs_from_itself(tree: dict[str, object]) -> None:
+    assert changed_keys(tree, tree) == []
