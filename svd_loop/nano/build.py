@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from svd_loop.nano.card import write_card
 from svd_loop.nano.measure import measure
-from svd_loop.nano.train import SIZES, Recipe, train
+from svd_loop.nano.train import PHASES, SIZES, Recipe, train
 
-DEFAULT_STEPS = 1_500
+DEFAULT_STEPS = sum(phase.steps for phase in PHASES)
 _QUICK_STEPS = 40
 
 
@@ -23,7 +24,7 @@ def build(
         output_dir: where to write it; files of an earlier build are replaced.
         size: small, nano or large.
         seed: of weights, data and measuring.
-        steps: optimizer steps of about 6,000 tokens.
+        steps: optimizer steps of about 2,400 tokens, over both phases; the default is the shipped recipe.
         quick: a few steps and a handful of problems, to see that everything runs; the model is useless.
 
     Returns:
@@ -37,7 +38,9 @@ def build(
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     checkpoint = Path(output_dir)
-    train(Recipe(size=size, seed=seed, steps=min(steps, _QUICK_STEPS) if quick else steps), checkpoint)
+    share = (min(steps, _QUICK_STEPS) if quick else steps) / DEFAULT_STEPS
+    phases = tuple(replace(phase, steps=max(1, round(phase.steps * share))) for phase in PHASES)
+    train(Recipe(size=size, seed=seed, phases=phases), checkpoint)
     measured = measure(checkpoint, problems=2, samples=2, judged=1) if quick else measure(checkpoint, seed=seed)
     (checkpoint / "measurements.json").write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
     write_card(checkpoint)

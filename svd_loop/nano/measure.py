@@ -129,6 +129,7 @@ def measure(
         "greedy": _greedy(sampler, by_domain),
         "greedy_level_4": _greedy(sampler, beyond),
         "judging": _judging([asked[i] for i in chosen], [right[i] for i in chosen], votes),
+        "invalid": dict(votes.invalid),
         "tokens": {"solver": round(fmean(answer.tokens for answer in solved), 1), **votes.tokens},
     }
 
@@ -251,7 +252,6 @@ def _judging(
             stage: {
                 "true_positive": _rate(vote for i in good for vote in yes[i]),
                 "false_positive": _rate(vote for i in bad for vote in yes[i]),
-                "invalid": votes.invalid[stage],
             }
             for stage, yes in votes.yes.items()
         }

@@ -7,7 +7,6 @@ the right where a causal model never looks, and logits are computed only where t
 from __future__ import annotations
 
 import json
-import logging
 import math
 import time
 from collections.abc import Iterator
@@ -25,11 +24,13 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config,
 from svd_loop.nano.corpus import Row, drills, rows
 from svd_loop.nano.tokenizer import ASSISTANT, MAX_LENGTH, render, train_tokenizer
 
-log = logging.getLogger(__name__)
-
 _TOKENIZER_ROWS = 20_000
 _POOL_ROWS = 4_096
+_PHASES_AT_MOST = 1_000
 _IGNORED = -100
+
+DRILL_UNTIL = 0.4
+"""Share of a phase's steps after which the drill share stays put."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,49 +53,71 @@ SIZES: dict[str, Size] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of training with a cosine of its own.
+
+    Attributes:
+        steps: optimizer steps.
+        drill_start: share of rows that are bare arithmetic at first.
+        drill_end: the same once ``DRILL_UNTIL`` of the steps are done; in between it falls linearly.
+    """
+
+    steps: int
+    drill_start: float
+    drill_end: float
+
+    def drill_share(self, step: int) -> float:
+        """Share of drill rows at a step of this phase."""
+        done = min(1.0, step / (DRILL_UNTIL * self.steps))
+        return self.drill_start + (self.drill_end - self.drill_start) * done
+
+
+PHASES = (Phase(steps=8_000, drill_start=0.7, drill_end=0.1), Phase(steps=3_000, drill_start=0.15, drill_end=0.1))
+"""The recipe of the shipped checkpoint: arithmetic first, then a second, warm-restarted pass over the mixture."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """Everything that decides the weights, written beside them.
 
     Attributes:
         size: a key of ``SIZES``.
         seed: of weights, data and order.
-        steps: optimizer steps.
+        phases: run one after the other on the same weights, each with fresh optimizer state and data.
         batch_tokens: tokens in a batch, padding included.
         learning_rate: peak, after ``warmup`` steps; a cosine then takes it to ``floor`` of the peak.
-        start_from: folder of a checkpoint to go on from, tokenizer and all; empty starts from scratch.
-        drill_start: share of rows that are bare arithmetic at first.
-        drill_end: the same once ``drill_until`` of the steps are done.
+        save_every: steps between checkpoints, so that an interrupted run leaves something usable.
     """
 
     size: str
     seed: int
-    steps: int
+    phases: tuple[Phase, ...] = PHASES
     batch_tokens: int = 2_400
     learning_rate: float = 2e-3
     warmup: int = 100
     floor: float = 0.02
     weight_decay: float = 0.05
-    start_from: str = ""
-    drill_start: float = 0.7
-    drill_end: float = 0.1
-    drill_until: float = 0.4
-    save_every: int = 1_000
+    save_every: int = 500
 
-    def drill_share(self, step: int) -> float:
-        """Share of rows that are arithmetic alone: falls linearly, then stays."""
-        done = min(1.0, step / (self.drill_until * self.steps))
-        return self.drill_start + (self.drill_end - self.drill_start) * done
+
+@dataclass(frozen=True, slots=True)
+class PhaseReport:
+    """What a phase cost and the loss of its last batch."""
+
+    phase: Phase
+    tokens: int
+    seconds: float
+    loss: float
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingReport:
-    """What training cost."""
+    """How a checkpoint came to be, as written to ``training.json``."""
 
+    recipe: Recipe
     parameters: int
-    tokens: int
-    seconds: float
-    loss: float
     threads: int
+    phases: tuple[PhaseReport, ...]
 
 
 def new_model(size: Size, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
@@ -127,38 +150,45 @@ def new_model(size: Size, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalL
 
 
 def train(recipe: Recipe, output_dir: Path) -> TrainingReport:
-    """Train a tokenizer and a model and save both, with a usable checkpoint on disk every ``save_every`` steps."""
+    """Train a tokenizer and a model and save both, with their ``training.json``."""
     torch.manual_seed(recipe.seed)
-    model, tokenizer = _start(recipe)
+    size = SIZES[recipe.size]
+    texts = (render(row.user_text, row.completion_text) for row in rows(_TOKENIZER_ROWS, recipe.seed + 1))
+    tokenizer = train_tokenizer(texts, size.vocab)
+    model = new_model(size, tokenizer)
+    done = tuple(
+        _run_phase(model, tokenizer, recipe, phase, recipe.seed * _PHASES_AT_MOST + index, output_dir)
+        for index, phase in enumerate(recipe.phases)
+    )
+    report = TrainingReport(recipe, model.num_parameters(), torch.get_num_threads(), done)
+    (output_dir / "training.json").write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+    return report
+
+
+def _run_phase(
+    model: Qwen3ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    recipe: Recipe,
+    phase: Phase,
+    data_seed: int,
+    output_dir: Path,
+) -> PhaseReport:
+    """Train through one phase and save."""
     optimizer = torch.optim.AdamW(_groups(model, recipe), lr=recipe.learning_rate, betas=(0.9, 0.95))
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe, phase.steps))
+    batches = islice(_batches(phase, recipe.batch_tokens, data_seed, tokenizer), phase.steps)
     started, tokens, loss = time.monotonic(), 0, math.nan
     with _progress() as bar:
-        task = bar.add_task("nano", total=recipe.steps, loss=math.nan, speed=0.0)
-        for step, (ids, labels) in enumerate(islice(_batches(recipe, tokenizer), recipe.steps), 1):
+        task = bar.add_task("nano", total=phase.steps, loss=math.nan, speed=0.0)
+        for step, (ids, labels) in enumerate(batches, 1):
             loss = _step(model, ids, labels, optimizer)
             scheduler.step()
             tokens += ids.numel()
             bar.update(task, advance=1, loss=loss, speed=tokens / (time.monotonic() - started))
-            if step % 100 == 0:
-                log.info("step %d loss %.4f tokens %d", step, loss, tokens)
-            if step % recipe.save_every == 0 and step < recipe.steps:
+            if step % recipe.save_every == 0:
                 save(model, tokenizer, output_dir)
-    report = TrainingReport(model.num_parameters(), tokens, time.monotonic() - started, loss, torch.get_num_threads())
     save(model, tokenizer, output_dir)
-    training = {"recipe": asdict(recipe), "report": asdict(report)}
-    (output_dir / "training.json").write_text(json.dumps(training, indent=2) + "\n", encoding="utf-8")
-    return report
-
-
-def _start(recipe: Recipe) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast]:
-    if recipe.start_from:
-        model: Qwen3ForCausalLM = Qwen3ForCausalLM.from_pretrained(recipe.start_from, dtype=torch.float32)
-        return model.train(), PreTrainedTokenizerFast.from_pretrained(recipe.start_from)
-    size = SIZES[recipe.size]
-    texts = (render(row.user_text, row.completion_text) for row in rows(_TOKENIZER_ROWS, recipe.seed + 1))
-    tokenizer = train_tokenizer(texts, size.vocab)
-    return new_model(size, tokenizer), tokenizer
+    return PhaseReport(phase, tokens, time.monotonic() - started, loss)
 
 
 def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, output_dir: Path) -> None:
@@ -182,20 +212,22 @@ def _step(
     return float(loss.detach())
 
 
-def _batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _batches(
+    phase: Phase, batch_tokens: int, data_seed: int, tokenizer: PreTrainedTokenizerFast
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Endless batches: pools of fresh rows, sorted by length, cut to the token budget, shuffled."""
-    rng = Random(recipe.seed)
+    rng = Random(data_seed)
     step = pool = 0
     while True:
-        pool_seed = recipe.seed * 1_000_003 + pool + 2
-        drilled = round(_POOL_ROWS * recipe.drill_share(step))
+        pool_seed = data_seed * 1_000_003 + pool + 2
+        drilled = round(_POOL_ROWS * phase.drill_share(step))
         encoded = _encode(list(rows(_POOL_ROWS - drilled, pool_seed)), tokenizer)
         encoded += _encode_drills(list(drills(drilled, pool_seed)), tokenizer)
         pool += 1
         encoded.sort(key=lambda pair: len(pair[0]))
         batches: list[list[_Encoded]] = [[]]
         for pair in encoded:
-            if (len(batches[-1]) + 1) * len(pair[0]) > recipe.batch_tokens:
+            if (len(batches[-1]) + 1) * len(pair[0]) > batch_tokens:
                 batches.append([])
             batches[-1].append(pair)
         rng.shuffle(batches)
@@ -225,11 +257,12 @@ def _encode_drills(batch: list[tuple[tuple[str, str], ...]], tokenizer: PreTrain
     encoded = []
     for row in batch:
         ids, labels = list(start), [_IGNORED]
-        for question, result in row:
-            asked, told = [symbol[sign] for sign in question], [symbol[sign] for sign in result]
-            ids += asked + told + space
+        for expression, result in row:
+            asked = [symbol[sign] for sign in expression]
             # The space is learned as well: it is what ends a number.
-            labels += [_IGNORED] * len(asked) + told + space
+            told = [symbol[sign] for sign in result] + space
+            ids += asked + told
+            labels += [_IGNORED] * len(asked) + told
         encoded.append((ids, labels))
     return encoded
 
@@ -251,11 +284,11 @@ def _groups(model: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
     return [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
-def _rate(step: int, recipe: Recipe) -> float:
+def _rate(step: int, recipe: Recipe, steps: int) -> float:
     """Linear warm-up, then a cosine down to the floor."""
     if step < recipe.warmup:
         return (step + 1) / recipe.warmup
-    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    done = (step - recipe.warmup) / max(1, steps - recipe.warmup)
     return recipe.floor + (1 - recipe.floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
