@@ -24,8 +24,9 @@ $(READY): requirements.lock pyproject.toml
 run: $(READY)  ## the main job: the embedded model improves itself (ARGS="--json" and the like)
 	$(BIN)/svd-loop run configs/nano.yaml $(ARGS)
 
-test: $(READY)  ## the whole test suite
-	$(BIN)/python -m pytest --cov=svd_loop --cov=envs --cov=policies --cov-report=term:skip-covered $(ARGS)
+test: $(READY)  ## the whole test suite, one process a core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov=svd_loop --cov=envs --cov=policies \
+		--cov-report=term:skip-covered $(ARGS)
 
 lint: $(READY)  ## ruff and mypy (strict)
 	$(BIN)/ruff check .

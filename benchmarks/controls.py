@@ -29,7 +29,9 @@ STORED = REPOSITORY / "benchmarks" / "results" / "controls.json"
 GROUPS = ("overall", "math", "science", "coding")
 
 
-def play(config: Path, root: Path, arm: str, seed: int, rounds: int, accept: list[float] | None = None) -> dict[str, Any]:
+def play(
+    config: Path, root: Path, arm: str, seed: int, rounds: int, accept: list[float] | None = None
+) -> dict[str, Any]:
     """One job in a process of its own; returns its JSON with `seconds` added."""
     overrides = [
         f"job.root={root}", f"job.name={arm}-{seed}", f"job.seed={seed}", f"job.rounds={rounds}",
@@ -121,7 +123,9 @@ def main() -> None:
     if options.write:
         page = REPOSITORY / "docs" / "results.md"
         head, _, tail = page.read_text().partition("<!-- controls -->")
-        page.write_text(f"{head}<!-- controls -->\n{table(jobs)}\n<!-- /controls -->{tail.partition('<!-- /controls -->')[2]}")
+        page.write_text(
+            f"{head}<!-- controls -->\n{table(jobs)}\n<!-- /controls -->{tail.partition('<!-- /controls -->')[2]}"
+        )
 
 
 def _one_thread() -> dict[str, str]:

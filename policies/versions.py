@@ -23,6 +23,8 @@ Kind = Literal["base", "full", "lora"]
 
 _PARTS_OF_A_CHECKPOINT = {".safetensors", ".bin", ".json", ".jinja", ".txt", ".model", ".tiktoken"}
 """Suffixes of the files that decide what a model answers: weights, configuration, tokenizer, chat template."""
+_RECORDS = {MANIFEST, "training.json", "measurements.json", "trainer_state.json"}
+"""Files that tell of a checkpoint and decide nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,9 @@ def checkpoint_digests(folder: Path) -> dict[str, str]:
         WeightsError: there is no such folder, or no weights in it.
     """
     try:
-        names = sorted(x.name for x in folder.iterdir() if x.suffix in _PARTS_OF_A_CHECKPOINT and x.name != MANIFEST)
+        names = sorted(
+            x.name for x in folder.iterdir() if x.suffix in _PARTS_OF_A_CHECKPOINT and x.name not in _RECORDS
+        )
     except OSError as error:
         raise WeightsError(f"{folder}: no checkpoint folder: {error.strerror}") from None
     if not any(name.endswith((".safetensors", ".bin")) for name in names):

@@ -39,8 +39,8 @@ from svd_loop.replay import Replay, accepted_rows
 class Parts:
     """What a job is made of.
 
-    `open_policy(round)` loads the version a round produced (0 is the base); `update(rows, round)` trains
-    and stores that round's version; `environment` is a `SelfVerification` Gymnasium environment.
+    `open_policy(round)` loads the version a round produced (0 is the base); `update(rows, round)` trains and stores
+    that round's version; `environment` is a `SelfVerification` environment; `audit` measures how well a policy judges.
     """
 
     ledger: Ledger
@@ -51,6 +51,7 @@ class Parts:
     update: Callable[[list[TrainingRow], int], UpdateResult]
     replay: Replay
     evaluator: Evaluator
+    audit: Callable[[MeteredPolicy], dict[str, float]]
     plateau: PlateauRule
     tracker: Tracker
 
@@ -101,7 +102,7 @@ class Controller:
     def record_baseline(self) -> JobState:
         """Round 0: the base model's held-out scores."""
         with self.policy(0) as policy:
-            scores, metrics = self.evaluate(policy, "development")
+            scores, metrics = self.measure(policy)
         return self.commit(RoundRecord(0, policy.version, scores, metrics=metrics))
 
     def play_round(self, state: JobState) -> JobState:
@@ -118,18 +119,15 @@ class Controller:
             state.last.version,
             state.last.scores,
             accepted_prompts=episode.accepted,
-            prompts=episode.prompts,
-            rows=len(rows),
-            metrics=metrics,
-            funnel=episode.funnel,
-        )
+            prompts=episode.prompts, rows=len(rows), metrics=metrics, funnel=episode.funnel,
+        )  # fmt: skip
         if not rows:
             return self.commit(record, episode)
 
         with self.watch.phase("update"):
             update = self.parts.update(rows, round)
         with self.policy(round) as policy:
-            scores, evaluation_metrics = self.evaluate(policy, "development")
+            scores, evaluation_metrics = self.measure(policy)
         record = replace(
             record, version=update.version, scores=scores, metrics={**metrics, **update.metrics, **evaluation_metrics}
         )
@@ -152,11 +150,12 @@ class Controller:
             metrics = usage_metrics(policy) | usage_metrics(judge)
         return info["episode"], metrics | vote_metrics(info["episode"])
 
-    def evaluate(self, policy: MeteredPolicy, split: str) -> tuple[Scores, dict[str, float]]:
-        """Held-out scores of one version, and what measuring them cost."""
+    def measure(self, policy: MeteredPolicy) -> tuple[Scores, dict[str, float]]:
+        """Development scores of one version, how well it judges, and what finding out cost."""
         with self.watch.phase("evaluate"):
-            scores = self.parts.evaluator.evaluate(policy, split)
-        return scores, usage_metrics(policy, "evaluation.")
+            scores = self.parts.evaluator.evaluate(policy, "development")
+            audit = self.parts.audit(policy)
+        return scores, audit | usage_metrics(policy, "evaluation.")
 
     def commit(
         self,
@@ -178,9 +177,9 @@ class Controller:
         tests: dict[str, Scores] = {}
         for round in sorted({0, best.version.round}) if self.plan.test_split else ():
             with self.policy(round) as policy:
-                tests[policy.version.name], _ = self.evaluate(policy, "test")
-        notes = (self.parts.plateau.explain(state.history),)
-        result = JobResult(self.plan.job, stop, best, state.history, test=tests, notes=notes)
+                tests[policy.version.name] = self.parts.evaluator.evaluate(policy, "test")
+        note = self.parts.plateau.explain(state.history)
+        result = JobResult(self.plan.job, stop, best, state.history, test=tests, notes=(note,))
         self.parts.ledger.commit_stop(result)
         self.parts.tracker.finish(result)
         return result

@@ -21,6 +21,7 @@ NAMESAKES = {"policies.scripted.tasks": "`form.answer` is a regular expression o
 SCORING_CALLERS = ("svd_loop.evaluation", "svd_loop.nano", "envs.domains")
 EVALUATION_CALLERS = (
     "svd_loop.build",
+    "svd_loop.audit",
     "svd_loop.jobs",
     "svd_loop.preflight",
     "svd_loop.cli",

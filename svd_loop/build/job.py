@@ -16,6 +16,7 @@ from envs.prompts import PromptPool
 from envs.solving import SolverAgent
 from envs.template_sets import TemplateSet
 from svd_loop.anchors import OwnJudgements, posttrain_rows
+from svd_loop.audit import JudgeAudit, audit_sample
 from svd_loop.budget import Limits
 from svd_loop.build.backends import Backend, make_backend
 from svd_loop.build.data import build_prompts, held_out, problems_of, source_label
@@ -89,6 +90,12 @@ def build_job(
             replay=make_replay(config, backend, ledger),
             evaluator=Evaluator(
                 problems, solver, EvaluationSettings.from_section(config.evaluation), seed=config.job.seed
+            ),
+            audit=JudgeAudit(
+                audit_sample(problems["development"], config.evaluation.audit),
+                solver,
+                Cascade(templates, cascade_settings(config)),
+                config.evaluation.test_seconds,
             ),
             plateau=PlateauRule(config.plateau),
             tracker=tracker,

@@ -8,7 +8,7 @@ the documentation is made from.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -233,6 +233,9 @@ class EvaluationSection(Section):
     """Level of every interval."""
     test_seconds: Annotated[float, Field(gt=0.0)] = 5.0
     """Coding: time limit of one candidate's tests."""
+    audit: Annotated[int, Field(ge=0)] = 0
+    """Development problems whose first sample the policy judges after every round, to see the judge's precision and
+    recall by stage; never trained on. 0 is off."""
 
     @model_validator(mode="after")
     def _k_fits(self) -> EvaluationSection:
@@ -287,6 +290,14 @@ class Config(Section):
     tracking: TrackingSection = TrackingSection()
     benchmark: bool = False
     """Set true to allow the controls that look at gold (`cascade.mode: gold`); never for real jobs."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _engine_has_a_default(cls, data: Any) -> Any:
+        """`engine: {threads: 1}` means the default engine with one thread."""
+        if isinstance(data, dict) and isinstance(engine := data.get("engine"), dict) and "type" not in engine:
+            return {**data, "engine": {"type": "transformers", **engine}}
+        return data
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Config:
