@@ -7,13 +7,15 @@ Three arms play the same number of rounds on the same prompts with the same upda
 - `gold`: the ceiling, accepting by the gold answer.
 
 Figures are of the test split, for the version each arm would have kept (best on the development split), against the
-base. Intervals are Student's t over seeds. `python -m benchmarks.controls --write` puts them into docs/results.md.
+base. Intervals are Student's t over seeds. `python -m benchmarks.controls --write` puts the stored
+figures into docs/results.md and the README.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -40,15 +42,20 @@ def play(
     ]  # fmt: skip
     if accept is not None:
         overrides += [f"cascade.random_accept={accept}", "sampling.n=1"]
-    command = [sys.executable, "-m", "svd_loop.cli", "run", str(config), "--json"]
     started = time.monotonic()
-    done = subprocess.run(
-        [*command, *(part for item in overrides for part in ("-o", item))],
-        capture_output=True, text=True, check=False, env=_one_thread(),
-    )  # fmt: skip
+    job = run_cli(config, overrides)
+    return {"arm": arm, "seed": seed, "seconds": time.monotonic() - started, **job}
+
+
+def run_cli(config: Path, overrides: list[str]) -> dict[str, Any]:
+    """`svd-loop run --json` on one core; its JSON."""
+    options = [part for item in overrides for part in ("-o", item)]
+    command = [sys.executable, "-m", "svd_loop.cli", "run", str(config), "--json", *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
-        raise RuntimeError(f"{arm}-{seed}: {done.stderr[-2000:]}")
-    return {"arm": arm, "seed": seed, "seconds": time.monotonic() - started, **json.loads(done.stdout)}
+        raise RuntimeError(f"{' '.join(overrides)}: {done.stderr[-2000:]}")
+    return dict(json.loads(done.stdout))
 
 
 def play_seed(config: Path, root: Path, seed: int, rounds: int) -> list[dict[str, Any]]:
@@ -109,7 +116,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
-    parser.add_argument("--write", action="store_true", help="only renew docs/results.md from the stored figures")
+    parser.add_argument("--write", action="store_true", help="play nothing; renew README and docs")
     options = parser.parse_args()
     if not options.write:
         with ThreadPoolExecutor(options.jobs) as pool:
@@ -121,17 +128,15 @@ def main() -> None:
     jobs = json.loads(STORED.read_text())
     sys.stdout.write(table(jobs) + "\n")
     if options.write:
-        page = REPOSITORY / "docs" / "results.md"
-        head, _, tail = page.read_text().partition("<!-- controls -->")
-        page.write_text(
-            f"{head}<!-- controls -->\n{table(jobs)}\n<!-- /controls -->{tail.partition('<!-- /controls -->')[2]}"
-        )
+        put(REPOSITORY / "docs" / "results.md", "controls", table(jobs))
+        put(REPOSITORY / "README.md", "headline", table(jobs))
 
 
-def _one_thread() -> dict[str, str]:
-    import os
-
-    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
+def put(page: Path, marker: str, text: str) -> None:
+    """Replace what stands between `<!-- marker -->` and `<!-- /marker -->`."""
+    head, _, rest = page.read_text().partition(f"<!-- {marker} -->")
+    _, _, tail = rest.partition(f"<!-- /{marker} -->")
+    page.write_text(f"{head}<!-- {marker} -->\n{text}\n<!-- /{marker} -->{tail}")
 
 
 if __name__ == "__main__":

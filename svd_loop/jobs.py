@@ -22,7 +22,7 @@ from svd_loop.build.data import problems_of
 from svd_loop.build.job import build_job, cascade_settings, job_folder, policy_opener, template_set
 from svd_loop.config import Config, parse_config
 from svd_loop.contracts import Candidate, Domain, JobResult, JobState, PolicyVersion, Prompt, Scores, Verdict
-from svd_loop.errors import ConfigError, DataError, JobInterrupted
+from svd_loop.errors import ConfigError, DataError, JobInterrupted, WeightsError
 from svd_loop.evaluation import EvaluationSettings, Evaluator, read_solutions, score_solutions
 from svd_loop.ledger import Interrupt, Ledger, LedgerReader, fork
 from svd_loop.report import write_page
@@ -163,9 +163,15 @@ def _fork(config: Config, source: str) -> None:
     if not name or not number.isdigit():
         raise ConfigError(f"--fork {source}: looks like JOB@ROUND, for example nano@2")
     origin = config.job.root / "jobs" / name
+    versions = [PolicyVersion(round, "").name for round in range(int(number) + 1)]
+    there = [version for version in versions if (origin / "versions" / version).exists()]
+    if (origin / "versions").exists() and versions[-1] not in there:
+        raise WeightsError(
+            f"--fork {source}: there are no weights of {versions[-1]} (never made, or deleted: update.keep_versions); "
+            f"up to it {name} has {', '.join(there)}"
+        )
     fork(origin, int(number), job_folder(config), config)
-    for round in range(int(number) + 1):
-        version = PolicyVersion(round, "").name
+    for version in there:
         shutil.copytree(origin / "versions" / version, job_folder(config) / "versions" / version)
 
 

@@ -81,6 +81,15 @@ class Registry:
         found = [_version_of(item) for item in self._client.search_model_versions(f"name = '{name}'")]
         return sorted(found, key=lambda version: version.number)
 
+    def sources(self) -> set[str]:
+        """Where the weights of all versions of all models lie."""
+        found: set[str] = set()
+        page: Any = None
+        while page is None or page.token:
+            page = self._client.search_model_versions("", page_token=page.token if page else None)
+            found |= {version.source for version in page}
+        return found
+
     def _search(self, name: str) -> list[Any]:
         return list(self._client.search_registered_models(f"name = '{name}'"))
 

@@ -20,6 +20,7 @@ from svd_loop.audit import JudgeAudit, audit_sample
 from svd_loop.budget import Limits
 from svd_loop.build.backends import Backend, make_backend
 from svd_loop.build.data import build_prompts, held_out, problems_of, source_label
+from svd_loop.build.retention import Retention
 from svd_loop.config import Config, config_digest
 from svd_loop.contracts import CascadeMode, Domain, JobState, Problem, Role, Tracker
 from svd_loop.controller import Controller, Parts, Plan
@@ -100,7 +101,13 @@ def build_job(
             plateau=PlateauRule(config.plateau),
             tracker=tracker,
         )
-        yield Job(config, folder, ledger, prompts, Controller(parts, make_plan(config), on_round), tracker)
+        retention = Retention(config, folder, parts.plateau)
+
+        def after_round(state: JobState) -> None:
+            on_round(state)
+            retention.apply(state)
+
+        yield Job(config, folder, ledger, prompts, Controller(parts, make_plan(config), after_round), tracker)
 
 
 def template_set(config: Config) -> TemplateSet:

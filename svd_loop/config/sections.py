@@ -211,6 +211,9 @@ class UpdateSection(Section):
     gradient_checkpointing: bool = False
     checkpoint_steps: Annotated[int, Field(ge=0)] = 0
     """Write a training checkpoint every so many steps, to resume from; 0 writes none."""
+    keep_versions: Annotated[int, Field(ge=1)] | None = None
+    """How many of the newest versions stay on disk, beside the base, the best, and what the registry points to; null
+    keeps all. A fork needs the version of its round."""
     lora: LoraSection = LoraSection()
     replay: ReplaySection = ReplaySection()
 

@@ -1,0 +1,117 @@
+"""Kills a small job on the embedded checkpoint and compares its weights, bit by bit, with the uninterrupted ones.
+
+    python -m benchmarks.nano_kills [--kills 10]
+
+The job kills itself at one place after the other (see `tests/svd_loop/kill_cli.py`): within sampling, judging, training
+and evaluating, and between them. Exit code 1 if anything it left behind differs, or if more was asked twice than the
+chunk in flight of each kill.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.kill import run_until_it_kills_itself, run_with_kills
+from tests.svd_loop import kill_cli
+from tests.svd_loop.job_outcome import Outcome, asked_again, outcome_of
+
+REPOSITORY = Path(__file__).parents[1]
+CHUNK = 8
+OVERRIDES = (
+    "data.train.count=20",
+    "data.development.count=4",
+    "data.test=null",
+    "data.prompts_per_round=8",
+    "sampling.n=2",
+    "cascade.votes=1",
+    "evaluation.samples=2",
+    "job.rounds=2",
+    "plateau.patience=9",
+    "plateau.regression=1.0",
+    "engine.threads=1",
+    f"engine.chunk_size={CHUNK}",
+    "update.batch_size=2",
+    "update.checkpoint_steps=2",
+    "tracking.enabled=false",
+)
+PLACES = (
+    "0/evaluate/asked*2", "1/sample/recorded", "1/judge/asked*2", "1/step-1", "1/step-3", "1/updated",
+    "1/evaluate/recorded", "1/committed", "2/judge/recorded*2", "2/step-3", "2/step-4", "2/evaluated",
+)  # fmt: skip
+"""In the order a job reaches them; `step-3` lies behind a training checkpoint, `step-1` before the first."""
+
+
+@dataclass(frozen=True)
+class KillRun:
+    """A killed job beside the uninterrupted one; `seconds` is wall-clock time by place."""
+
+    expected: Outcome
+    found: Outcome
+    asked_again: int
+    seconds: dict[str, float]
+
+    @property
+    def kills(self) -> int:
+        """How often the job was killed."""
+        return len(self.seconds) - 2
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was lost and nothing paid for twice but the chunks in flight."""
+        return self.found == self.expected and self.asked_again <= self.kills * CHUNK
+
+
+def command(root: Path, place: str) -> list[str]:
+    """A job that kills itself at `place`, or nowhere if there is no such place."""
+    options = [part for item in (*OVERRIDES, f"job.root={root}") for part in ("-o", item)]
+    job = ["run", "configs/nano.yaml", "--record", str(root / "replies.jsonl"), *options]
+    return [sys.executable, "-m", kill_cli.__name__, place, *job]
+
+
+def kill_nano(folder: Path, places: Sequence[str]) -> KillRun:
+    """Play the job once in one go and once with a kill at each of `places`; starts `len(places) + 2` processes."""
+    seconds: dict[str, float] = {}
+    whole, killed = folder / "whole", folder / "killed"
+    for root, stops in ((whole, ()), (killed, places)):
+        root.mkdir()
+        for place in stops:
+            began = time.monotonic()
+            run_until_it_kills_itself(command(root, place), cwd=REPOSITORY, timeout=300)
+            seconds[place] = time.monotonic() - began
+        began = time.monotonic()
+        run_with_kills(command(root, "-"), kills=0, seed=0, window=0.0, cwd=REPOSITORY, timeout=300)
+        seconds[f"{root.name}, to the end"] = time.monotonic() - began
+    expected, found = (outcome_of(root / "jobs" / "nano") for root in (whole, killed))
+    return KillRun(expected, found, asked_again(killed / "replies.jsonl"), seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=10, choices=range(1, len(PLACES) + 1))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        run = kill_nano(Path(name), PLACES[-options.kills :])
+    console = Console(soft_wrap=True)
+    table = Table("killed at", "seconds")
+    for place, seconds in run.seconds.items():
+        table.add_row(place, f"{seconds:.1f}")
+    console.print(table)
+    for expected, found in zip(run.expected.versions, run.found.versions, strict=True):
+        same = "the same" if expected == found else f"NOT {found.fingerprint[:12]}"
+        console.print(f"{expected.name}: {expected.fingerprint[:12]}, {same}")
+    console.print(f"kills: {run.kills}, replies asked again: {run.asked_again} (at most {run.kills * CHUNK} allowed)")
+    console.print(f"ledger, rows, weights and stop equal to the uninterrupted job's: {run.found == run.expected}")
+    sys.exit(0 if run.ok else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Which kind of update? Full or LoRA, from the previous round or from the base, with which anchors; one seed each.
+
+Prints held-out pass@1 and the judge's precision and recall (three stages, audited on development problems) by round:
+what an update does to the judge is half of the choice. `python -m benchmarks.updates`; figures in docs/decisions.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.controls import REPOSITORY, run_cli
+
+ARMS: dict[str, tuple[str, ...]] = {
+    "full, previous, posttrain anchors": (),
+    "full, base, posttrain anchors": ("update.start=base",),
+    "LoRA 32, previous, posttrain anchors": ("update.method=lora", "update.learning_rate=2e-3"),
+    "full, previous, own anchors": ("update.replay.anchor=own",),
+    "full, previous, no anchors": ("update.replay.anchor=none",),
+}
+
+
+def main() -> None:
+    """Play every arm and print one Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, default=REPOSITORY / "mlruns" / "updates")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    lines = [
+        "| update | pass@1 by round, % | judge's precision | judge's recall | update s/round |",
+        "|---|---|---|---|---|",
+    ]
+    for place, (name, overrides) in enumerate(ARMS.items()):
+        job = run_cli(
+            REPOSITORY / "configs" / "nano.yaml",
+            [f"job.root={options.root}", f"job.name=arm-{place}", f"job.rounds={options.rounds}", "data.test=null",
+             "plateau.patience=99", "plateau.regression=1.0", "tracking.enabled=false", "engine.threads=1", *overrides],
+        )  # fmt: skip
+        rounds = job["rounds"]
+        cells = [
+            " ".join(f"{100 * entry['scores']['overall']['pass@1']['value']:.0f}" for entry in rounds),
+            " ".join(f"{entry['metrics']['precision.correctness']:.2f}" for entry in rounds),
+            " ".join(f"{entry['metrics']['recall.correctness']:.2f}" for entry in rounds),
+            f"{sum(entry['seconds']['update'] for entry in rounds[1:]) / options.rounds:.1f}",
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        sys.stderr.write(lines[-1] + "\n")
+    sys.stdout.write("\n".join(lines) + "\n")
+    (options.root / "updates.json").write_text(json.dumps(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""The command line with a death wish: `python -m tests.svd_loop.kill_cli PLACE ARGUMENT...`.
+
+Runs `svd-loop ARGUMENT...`, prints READY when the job's ledger is open, and sends itself SIGKILL the first time it
+reaches PLACE (`PLACE*3`: the third time), such as `1/judged`, or never for a place that does not exist. Places of a
+round: `sampled`, `judged`, `updated`, `evaluated`, `committed`, `tracked`; `sample/asked` and `sample/recorded` around
+the writing of a chunk, likewise `judge` and `evaluate`; `step-3`, after so many steps of training. Then `stopped` and
+`finished`. The product has no hooks for this: methods of the parts are wrapped from outside.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from envs.round_env import SelfVerificationEnv
+from envs.solving import SolverAgent
+from policies import sft
+from svd_loop import cli
+from svd_loop.build.backends import ModelBackend, ScriptedBackend
+from svd_loop.contracts import JobState, Role
+from svd_loop.controller import Controller
+from svd_loop.evaluation import Evaluator
+from svd_loop.ledger import Ledger
+from svd_loop.tracking import MlflowTracker, NullTracker
+
+READY = "working"
+
+
+class Moment:
+    """Where the job is; dies where it was told to."""
+
+    def __init__(self, last: str) -> None:
+        self.round = 0
+        self._place, _, times = last.partition("*")
+        self._left = int(times or 1)
+
+    def reached(self, place: str) -> None:
+        if place == self._place:
+            self._left -= 1
+            if not self._left:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def reached_in_round(self, phase: str) -> None:
+        self.reached(f"{self.round}/{phase}")
+
+
+def watch(moment: Moment) -> None:
+    """Wrap the parts so that they tell `moment` what they have done."""
+    play, record, opening = Controller.play_round, Ledger.record, Ledger.open
+
+    def play_round(self: Controller, state: JobState) -> JobState:
+        moment.round = state.next_round
+        return play(self, state)
+
+    def record_chunk(self: Ledger, items: Sequence[Any]) -> None:
+        call = items[0][1].id
+        phase = "evaluate" if call.purpose != "train" else "sample" if call.role is Role.SOLVER else "judge"
+        moment.reached_in_round(f"{phase}/asked")
+        record(self, items)
+        moment.reached_in_round(f"{phase}/recorded")
+
+    def open_ledger(*arguments: Any) -> Ledger:
+        ledger = opening(*arguments)
+        sys.stdout.write(READY + "\n")
+        sys.stdout.flush()
+        return ledger
+
+    vars_of: Any = Controller
+    vars_of.play_round = play_round
+    vars_of = Ledger
+    vars_of.record, vars_of.open = record_chunk, staticmethod(open_ledger)
+    _after(SelfVerificationEnv, "step", lambda options: moment.reached_in_round("judged"))
+    _after(SolverAgent, "sample", lambda options: "purpose" in options or moment.reached_in_round("sampled"))
+    for backend in (ScriptedBackend, ModelBackend):
+        _after(backend, "update", lambda options: moment.reached_in_round("updated"))
+    _after(Evaluator, "evaluate", lambda options: moment.reached_in_round("evaluated"))
+    _after(Ledger, "commit_round", lambda options: moment.reached_in_round("committed"))
+    _after(Ledger, "commit_stop", lambda options: moment.reached("stopped"))
+    for tracker in (NullTracker, MlflowTracker):
+        _after(tracker, "sync", lambda options: moment.reached_in_round("tracked"))
+        _after(tracker, "finish", lambda options: moment.reached("finished"))
+    _watch_training(moment)
+
+
+def _after(owner: Any, name: str, told: Callable[[dict[str, Any]], object]) -> None:
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def watched(*arguments: Any, **options: Any) -> Any:
+        outcome = original(*arguments, **options)
+        told(options)
+        return outcome
+
+    setattr(owner, name, watched)
+
+
+def _watch_training(moment: Moment) -> None:
+    make = sft._callback
+
+    def callback(*arguments: Any) -> Any:
+        made = make(*arguments)
+        step_end = made.on_step_end
+
+        def on_step_end(args: Any, state: Any, control: Any, **others: Any) -> None:
+            step_end(args, state, control, **others)
+            moment.reached_in_round(f"step-{state.global_step}")
+
+        made.on_step_end = on_step_end
+        return made
+
+    module: Any = sft
+    module._callback = callback
+
+
+if __name__ == "__main__":
+    watch(Moment(sys.argv.pop(1)))
+    cli.main()
