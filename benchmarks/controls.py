@@ -67,7 +67,7 @@ def play_seed(config: Path, root: Path, seed: int, rounds: int) -> list[dict[str
 
 def gain(job: dict[str, Any], group: str) -> float:
     """Test pass@1 of the kept version minus the base's, in points."""
-    base, kept = (scores["scores"][group]["pass@1"]["value"] for scores in (first_test(job), kept_test(job)))
+    base, kept = (scores["estimates"][group]["pass@1"]["value"] for scores in (first_test(job), kept_test(job)))
     return 100 * (kept - base)
 
 
@@ -98,7 +98,7 @@ def table(jobs: list[dict[str, Any]]) -> str:
         cells = [interval([value(seed, group) for seed in seeds]) for group in GROUPS]
         lines.append(f"| {name} | " + " | ".join(f"{m:.1f} ({low:.1f} to {high:.1f})" for m, low, high in cells) + " |")
 
-    row("base pass@1", lambda s, g: 100 * first_test(by_arm["self"][s])["scores"][g]["pass@1"]["value"])
+    row("base pass@1", lambda s, g: 100 * first_test(by_arm["self"][s])["estimates"][g]["pass@1"]["value"])
     for arm in by_arm:
         row(f"gain, {arm}", lambda s, g, arm=arm: gain(by_arm[arm][s], g))
     row("verification lift (self - random)", lambda s, g: gain(by_arm["self"][s], g) - gain(by_arm["random"][s], g))

@@ -40,7 +40,7 @@ def main() -> None:
         )  # fmt: skip
         rounds = job["rounds"]
         cells = [
-            " ".join(f"{100 * entry['scores']['overall']['pass@1']['value']:.0f}" for entry in rounds),
+            " ".join(f"{100 * entry['scores']['estimates']['overall']['pass@1']['value']:.0f}" for entry in rounds),
             " ".join(f"{entry['metrics']['precision.correctness']:.2f}" for entry in rounds),
             " ".join(f"{entry['metrics']['recall.correctness']:.2f}" for entry in rounds),
             f"{sum(entry['seconds']['update'] for entry in rounds[1:]) / options.rounds:.1f}",

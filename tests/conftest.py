@@ -4,5 +4,9 @@ from __future__ import annotations
 
 from hypothesis import settings
 
+from svd_loop.allocator import let_threads_sleep
+
+let_threads_sleep()
+
 settings.register_profile("svd-loop", derandomize=True, deadline=None)
 settings.load_profile("svd-loop")

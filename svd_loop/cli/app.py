@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import typer
 
 from svd_loop import __version__
+from svd_loop.allocator import let_threads_sleep
 from svd_loop.cli import commands
 from svd_loop.cli.output import stderr
 from svd_loop.errors import SvdError
@@ -39,6 +41,10 @@ def _top(version: bool = typer.Option(False, "--version", help="Print the versio
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 blocked by a gate."""
+    let_threads_sleep()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    for package in ("svd_loop", "envs", "policies"):
+        logging.getLogger(package).setLevel(logging.INFO)
     try:
         app()
     except SvdError as error:

@@ -131,9 +131,9 @@ def nano_build(
     steps: Annotated[int | None, typer.Option(help="Training steps; default is the shipped recipe's.")] = None,
 ) -> None:
     """Rebuild the embedded checkpoint from its generators, and measure it."""
-    from svd_loop.nano.build import build
+    from svd_loop.nano.build import DEFAULT_STEPS, build
 
-    build(output, size=size, seed=seed, **({} if steps is None else {"steps": steps}))
+    build(output, size=size, seed=seed, steps=steps or DEFAULT_STEPS)
     stderr().print(f"checkpoint and model card in {output}", markup=False)
 
 

@@ -34,7 +34,7 @@ def test_run_prints_a_table_and_what_to_type_next(tmp_path: Path) -> None:
 def test_run_as_json_prints_one_object(tmp_path: Path) -> None:
     done = svd("run", str(SCRIPTED), "--json", root=tmp_path)
     result = json.loads(done.stdout)
-    assert (result["job"], result["stop"], len(result["rounds"])) == ("scripted", "round_limit", 3)
+    assert (result["job"], result["stop_reason"], len(result["rounds"])) == ("scripted", "round_limit", 3)
 
 
 def test_record_and_replay_end_in_the_same_verdicts(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_eval_scores_a_version_of_a_job(tmp_path: Path) -> None:
     done = svd("eval", str(SCRIPTED), "--model", "scripted@2", "--json", root=tmp_path)
     scores = json.loads(done.stdout)
     result = json.loads(svd("report", "scripted", "--root", str(tmp_path), "--json").stdout)
-    assert scores["estimates"]["overall"]["pass@1"] == result["rounds"][2]["scores"]["overall"]["pass@1"]
+    assert scores["estimates"]["overall"]["pass@1"] == result["rounds"][2]["scores"]["estimates"]["overall"]["pass@1"]
 
 
 def test_eval_scores_solutions_without_a_model(tmp_path: Path) -> None:
