@@ -135,6 +135,7 @@ def _opened(config: Config, model: str) -> Iterator[tuple[Config, Backend, int]]
         folder = job_folder(config).with_name(f"eval-{content_id(model, Domain.MATH)}")
         data = config.model_dump(mode="json")
         data["model"]["path"] = model
+        data["update"]["replay"]["anchor"] = "none"  # nothing is trained, and some anchors belong to one checkpoint
         plain = parse_config(data)
         yield plain, make_backend(plain, folder), 0
         return

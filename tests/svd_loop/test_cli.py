@@ -14,7 +14,8 @@ from tests.svd_loop.jobs_support import SCRIPTED, SMALL
 
 def svd(*arguments: str, root: Path | None = None) -> subprocess.CompletedProcess[str]:
     overrides = [part for item in (*SMALL, f"job.root={root}") for part in ("-o", item)] if root else []
-    command = [sys.executable, "-m", "svd_loop.cli", *arguments, *overrides]
+    # The test's own overrides come last and win.
+    command = [sys.executable, "-m", "svd_loop.cli", *arguments[:2], *overrides, *arguments[2:]]
     return subprocess.run(command, capture_output=True, text=True, timeout=240)
 
 
@@ -100,7 +101,9 @@ def test_judge_writes_a_verdict_a_line(tmp_path: Path) -> None:
         {"prompt": "What is 12 + 31?", "solution": "[[Y]] [[Y]] [[Y]]"},
     )
     output = tmp_path / "verdicts.jsonl"
-    sure = ("-o", "engine.true_positive=1.0", "-o", "engine.false_positive=0.0")
+    # The scripted inferrer knows the words of its own solver alone, so cycle consistency is left out.
+    stages = ("-o", "cascade.stages=[factuality, correctness]")
+    sure = ("-o", "engine.true_positive=1.0", "-o", "engine.false_positive=0.0", *stages)
     done = svd("judge", str(SCRIPTED), "--input", str(answers), "--output", str(output), "--json", *sure, root=tmp_path)
     assert done.returncode == 0, done.stderr
     verdicts = [json.loads(line) for line in output.read_text().splitlines()]
@@ -126,7 +129,7 @@ def test_judge_names_the_bad_line(tmp_path: Path, rows: list[object], message: s
 
 
 BAD_TRAINING_FILES = {
-    "empty": ([], "empty"),
+    "empty": ([], "holds no rows"),
     "no prompt": ([{"question": "x"}], "train.jsonl:1"),
     "held out": ([{"prompt": "How far is it from Mandal to Bergen by sea?"}], "held-out"),
 }

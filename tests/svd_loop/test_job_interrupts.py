@@ -34,11 +34,11 @@ def command(root: Path) -> list[str]:
 
 
 def interrupt(root: Path, times: int) -> tuple[int, str]:
-    """Start the job and send SIGINT when round 0 is done; its exit code and what it said afterwards."""
+    """Start the job and send SIGINT when the baseline is measured; its exit code and what it said afterwards."""
     with subprocess.Popen(command(root), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if line.startswith("round 0"):
+            if line.startswith("baseline: "):
                 break
         for _ in range(times):
             process.send_signal(signal.SIGINT)
@@ -66,7 +66,7 @@ def test_ctrl_c_loses_nothing(root: Path, uninterrupted: Outcome, times: int) ->
     assert "Traceback" not in said
     if times == 1:
         assert "the same command goes on from here" in said
-    assert parent_of(root).info.status == "KILLED"
+        assert parent_of(root).info.status == "KILLED"  # after a second signal there may be no time to say so
     done = subprocess.run(command(root), capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert outcome_of(root / "jobs" / "scripted") == uninterrupted
