@@ -15,7 +15,6 @@ import math
 import shutil
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +29,6 @@ from svd_loop.errors import TrainingError
 from svd_loop.progress import Progress, progress
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Watch:
-    """What a run looked like: loss and gradient norm of every step."""
-
-    losses: list[float] = field(default_factory=list)
-    norms: list[float] = field(default_factory=list)
 
 
 class SftUpdater:
@@ -152,7 +143,6 @@ class SftUpdater:
             [len(row.input_ids) for row in rows], samples=samples, batch_size=settings.batch_size, seed=seed
         )  # fmt: skip
         steps = math.ceil(samples / settings.batch_size)
-        watch = _Watch()
         library_logging.set_verbosity_error()
         with progress(f"{label} trains", steps) as bar:
             trainer = SFTTrainer(
@@ -163,17 +153,19 @@ class SftUpdater:
                 train_dataset=_dataset(rows, order),
                 processing_class=self._tokenizer,
                 peft_config=self._lora(start),
-                callbacks=[_callback(watch, bar)],
+                callbacks=[_callback(bar)],
             )
             trainer.remove_callback(PrinterCallback)
             began = time.monotonic()
             trainer.train(resume_from_checkpoint=_newest_checkpoint(work))
             seconds = time.monotonic() - began
         tokens = sum(len(rows[index].input_ids) for index in order)
+        # The trainer's own history, which its checkpoints carry: the same figures after an interruption as without.
+        logged = [entry for entry in trainer.state.log_history if "loss" in entry]
         metrics = {
-            "loss": math.fsum(watch.losses) / max(1, len(watch.losses)),
-            "final_loss": watch.losses[-1] if watch.losses else math.nan,
-            "gradient_norm": math.fsum(watch.norms) / max(1, len(watch.norms)),
+            "loss": math.fsum(entry["loss"] for entry in logged) / max(1, len(logged)),
+            "final_loss": float(logged[-1]["loss"]) if logged else math.nan,
+            "gradient_norm": math.fsum(entry.get("grad_norm", 0.0) for entry in logged) / max(1, len(logged)),
             "tokens_per_second": tokens / seconds,
             "training_seconds": seconds,
         }
@@ -253,8 +245,8 @@ def _dataset(rows: Sequence[TrainingRow], order: Sequence[int]) -> Any:
     return Dataset.from_dict({"input_ids": ids, "labels": labels}).select(order)
 
 
-def _callback(watch: _Watch, bar: Progress) -> Any:
-    """Watches a run: collects loss and gradient norm, stops at the first that is not finite, moves the bar."""
+def _callback(bar: Progress) -> Any:
+    """Watches a run: stops at the first loss or gradient norm that is not finite, moves the bar."""
     from transformers import TrainerCallback
 
     class Watching(TrainerCallback):
@@ -266,8 +258,6 @@ def _callback(watch: _Watch, bar: Progress) -> Any:
                 raise TrainingError(f"step {state.global_step}: the loss is {loss} and the gradient norm {norm}; lower "
                                     f"update.learning_rate (it is {args.learning_rate:g}) or raise update.warmup. "
                                     "No version was written")  # fmt: skip
-            watch.losses.append(loss)
-            watch.norms.append(norm)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             bar.advance(1)

@@ -60,9 +60,12 @@ def run_job(
             log.info("prompts: %s", line)
         try:
             result = job.controller.run()
-        except (JobInterrupted, KeyboardInterrupt):
+        except JobInterrupted:
             job.tracker.pause()
             raise
+        except KeyboardInterrupt:
+            job.tracker.pause()
+            raise JobInterrupted("stopped at once; what was finished is kept, the same command goes on") from None
         write_page(job.folder / PAGE, result, job.ledger.config())
     return result
 

@@ -51,6 +51,3 @@ def main() -> None:
         stderr().print(f"[bold red]{type(error).__name__}[/]", highlight=False)
         stderr().print(str(error), markup=False, highlight=False)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        stderr().print("stopped at once; everything finished so far is kept, the same command goes on", markup=False)
-        sys.exit(130)
