@@ -130,7 +130,7 @@ def measure(
         "greedy_level_4": _greedy(sampler, beyond),
         "judging": _judging([asked[i] for i in chosen], [right[i] for i in chosen], votes),
         "invalid": dict(votes.invalid),
-        "tokens": {"solver": round(fmean(answer.tokens for answer in solved), 1), **votes.tokens},
+        "tokens": {"solver": _mean_tokens(solved), **votes.tokens},
     }
 
 
@@ -167,10 +167,15 @@ def judge(sampler: Sampler, candidates: Sequence[tuple[NanoProblem, str]], votes
         },
         invalid={stage: _rate(v is VoteValue.INVALID for v in flat) for stage, flat in verdicts.items()},
         tokens={
-            role: round(fmean(answer.tokens for answer in answers), 1)
+            role: _mean_tokens(answers)
             for role, answers in (("question_inferrer", inferred), ("question_comparer", compared), *direct.items())
         },
     )
+
+
+def _mean_tokens(answers: Sequence[Answered]) -> float:
+    """Mean length, 0 when nothing was asked: a model that is no good yet has no complete solution to judge."""
+    return round(fmean(answer.tokens for answer in answers), 1) if answers else 0.0
 
 
 def score(pairs: Sequence[tuple[str, NanoProblem]]) -> list[bool]:

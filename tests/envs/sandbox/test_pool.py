@@ -54,7 +54,8 @@ HOSTILE = {
     "other program": ("import subprocess\nsubprocess.run(['ls'])", "PermissionError"),
     "exec": ("import os, sys\nos.execv(sys.executable, ['python'])", "PermissionError"),
     "memory bomb": ("x = [0] * 10**10", "MemoryError"),
-    "slow memory bomb": ("x = []\nwhile True: x.append(bytearray(10**7))", "MemoryError"),
+    # Whichever limit a busy machine lets it reach first, memory or time.
+    "slow memory bomb": ("x = []\nwhile True: x.append(bytearray(10**7))", "MemoryError|no end after"),
     "deep recursion": ("def g(): g()\ng()", "RecursionError"),
     "network": ("import socket\nsocket.create_connection(('127.0.0.1', 80))", "PermissionError"),
     "unix socket": ("import socket\nsocket.socket(socket.AF_UNIX)", "PermissionError"),
@@ -96,7 +97,7 @@ HOSTILE = {
 def test_a_hostile_program_is_contained_and_never_passes(sandbox: Sandbox, name: str) -> None:
     source, error = HOSTILE[name]
     outcome = run(sandbox, source, "1")
-    assert outcome.values == () and error in str(outcome.error)
+    assert outcome.values == () and any(kind in str(outcome.error) for kind in error.split("|"))
     assert run(sandbox, "", "1").values == (1,), "the sandbox still works"
 
 
