@@ -1,16 +1,11 @@
-"""Two settings of the C runtime that decide how fast small models are on a CPU.
+"""Two settings of the C runtime for small models on a CPU.
 
 *Memory.* By default glibc gives every large block back to the kernel when it is freed, and asks for it again, page by
-page, at the next step of training or generation. With tensors of some megabytes, allocated and freed hundreds
-of times a second, the page faults cost more than the arithmetic: on two cores, training the embedded model ran
-at 2,000 tokens/s without this and at 16,000 to 20,000 with it. The price is that a process keeps its peak.
+page, at the next step. Keeping the blocks gained up to a tenth in a bare training loop on a quiet machine (docs/decisions.md);
+the price is that a process keeps its peak. Other C libraries have no `mallopt` and are left alone.
 
-A setting of the C library and not of torch, hence this one call into it. Other C libraries have no `mallopt` and
-are left alone.
-
-*Threads.* OpenMP threads wait for one another by spinning. On a machine with anything else to do, the thread that is
-waited for is not running, because the spinning one holds its core: with two busy processes beside it, training ran at
-1,000 tokens/s spinning and at 9,000 sleeping.
+*Threads.* OpenMP threads wait for one another by spinning, which on a machine with anything else to do takes the core
+from the thread that is waited for. Sleeping costs some per cent where nothing else runs.
 """
 
 from __future__ import annotations
