@@ -28,6 +28,7 @@ def open_policy(
     engine_settings: TransformersEngineSection,
     model_settings: ModelSection,
     job_seed: int,
+    held_out: Sampling | None = None,
 ) -> ModelPolicy:
     """The policy of a stored version, ready to answer.
 
@@ -37,6 +38,7 @@ def open_policy(
         engine_settings: batch size and threads.
         model_settings: precision, device, templates and context length.
         job_seed: the job's seed.
+        held_out: sampling parameters of held-out measurement; None takes the solver's.
 
     Raises:
         ModelError: the checkpoint, its tokenizer or the device cannot be used.
@@ -53,7 +55,8 @@ def open_policy(
         threads=engine_settings.threads,
     )
     return ModelPolicy(
-        engine, codec, stored.version, samplings, job_seed=job_seed, max_context=model_settings.max_context
+        engine, codec, stored.version, samplings, job_seed=job_seed, max_context=model_settings.max_context,
+        held_out=held_out,
     )  # fmt: skip
 
 

@@ -26,6 +26,9 @@ from svd_loop.contracts import (
 )
 from svd_loop.errors import ConfigError, DataError, EngineError
 
+HELD_OUT = ("development", "test")
+"""Purposes under which held-out problems are solved."""
+
 
 class ModelPolicy:
     """Implements `svd_loop.contracts.Policy` over an engine.
@@ -37,6 +40,7 @@ class ModelPolicy:
         samplings: sampling parameters by role.
         job_seed: the job's seed.
         max_context: longest prompt plus answer, in tokens.
+        held_out: how held-out problems are solved (`evaluation.sampling`); None is like the rest.
     """
 
     def __init__(
@@ -48,11 +52,13 @@ class ModelPolicy:
         *,
         job_seed: int,
         max_context: int,
+        held_out: Sampling | None = None,
     ) -> None:
         self._engine = engine
         self._codec = codec
         self._version = version
         self._samplings = dict(samplings)
+        self._held_out = held_out
         self._job_seed = job_seed
         self._max_context = max_context
 
@@ -98,7 +104,7 @@ class ModelPolicy:
         self._engine.close()
 
     def _request(self, call: AgentCall, prompt: tuple[int, ...]) -> GenerationRequest:
-        limit = self._samplings[call.id.role].max_tokens
+        limit = self._plain_sampling(call).max_tokens
         room = self._max_context - len(prompt)
         if room < limit:
             raise DataError(f"prompt {call.id.prompt_id}, role {call.id.role.value}: {len(prompt)} tokens and an "
@@ -109,12 +115,18 @@ class ModelPolicy:
                                  call.id.seed(self._job_seed))  # fmt: skip
 
     def _sampling(self, call: AgentCall) -> Sampling:
-        """The role's parameters; a repeated question may answer at twice the length, as far as the context allows."""
+        """The call's parameters; a repeated question may answer at twice the length, as far as the context allows."""
+        sampling = self._plain_sampling(call)
+        return replace(sampling, max_tokens=2 * sampling.max_tokens) if call.id.attempt else sampling
+
+    def _plain_sampling(self, call: AgentCall) -> Sampling:
+        """The role's parameters, or those of measuring where a held-out problem is solved."""
+        if self._held_out is not None and call.id.role is Role.SOLVER and call.id.purpose in HELD_OUT:
+            return self._held_out
         try:
-            sampling = self._samplings[call.id.role]
+            return self._samplings[call.id.role]
         except KeyError:
             raise ConfigError(f"no sampling parameters for the role {call.id.role.value}") from None
-        return replace(sampling, max_tokens=2 * sampling.max_tokens) if call.id.attempt else sampling
 
 
 class RecordingPolicy:

@@ -94,12 +94,14 @@ class ModelBackend:
         """Load a version into an engine."""
         from policies.loading import open_policy
 
+        measuring = self._config.evaluation.sampling
         return open_policy(
             self._store.load(round),
             samplings=samplings_of(self._config),
             engine_settings=self._engine,
             model_settings=self._config.model,
             job_seed=self._config.job.seed,
+            held_out=measuring.to_sampling() if measuring else None,
         )
 
     def update(self, rows: list[TrainingRow], round: int) -> UpdateResult:

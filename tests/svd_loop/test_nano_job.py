@@ -135,3 +135,15 @@ def test_an_unusable_checkpoint_is_refused_before_any_work(tmp_path: Path, damag
     with pytest.raises(SvdError, match=message):
         run_job(small(tmp_path, f"model.path={checkpoint}", "update.replay.anchor=none"))
     assert not (tmp_path / "jobs" / "nano" / "prompts.sqlite").exists()
+
+
+def test_measuring_may_sample_otherwise_than_the_loop(tmp_path: Path) -> None:
+    greedy = "evaluation.sampling={temperature: 0.0, max_tokens: 96}"
+    result = run_job(small(tmp_path, greedy, "job.rounds=0"))
+    with LedgerReader.open_for_reading(tmp_path / "jobs" / "nano") as reader:
+        found = list(reader.query("SELECT prompt_id, content_text(text) AS text FROM replies WHERE role = 'solver'"))
+    texts: dict[str, set[str]] = {}
+    for reply in found:
+        texts.setdefault(reply["prompt_id"], set()).add(reply["text"])
+    assert len(found) == 2 * len(texts) == 2 * len(result.history[0].scores.problem_ids)
+    assert {len(different) for different in texts.values()} == {1}
