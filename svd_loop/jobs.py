@@ -18,10 +18,10 @@ from envs.cascade import Cascade
 from envs.prompts import content_id
 from envs.solving import SolverAgent
 from svd_loop.build.backends import Backend, make_backend
-from svd_loop.build.data import problems_of
+from svd_loop.build.data import held_out_sources, problems_of
 from svd_loop.build.job import build_job, cascade_settings, job_folder, policy_opener, template_set
 from svd_loop.config import Config, parse_config
-from svd_loop.contracts import Candidate, Domain, JobResult, JobState, PolicyVersion, Prompt, Scores, Verdict
+from svd_loop.contracts import Candidate, Domain, JobResult, JobState, PolicyVersion, Problem, Prompt, Scores, Verdict
 from svd_loop.errors import ConfigError, DataError, JobInterrupted, WeightsError
 from svd_loop.evaluation import EvaluationSettings, Evaluator, read_solutions, score_solutions
 from svd_loop.ledger import Interrupt, Ledger, LedgerReader, fork
@@ -179,11 +179,11 @@ def _fork(config: Config, source: str) -> None:
         shutil.copytree(origin / "versions" / version, job_folder(config) / "versions" / version)
 
 
-def _split(config: Config, split: str) -> list[Any]:
-    source = {"development": config.data.development, "test": config.data.test}.get(split)
-    if source is None:
-        raise ConfigError(f"--split {split}: the configuration has no data.{split}")
-    return problems_of(source, split)
+def _split(config: Config, split: str) -> list[Problem]:
+    for name, source in held_out_sources(config).items():
+        if name == split:
+            return problems_of(source, name)
+    raise ConfigError(f"--split {split}: the configuration has no data.{split}")
 
 
 def _read_answers(path: Path) -> list[tuple[Prompt, Candidate]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from envs import arithmetic, nano_problems
+from envs.arithmetic import Split
 from envs.prompts import PromptPool, build_pool, files_digest, read_problems, read_prompts
 from svd_loop.config import Config
 from svd_loop.config.data import ArithmeticSource, FilesSource, NanoSource, Source
@@ -15,7 +16,7 @@ from svd_loop.errors import ConfigError
 from svd_loop.progress import progress
 
 
-def problems_of(source: Source, split: str) -> list[Problem]:
+def problems_of(source: Source, split: Split) -> list[Problem]:
     """Problems with gold; `split` (train, development or test) is the share a generator draws from.
 
     Raises:
@@ -26,7 +27,7 @@ def problems_of(source: Source, split: str) -> list[Problem]:
         case FilesSource():
             return read_problems(source)
         case ArithmeticSource():
-            return arithmetic.generate(split, source.count, source.seed)  # type: ignore[arg-type]
+            return arithmetic.generate(split, source.count, source.seed)
         case NanoSource():
             return [problem for domain in source.domains for problem in _nano(source, domain, split)]
 
@@ -38,10 +39,15 @@ def prompts_of(source: Source) -> Iterable[Prompt]:
     return (problem.as_prompt() for problem in problems_of(source, "train"))
 
 
+def held_out_sources(config: Config) -> dict[Split, Source]:
+    """Where the held-out problems come from, by split; a split that is not configured is absent."""
+    sources: dict[Split, Source | None] = {"development": config.data.development, "test": config.data.test}
+    return {split: source for split, source in sources.items() if source is not None}
+
+
 def held_out(config: Config) -> dict[str, list[Problem]]:
     """The held-out problems by split."""
-    sources = {"development": config.data.development, "test": config.data.test}
-    return {split: problems_of(source, split) for split, source in sources.items() if source is not None}
+    return {split: problems_of(source, split) for split, source in held_out_sources(config).items()}
 
 
 def build_prompts(
@@ -81,15 +87,9 @@ def source_label(source: Source) -> str:
     return f"{source.type} generator, seed {source.seed}"
 
 
-def _nano(source: NanoSource, domain: Domain, split: str) -> list[Problem]:
+def _nano(source: NanoSource, domain: Domain, split: Split) -> list[Problem]:
     try:
-        found = nano_problems.generate(
-            domain.value,
-            split,  # type: ignore[arg-type]
-            source.count,
-            source.seed,
-            source.levels,
-        )
+        found = nano_problems.generate(domain.value, split, source.count, source.seed, source.levels)
     except ValueError as error:
         raise ConfigError(f"data: type nano: {error}; lower its count or add levels") from None
     return [Problem(item.id, item.question, domain, item.answer, item.tests) for item in found]

@@ -19,7 +19,7 @@ from svd_loop.anchors import OwnJudgements, posttrain_rows
 from svd_loop.audit import JudgeAudit, audit_sample
 from svd_loop.budget import Limits
 from svd_loop.build.backends import Backend, make_backend
-from svd_loop.build.data import build_prompts, held_out, problems_of, source_label
+from svd_loop.build.data import build_prompts, held_out, held_out_sources, problems_of, source_label
 from svd_loop.build.retention import Retention
 from svd_loop.config import Config, config_digest
 from svd_loop.contracts import CascadeMode, Domain, JobState, Problem, Role, Tracker
@@ -200,9 +200,10 @@ def make_tracker(
     """MLflow, or nothing where tracking is switched off."""
     if not config.tracking.enabled:
         return NullTracker()
-    sources = {"train": config.data.train, "development": config.data.development, "test": config.data.test}
     data = [summarise("train", source_label(config.data.train), prompts)]
-    data += [summarise(split, source_label(sources[split]), items) for split, items in problems.items()]  # type: ignore[arg-type]
+    data += [
+        summarise(split, source_label(source), problems[split]) for split, source in held_out_sources(config).items()
+    ]
     return MlflowTracker(
         config.tracking,
         config.job.root,
