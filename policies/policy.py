@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from svd_loop.errors import ConfigError, DataError, EngineError
 
 HELD_OUT = ("development", "test")
 """Purposes under which held-out problems are solved."""
+
+_TAIL = 65_536
 
 
 class ModelPolicy:
@@ -136,6 +139,8 @@ class RecordingPolicy:
         policy: who answers.
         path: file to append to; its folder must exist.
 
+    A line that a kill cut short is taken off first: what it answered was not in the ledger yet and is asked again.
+
     Raises:
         DataError: the file cannot be opened.
     """
@@ -143,6 +148,7 @@ class RecordingPolicy:
     def __init__(self, policy: Policy, path: Path) -> None:
         self._policy = policy
         try:
+            _drop_cut_line(path)
             self._file: TextIO = path.open("a", encoding="utf-8")
         except OSError as error:
             raise DataError(f"{path}: replies cannot be recorded here: {error.strerror}") from None
@@ -174,6 +180,25 @@ class RecordingPolicy:
         """Close the file and the policy."""
         self._file.close()
         self._policy.close()
+
+
+def _drop_cut_line(path: Path) -> None:
+    """Truncate a file to its last complete line."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        keep = end
+        while keep > 0:
+            start = max(0, keep - _TAIL)
+            file.seek(start)
+            newline = file.read(keep - start).rfind(b"\n")
+            if newline >= 0:
+                keep = start + newline + 1
+                break
+            keep = start
+        if keep < end:
+            file.truncate(keep)
 
 
 def _label(calls: Sequence[AgentCall], version: PolicyVersion) -> str:

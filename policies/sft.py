@@ -88,6 +88,8 @@ class SftUpdater:
             return _result(done)
         start = self._start(stored_version(parent))
         work = self._store.folder / f"training-{round:03d}-{_name(digest, self._config_digest, start)}"
+        for other in set(self._store.folder.glob(f"training-{round:03d}-*")) - {work}:
+            shutil.rmtree(other, ignore_errors=True)  # of other rows or weights: nothing will ever go on from them
         seed = _seed(self._job_seed, round)
         micro_batch = min(self._settings.micro_batch_size or self._settings.batch_size, self._settings.batch_size)
         try:

@@ -16,7 +16,7 @@ class Limits:
 
     Attributes:
         rounds: largest number of rounds.
-        hours: seconds of all recorded phases, in hours.
+        hours: time all processes spent on the job, in hours.
         tokens: generated tokens, judging and evaluation included.
     """
 
@@ -24,13 +24,12 @@ class Limits:
     hours: float | None = None
     tokens: int | None = None
 
-    def spent(self, history: Sequence[RoundRecord]) -> bool:
-        """Whether time or tokens are used up by the recorded rounds."""
-        seconds = sum(sum(record.seconds.values()) for record in history)
+    def spent(self, history: Sequence[RoundRecord], hours: float) -> bool:
+        """Whether time is used up, or tokens by the recorded rounds."""
         tokens = sum(
             value for record in history for name, value in record.metrics.items() if name.endswith("output_tokens")
         )
-        return (self.hours is not None and seconds >= self.hours * 3600) or (
+        return (self.hours is not None and hours >= self.hours) or (
             self.tokens is not None and tokens >= self.tokens
         )
 

@@ -40,12 +40,14 @@ class Parts:
     """What a job is made of.
 
     `open_policy(round)` loads the version a round produced (0 is the base); `update(rows, round)` trains and stores
-    that round's version; `environment` is a `SelfVerification` environment; `audit` measures how well a policy judges.
+    that round's version; `environment` is a `SelfVerification` environment; `firewall` takes completions that hold
+    held-out problems out of an episode; `audit` measures how well a policy judges.
     """
 
     ledger: Ledger
     prompts: PromptSource
     environment: Any
+    firewall: Callable[[Episode], Episode]
     solver: Solver
     open_policy: Callable[[int], MeteredPolicy]
     update: Callable[[list[TrainingRow], int], UpdateResult]
@@ -95,7 +97,7 @@ class Controller:
             return StopReason.NOTHING_ACCEPTED
         if stop := self.parts.plateau.decide(state.history):
             return stop
-        if self.plan.limits.spent(state.history):
+        if self.plan.limits.spent(state.history, self.parts.ledger.hours()):
             return StopReason.BUDGET
         return StopReason.ROUND_LIMIT if last.round >= self.plan.limits.rounds else None
 
@@ -148,7 +150,7 @@ class Controller:
                 with self.watch.phase("judge"):
                     _, _, terminated, _, info = environment.step(environment.unwrapped.action(candidates))
             metrics = usage_metrics(policy) | usage_metrics(judge)
-        return info["episode"], metrics | vote_metrics(info["episode"])
+        return self.parts.firewall(info["episode"]), metrics | vote_metrics(info["episode"])
 
     def measure(self, policy: MeteredPolicy) -> tuple[Scores, dict[str, float]]:
         """Development scores of one version, how well it judges, and what finding out cost."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -19,12 +18,13 @@ from envs.prompts import content_id
 from envs.solving import SolverAgent
 from svd_loop.build.backends import Backend, make_backend
 from svd_loop.build.data import held_out_sources, problems_of
+from svd_loop.build.forking import fork_job
 from svd_loop.build.job import build_job, cascade_settings, job_folder, policy_opener, template_set
 from svd_loop.config import Config, parse_config
-from svd_loop.contracts import Candidate, Domain, JobResult, JobState, PolicyVersion, Problem, Prompt, Scores, Verdict
-from svd_loop.errors import ConfigError, DataError, JobInterrupted, WeightsError
+from svd_loop.contracts import Candidate, Domain, JobResult, JobState, Problem, Prompt, Scores, Verdict
+from svd_loop.errors import ConfigError, DataError, JobInterrupted
 from svd_loop.evaluation import EvaluationSettings, Evaluator, read_solutions, score_solutions
-from svd_loop.ledger import Interrupt, Ledger, LedgerReader, fork
+from svd_loop.ledger import Interrupt, Ledger, LedgerReader
 from svd_loop.report import write_page
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def run_job(
         SvdError: anything else a user can cause.
     """
     if fork_from is not None:
-        _fork(config, fork_from)
+        fork_job(config, fork_from)
     with Interrupt(_announce_stop) as interrupt, build_job(
         config, interrupt=interrupt, record=record, on_round=on_round
     ) as job:  # fmt: skip
@@ -60,12 +60,12 @@ def run_job(
             log.info("prompts: %s", line)
         try:
             result = job.controller.run()
-        except JobInterrupted:
-            job.tracker.pause()
-            raise
         except KeyboardInterrupt:
             job.tracker.pause()
             raise JobInterrupted("stopped at once; what was finished is kept, the same command goes on") from None
+        except BaseException:  # stopped on request, or failed: either way no run stays RUNNING
+            job.tracker.pause()
+            raise
         write_page(job.folder / PAGE, result, job.ledger.config())
     return result
 
@@ -160,23 +160,6 @@ def _registered(config: Config, model: str) -> tuple[str, str]:
         raise ConfigError(f"--model {model}: nothing is registered under this name and alias")
     folder = Path(version.source)
     return folder.parents[1].name, folder.name.removeprefix("round-")
-
-
-def _fork(config: Config, source: str) -> None:
-    name, _, number = source.partition("@")
-    if not name or not number.isdigit():
-        raise ConfigError(f"--fork {source}: looks like JOB@ROUND, for example nano@2")
-    origin = config.job.root / "jobs" / name
-    versions = [PolicyVersion(round, "").name for round in range(int(number) + 1)]
-    there = [version for version in versions if (origin / "versions" / version).exists()]
-    if (origin / "versions").exists() and versions[-1] not in there:
-        raise WeightsError(
-            f"--fork {source}: there are no weights of {versions[-1]} (never made, or deleted: update.keep_versions); "
-            f"up to it {name} has {', '.join(there)}"
-        )
-    fork(origin, int(number), job_folder(config), config)
-    for version in there:
-        shutil.copytree(origin / "versions" / version, job_folder(config) / "versions" / version)
 
 
 def _split(config: Config, split: str) -> list[Problem]:

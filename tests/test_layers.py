@@ -29,6 +29,7 @@ LAYERS: dict[str, int] = {
     "policies": 3,
     "svd_loop.nano": 4,
     "svd_loop.evaluation": 4,
+    "svd_loop.firewall": 4,
     "svd_loop.ledger": 4,
     "svd_loop.registry": 4,
     "svd_loop.report": 4,

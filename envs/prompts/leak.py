@@ -138,10 +138,6 @@ class LeakIndex:
             for number, problem in problems.items()
         ]
 
-    def check_completions(self, completions: Iterable[tuple[str, str]]) -> list[Leak]:
-        """Leaks in accepted completions, given as (name for the report, text)."""
-        return [leak for source, text in completions for leak in self.find(text, source=source)]
-
     def _contained(self, form: Form) -> Iterator[tuple[int, float]]:
         hits: Counter[int] = Counter()
         for size in self._gram_sizes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import gymnasium
@@ -25,6 +26,7 @@ from svd_loop.config import Config, config_digest
 from svd_loop.contracts import CascadeMode, Domain, JobState, Problem, Role, Tracker
 from svd_loop.controller import Controller, Parts, Plan
 from svd_loop.evaluation import EvaluationSettings, Evaluator, GoldAcceptor
+from svd_loop.firewall import CompletionFirewall
 from svd_loop.ledger import DurablePolicy, Interrupt, Ledger
 from svd_loop.metering import MeteredPolicy
 from svd_loop.plateau import PlateauRule
@@ -85,6 +87,9 @@ def build_job(
             ledger=ledger,
             prompts=prompts,
             environment=make_environment(config, templates),
+            firewall=CompletionFirewall(
+                chain(*problems.values()), config.data.leak, folder / "completions.leaks.jsonl"
+            ),
             solver=solver,
             open_policy=opener,
             update=backend.update,
@@ -141,7 +146,8 @@ def policy_opener(
         policy = backend.open(round)
         if record is not None:
             policy = RecordingPolicy(policy, record)
-        durable = DurablePolicy(policy, ledger, config.engine.chunk_size, interrupt=interrupt)
+        engine = config.engine
+        durable = DurablePolicy(policy, ledger, engine.chunk_size, seconds=engine.chunk_seconds, interrupt=interrupt)
         return MeteredPolicy(durable)
 
     return open_version

@@ -80,10 +80,11 @@ class DedupSection(Section):
 
 
 class LeakSection(Section):
-    """The firewall between training prompts and held-out problems."""
+    """The firewall between held-out problems and what is trained on: prompts, and accepted completions."""
 
     action: Literal["refuse", "drop"] = "refuse"
-    """`refuse` stops before any work with a report of the pairs; `drop` removes the training prompts."""
+    """`refuse` stops with a report of the pairs: before any work for training prompts, before the update for accepted
+    completions; `drop` leaves both out, aloud."""
     ngram: Annotated[int, Field(ge=0)] = 8
     """Words per n-gram for containment; 0 turns containment off."""
     containment: Fraction = 0.8

@@ -60,6 +60,9 @@ class TransformersEngineSection(Section):
     """Rows decoded together; a batch shrinks as rows finish."""
     chunk_size: Positive = 2048
     """Rows written to the ledger at once: the work a kill can lose."""
+    chunk_seconds: Annotated[float, Field(gt=0.0)] | None = 14_400.0
+    """An engine that needs longer for one chunk is taken to hang, and the job ends with an error that keeps all earlier
+    chunks; null waits for ever."""
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads of torch; 0 leaves torch's default."""
 
@@ -72,6 +75,8 @@ class ScriptedEngineSection(Section):
     """JSON Lines of recorded replies to play back; null uses the built-in simulated solver and judge."""
     chunk_size: Positive = 256
     """Calls written to the ledger at once."""
+    chunk_seconds: Annotated[float, Field(gt=0.0)] | None = None
+    """As for the transformers engine."""
     skill: Fraction = 0.4
     """Simulated solver: chance that a candidate is right at round 0."""
     gain: Fraction = 0.5

@@ -106,6 +106,10 @@ class Ledger(Protocol):
         """Where the job stands."""
         ...
 
+    def hours(self) -> float:
+        """Time spent on the job by all processes so far, killed ones included."""
+        ...
+
     def accepted_rows(self) -> list[TrainingRow]:
         """Accepted rows of all committed rounds, oldest first."""
         ...

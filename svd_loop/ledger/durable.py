@@ -128,8 +128,12 @@ class DurablePolicy:
         except queue.Empty:
             self._hung = True
             raise EngineError(
-                f"the engine gave no answer within {seconds:g} s to {_span(calls)}; nothing of it was written"
+                f"the engine gave no answer within {seconds:g} s to {_span(calls)}; nothing of it was written, all "
+                "before it was. Run the same command again; if the engine is only slow, raise engine.chunk_seconds"
             ) from None
+        except BaseException:  # a second Ctrl-C: the engine is still at work, so its memory must not be pulled away
+            self._hung = True
+            raise
         if isinstance(answer, BaseException):
             raise answer
         return answer

@@ -52,10 +52,14 @@ def _copy_until(reader: LedgerReader, round: int, path: Path, config: Config) ->
         with transaction(copy):
             drop_rounds(copy, round + 1)
             copy.execute("DELETE FROM stops")
+            copy.execute("DELETE FROM sessions")
+            copy.execute(
+                "INSERT INTO sessions (seconds) SELECT coalesce(sum(value), 0) FROM rounds, json_each(rounds.seconds)"
+            )
             values = {
                 "name": config.job.name,
                 "config": canonical(config),
                 "config_digest": config_digest(config),
-                "forked_from": json.dumps({"job": str(reader.folder), "round": round}),
+                "forked_from": json.dumps({"job": str(reader.folder.resolve()), "round": round}),
             }
             copy.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))

@@ -19,8 +19,12 @@ from typing import Any
 from svd_loop.config import Config, changed_keys, parse_config
 from svd_loop.errors import ConfigError, JobConflictError
 
-FREE_KEYS = ("job.root", "job.rounds", "job.hours", "job.tokens", "update.keep_versions", "tracking.*")
-"""Keys (with wildcards) a running job may change: where it lies, how long it goes on, what it keeps, who is told."""
+FREE_KEYS = (
+    "job.root", "job.rounds", "job.hours", "job.tokens", "engine.chunk_seconds", "data.leak.action",
+    "update.keep_versions", "tracking.*",
+)  # fmt: skip
+"""Keys (with wildcards) a job may change on its way: where it lies, how long it goes on and waits, what it keeps, who
+is told, and what happens to a leak (a job that exists had none among its prompts, so only later finds are concerned)."""
 
 MEASUREMENT_KEYS = ("model.*", "data.development*", "data.test*", "evaluation.*")
 """Keys a fork may not change either, since it takes over the scores of earlier rounds."""

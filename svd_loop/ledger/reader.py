@@ -78,6 +78,18 @@ class LedgerReader:
             config: dict[str, Any] = json.loads(self._meta("config"))
             return config
 
+    def hours(self) -> float:
+        """Time spent on the job by all processes up to their last write, killed ones included."""
+        with advice(self.path):
+            (seconds,) = self._connection.execute("SELECT coalesce(sum(seconds), 0) FROM sessions").fetchone()
+            return float(seconds) / 3600
+
+    def forked_from(self) -> tuple[Path, int] | None:
+        """The job's folder and the round this one was forked from, if it was."""
+        with advice(self.path):
+            origin = json.loads(self._meta("forked_from") or "null")
+            return (Path(origin["job"]), int(origin["round"])) if origin else None
+
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[dict[str, Any]]:
         """Rows of an SQL query as mappings, one at a time; `content_text(id)` decodes a text column.
 

@@ -172,14 +172,21 @@ SELECT answers.seq, lower(hex(answers.key)) AS key, answers.purpose, answers.rou
 FROM answers JOIN speakers ON speakers.id = answers.speaker JOIN batches ON batches.id = answers.batch;
 """
 
-MIGRATIONS: tuple[str, ...] = (_TABLES,)
+_SESSIONS = """
+-- How long each process worked on the job, by the monotonic clock, up to its last write: job.hours limits the sum.
+CREATE TABLE sessions (id INTEGER PRIMARY KEY, seconds REAL NOT NULL);
+INSERT INTO sessions (seconds) SELECT coalesce(sum(value), 0.0) FROM rounds, json_each(rounds.seconds);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES, _SESSIONS)
 """`MIGRATIONS[v]` turns a file of version v into one of version v + 1."""
 
 ROUND_TABLES = ("candidates", "verdicts", "votes", "accepted_rows", "updates", "evaluations", "estimates")
 """Tables whose rows belong to one row of `rounds`."""
 
 TABLES = (
-    "meta", "dictionaries", "contents", "prompts", "speakers", "batches", "answers", "rounds", *ROUND_TABLES, "stops"
+    "meta", "dictionaries", "contents", "prompts", "speakers", "batches", "answers", "rounds", *ROUND_TABLES, "stops",
+    "sessions",
 )  # fmt: skip
 """All tables, referenced ones before those that refer to them."""
 

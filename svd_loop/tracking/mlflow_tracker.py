@@ -26,9 +26,9 @@ IDENTITY_FILE = "tracking-id"
 class MlflowTracker:
     """Logs a job to MLflow and registers its best version.
 
-    A store that cannot be used at the start is a `ConfigError`: who asks for tracking wants it. Once started, a store
-    that fails is a logged warning; whatever it missed is logged at the next `sync` or `finish`, or when the job is
-    run again, since rounds are looked up in the store and never remembered here.
+    A store that cannot be used when a job starts is a `ConfigError`: who asks for tracking wants it. From then on, also
+    when the job is run again, a store that fails is a logged warning; whatever it missed is logged at the next `sync`
+    or `finish`, or when the job is run again, since rounds are looked up in the store and never remembered here.
 
     Args:
         settings: The configuration's `tracking` section.
@@ -61,13 +61,18 @@ class MlflowTracker:
         """Open the job's run, or the one an earlier process left.
 
         Raises:
-            ConfigError: The store cannot be reached or used.
+            ConfigError: The store cannot be reached or used, and this job was never tracked before.
         """
         from mlflow.exceptions import MlflowException
 
+        if (self._folder / IDENTITY_FILE).exists():
+            with self._forgiving("nothing is tracked for now"):
+                _ = self._runs
+            return
         try:
             _ = self._runs
         except (MlflowException, OSError) as error:
+            (self._folder / IDENTITY_FILE).unlink(missing_ok=True)  # not tracked yet, so the next start is strict too
             raise ConfigError(
                 f"tracking.uri: the MLflow store {self._store.uri} cannot be written to: {error}\n"
                 "Correct tracking.uri, or set tracking.enabled: false"
@@ -140,6 +145,6 @@ class MlflowTracker:
 
         try:
             yield
-        except (MlflowException, OSError) as error:
+        except (MlflowException, ConfigError, OSError) as error:
             reason = str(error).partition("\n")[0]
             logger.warning("MLflow failed (%s): %s; running the job again catches up", reason, consequence)

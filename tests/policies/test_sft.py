@@ -111,10 +111,12 @@ def test_an_interrupted_update_goes_on_to_the_same_weights(
     work = next((tmp_path / "b" / "versions").glob("training-001-*"))
     newest = max(work.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
     (newest / "trainer_state.json").write_text('{"cut', encoding="utf-8")  # the write that was cut off
+    stale = work.with_name("training-001-of-other-rows")
+    stale.mkdir()
     again = updater(tmp_path / "b", checkpoint, checkpoint_steps=2)
     resumed = again.fit(rows(), round=1, parent=parent(tmp_path / "b"))
     assert resumed.version == whole.version
-    assert not work.exists()
+    assert not work.exists() and not stale.exists()
 
 
 def test_unusable_rows_are_refused_with_counts(tmp_path: Path, checkpoint: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,31 @@ def test_a_fork_takes_over_rounds_and_may_change_the_rest(tmp_path: Path) -> Non
     forked = run_job(small(tmp_path, "job.name=other", "cascade.votes=3"), fork_from="scripted@1")
     assert forked.history[:2] == origin.history[:2]
     assert forked.history[2].metrics != origin.history[2].metrics
+    again = run_job(small(tmp_path, "job.name=other", "cascade.votes=3"), fork_from="scripted@1")
+    assert again.history == forked.history  # the same command goes on, it does not start over
+    with pytest.raises(JobConflictError, match="a job of this name"):
+        run_job(small(tmp_path, "job.name=other", "cascade.votes=3"), fork_from="scripted@0")
+
+
+@pytest.mark.parametrize("copied", [0, 1])
+def test_a_fork_that_was_killed_leaves_no_half_of_a_job(
+    copied: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_job(small(tmp_path))
+    copies, copy = [], shutil.copytree
+
+    def killed(*arguments: object) -> None:
+        if len(copies) == copied:
+            raise KeyboardInterrupt
+        copies.append(copy(*arguments))  # type: ignore[call-overload]
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("svd_loop.build.forking.shutil.copytree", killed)
+        run_job(small(tmp_path, "job.name=other"), fork_from="scripted@1")
+    assert not (tmp_path / "jobs" / "other").exists()
+    forked = run_job(small(tmp_path, "job.name=other"), fork_from="scripted@1")
+    assert forked.history[1].version == run_job(small(tmp_path)).history[1].version
+    assert sorted(path.name for path in (tmp_path / "jobs").iterdir()) == ["other", "scripted"]
 
 
 def test_seeds_decide_everything(tmp_path: Path) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -33,15 +38,15 @@ def command(root: Path) -> list[str]:
     return [sys.executable, "-m", "svd_loop.cli", "run", str(SCRIPTED), "--record", str(root / "replies"), *options]
 
 
-def interrupt(root: Path, times: int) -> tuple[int, str]:
-    """Start the job and send SIGINT when the baseline is measured; its exit code and what it said afterwards."""
+def interrupt(root: Path, number: signal.Signals, times: int) -> tuple[int, str]:
+    """Start the job and send a signal when the baseline is measured; its exit code and what it said afterwards."""
     with subprocess.Popen(command(root), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("baseline: "):
                 break
         for _ in range(times):
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             time.sleep(0.002)  # two signals that wait at once are one to the operating system
         said = process.stderr.read()
         return process.wait(timeout=60), said
@@ -59,9 +64,11 @@ def parent_of(root: Path) -> Run:
     return parent
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_ctrl_c_loses_nothing(root: Path, uninterrupted: Outcome, times: int) -> None:
-    code, said = interrupt(root, times)
+@pytest.mark.parametrize("number, times", [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 1)])
+def test_ctrl_c_and_preemption_lose_nothing(
+    root: Path, uninterrupted: Outcome, number: signal.Signals, times: int
+) -> None:
+    code, said = interrupt(root, number, times)
     assert code == 130, said
     assert "Traceback" not in said
     if times == 1:
@@ -72,6 +79,60 @@ def test_ctrl_c_loses_nothing(root: Path, uninterrupted: Outcome, times: int) ->
     assert outcome_of(root / "jobs" / "scripted") == uninterrupted
     assert asked_again(root / "replies") <= (0 if times == 1 else CHUNK)
     assert {run.info.status for run in runs_of(root)} == {"FINISHED"}
+
+
+@contextmanager
+def tracking_server(root: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A real `mlflow server` on loopback, with its own database and artifacts under `root`."""
+    stores = ["--backend-store-uri", f"sqlite:///{root}/mlflow.db", "--artifacts-destination", str(root / "served")]
+    address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", *address, *stores]
+    with (root / "server.log").open("ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 90
+        while True:
+            assert process.poll() is None and time.monotonic() < deadline, (root / "server.log").read_text()[-2000:]
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+                if answer.status == 200:
+                    break
+            time.sleep(0.2)
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_server_that_dies_delays_tracking_alone(
+    root: Path, uninterrupted: Outcome, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    port = free_port()
+    config = small(
+        root, f"engine.chunk_size={CHUNK}", "tracking.enabled=true", f"tracking.uri=http://127.0.0.1:{port}"
+    )
+    with tracking_server(root, port) as server:
+
+        def die(state: JobState) -> None:
+            if state.last.round == 0:
+                os.killpg(server.pid, signal.SIGKILL)
+                server.wait()
+
+        run_job(config, on_round=die)
+    assert "MLflow failed" in caplog.text
+    assert outcome_of(root / "jobs" / "scripted") == uninterrupted
+    run_job(config)  # the server is still away: a job that was tracked once starts all the same
+    with tracking_server(root, port):
+        run_job(config)
+    assert outcome_of(root / "jobs" / "scripted") == uninterrupted
+    assert [run.info.status for run in runs_of(root)] == ["FINISHED"] * 4
 
 
 def test_a_store_that_goes_away_delays_tracking_alone(

@@ -137,9 +137,8 @@ def test_generated_splits_do_not_leak() -> None:
 def test_completions_are_checked_by_name() -> None:
     problem = questions(SAMPLE)[1]
     finder = index(problem)
-    (leak,) = finder.check_completions(
-        [("round 1, prompt a", "The sum is 4."), ("round 1, prompt b", f"Recall: {problem}")]
-    )
+    assert finder.find("The sum is 4.", source="round 1, prompt a") == []
+    (leak,) = finder.find(f"Recall: {problem}", source="round 1, prompt b")
     assert (leak.source, leak.problem_source) == ("round 1, prompt b", "held:0")
     assert str(leak) == "round 1, prompt b holds held:0 (containment, 1.00)"
 

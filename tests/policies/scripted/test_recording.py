@@ -71,6 +71,28 @@ def test_repeating_a_line_is_fine_and_contradicting_it_is_not(tmp_path: Path) ->
         recorded(tmp_path / "r.jsonl", ROW, {**ROW, "text": "other"})
 
 
+@pytest.mark.parametrize("tail", ["", "{", '{"role": "grader", "text": "' + "x" * 70_000])
+def test_a_line_that_a_kill_cut_short_is_taken_off_before_more_is_recorded(tmp_path: Path, tail: str) -> None:
+    path, version = tmp_path / "r.jsonl", PolicyVersion(0, "ab")
+    script = recorded(tmp_path / "played.jsonl", ROW)
+    before = RecordingPolicy(script, path)
+    before.generate([CALL])
+    before.close()
+    with path.open("a") as file:
+        file.write(tail)
+    after = RecordingPolicy(script, path)
+    after.generate([CALL])
+    after.close()
+    assert len(path.read_text().splitlines()) == 2
+    assert ScriptedPolicy.from_recording(path, version=version, job_seed=0).generate([CALL]) == script.generate([CALL])
+
+
+def test_a_recording_that_is_nothing_but_a_cut_line_starts_anew(tmp_path: Path) -> None:
+    (tmp_path / "r.jsonl").write_text('{"role": "gra')
+    RecordingPolicy(recorded(tmp_path / "played.jsonl", ROW), tmp_path / "r.jsonl").close()
+    assert (tmp_path / "r.jsonl").read_text() == ""
+
+
 @pytest.mark.parametrize(
     "row, problem",
     [

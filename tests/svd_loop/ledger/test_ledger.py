@@ -192,3 +192,15 @@ def test_a_reader_cannot_write(tmp_path: Path) -> None:
 def test_a_job_that_was_never_started_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="no such ledger"):
         LedgerReader.open_for_reading(tmp_path)
+
+
+def test_the_time_of_every_process_counts_up_to_its_last_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 36_000, 1800))
+    monkeypatch.setattr("svd_loop.ledger.ledger.time.monotonic", lambda: float(next(clock)))
+    with Ledger.open(tmp_path, samples.config()) as ledger:  # opened at 0:00, its identity written at 0:30
+        samples.commit_rounds(ledger, 0)  # at 1:00
+        assert ledger.hours() == 1.0
+    with Ledger.open(tmp_path, samples.config()) as ledger:  # at 1:30; nothing to write
+        assert ledger.hours() == 1.0
+        ledger.record(samples.items([samples.solve("p", 0)]))
+        assert ledger.hours() == 1.5

@@ -10,7 +10,7 @@ from svd_loop.ledger import Ledger, LedgerReader, schema
 from svd_loop.ledger.database import FILE
 from tests.svd_loop.ledger import samples
 
-SECOND = "ALTER TABLE rounds ADD COLUMN remark TEXT NOT NULL DEFAULT ''; UPDATE rounds SET remark = 'from version 1';"
+SECOND = "ALTER TABLE rounds ADD COLUMN remark TEXT NOT NULL DEFAULT ''; UPDATE rounds SET remark = 'from before';"
 
 
 def test_a_new_file_gets_the_newest_schema() -> None:
@@ -56,11 +56,23 @@ def test_an_older_ledger_is_copied_and_brought_up_to_date(tmp_path: Path, monkey
         "svd_loop.ledger.database.refuse_newer", lambda connection: schema.refuse_newer(connection, newer)
     )
     with Ledger.open(tmp_path, samples.config()) as ledger:
-        assert [row["remark"] for row in ledger.query("SELECT remark FROM rounds")] == ["from version 1"] * 2
+        assert [row["remark"] for row in ledger.query("SELECT remark FROM rounds")] == ["from before"] * 2
         assert ledger.state().history == (samples.record(0), samples.record(1))
-    copy = sqlite3.connect(tmp_path / f"{FILE}.v1")
-    assert schema.version_of(copy) == 1
+    copy = sqlite3.connect(tmp_path / f"{FILE}.v{len(schema.MIGRATIONS)}")
+    assert schema.version_of(copy) == len(schema.MIGRATIONS)
     assert copy.execute("SELECT count(*) FROM rounds").fetchone() == (2,)
+
+
+def test_time_spent_before_sessions_were_kept_is_taken_from_the_rounds(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path, samples.config()) as ledger:
+        samples.commit_rounds(ledger, 2)
+        spent = sum(sum(record.seconds.values()) for record in ledger.state().history)
+    assert spent > 0
+    old = sqlite3.connect(tmp_path / FILE)
+    old.executescript("DROP TABLE sessions; PRAGMA user_version = 1;")
+    old.close()
+    with Ledger.open(tmp_path, samples.config()) as ledger:
+        assert ledger.hours() * 3600 == pytest.approx(spent)
 
 
 @pytest.mark.parametrize("for_writing", [True, False])
