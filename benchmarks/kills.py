@@ -1,9 +1,10 @@
-"""Kills a miniature job at random instants, hundreds of times, and compares each outcome with the uninterrupted one.
+"""Kills jobs at random instants, hundreds of times, and compares each outcome with the uninterrupted one.
 
-    python -m benchmarks.kills [--kills 500] [--seed 0]
+    python -m benchmarks.kills [--kills 500] [--seed 0] [--job cli|miniature]
 
-Each job is killed until it ends, then a new one begins, until so many kills have happened. Exit code 1 if a
-job's ledger differs, or if more was asked twice than the chunk in flight of each kill.
+`cli` is `svd-loop run` with the scripted policy, whole; `miniature` is a loop around the ledger alone, which starts
+quicker. Each job is killed until it ends, then a new one begins, until so many kills have happened. Exit code 1 if a
+job's ledger, rows or versions differ, or if more was asked twice than the chunk in flight of each kill.
 """
 
 from __future__ import annotations
@@ -15,39 +16,83 @@ import tempfile
 import time
 from collections import Counter
 from functools import partial
+from math import ceil
 from pathlib import Path
 
+from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader, content_digest
 from tests.kill import run_with_kills
+from tests.svd_loop import kill_cli
+from tests.svd_loop.job_outcome import asked_again, is_finished, outcome_of
+from tests.svd_loop.jobs_support import small
 from tests.svd_loop.ledger import kill_job, samples
+from tests.svd_loop.test_job_kills import CHUNK, NOWHERE, command
+
+
+class Miniature:
+    """The loop around the ledger of `tests/svd_loop/ledger/kill_job.py`; its log has a line a chunk."""
+
+    window = 0.12
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._expected = kill_job.play(folder / "reference", folder / "reference.log", None, samples.config())
+
+    def kill(self, name: str, kills: int, seed: int) -> tuple[int, int, bool]:
+        """Kills, chunks asked again, and whether all is as if nothing had happened."""
+        folder, log = self._folder / name, self._folder / f"{name}.log"
+        command = [sys.executable, "-m", "tests.svd_loop.ledger.kill_job", str(folder), str(log)]
+        report = run_with_kills(command, kills=kills, seed=seed, window=self.window, ready=kill_job.READY,
+                                finished=partial(kill_job.is_finished, folder))  # fmt: skip
+        asked = Counter(log.read_text().splitlines())
+        again = sum(asked.values()) - len(asked)
+        with LedgerReader.open_for_reading(folder) as ledger:
+            return report.kills, again, content_digest(ledger) == self._expected and again <= report.kills
+
+
+class CommandLine:
+    """`svd-loop run` as a user types it, from `tests/svd_loop/test_job_kills.py`."""
+
+    window = 0.6
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        run_job(small(folder / "reference", f"engine.chunk_size={CHUNK}"))
+        self._expected = outcome_of(folder / "reference" / "jobs" / "scripted")
+
+    def kill(self, name: str, kills: int, seed: int) -> tuple[int, int, bool]:
+        """Kills, chunks asked again (rounded up), and whether all is as if nothing had happened."""
+        root = self._folder / name
+        root.mkdir()
+        job = root / "jobs" / "scripted"
+        report = run_with_kills(command(root, NOWHERE), kills=kills, seed=seed, window=self.window,
+                                ready=kill_cli.READY, finished=partial(is_finished, job))  # fmt: skip
+        again = asked_again(root / "replies.jsonl")
+        return report.kills, ceil(again / CHUNK), outcome_of(job) == self._expected and again <= report.kills * CHUNK
+
+
+JOBS: dict[str, type[CommandLine] | type[Miniature]] = {"cli": CommandLine, "miniature": Miniature}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--window", type=float, default=0.12, help="seconds of work within which a kill comes")
+    parser.add_argument("--job", choices=JOBS, default="cli")
     options = parser.parse_args()
 
     start = time.monotonic()
     kills = jobs = different = repeated = 0
     with tempfile.TemporaryDirectory() as name:
-        expected = kill_job.play(Path(name) / "reference", Path(name) / "reference.log", None, samples.config())
+        victim = JOBS[options.job](Path(name))
         while kills < options.kills:
             jobs += 1
-            folder, log = Path(name) / f"job-{jobs}", Path(name) / f"job-{jobs}.log"
-            command = [sys.executable, "-m", "tests.svd_loop.ledger.kill_job", str(folder), str(log)]
-            report = run_with_kills(command, kills=options.kills - kills, seed=options.seed + jobs,
-                                    window=options.window, ready=kill_job.READY,
-                                    finished=partial(kill_job.is_finished, folder))  # fmt: skip
-            kills += report.kills
-            asked = Counter(log.read_text().splitlines())
-            again = sum(asked.values()) - len(asked)
+            killed, again, equal = victim.kill(f"job-{jobs}", options.kills - kills, options.seed + jobs)
+            kills += killed
             repeated += again
-            with LedgerReader.open_for_reading(folder) as ledger:
-                different += content_digest(ledger) != expected or again > report.kills
-    outcome = {"kills": kills, "jobs": jobs, "different": different, "chunks_asked_again": repeated,
-               "seconds": round(time.monotonic() - start)}  # fmt: skip
+            different += not equal
+    outcome = {"job": options.job, "kills": kills, "jobs": jobs, "different": different,
+               "chunks_asked_again": repeated, "seconds": round(time.monotonic() - start)}  # fmt: skip
     sys.stdout.write(json.dumps(outcome) + "\n")
     sys.exit(1 if different else 0)
 
