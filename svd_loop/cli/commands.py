@@ -40,7 +40,7 @@ def run(
     if as_json:
         print_json(result_json(result))
     else:
-        render_result(stderr(), result, config, root=settings.job.root)
+        render_result(stderr(), result, config, root=settings.job.root, overrides=override or ())
 
 
 def check(config: ConfigFile, override: Overrides = None, as_json: AsJson = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 PHASES = ("sample", "judge", "update", "evaluate")
 """Phases with a column of their own; others are added after them."""
+
+_DEFAULT_ROOT = Path("mlruns")
 
 
 def render_rounds(console: Console, history: Sequence[RoundRecord], best: int | None = None) -> None:
@@ -32,7 +35,14 @@ def render_round(console: Console, record: RoundRecord) -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def render_result(console: Console, result: JobResult, config: Path, *, root: Path = Path("mlruns")) -> None:
+def render_result(
+    console: Console,
+    result: JobResult,
+    config: Path,
+    *,
+    root: Path = _DEFAULT_ROOT,
+    overrides: Sequence[str] = (),
+) -> None:
     """How a job ended: the table, why it stopped, the best version, and what to type next."""
     render_rounds(console, result.history, result.best.round)
     lines = [f"{result.job} stopped because {STOPPED[result.stop]} ({result.stop.value})."]
@@ -41,22 +51,27 @@ def render_result(console: Console, result: JobResult, config: Path, *, root: Pa
                  f"{gain_sentence(result)}")  # fmt: skip
     lines += [f"Test split, {name}: {_interval(scores.pass_at_1)}" for name, scores in result.test.items()]
     lines.append("Next:")
-    lines += [f"  {command:<64}  {purpose}" for command, purpose in next_commands(result, config, root)]
+    lines += [f"  {command:<64}  {purpose}" for command, purpose in next_commands(result, config, root, overrides)]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def next_commands(result: JobResult, config: Path, root: Path) -> list[tuple[str, str]]:
-    """Commands that make sense after this end, each with what it does."""
+def next_commands(
+    result: JobResult, config: Path, root: Path, overrides: Sequence[str] = ()
+) -> list[tuple[str, str]]:
+    """Commands that make sense after this end, each with what it does; the user's own overrides stay in them."""
     best = f"{result.job}@{result.best.version.round}"
+    kept = [item for item in overrides if not item.startswith(("job.rounds=", "job.name="))]
+    options = "".join(f" -o {shlex.quote(item)}" for item in kept)
+    elsewhere = f" --root {shlex.quote(str(root))}" if root != _DEFAULT_ROOT else ""
     commands = [
-        (f"svd-loop eval {config} --model {best}", "measure the best version again"),
-        (f"svd-loop report {result.job}", "show this again and write report.html"),
+        (f"svd-loop eval {config} --model {best}{options}", "measure the best version again"),
+        (f"svd-loop report {result.job}{elsewhere}", "show this again and write report.html"),
         (f"mlflow ui --backend-store-uri sqlite:///{root}/mlflow.db", "see the story in a browser"),
     ]
     if result.stop in (StopReason.ROUND_LIMIT, StopReason.INTERRUPTED, StopReason.BUDGET):
         more = f" -o job.rounds={result.history[-1].round + 4}" if result.stop is StopReason.ROUND_LIMIT else ""
-        commands.insert(0, (f"svd-loop run {config} --job {result.job}{more}", "go on where it stopped"))
+        commands.insert(0, (f"svd-loop run {config} --job {result.job}{options}{more}", "go on where it stopped"))
     return commands
 
 
