@@ -18,6 +18,8 @@ PHASES = ("sample", "judge", "update", "evaluate")
 """Phases with a column of their own; others are added after them."""
 
 _DEFAULT_ROOT = Path("mlruns")
+_COUNTS = ("output_tokens",)
+"""Held-out metrics that are no shares: means, shown as they are."""
 
 
 def render_rounds(console: Console, history: Sequence[RoundRecord], best: int | None = None) -> None:
@@ -84,9 +86,10 @@ def render_scores(console: Console, scores: Scores) -> None:
     names = list(dict.fromkeys(name for metrics in scores.estimates.values() for name in metrics))
     table.add_column("")
     for name in names:
-        table.add_column(f"{name} % (interval)", justify="right")
+        table.add_column(f"{name} (interval)" if name in _COUNTS else f"{name} % (interval)", justify="right")
     for group, metrics in scores.estimates.items():
-        table.add_row(group, *(_interval(metrics[name]) if name in metrics else "" for name in names))
+        cells = (_interval(metrics[name], 1 if name in _COUNTS else 100) if name in metrics else "" for name in names)
+        table.add_row(group, *cells)
     _print_whole(console, table)
 
 
@@ -114,8 +117,8 @@ def rounds_table(history: Sequence[RoundRecord], best: int | None = None) -> Tab
     return table
 
 
-def _interval(estimate: Estimate) -> str:
-    return f"{100 * estimate.value:.1f} ({100 * estimate.low:.0f}-{100 * estimate.high:.0f})"
+def _interval(estimate: Estimate, unit: int = 100) -> str:
+    return f"{unit * estimate.value:.1f} ({unit * estimate.low:.0f}-{unit * estimate.high:.0f})"
 
 
 def _print_whole(console: Console, table: Table) -> None:

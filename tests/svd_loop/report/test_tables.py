@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from svd_loop.contracts import JobResult, RoundRecord, StopReason
+from svd_loop.contracts import Estimate, JobResult, RoundRecord, StopReason
 from svd_loop.report import render_result, render_rounds, render_scores
 from svd_loop.report.tables import next_commands
 
@@ -78,6 +78,12 @@ def test_the_commands_keep_what_the_user_overrode(result: JobResult) -> None:
     assert go_on == "svd-loop run c.yaml --job demo -o 'job.root=my runs' -o cascade.votes=2 -o job.rounds=7"
     assert measure == "svd-loop eval c.yaml --model demo@2 -o 'job.root=my runs' -o cascade.votes=2"
     assert report == "svd-loop report demo --root 'my runs'"
+
+
+def test_lengths_are_not_shown_as_shares(console: Console, result: JobResult) -> None:
+    scores = replace(result.test["round-002"], estimates={"overall": {"output_tokens": Estimate(65.8, 64.0, 67.0)}})
+    render_scores(console, scores)
+    assert "65.8 (64-67)" in text_of(console) and "%" not in text_of(console)
 
 
 def test_scores_show_every_group(console: Console, result: JobResult) -> None:
