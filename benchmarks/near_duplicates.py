@@ -32,7 +32,7 @@ from typing import Any
 
 from envs.prompts import build_pool, content_id
 from envs.prompts.normalise import Form, compared
-from envs.prompts.similarity import bands_for, jaccard
+from envs.prompts.similarity import Bands, jaccard
 from svd_loop.config.data import DedupSection, LeakSection
 from svd_loop.contracts import Domain, Prompt
 
@@ -60,12 +60,12 @@ def main() -> int:
         for similarity, is_dropped in outcome.beyond:
             bins[int(similarity * _STEPS) / _STEPS].update(("beyond_threshold", *["found"] * is_dropped))
         kinds[name] = outcome.summary()
-    bands, rows = bands_for(settings.near)
+    bands = Bands(settings.near)
     result = {
         "originals": len(originals),
         "near": settings.near,
-        "bands": bands,
-        "rows": rows,
+        "bands": bands.count,
+        "rows": bands.rows,
         "kinds": kinds,
         "by_similarity": {f"{low:.2f}": _with_recall(counts) for low, counts in sorted(bins.items())},
     }
