@@ -1,9 +1,11 @@
 """Exact and near duplicates among a million prompts in a fixed amount of memory.
 
-datasketch's own index keeps every key in Python dictionaries, about half a gigabyte per million prompts, so it serves
-the small held-out side (`leak`) alone. Here the sketches are datasketch's and its choice of bands is used, but the
-band keys lie in a throw-away SQLite file with a bounded page cache. Every band key remembers the first prompt that
-had it; a later prompt with the same key is compared with that one's text.
+datasketch's own index keeps every key in Python dictionaries, about half a gigabyte per million prompts. Here the
+permutations are datasketch's and its choice of bands is used, but the band keys lie in a throw-away SQLite file with
+a bounded page cache. Every band key remembers the first prompt that had it; a later prompt with the same key is
+compared with that one's text.
+
+Keys of new prompts wait in memory and go to the file in sorted bundles: one by one they would each touch another page.
 
 Order decides: the first prompt of a kind stays, and a prompt is compared with prompts that stayed. Under
 `numbers_matter` numbers, operators and brackets are part of every key, so "7 boxes of 12" and "8 boxes of 12" never
@@ -13,19 +15,52 @@ meet.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 from envs.prompts.normalise import Form, compared, digest
-from envs.prompts.similarity import band_keys, bands_for, jaccard
+from envs.prompts.similarity import Bands, Sketches, jaccard
 from svd_loop.config.data import DedupSection
-
-if TYPE_CHECKING:
-    from datasketch import MinHash
 
 Kind = Literal["exact", "near"]
 _CACHE_KIB = 48 * 1024
+# Keys that wait in memory, at about 100 bytes each; and keys asked for in one query, which SQLite limits.
+_WAITING = 2**17
+_ASKED_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What a prompt is recognised by: one key of its whole text, and one per band of its sketch."""
+
+    text: int
+    bands: Sequence[int]
+
+
+class KeyMaker:
+    """Keys of prompts; depends on nothing but the prompts."""
+
+    def __init__(self, settings: DedupSection) -> None:
+        self._settings = settings
+        self._bands = Bands(settings.near) if settings.near else None
+
+    @property
+    def needs_sketches(self) -> bool:
+        """Whether `keys` needs sketches."""
+        return self._bands is not None
+
+    def keys(self, texts: Sequence[str], forms: Sequence[Form], sketches: Sketches | None) -> list[Keys]:
+        """One per text. A text without words has no bands."""
+        bands: Sequence[Sequence[int]] = [()] * len(texts)
+        if self._bands is not None and sketches is not None:
+            salts = ["\x1f".join(form.marks) for form in forms] if self._settings.numbers_matter else None
+            bands = self._bands.keys(sketches, salts)
+        return [
+            Keys(_text_key(text, form) if self._settings.exact else 0, band if form.words else ())
+            for text, form, band in zip(texts, forms, bands, strict=True)
+        ]
 
 
 class DuplicateFinder:
@@ -35,7 +70,11 @@ class DuplicateFinder:
         """Args: the section of the config, a file to be made for the keys, and how to get a kept prompt's text back."""
         self._settings = settings
         self._text_at = text_at
-        self._bands, self._rows = bands_for(settings.near) if settings.near else (0, 0)
+        # Keys not yet in the file, and those of the present bundle of prompts that the file knows.
+        self._new_texts: set[int] = set()
+        self._new_bands: dict[int, int] = {}
+        self._known_texts: set[int] = set()
+        self._known_bands: dict[int, int] = {}
         self._keys = sqlite3.connect(file, isolation_level=None)
         # Nothing here outlives the process, so neither journal nor sync is needed.
         self._keys.executescript(
@@ -44,41 +83,60 @@ class DuplicateFinder:
             "CREATE TABLE texts (key INTEGER PRIMARY KEY) STRICT;"
             "CREATE TABLE bands (key INTEGER PRIMARY KEY, position INTEGER NOT NULL) STRICT; BEGIN"
         )
-        holes = ",".join("?" * self._bands)
-        self._find_near = f"SELECT DISTINCT position FROM bands WHERE key IN ({holes}) ORDER BY position"
 
-    @property
-    def needs_sketch(self) -> bool:
-        """Whether `check` needs sketches."""
-        return bool(self._bands)
+    def expect(self, keys: Sequence[Keys]) -> None:
+        """Look up what the file knows of these keys; only such prompts may be checked until the next call."""
+        if len(self._new_texts) + len(self._new_bands) > _WAITING:
+            self._write()
+        self._known_texts = {key for (key,) in self._known("key FROM texts", [item.text for item in keys])}
+        bands = [key for item in keys for key in item.bands]
+        self._known_bands = dict(self._known("key, position FROM bands", bands))
 
-    def check(self, text: str, form: Form, sketch: MinHash | None, position: int) -> Kind | None:
+    def check(self, text: str, keys: Keys, position: int) -> Kind | None:
         """What kind of duplicate the prompt is; None remembers it as kept under `position`."""
-        if (
-            self._settings.exact
-            and not self._keys.execute("INSERT OR IGNORE INTO texts VALUES (?)", (self._text_key(text, form),)).rowcount
-        ):
-            return "exact"
-        if sketch is None or not form.words:
-            return None
-        salt = "\x1f".join(form.marks) if self._settings.numbers_matter else ""
-        keys = band_keys(sketch, self._bands, self._rows, salt)
-        for (candidate,) in self._keys.execute(self._find_near, keys).fetchall():
-            other = compared(self._text_at(candidate))
-            if self._settings.numbers_matter and other.marks != form.marks:
-                continue
-            if jaccard(form.pairs(), other.pairs()) >= self._settings.near:
-                return "near"
-        self._keys.executemany("INSERT OR IGNORE INTO bands VALUES (?, ?)", [(key, position) for key in keys])
+        if self._settings.exact:
+            if keys.text in self._new_texts or keys.text in self._known_texts:
+                return "exact"
+            self._new_texts.add(keys.text)
+        if candidates := self._positions(keys.bands):
+            form = compared(text)
+            pairs = form.pairs()
+            for candidate in candidates:
+                other = compared(self._text_at(candidate))
+                if self._settings.numbers_matter and other.marks != form.marks:
+                    continue
+                if jaccard(pairs, other.pairs()) >= self._settings.near:
+                    return "near"
+        for key in keys.bands:
+            if key not in self._known_bands:
+                self._new_bands.setdefault(key, position)
         return None
 
     def close(self) -> None:
         """Let go of the file."""
         self._keys.close()
 
-    def _text_key(self, text: str, form: Form) -> int:
-        """Words and marks; a text without either (only punctuation) stands for itself.
+    def _positions(self, keys: Iterable[int]) -> list[int]:
+        """Prompts that had one of these keys first, in the order they were kept."""
+        found = {self._known_bands.get(key, self._new_bands.get(key)) for key in keys}
+        return sorted(position for position in found if position is not None)
 
-        With 64 bits two different prompts among a million share a key with a chance of about 3 in 10^8.
-        """
-        return digest("\x1f".join((form.squeezed, *form.marks)) if form.words or form.marks else text)
+    def _known(self, what: str, keys: Sequence[int]) -> Iterator[Any]:
+        """Rows of the file with these keys; `what` names columns and table."""
+        for first in range(0, len(keys), _ASKED_AT_ONCE):
+            asked = keys[first : first + _ASKED_AT_ONCE]
+            yield from self._keys.execute(f"SELECT {what} WHERE key IN ({','.join('?' * len(asked))})", asked)
+
+    def _write(self) -> None:
+        self._keys.executemany("INSERT INTO texts VALUES (?)", ((key,) for key in sorted(self._new_texts)))
+        self._keys.executemany("INSERT INTO bands VALUES (?, ?)", sorted(self._new_bands.items()))
+        self._new_texts.clear()
+        self._new_bands.clear()
+
+
+def _text_key(text: str, form: Form) -> int:
+    """Words and marks; a text without either (only punctuation) stands for itself.
+
+    With 64 bits two different prompts among a million share a key with a chance of about 3 in 10^8.
+    """
+    return digest("\x1f".join((form.squeezed, *form.marks)) if form.words or form.marks else text)

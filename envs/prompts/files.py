@@ -15,6 +15,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from svd_loop.errors import DataError
 MAX_LINE_BYTES = 16 * 2**20
 _BATCH_ROWS = 512
 _FORMATS = ".jsonl, .csv (each also with .gz or .zst), .parquet, or a folder written by datasets' save_to_disk"
+_SUFFIXES = frozenset({".jsonl", ".csv", ".gz", ".zst", ".parquet"})
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ def expand(patterns: Iterable[str]) -> list[Path]:
         elif glob.has_magic(pattern):
             matches = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
         else:
-            raise DataError(f"{pattern}: no such file")
+            raise DataError(f"{pattern}: no such file{_how_to_save(pattern)}")
         if not matches:
             raise DataError(f"{pattern}: the pattern matches no file")
         found |= dict.fromkeys(matches)
@@ -117,6 +120,16 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except OSError:  # a name too long for the file system
         return False
+
+
+def _how_to_save(name: str) -> str:
+    """What to do about a name that looks like a dataset of the hub; a job reads nothing that can change under it."""
+    if not _HUB_NAME.fullmatch(name) or Path(name).suffix.lower() in _SUFFIXES:
+        return ""
+    return (
+        "; a hub dataset is not fetched by name: save it once, e.g. "
+        f'datasets.load_dataset("{name}", split="train").save_to_disk("data/train"), and put that folder in paths'
+    )
 
 
 def _reader_of(path: Path) -> Callable[[Path, Collection[str]], Iterator[Row]]:

@@ -24,15 +24,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 from envs.prompts.normalise import Form, compared
-from envs.prompts.similarity import Sketcher, jaccard, sketch_index
+from envs.prompts.similarity import Bands, Sketches, jaccard, sketches
 from svd_loop.config.data import LeakSection
 from svd_loop.contracts import Problem
-
-if TYPE_CHECKING:
-    from datasketch import MinHash
 
 _SHORTEST_EMBEDDED = 5
 # Characters of a problem, blanks left out, that make a text worth searching for the rest of it. A text is looked at in
@@ -89,39 +85,64 @@ class LeakIndex:
 
     def __init__(self, problems: Iterable[Problem], settings: LeakSection) -> None:
         self._settings = settings
-        self._sketcher = Sketcher()
         self._held_out = [_HeldOut(problem, settings.ngram) for problem in problems]
         self._by_text: defaultdict[str, list[int]] = defaultdict(list)
         self._by_gram: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
         self._by_anchor: defaultdict[str, list[int]] = defaultdict(list)
-        self._sketches = sketch_index(settings.minhash) if settings.minhash else None
+        self._by_band: defaultdict[int, list[int]] = defaultdict(list)
         for number, held_out in enumerate(self._held_out):
             self._by_text[held_out.squeezed or held_out.problem.text].append(number)
             for gram in held_out.grams:
                 self._by_gram[gram].append(number)
             for anchor in held_out.anchors:
                 self._by_anchor[anchor].append(number)
-            if self._sketches is not None and held_out.form.words:
-                self._sketches.insert(number, self._sketcher.sketch(held_out.form))
+        self._bands = Bands(settings.minhash) if settings.minhash else None
+        if self._bands is not None:
+            forms = [held_out.form for held_out in self._held_out]
+            for number, keys in enumerate(self._bands.keys(sketches(forms))):
+                for key in keys if forms[number].words else ():
+                    self._by_band[key].append(number)
         self._gram_sizes = sorted({held_out.gram_size for held_out in self._held_out} - {0})
+        # Every gram begins with one of the shortest: a text without such a beginning holds no gram.
+        self._starts = {gram[: self._gram_sizes[0]] for gram in self._by_gram}
 
     @property
-    def needs_sketch(self) -> bool:
-        """Whether `find` compares sketches."""
-        return self._sketches is not None
+    def needs_sketches(self) -> bool:
+        """Whether `find_each` compares sketches."""
+        return self._bands is not None
 
-    def find(
-        self, text: str, *, source: str = "", form: Form | None = None, sketch: MinHash | None = None
-    ) -> list[Leak]:
-        """Every held-out problem the text holds, each with the first rule that found it.
+    def find(self, text: str, *, source: str = "") -> list[Leak]:
+        """Every held-out problem the text (a training prompt or an accepted completion) holds; see `find_each`."""
+        return self.find_each([text], [source])[0]
+
+    def find_each(
+        self,
+        texts: Sequence[str],
+        sources: Sequence[str],
+        forms: Sequence[Form] | None = None,
+        sketched: Sketches | None = None,
+    ) -> list[list[Leak]]:
+        """For each text every held-out problem it holds, each with the first rule that found it.
 
         Args:
-            text: A training prompt or an accepted completion.
-            source: Where it stands, for the report.
-            form: `compared(text)`, where the caller has it already.
-            sketch: The form's sketch, where the caller has it already.
+            texts: Training prompts or accepted completions; some hundreds at once are cheaper than one by one.
+            sources: Where each stands, for the report.
+            forms: `compared` of each text, where the caller has them already.
+            sketched: Sketches of the forms, where the caller has them already.
         """
-        form = form or compared(text)
+        forms = [compared(text) for text in texts] if forms is None else forms
+        bands: Sequence[Sequence[int]] = [()] * len(texts)
+        if self._bands is not None and self._by_band:
+            bands = self._bands.keys(sketches(forms) if sketched is None else sketched)
+        return [self._find(*one) for one in zip(texts, sources, forms, bands, strict=True)]
+
+    def check_completions(self, completions: Iterable[tuple[str, str]]) -> list[Leak]:
+        """Leaks in accepted completions, given as (name for the report, text)."""
+        named = list(completions)
+        found = self.find_each([text for _, text in named], [source for source, _ in named])
+        return [leak for leaks in found for leak in leaks]
+
+    def _find(self, text: str, source: str, form: Form, bands: Sequence[int]) -> list[Leak]:
         found: dict[int, tuple[LeakRule, float]] = {}
         for number in self._by_text.get(form.squeezed or text, ()):
             if self._may_be_copy(self._held_out[number], form):
@@ -129,7 +150,7 @@ class LeakIndex:
         for number, score in self._contained(form):
             if number not in found and self._may_be_copy(self._held_out[number], form):
                 found[number] = (LeakRule.CONTAINMENT, score)
-        for number, score in self._similar(form, sketch):
+        for number, score in self._similar(form, bands):
             if number not in found and self._may_be_copy(self._held_out[number], form):
                 found[number] = (LeakRule.MINHASH, score)
         problems = {number: self._held_out[number].problem for number in sorted(found)}
@@ -140,9 +161,10 @@ class LeakIndex:
 
     def _contained(self, form: Form) -> Iterator[tuple[int, float]]:
         hits: Counter[int] = Counter()
-        for size in self._gram_sizes:
-            for gram in set(_grams(form.words, size)) & self._by_gram.keys():
-                hits.update(self._by_gram[gram])
+        if self._starts and not self._starts.isdisjoint(_grams(form.words, self._gram_sizes[0])):
+            for size in self._gram_sizes:
+                for gram in set(_grams(form.words, size)) & self._by_gram.keys():
+                    hits.update(self._by_gram[gram])
         squeezed = form.squeezed
         anchors = {squeezed[start : start + _ANCHOR] for start in range(0, len(squeezed), _ANCHOR_STEP)}
         for anchor in anchors & self._by_anchor.keys():
@@ -153,10 +175,10 @@ class LeakIndex:
             if score >= self._settings.containment:
                 yield number, score
 
-    def _similar(self, form: Form, sketch: MinHash | None) -> Iterator[tuple[int, float]]:
-        if self._sketches is None or not form.words:
+    def _similar(self, form: Form, bands: Sequence[int]) -> Iterator[tuple[int, float]]:
+        if not form.words:
             return
-        proposed = self._sketches.query(sketch or self._sketcher.sketch(form))
+        proposed = {number for key in bands for number in self._by_band.get(key, ())}
         pairs = form.pairs() if proposed else frozenset()
         for number in proposed:
             score = jaccard(pairs, self._held_out[number].pairs)

@@ -18,16 +18,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from envs.prompts.dedup import DuplicateFinder
-from envs.prompts.leak import Leak, LeakIndex
-from envs.prompts.normalise import compared
+from envs.prompts.leak import Leak
 from envs.prompts.reading import PromptStream
 from envs.prompts.schedule import positions
-from envs.prompts.similarity import Sketcher
+from envs.prompts.sifting import Sifted, Sifter
 from svd_loop.config.data import DedupSection, LeakSection
 from svd_loop.contracts import Domain, Problem, Prompt
 from svd_loop.errors import DataError, LeakError, SvdError
@@ -35,7 +35,7 @@ from svd_loop.errors import DataError, LeakError, SvdError
 _VERSION = 1
 _SELECT = "SELECT id, text, domain, source FROM prompts"
 _PAIRS_SHOWN = 5
-_PROGRESS_STEP = 1000
+_AT_ONCE = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,8 @@ class _Builder:
         self._pair_count = 0
         self._domains: Counter[str] = Counter()
         self._gold_fields: Mapping[str, int] = {}
-        self._index = LeakIndex(held_out, leak)
+        self._sifter = Sifter(held_out, dedup, leak)
+        self._new_rows: list[tuple[int, str, str, str, str]] = []
         with _storage(self._file):
             self._pairs = (folder / "leaks.jsonl").open("w", encoding="utf-8")
             self._rows = sqlite3.connect(self._file, isolation_level=None)
@@ -211,20 +212,16 @@ class _Builder:
                 " domain TEXT NOT NULL, source TEXT NOT NULL) STRICT; BEGIN"
             )
             self._duplicates = DuplicateFinder(dedup, folder / "keys.sqlite", self._text_at)
-        self._sketcher = Sketcher() if self._duplicates.needs_sketch or self._index.needs_sketch else None
 
     def take(self, prompts: Iterable[Prompt], progress: Callable[[int], None] | None) -> list[Leak]:
         """Pass all prompts through; returns the first leaks found."""
         first_pairs: list[Leak] = []
-        number = 0
-        for number, prompt in enumerate(prompts, start=1):
+        stream = iter(prompts)
+        while bundle := list(islice(stream, _AT_ONCE)):
             with _storage(self._file):
-                fate = self._pass(prompt, first_pairs)
-            self._counts[fate] += 1
-            if progress is not None and number % _PROGRESS_STEP == 0:
-                progress(_PROGRESS_STEP)
-        if progress is not None:
-            progress(number % _PROGRESS_STEP)
+                self._pass(bundle, first_pairs)
+            if progress is not None:
+                progress(len(bundle))
         if isinstance(prompts, PromptStream):
             self._gold_fields = prompts.gold_fields
         return first_pairs
@@ -254,29 +251,46 @@ class _Builder:
         self._rows.close()
         self._duplicates.close()
 
-    def _pass(self, prompt: Prompt, first_pairs: list[Leak]) -> str:
-        """One prompt through the door; the count it belongs to."""
-        if self._too_long is not None and self._too_long(prompt.text):
-            return "too_long"
-        form = compared(prompt.text)
-        sketch = self._sketcher.sketch(form) if self._sketcher else None
-        if leaks := self._index.find(prompt.text, source=prompt.source or prompt.id, form=form, sketch=sketch):
-            self._pair_count += len(leaks)
-            first_pairs += leaks[: _PAIRS_SHOWN - len(first_pairs)]
-            self._pairs.writelines(json.dumps(asdict(leak), ensure_ascii=False) + "\n" for leak in leaks)
+    def _pass(self, bundle: Sequence[Prompt], first_pairs: list[Leak]) -> None:
+        """Prompts through the door, in order, and those kept into the file."""
+        fitting = [prompt for prompt in bundle if self._too_long is None or not self._too_long(prompt.text)]
+        self._counts["too_long"] += len(bundle) - len(fitting)
+        sifted = self._sifter.sift(fitting)
+        self._duplicates.expect([found.keys for found in sifted])
+        ids = self._known_ids(fitting)
+        for prompt, found in zip(fitting, sifted, strict=True):
+            self._counts[self._fate(prompt, found, ids, first_pairs)] += 1
+        self._rows.executemany("INSERT INTO prompts VALUES (?, ?, ?, ?, ?)", self._new_rows)
+        self._new_rows.clear()
+
+    def _fate(self, prompt: Prompt, found: Sifted, ids: set[str], first_pairs: list[Leak]) -> str:
+        """What becomes of one prompt: the count it belongs to."""
+        if found.leaks:
+            self._pair_count += len(found.leaks)
+            first_pairs += found.leaks[: _PAIRS_SHOWN - len(first_pairs)]
+            self._pairs.writelines(json.dumps(asdict(leak), ensure_ascii=False) + "\n" for leak in found.leaks)
             return "leaked"
         position = self._counts["kept"]
-        kind = self._duplicates.check(prompt.text, form, sketch if self._duplicates.needs_sketch else None, position)
+        kind = self._duplicates.check(prompt.text, found.keys, position)
         if kind is not None:
             return f"{kind}_duplicates"
-        values = (position, prompt.id, prompt.text, prompt.domain.value, prompt.source)
         # Where exact duplicates may stay, two equal prompts still have one id and are one prompt.
-        if not self._rows.execute("INSERT OR IGNORE INTO prompts VALUES (?, ?, ?, ?, ?)", values).rowcount:
+        if prompt.id in ids:
             return "exact_duplicates"
+        ids.add(prompt.id)
+        self._new_rows.append((position, prompt.id, prompt.text, prompt.domain.value, prompt.source))
         self._domains[prompt.domain.value] += 1
         return "kept"
 
+    def _known_ids(self, prompts: Sequence[Prompt]) -> set[str]:
+        """Those of the prompts' ids that are in the file."""
+        holes = ",".join("?" * len(prompts))
+        rows = self._rows.execute(f"SELECT id FROM prompts WHERE id IN ({holes})", [prompt.id for prompt in prompts])
+        return {row[0] for row in rows}
+
     def _text_at(self, position: int) -> str:
+        if self._new_rows and position >= (first := self._new_rows[0][0]):
+            return self._new_rows[position - first][2]
         return str(self._rows.execute("SELECT text FROM prompts WHERE position = ?", (position,)).fetchone()[0])
 
 

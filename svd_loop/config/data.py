@@ -30,7 +30,8 @@ class FilesSource(Section):
 
     type: Literal["files"] = "files"
     paths: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Files, glob patterns, or a `datasets` folder: .jsonl, .jsonl.gz, .jsonl.zst, .csv, .parquet."""
+    """Files, glob patterns, or a `datasets` folder: .jsonl, .jsonl.gz, .jsonl.zst, .csv, .parquet.
+    A hub dataset is saved to such a folder first."""
     domain: Domain | None = None
     """Domain of rows that do not name one."""
     fields: FieldMap = FieldMap()

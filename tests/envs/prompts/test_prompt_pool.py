@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from envs.prompts import PromptPool, build_pool, content_id, leak_report, read_prompts
+from envs.prompts import pool as pool_module
 from svd_loop.config.data import DedupSection, FilesSource, LeakSection
 from svd_loop.contracts import Domain, Problem, Prompt
 from svd_loop.errors import DataError, LeakError, SvdError
@@ -145,6 +146,19 @@ def test_gold_fields_of_files_reach_the_report(path: Path, tmp_path: Path) -> No
     pool = build(path, read_prompts(FilesSource(paths=(str(file),), domain=Domain.MATH)))
     assert pool.report.gold_fields == {"answer": 1}
     assert pool.report.lines()[-1] == "1 gold field 'answer', dropped from rows"
+
+
+def test_bundles_change_nothing_in_the_pool(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    near = [text.replace("old", "young") for text in TEXTS]
+    items = prompts(*TEXTS[:10], HELD_OUT, *near, *TEXTS, "?", "x" * 99, HELD_OUT.upper())
+    pools = []
+    for at_once in (1, 7, 512):
+        monkeypatch.setattr(pool_module, "_AT_ONCE", at_once)
+        file = tmp_path / f"{at_once}.sqlite"
+        pool = build(file, items, dedup=DedupSection(near=0.6), action="drop", too_long=lambda text: len(text) == 99)
+        pools.append((list(pool), pool.report, leak_report(file).read_text()))
+    assert pools[0] == pools[1] == pools[2]
+    assert min(pools[0][1].near_duplicates, pools[0][1].exact_duplicates) >= 10
 
 
 def test_progress_is_told(path: Path) -> None:

@@ -307,3 +307,13 @@ def test_broken_files_never_raise_anything_else(tmp_path: Path) -> None:
     outcomes, failures = fuzz().run(300, 7, tmp_path)
     assert failures == []
     assert len([name for name in outcomes if name.endswith("refused")]) == 5, "every format was refused at least once"
+
+
+@pytest.mark.parametrize("name", ["openai/gsm8k", "squad"])
+def test_a_hub_name_is_refused_with_the_way_to_save_it(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf'{name}: no such file; .*load_dataset\("{name}".*save_to_disk.* in paths'):
+        read_prompts(source(name))
+    with pytest.raises(DataError, match=r"no such file$"):
+        read_prompts(source("data/train.jsonl"))
+    with pytest.raises(DataError, match=r"no such file$"):
+        read_prompts(source(tmp_path / "none"))
