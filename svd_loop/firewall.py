@@ -43,15 +43,15 @@ class CompletionFirewall:
         Raises:
             LeakError: there are some, and the configuration says to refuse. Nothing that was paid for is lost.
         """
-        held = {candidate: self._index.find(candidate.text, source=_name(episode, candidate))
-                for candidate in episode.selected}  # fmt: skip
-        leaks = [leak for found in held.values() for leak in found]
+        selected = episode.selected
+        held = self._index.find_each([one.text for one in selected], [_name(episode, one) for one in selected])
+        leaks = [leak for found in held for leak in found]
         if not leaks:
             return episode
         listing = self._report.with_name(f"{self._report.stem}-{episode.round:03d}{self._report.suffix}")
         listing.write_text("".join(json.dumps(asdict(leak)) + "\n" for leak in leaks), encoding="utf-8")
-        clean = tuple(candidate for candidate in episode.selected if not held[candidate])
-        told = f"{len(episode.selected) - len(clean)} of {len(episode.selected)} accepted completions of round " \
+        clean = tuple(candidate for candidate, found in zip(selected, held, strict=True) if not found)
+        told = f"{len(selected) - len(clean)} of {len(selected)} accepted completions of round " \
                f"{episode.round} hold held-out problems"  # fmt: skip
         if self._settings.action == "refuse":
             shown = "\n".join(f"  {leak}" for leak in leaks[:_SHOWN])

@@ -136,12 +136,6 @@ class LeakIndex:
             bands = self._bands.keys(sketches(forms) if sketched is None else sketched)
         return [self._find(*one) for one in zip(texts, sources, forms, bands, strict=True)]
 
-    def check_completions(self, completions: Iterable[tuple[str, str]]) -> list[Leak]:
-        """Leaks in accepted completions, given as (name for the report, text)."""
-        named = list(completions)
-        found = self.find_each([text for _, text in named], [source for source, _ in named])
-        return [leak for leaks in found for leak in leaks]
-
     def _find(self, text: str, source: str, form: Form, bands: Sequence[int]) -> list[Leak]:
         found: dict[int, tuple[LeakRule, float]] = {}
         for number in self._by_text.get(form.squeezed or text, ()):

@@ -44,7 +44,7 @@ $threads CPU threads:
 
 $phases
 
-Rebuild with `svd-loop nano build`. $note
+Rebuild with `svd-loop nano build`.$note
 
 ## Solving
 
@@ -98,7 +98,7 @@ def write_card(checkpoint: Path) -> Path:
         minutes=round(sum(phase["seconds"] for phase in phases) / 60, 1),
         threads=training["threads"],
         phases="\n".join(map(_phase, phases)),
-        note=training.get("note", ""),
+        note=f" {note}" if (note := training.get("note")) else "",
         problems=measured["problems_per_domain"],
         samples=measured["samples_per_problem"],
         votes=measured["votes_per_stage"],
