@@ -1,6 +1,7 @@
 """What a verified round costs: the same accepted candidates, judged in several ways, on nano.
 
-Every arm solves and judges the same prompts with the same seeds; nothing is shared between arms but the weights.
+Every arm solves and judges the same prompts with the same seeds; nothing is shared between arms but the weights
+(with `--counts-only` they share answers too: calls and tokens are the same, seconds say nothing and are left out).
 
 - `exhaustive`: all n candidates, every vote of every stage, in one wave.
 - `stage-gated`: all n candidates, all votes of a stage at once, survivors go on to the next stage (what the validators
@@ -9,6 +10,8 @@ Every arm solves and judges the same prompts with the same seeds; nothing is sha
 - `waves, vote-major`: the same, with one vote of every stage before the second votes.
 - `waves, blocks`: one candidate of a prompt at a time until one is accepted, judged in waves in the paper's order.
 - `waves, blocks, vote-major`: both.
+- `waves, blocks, measured`: in the order measured on the votes of `waves, blocks` of the seed before, which has other
+  prompts and other samples (a seed 0, not counted, is played for the first), as a job measures on the round before.
 
 Asserted: all arms select the same candidate of every prompt, and two arms agree on every candidate and every vote that
 both asked about. `python -m benchmarks.cascade` prints the table, `--write` stores the figures too.
@@ -21,8 +24,8 @@ import json
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,17 +33,63 @@ from typing import Any
 
 from benchmarks.controls import REPOSITORY
 from envs.cascade import Cascade
+from envs.ordering import Measurements, measured_order
 from envs.round_env import SelfVerificationEnv
 from envs.solving import SolverAgent
 from svd_loop.build.backends import make_backend
 from svd_loop.build.data import problems_of
 from svd_loop.build.job import cascade_settings, template_set
 from svd_loop.config import Config, load_config
-from svd_loop.contracts import Candidate, Prompt, Stage, Verdict, VoteValue
+from svd_loop.contracts import (
+    AgentCall,
+    Candidate,
+    Policy,
+    PolicyVersion,
+    Prompt,
+    Reply,
+    Role,
+    Stage,
+    Verdict,
+    VoteValue,
+)
 from svd_loop.metering import MeteredPolicy
 
 STORED = REPOSITORY / "benchmarks" / "results" / "cascade.json"
-REFERENCE, GOAL, ROUND = "stage-gated", 3.0, 1
+REFERENCE, MEASURED_ON, GOAL, ROUND = "stage-gated", "waves, blocks", 3.0, 1
+STAGE_OF = {
+    Role.QUESTION_INFERRER: Stage.CYCLE_CONSISTENCY,
+    Role.QUESTION_COMPARER: Stage.CYCLE_CONSISTENCY,
+    Role.FACT_CHECKER: Stage.FACTUALITY,
+    Role.GRADER: Stage.CORRECTNESS,
+}
+
+
+class RememberingPolicy:
+    """Gives the answer it gave before to a call it has seen: what `--counts-only` plays later arms with."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._replies: dict[str, Reply] = {}
+
+    @property
+    def version(self) -> PolicyVersion:
+        """The weights that answer."""
+        return self._policy.version
+
+    def key(self, call: AgentCall) -> str:
+        """The wrapped policy's key."""
+        return self._policy.key(call)
+
+    def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
+        """Ask about new calls alone."""
+        keys = [self.key(call) for call in calls]
+        new = {key: call for key, call in zip(keys, calls, strict=True) if key not in self._replies}
+        self._replies.update(zip(new, self._policy.generate(list(new.values())), strict=True))
+        return [self._replies[key] for key in keys]
+
+    def close(self) -> None:
+        """Close the wrapped policy."""
+        self._policy.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +119,7 @@ class Outcome:
 
     verdicts: Sequence[Verdict]
     cost: Mapping[str, float]
+    stage_tokens: Mapping[Stage, int]
 
     def accepted(self) -> dict[tuple[str, int], bool]:
         """Acceptance by prompt and candidate."""
@@ -79,6 +129,19 @@ class Outcome:
         """Every vote that was cast."""
         cast = (vote for verdict in self.verdicts for vote in verdict.votes)
         return {(vote.prompt_id, vote.candidate, vote.stage, vote.vote): vote.value for vote in cast}
+
+    def measured(self) -> Measurements:
+        """What a later round's order is derived from."""
+        tallies: defaultdict[tuple[str, int], dict[Stage, tuple[int, int]]] = defaultdict(dict)
+        number: Counter[Stage] = Counter()
+        for (prompt, candidate, stage, _), value in self.votes().items():
+            yes, other = tallies[prompt, candidate].get(stage, (0, 0))
+            is_yes = value is VoteValue.YES
+            tallies[prompt, candidate][stage] = (yes + is_yes, other + (not is_yes))
+            number[stage] += 1
+        return Measurements(
+            list(tallies.values()), {stage: self.stage_tokens[stage] / count for stage, count in number.items()}
+        )
 
     def first_valid(self) -> dict[str, int]:
         """The lowest accepted candidate of every prompt that has one."""
@@ -131,8 +194,9 @@ ARMS: dict[str, Callable[[Setting], list[Verdict]]] = {
     REFERENCE: stage_gated,
     "waves": waves,
     "waves, vote-major": lambda setting: waves(setting.ordered(order="vote_major")),
-    "waves, blocks": blocks,
+    MEASURED_ON: blocks,
     "waves, blocks, vote-major": lambda setting: blocks(setting.ordered(order="vote_major")),
+    "waves, blocks, measured": lambda setting: blocks(setting.ordered(order="measured")),
 }
 
 # --------------------------------------------------------------------------------------------- playing
@@ -145,24 +209,52 @@ def play(arm: Callable[[Setting], list[Verdict]], setting: Setting) -> Outcome:
     verdicts = arm(setting)
     seconds = time.monotonic() - started
     cost: Counter[str] = Counter()
+    stage_tokens: Counter[Stage] = Counter()
     for role, counts in setting.policy.take_usage().items():
         side = "solver" if role == "solver" else "judge"
         cost.update({f"{side}_{name}": count for name, count in counts.items()})
-    return Outcome(verdicts, {**cost, "seconds": seconds})
+        if stage := STAGE_OF.get(Role(role)):
+            stage_tokens[stage] += counts["output_tokens"]
+    return Outcome(verdicts, {**cost, "seconds": seconds}, stage_tokens)
 
 
 def settings(options: argparse.Namespace, folder: Path) -> Iterator[tuple[int, Setting]]:
-    """A round for every seed: prompts and samples of its own."""
-    for seed in range(1, options.seeds + 1):
+    """A round for every seed and for seed 0: prompts and samples of its own."""
+    for seed in range(options.seeds + 1):
         config = load_config(options.config, [
             f"job.root={folder}", f"job.seed={seed}", f"sampling.n={options.n}", f"cascade.votes={options.votes}",
             f"data.train={{type: nano, count: {-(-options.prompts // 3)}, seed: {seed}}}", "engine.threads=1",
         ])  # fmt: skip
         prompts = [problem.as_prompt() for problem in problems_of(config.data.train, "train")]
         templates = template_set(config)
-        with closing(MeteredPolicy(make_backend(config, folder / str(seed)).open(0))) as policy:
+        answering = make_backend(config, folder / str(seed)).open(0)
+        with closing(MeteredPolicy(RememberingPolicy(answering) if options.counts_only else answering)) as policy:
             cascade = Cascade(templates, cascade_settings(config))
             yield seed, Setting(config, policy, prompts[: options.prompts], cascade, SolverAgent(templates))
+
+
+def play_seeds(rounds: Iterable[tuple[int, Setting]]) -> Iterator[dict[str, Any]]:
+    """All arms of every seed but seed 0, which is only measured on."""
+    before: Outcome | None = None
+    for seed, setting in rounds:
+        if before is None:
+            before = play(ARMS[MEASURED_ON], setting)
+            continue
+        sizes = setting.cascade.settings
+        order = measured_order(sizes.stages, sizes.votes, before.measured())
+        setting = replace(setting, cascade=replace(setting.cascade, order_of=lambda round, order=order: order))
+        outcomes = {name: play(arm, setting) for name, arm in ARMS.items()}
+        refuse_disagreement(outcomes)
+        before = outcomes[MEASURED_ON]
+        accepted = len(before.first_valid())
+        sys.stderr.write(f"seed {seed}: {accepted} of {len(setting.prompts)} prompts accepted, all arms agree\n")
+        yield {
+            "seed": seed,
+            "prompts": len(setting.prompts),
+            "accepted": accepted,
+            "order": [f"{stage}.{vote}" for stage, vote in order],
+            "arms": {name: dict(outcome.cost) for name, outcome in outcomes.items()},
+        }
 
 
 def refuse_disagreement(outcomes: Mapping[str, Outcome]) -> None:
@@ -177,19 +269,19 @@ def refuse_disagreement(outcomes: Mapping[str, Outcome]) -> None:
                 assert not differing, f"{name} and {other} disagree on {differing[:3]}"
 
 
-def table(seeds: Sequence[Mapping[str, Any]]) -> str:
+def table(seeds: Sequence[Mapping[str, Any]], timed: bool) -> str:
     """Means a seed, and the reference's judge output tokens and seconds over each arm's (range over seeds)."""
-    columns = ("judge_calls", "judge_prompt_tokens", "judge_output_tokens", "solver_output_tokens", "seconds")
-    lines = [
-        "| a round, mean of the seeds | " + " | ".join(name.replace("_", " ") for name in columns)
-        + " | fewer judge output tokens | faster |",
-        "|---|" + "---|" * (len(columns) + 2),
-    ]  # fmt: skip
+    columns = ["judge_calls", "judge_prompt_tokens", "judge_output_tokens", "solver_output_tokens"]
+    compared = {"judge_output_tokens": "fewer judge output tokens"}
+    if timed:
+        columns.append("seconds")
+        compared["seconds"] = "faster"
+    headings = ["a round, mean of the seeds", *(name.replace("_", " ") for name in columns), *compared.values()]
+    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     for arm in ARMS:
         means = [sum(entry["arms"][arm][column] for entry in seeds) / len(seeds) for column in columns]
-        ratios = [ratio_text(seeds, arm, column) for column in ("judge_output_tokens", "seconds")]
-        cells = [f"{mean:,.1f}" if column == "seconds" else f"{mean:,.0f}" for column, mean in zip(columns, means)]
-        lines.append(f"| {arm} | " + " | ".join([*cells, *ratios]) + " |")
+        ratios = [ratio_text(seeds, arm, column) for column in compared]
+        lines.append(f"| {' | '.join([arm, *(f'{mean:,.0f}' for mean in means), *ratios])} |")
     return "\n".join(lines)
 
 
@@ -212,24 +304,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--n", type=int, default=8)
     parser.add_argument("--votes", type=int, default=5)
+    parser.add_argument("--counts-only", action="store_true", help="arms share answers: quick, and no seconds")
     parser.add_argument("--write", action="store_true", help=f"store the figures in {STORED.relative_to(REPOSITORY)}")
     options = parser.parse_args()
-    seeds: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for seed, setting in settings(options, Path(folder)):
-            outcomes = {name: play(arm, setting) for name, arm in ARMS.items()}
-            refuse_disagreement(outcomes)
-            accepted = len(outcomes[REFERENCE].first_valid())
-            sys.stderr.write(f"seed {seed}: {accepted} of {len(setting.prompts)} prompts accepted, all arms agree\n")
-            arms = {name: dict(outcome.cost) for name, outcome in outcomes.items()}
-            seeds.append({"seed": seed, "prompts": len(setting.prompts), "accepted": accepted, "arms": arms})
+        seeds = list(play_seeds(settings(options, Path(folder))))
     best = max(ARMS, key=lambda arm: sum(ratios_of(seeds, arm, "judge_output_tokens")))
     reached = min(ratios_of(seeds, best, "judge_output_tokens")) >= GOAL
     verdict = f"{'reached' if reached else 'missed'} in the worst seed by {best}"
-    sys.stdout.write(f"{table(seeds)}\n\nat least {GOAL:.0f} times fewer judge output tokens: {verdict}\n")
+    sys.stdout.write(
+        f"{table(seeds, not options.counts_only)}\n\nat least {GOAL:.0f} times fewer judge output tokens: {verdict}\n"
+    )
     if options.write:
         STORED.parent.mkdir(exist_ok=True)
-        shape = {name: getattr(options, name) for name in ("prompts", "n", "votes")}
+        shape = {name: getattr(options, name) for name in ("prompts", "n", "votes", "counts_only")}
         STORED.write_text(json.dumps({"shape": shape, "seeds": seeds}, indent=1) + "\n")
 
 

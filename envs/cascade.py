@@ -7,7 +7,8 @@ literally and what measurements of the judge need.
 
 Both accept the same candidates, and reject the others at the same vote: what a vote is asked, and with which seed,
 depends on its own place alone (`CallId`), never on the wave it is in. For the same reason the order of the units
-(`stage_major` is the paper's) decides cost and which vote is named for a rejection, never who is accepted.
+(`stage_major` is the paper's, `measured` comes from `envs.ordering`) decides cost and which vote is named for a
+rejection, never who is accepted.
 
 `judge_duplicates_once` is the one setting that can change who is accepted: candidates of a prompt with the very same
 text then share one verdict, whose votes name the candidate they were cast on. The same question is being asked of
@@ -15,17 +16,18 @@ them, so this is sound, and even closer to the intention: otherwise a wrong solu
 at a judge's lapse. But candidates are seeded by their number, so each of the five would draw its own votes; to keep
 the paper's figures the setting is off.
 
-Left out: rules other than unanimity, and ordering stages by their measured cost.
+Left out: rules other than unanimity.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from envs.judging import Ballot, cast_votes
+from envs.ordering import Unit, paper_order
 from envs.template_sets import TemplateSet
 from envs.votes import answer_of, is_blank, unanimous
 from svd_loop.contracts import (
@@ -41,8 +43,7 @@ from svd_loop.contracts import (
 )
 from svd_loop.errors import ConfigError
 
-VoteOrder = Literal["stage_major", "vote_major"]
-Unit = tuple[Stage, int]
+VoteOrder = Literal["stage_major", "vote_major", "measured"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,10 @@ class CascadeSettings:
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        """Every (stage, vote) to be asked about a candidate, in order; length S * V."""
-        if self.order == "stage_major":
-            return tuple((stage, vote) for stage in self.stages for vote in range(self.votes))
-        return tuple((stage, vote) for vote in range(self.votes) for stage in self.stages)
+        """Every (stage, vote) asked about a candidate, in order; length S * V. `measured` begins as the paper's."""
+        if self.order == "vote_major":
+            return tuple((stage, vote) for vote in range(self.votes) for stage in self.stages)
+        return paper_order(self.stages, self.votes)
 
 
 @dataclass(slots=True)
@@ -100,10 +101,30 @@ class _Trial:
 
 @dataclass(frozen=True, slots=True)
 class Cascade:
-    """Judges candidates with a policy."""
+    """Judges candidates with a policy.
+
+    Attributes:
+        templates: The judge's instructions.
+        settings: How candidates are judged.
+        order_of: The measured order of the units in a round, where `settings.order` is `measured`; it must give the
+            same at every call. None keeps the paper's.
+    """
 
     templates: TemplateSet
     settings: CascadeSettings = CascadeSettings()
+    order_of: Callable[[int], tuple[Unit, ...]] | None = None
+
+    def units(self, round: int) -> tuple[Unit, ...]:
+        """Every (stage, vote) in the order in which it is asked in a round."""
+        if self.settings.order == "measured" and self.order_of is not None:
+            return self.order_of(round)
+        return self.settings.units
+
+    def metrics(self, round: int) -> dict[str, float]:
+        """What was decided for a round: `order.<stage>.<vote>`, the place of a unit from 0, where it is measured."""
+        if self.settings.order != "measured":
+            return {}
+        return {f"order.{stage}.{vote}": float(place) for place, (stage, vote) in enumerate(self.units(round))}
 
     def judge(
         self, judge: Policy, items: Sequence[tuple[Prompt, Candidate]], *, round: int, purpose: str = "train"
@@ -125,7 +146,7 @@ class Cascade:
         """
         judged = _first_copies(items) if self.settings.judge_duplicates_once else list(range(len(items)))
         trials = {place: _open_trial(*items[place]) for place in dict.fromkeys(judged)}
-        for wave in self._waves():
+        for wave in self._waves(round):
             self._ask(judge, [trial for trial in trials.values() if trial.is_open], wave, round, purpose)
         verdicts = {place: trial.verdict() for place, trial in trials.items()}
         return [
@@ -133,8 +154,8 @@ class Cascade:
             for place, (_, candidate) in zip(judged, items, strict=True)
         ]
 
-    def _waves(self) -> list[tuple[Unit, ...]]:
-        units = self.settings.units
+    def _waves(self, round: int) -> list[tuple[Unit, ...]]:
+        units = self.units(round)
         return [(unit,) for unit in units] if self.settings.early_exit else [units]
 
     def _ask(self, judge: Policy, trials: Sequence[_Trial], wave: Sequence[Unit], round: int, purpose: str) -> None:

@@ -25,7 +25,8 @@ from svd_loop.config import Config, config_digest
 from svd_loop.contracts import CascadeMode, Domain, JobState, Problem, Role, Tracker
 from svd_loop.controller import Controller, Parts, Plan
 from svd_loop.evaluation import EvaluationSettings, Evaluator, GoldAcceptor
-from svd_loop.ledger import DurablePolicy, Interrupt, Ledger
+from svd_loop.ledger import DurablePolicy, Interrupt, Ledger, LedgerReader
+from svd_loop.measured_order import MeasuredOrder
 from svd_loop.metering import MeteredPolicy
 from svd_loop.plateau import PlateauRule
 from svd_loop.replay import AnchorSource, Replay, no_anchors
@@ -84,7 +85,7 @@ def build_job(
         parts = Parts(
             ledger=ledger,
             prompts=prompts,
-            environment=make_environment(config, templates),
+            environment=make_environment(config, templates, ledger),
             solver=solver,
             open_policy=opener,
             update=backend.update,
@@ -160,7 +161,9 @@ def cascade_settings(config: Config) -> CascadeSettings:
     )
 
 
-def make_environment(config: Config, templates: TemplateSet) -> gymnasium.Env[tuple[str, ...], object]:
+def make_environment(
+    config: Config, templates: TemplateSet, ledger: LedgerReader
+) -> gymnasium.Env[tuple[str, ...], object]:
     """The environment with the acceptor of `cascade.mode`."""
     acceptor: Acceptor | None
     match config.cascade.mode:
@@ -174,7 +177,9 @@ def make_environment(config: Config, templates: TemplateSet) -> gymnasium.Env[tu
     return gymnasium.make(
         ENVIRONMENT,
         disable_env_checker=True,
-        cascade=Cascade(templates, cascade_settings(config)),
+        cascade=Cascade(
+            templates, cascade_settings(config), MeasuredOrder(ledger, config.cascade.stages, config.cascade.votes)
+        ),
         acceptor=acceptor,
         n=config.sampling.n,
         block=config.sampling.block,

@@ -131,9 +131,10 @@ class CascadeSection(Section):
     """Which accepted candidates become training rows."""
     early_exit: bool = True
     """Stop asking about a candidate at its first vote that is not yes. Never changes who is accepted."""
-    order: Literal["stage_major", "vote_major"] = "stage_major"
-    """All votes of a stage before the next stage (the paper's), or one vote of every stage first. Never changes who
-    is accepted, only what it costs."""
+    order: Literal["stage_major", "vote_major", "measured"] = "stage_major"
+    """All votes of a stage before the next stage (the paper's), one vote of every stage first, or `measured`: the
+    cheapest rejection first, by the votes and tokens of the round before (the first round keeps the paper's order).
+    Never changes who is accepted, only what it costs."""
     judge_duplicates_once: bool = False
     """Candidates of a prompt with the very same text share the first one's verdict. Fewer calls; changes which votes
     are drawn, so accepted candidates can differ from those without it."""
