@@ -5,6 +5,9 @@ alive is asked the first unit in one batch, the survivors the second, and so on,
 yes is the last one paid for. Without it everything is asked in a single wave, which is what the method states
 literally and what measurements of the judge need.
 
+A slice of the candidates is judged to the end for the sake of measurement where `audit_share` asks for it
+(`envs.audit_slice`).
+
 Both accept the same candidates, and reject the others at the same vote: what a vote is asked, and with which seed,
 depends on its own place alone (`CallId`), never on the wave it is in. For the same reason the order of the units
 (`stage_major` is the paper's, `measured` comes from `envs.ordering`) decides cost and which vote is named for a
@@ -26,6 +29,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from envs.audit_slice import audit_metrics, in_slice
 from envs.judging import Ballot, cast_votes
 from envs.ordering import Unit, paper_order
 from envs.template_sets import TemplateSet
@@ -56,6 +60,8 @@ class CascadeSettings:
     invalid_retries: int = 1
     order: VoteOrder = "stage_major"
     judge_duplicates_once: bool = False
+    audit_share: float = 0.0
+    audit_seed: int = 0
 
     def __post_init__(self) -> None:
         if not self.stages or len(set(self.stages)) != len(self.stages):
@@ -120,11 +126,23 @@ class Cascade:
             return self.order_of(round)
         return self.settings.units
 
-    def metrics(self, round: int) -> dict[str, float]:
-        """What was decided for a round: `order.<stage>.<vote>`, the place of a unit from 0, where it is measured."""
-        if self.settings.order != "measured":
-            return {}
-        return {f"order.{stage}.{vote}": float(place) for place, (stage, vote) in enumerate(self.units(round))}
+    def metrics(self, round: int, verdicts: Sequence[Verdict]) -> dict[str, float]:
+        """What a round shows beside its verdicts, each part where its setting is on.
+
+        `order.<stage>.<vote>` is the place of a unit, from 0, in the measured order; `audit.*` see `envs.audit_slice`.
+        """
+        metrics: dict[str, float] = {}
+        if self.settings.order == "measured":
+            units = enumerate(self.units(round))
+            metrics |= {f"order.{stage}.{vote}": float(place) for place, (stage, vote) in units}
+        if self.settings.audit_share > 0.0:
+            metrics |= audit_metrics([v for v in verdicts if self._is_audited(v, round)], self.settings.stages)
+        return metrics
+
+    def _is_audited(self, of: Candidate | Verdict, round: int) -> bool:
+        """Whether a candidate, or whom a verdict is about, belongs to the audit slice."""
+        index = of.index if isinstance(of, Candidate) else of.candidate
+        return in_slice(self.settings.audit_share, self.settings.audit_seed, round, of.prompt_id, index)
 
     def judge(
         self, judge: Policy, items: Sequence[tuple[Prompt, Candidate]], *, round: int, purpose: str = "train"
@@ -139,15 +157,20 @@ class Cascade:
 
         Returns:
             Verdicts aligned with `items`. A rejection names the first vote, in the order of the units, that was not
-            yes. Truncated and empty candidates are rejected without a vote.
+            yes. Truncated and empty candidates are rejected without a vote. The audit slice is drawn from purpose
+            `train` alone.
 
         Raises:
             EngineError: The judge left a call unanswered.
         """
         judged = _first_copies(items) if self.settings.judge_duplicates_once else list(range(len(items)))
         trials = {place: _open_trial(*items[place]) for place in dict.fromkeys(judged)}
+        open_trials = [trial for trial in trials.values() if trial.is_open]
+        audited = [t for t in open_trials if purpose == "train" and self._is_audited(t.candidate, round)]
+        self._ask(judge, audited, self.units(round), round, purpose)
+        others = [trial for trial in open_trials if not trial.votes]
         for wave in self._waves(round):
-            self._ask(judge, [trial for trial in trials.values() if trial.is_open], wave, round, purpose)
+            self._ask(judge, [trial for trial in others if trial.is_open], wave, round, purpose)
         verdicts = {place: trial.verdict() for place, trial in trials.items()}
         return [
             replace(verdicts[place], candidate=candidate.index)

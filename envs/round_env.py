@@ -237,7 +237,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
             verdicts=verdicts,
             selected=tuple(candidate for slot in slots for candidate in slot.selected(self._selection)),
             funnel=funnel(verdicts, stages),
-            metrics={} if self._acceptor else self._cascade.metrics(self._round.number),
+            metrics={} if self._acceptor else self._cascade.metrics(self._round.number, verdicts),
         )
 
 

@@ -158,6 +158,8 @@ def cascade_settings(config: Config) -> CascadeSettings:
         section.invalid_retries,
         section.order,
         section.judge_duplicates_once,
+        section.audit_share,
+        config.job.seed,
     )
 
 

@@ -138,6 +138,9 @@ class CascadeSection(Section):
     judge_duplicates_once: bool = False
     """Candidates of a prompt with the very same text share the first one's verdict. Fewer calls; changes which votes
     are drawn, so accepted candidates can differ from those without it."""
+    audit_share: Fraction = 0.0
+    """Share of the candidates, drawn by a hash, that get every vote of every stage for the sake of measurement: their
+    yes rates are the round's `audit.*` metrics. Never changes who is accepted. 0 is off; 0.03 costs little."""
     random_accept: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (1.0,)
     """Mode `random` only: share of prompts whose first complete candidate is accepted in round 1, 2, ...; the last
     one holds for later rounds. Give the accepted fractions of the run to compare with."""
