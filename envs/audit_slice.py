@@ -21,23 +21,27 @@ def in_slice(share: float, seed: int, round: int, prompt_id: str, candidate: int
     return int.from_bytes(digest[:6], "big") < share * 2**48
 
 
-def audit_metrics(verdicts: Sequence[Verdict], stages: Sequence[Stage]) -> dict[str, float]:
+def audit_metrics(verdicts: Sequence[Verdict], stages: Sequence[Stage], needed: int) -> dict[str, float]:
     """Yes rates by stage of the slice, with Wilson intervals at 95%.
 
     Args:
         verdicts: Of the slice's candidates, with every vote; those without votes (cut off, empty, copies) are left out.
         stages: The cascade's.
+        needed: Yes votes that let a candidate through a stage.
 
     Returns:
         `audit.candidates`, and for each stage `audit.<stage>.yes`, the share of candidates whose first vote said yes
         (the rate of a single vote: the v votes of a candidate are no independent trials), and `audit.<stage>.passes`,
-        the share whose votes all did; each with `.low` and `.high`. No candidates, no rates.
+        the share the stage would let through; each with `.low` and `.high`. No candidates, no rates.
     """
     votes = [verdict.votes for verdict in verdicts if verdict.votes and verdict.votes[0].candidate == verdict.candidate]
     metrics = {"audit.candidates": float(len(votes))}
     for stage in stages if votes else ():
         values_C_V = [[vote.value is VoteValue.YES for vote in cast if vote.stage is stage] for cast in votes]
-        counts = {"yes": sum(values[0] for values in values_C_V), "passes": sum(map(all, values_C_V))}
+        counts = {
+            "yes": sum(values[0] for values in values_C_V),
+            "passes": sum(sum(values) >= needed for values in values_C_V),
+        }
         for name, count in counts.items():
             rate = wilson(count, len(votes))
             figures = {"": rate.value, ".low": rate.low, ".high": rate.high}

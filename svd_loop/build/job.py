@@ -160,6 +160,7 @@ def cascade_settings(config: Config) -> CascadeSettings:
         section.judge_duplicates_once,
         section.audit_share,
         config.job.seed,
+        section.needed,
     )
 
 

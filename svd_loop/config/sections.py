@@ -118,19 +118,30 @@ class SolverSection(SamplingSection):
     settled and costs nothing more. null samples all n at once. Only `first_valid` can stop early."""
 
 
+class AtLeast(Section):
+    """A rule of k yes votes of v."""
+
+    at_least: Positive
+    """Yes votes that a stage needs, at most `cascade.votes`."""
+
+
 class CascadeSection(Section):
     """How candidates are judged and chosen."""
 
     mode: CascadeMode = CascadeMode.SELF
     """`self` is the method; `random` (unverified control) and `gold` (ceiling) are for benchmarks."""
     votes: Positive = 5
-    """Votes of every stage (METHOD.md: v); all must say yes."""
+    """Votes of every stage (METHOD.md: v); all must say yes unless `rule` says otherwise."""
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = tuple(Stage)
     """Stages asked, in order."""
+    rule: Literal["unanimous", "majority"] | AtLeast = "unanimous"
+    """`unanimous` is the method's: every vote of every stage says yes. `majority` (more than half of a stage's votes)
+    and `{at_least: k}` are an approximation of the method: they accept more candidates, wrong ones among them."""
     selection: Selection = Selection.FIRST_VALID
     """Which accepted candidates become training rows."""
     early_exit: bool = True
-    """Stop asking about a candidate at its first vote that is not yes. Never changes who is accepted."""
+    """Stop asking about a candidate as soon as its outcome is settled, under `unanimous` at its first vote that is not
+    yes. Never changes who is accepted."""
     order: Literal["stage_major", "vote_major", "measured"] = "stage_major"
     """All votes of a stage before the next stage (the paper's), one vote of every stage first, or `measured`: the
     cheapest rejection first, by the votes and tokens of the round before (the first round keeps the paper's order).
@@ -153,8 +164,19 @@ class CascadeSection(Section):
     judge: SamplingSection = SamplingSection()
     """Sampling parameters of judge roles not named in `roles`."""
 
+    @property
+    def needed(self) -> int:
+        """Yes votes that a stage needs."""
+        if isinstance(self.rule, AtLeast):
+            return self.rule.at_least
+        return self.votes if self.rule == "unanimous" else self.votes // 2 + 1
+
     @model_validator(mode="after")
     def _roles_are_judges(self) -> CascadeSection:
+        if self.needed > self.votes:
+            raise ValueError(
+                f"cascade.rule: at_least: {self.needed} can never be reached with cascade.votes: {self.votes}"
+            )
         if Role.SOLVER in self.roles:
             raise ValueError("cascade.roles.solver: the solver is configured under `sampling`")
         if len(set(self.stages)) != len(self.stages):

@@ -100,4 +100,4 @@ def test_copies_and_unfit_candidates_are_left_out_of_the_rates() -> None:
     cascade = Cascade(CHAT, replace(PLAIN, audit_share=1.0, judge_duplicates_once=True))
     metrics = cascade.metrics(1, cascade.judge(always("[[Y]]"), items, round=1))
     assert metrics["audit.candidates"] == 2 and metrics["audit.factuality.passes"] == 1.0
-    assert audit_metrics([], tuple(Stage)) == {"audit.candidates": 0.0}
+    assert audit_metrics([], tuple(Stage), 3) == {"audit.candidates": 0.0}
