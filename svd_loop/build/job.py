@@ -187,6 +187,7 @@ def make_environment(
         n=config.sampling.n,
         block=config.sampling.block,
         selection=config.cascade.selection,
+        budget_tokens=config.sampling.budget_tokens,
     )
 
 

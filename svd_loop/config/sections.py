@@ -116,6 +116,11 @@ class SolverSection(SamplingSection):
     block: Positive | None = None
     """Candidates per prompt and environment step: a prompt whose block holds an accepted candidate is
     settled and costs nothing more. null samples all n at once. Only `first_valid` can stop early."""
+    budget_tokens: Positive | None = None
+    """Output tokens of solver and judge that sampling and judging a round may cost. Every prompt gets its first block;
+    then prompts with nothing accepted are served, fewest tries first, up to n each, until the budget does not pay for
+    another block at the round's mean price (so it is kept up to the surprise of one step). null is the method's fixed
+    n for every prompt."""
 
 
 class AtLeast(Section):
@@ -341,6 +346,10 @@ class Config(Section):
         if self.cascade.selection is Selection.ALL_VALID and self.sampling.block not in (None, self.sampling.n):
             raise ValueError(f"sampling.block: {self.sampling.block} stops at the first accepted candidate, which "
                              "contradicts cascade.selection: all_valid; remove sampling.block")  # fmt: skip
+        blocks = self.sampling.block is not None and self.cascade.selection is Selection.FIRST_VALID
+        if self.sampling.budget_tokens and not blocks:
+            raise ValueError(f"sampling.budget_tokens: {self.sampling.budget_tokens} is spent in blocks on prompts with "
+                             "nothing accepted: set sampling.block, and cascade.selection: first_valid")  # fmt: skip
         if self.update.replay.anchor == "posttrain" and self.model.path != "nano" and self.engine.type != "scripted":
             raise ValueError("update.replay.anchor: posttrain is nano's own mixture and needs model.path: nano, "
                              f"it is {self.model.path}; use own or none")  # fmt: skip
