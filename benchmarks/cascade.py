@@ -309,6 +309,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         seeds = list(play_seeds(settings(options, Path(folder))))
+    for cost in (cost for entry in seeds if options.counts_only for cost in entry["arms"].values()):
+        del cost["seconds"]
     best = max(ARMS, key=lambda arm: sum(ratios_of(seeds, arm, "judge_output_tokens")))
     reached = min(ratios_of(seeds, best, "judge_output_tokens")) >= GOAL
     verdict = f"{'reached' if reached else 'missed'} in the worst seed by {best}"

@@ -348,8 +348,8 @@ class Config(Section):
                              "contradicts cascade.selection: all_valid; remove sampling.block")  # fmt: skip
         blocks = self.sampling.block is not None and self.cascade.selection is Selection.FIRST_VALID
         if self.sampling.budget_tokens and not blocks:
-            raise ValueError(f"sampling.budget_tokens: {self.sampling.budget_tokens} is spent in blocks on prompts with "
-                             "nothing accepted: set sampling.block, and cascade.selection: first_valid")  # fmt: skip
+            raise ValueError(f"sampling.budget_tokens: {self.sampling.budget_tokens} is spent in blocks on prompts "
+                             "with nothing accepted: set sampling.block, and cascade.selection: first_valid")  # fmt: skip
         if self.update.replay.anchor == "posttrain" and self.model.path != "nano" and self.engine.type != "scripted":
             raise ValueError("update.replay.anchor: posttrain is nano's own mixture and needs model.path: nano, "
                              f"it is {self.model.path}; use own or none")  # fmt: skip
