@@ -349,7 +349,7 @@ class Config(Section):
         blocks = self.sampling.block is not None and self.cascade.selection is Selection.FIRST_VALID
         if self.sampling.budget_tokens and not blocks:
             raise ValueError(f"sampling.budget_tokens: {self.sampling.budget_tokens} is spent in blocks on prompts "
-                             "with nothing accepted: set sampling.block, and cascade.selection: first_valid")  # fmt: skip
+                             "with nothing accepted: set sampling.block and selection: first_valid")  # fmt: skip
         if self.update.replay.anchor == "posttrain" and self.model.path != "nano" and self.engine.type != "scripted":
             raise ValueError("update.replay.anchor: posttrain is nano's own mixture and needs model.path: nano, "
                              f"it is {self.model.path}; use own or none")  # fmt: skip

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,10 @@ from envs.audit_slice import audit_metrics, in_slice
 from envs.cascade import Cascade, CascadeSettings
 from envs.template_sets import TemplateSet
 from svd_loop.contracts import Candidate, Prompt, Stage, Verdict, VoteValue
+from svd_loop.jobs import run_job
+from svd_loop.ledger import LedgerReader
 from svd_loop.statistics import wilson
+from tests.svd_loop.jobs_support import small
 
 CHAT = TemplateSet.load("chat")
 ITEMS: list[tuple[Prompt, Candidate]] = [
@@ -101,3 +105,16 @@ def test_copies_and_unfit_candidates_are_left_out_of_the_rates() -> None:
     metrics = cascade.metrics(1, cascade.judge(always("[[Y]]"), items, round=1))
     assert metrics["audit.candidates"] == 2 and metrics["audit.factuality.passes"] == 1.0
     assert audit_metrics([], tuple(Stage), 3) == {"audit.candidates": 0.0}
+
+
+def test_a_job_logs_the_rates_and_trains_on_the_same_rows(tmp_path: Path) -> None:
+    found = []
+    for share in ("0", "0.3"):
+        result = run_job(small(tmp_path / share, f"cascade.audit_share={share}", "job.rounds=1"))
+        with LedgerReader.open_for_reading(tmp_path / share / "jobs" / "scripted") as ledger:
+            verdicts = [tuple(row.values()) for row in ledger.query("SELECT * FROM verdicts ORDER BY 1, 2, 3")]
+            found.append((ledger.accepted_rows(), verdicts, result.best.version, result.history[1].metrics))
+    (rows, verdicts, version, plain), (other_rows, other_verdicts, other_version, audited) = found
+    assert (rows, verdicts, version) == (other_rows, other_verdicts, other_version)
+    assert "audit.candidates" not in plain and audited["audit.candidates"] > 0
+    assert audited["audit.correctness.yes.low"] < audited["audit.correctness.yes"]
