@@ -5,9 +5,13 @@ alive is asked the first unit in one batch, the survivors the second, and so on,
 yes is the last one paid for. Without it everything is asked in a single wave, which is what the method states
 literally and what measurements of the judge need.
 
+A slice of the candidates is judged to the end for the sake of measurement where `audit_share` asks for it
+(`envs.audit_slice`).
+
 Both accept the same candidates, and reject the others at the same vote: what a vote is asked, and with which seed,
 depends on its own place alone (`CallId`), never on the wave it is in. For the same reason the order of the units
-(`stage_major` is the paper's) decides cost and which vote is named for a rejection, never who is accepted.
+(`stage_major` is the paper's, `measured` comes from `envs.ordering`) decides cost and which vote is named for a
+rejection, never who is accepted.
 
 `judge_duplicates_once` is the one setting that can change who is accepted: candidates of a prompt with the very same
 text then share one verdict, whose votes name the candidate they were cast on. The same question is being asked of
@@ -15,19 +19,23 @@ them, so this is sound, and even closer to the intention: otherwise a wrong solu
 at a judge's lapse. But candidates are seeded by their number, so each of the five would draw its own votes; to keep
 the paper's figures the setting is off.
 
-Left out: rules other than unanimity, and ordering stages by their measured cost.
+`at_least` replaces unanimity by k yes votes of v in every stage, an approximation of the method (`envs.tally`). Early
+exit then leaves a stage as soon as its outcome is settled either way, and a rejection names the vote that settled it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from envs.audit_slice import audit_metrics, in_slice
 from envs.judging import Ballot, cast_votes
+from envs.ordering import Unit, paper_order
+from envs.tally import Tally
 from envs.template_sets import TemplateSet
-from envs.votes import answer_of, is_blank, unanimous
+from envs.votes import answer_of, is_blank
 from svd_loop.contracts import (
     Candidate,
     FinishReason,
@@ -41,8 +49,7 @@ from svd_loop.contracts import (
 )
 from svd_loop.errors import ConfigError
 
-VoteOrder = Literal["stage_major", "vote_major"]
-Unit = tuple[Stage, int]
+VoteOrder = Literal["stage_major", "vote_major", "measured"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +62,29 @@ class CascadeSettings:
     invalid_retries: int = 1
     order: VoteOrder = "stage_major"
     judge_duplicates_once: bool = False
+    audit_share: float = 0.0
+    audit_seed: int = 0
+    at_least: int | None = None
 
     def __post_init__(self) -> None:
         if not self.stages or len(set(self.stages)) != len(self.stages):
             raise ConfigError(f"cascade.stages: each stage once and at least one, found {list(map(str, self.stages))}")
         if self.votes < 1:
             raise ConfigError(f"cascade.votes: at least 1, found {self.votes}: without votes nothing is verified")
+        if not 1 <= self.needed <= self.votes:
+            raise ConfigError(f"cascade.rule: at_least: from 1 to cascade.votes: {self.votes}, found {self.at_least}")
+
+    @property
+    def needed(self) -> int:
+        """Yes votes a stage needs; all of them unless `at_least` says otherwise."""
+        return self.votes if self.at_least is None else self.at_least
 
     @property
     def units(self) -> tuple[Unit, ...]:
-        """Every (stage, vote) to be asked about a candidate, in order; length S * V."""
-        if self.order == "stage_major":
-            return tuple((stage, vote) for stage in self.stages for vote in range(self.votes))
-        return tuple((stage, vote) for vote in range(self.votes) for stage in self.stages)
+        """Every (stage, vote) asked about a candidate, in order; length S * V. `measured` begins as the paper's."""
+        if self.order == "vote_major":
+            return tuple((stage, vote) for vote in range(self.votes) for stage in self.stages)
+        return paper_order(self.stages, self.votes)
 
 
 @dataclass(slots=True)
@@ -76,34 +93,74 @@ class _Trial:
 
     prompt: Prompt
     candidate: Candidate
+    stages: Sequence[Stage]
+    tally: Tally
     rejection: Rejection | None
     votes: list[Vote] = field(default_factory=list)
+    refusal: Vote | None = None
 
     @property
     def is_open(self) -> bool:
         return self.rejection is None
 
+    def wants(self, stage: Stage) -> bool:
+        """Whether a further vote of the stage can change anything."""
+        return self.is_open and not self.tally.is_settled(stage)
+
     def record(self, vote: Vote) -> None:
+        """Count a vote; the one that makes a stage fail, and no later one, rejects."""
         self.votes.append(vote)
-        if vote.value is not VoteValue.YES:
-            self.rejection = Rejection.VOTE
+        self.tally.add(vote.stage, vote.value)
+        if self.is_open and self.tally.is_failed(vote.stage):
+            self.rejection, self.refusal = Rejection.VOTE, vote
 
     def verdict(self) -> Verdict:
-        verdict = Verdict(self.prompt.id, self.candidate.index, self._accepted, self.rejection, votes=tuple(self.votes))
-        refusal = next((vote for vote in self.votes if vote.value is not VoteValue.YES), None)
+        accepted = self.is_open and all(map(self.tally.is_passed, self.stages))
+        verdict = Verdict(self.prompt.id, self.candidate.index, accepted, self.rejection, votes=tuple(self.votes))
+        refusal = self.refusal
         return verdict if refusal is None else replace(verdict, stage=refusal.stage, vote=refusal.vote)
-
-    @property
-    def _accepted(self) -> bool:
-        return self.is_open and unanimous(vote.value for vote in self.votes)
 
 
 @dataclass(frozen=True, slots=True)
 class Cascade:
-    """Judges candidates with a policy."""
+    """Judges candidates with a policy.
+
+    Attributes:
+        templates: The judge's instructions.
+        settings: How candidates are judged.
+        order_of: The measured order of the units in a round, where `settings.order` is `measured`; it must give the
+            same at every call. None keeps the paper's.
+    """
 
     templates: TemplateSet
     settings: CascadeSettings = CascadeSettings()
+    order_of: Callable[[int], tuple[Unit, ...]] | None = None
+
+    def units(self, round: int) -> tuple[Unit, ...]:
+        """Every (stage, vote) in the order in which it is asked in a round."""
+        if self.settings.order == "measured" and self.order_of is not None:
+            return self.order_of(round)
+        return self.settings.units
+
+    def metrics(self, round: int, verdicts: Sequence[Verdict]) -> dict[str, float]:
+        """What a round shows beside its verdicts, each part where its setting is on.
+
+        `order.<stage>.<vote>` is the place of a unit, from 0, in the measured order; `audit.*` see `envs.audit_slice`.
+        """
+        metrics: dict[str, float] = {}
+        if self.settings.order == "measured":
+            units = enumerate(self.units(round))
+            metrics |= {f"order.{stage}.{vote}": float(place) for place, (stage, vote) in units}
+        if self.settings.audit_share > 0.0:
+            metrics |= audit_metrics(
+                [v for v in verdicts if self._is_audited(v, round)], self.settings.stages, self.settings.needed
+            )
+        return metrics
+
+    def _is_audited(self, of: Candidate | Verdict, round: int) -> bool:
+        """Whether a candidate, or whom a verdict is about, belongs to the audit slice."""
+        index = of.index if isinstance(of, Candidate) else of.candidate
+        return in_slice(self.settings.audit_share, self.settings.audit_seed, round, of.prompt_id, index)
 
     def judge(
         self, judge: Policy, items: Sequence[tuple[Prompt, Candidate]], *, round: int, purpose: str = "train"
@@ -117,25 +174,32 @@ class Cascade:
             purpose: Namespace of the calls (`CallId.purpose`).
 
         Returns:
-            Verdicts aligned with `items`. A rejection names the first vote, in the order of the units, that was not
-            yes. Truncated and empty candidates are rejected without a vote.
+            Verdicts aligned with `items`. A rejection names the vote, in the order of the units, that decided it: under
+            unanimity the first that was not yes. Truncated and empty candidates are rejected without a vote. The audit
+            slice is drawn from purpose `train` alone.
 
         Raises:
             EngineError: The judge left a call unanswered.
         """
         judged = _first_copies(items) if self.settings.judge_duplicates_once else list(range(len(items)))
-        trials = {place: _open_trial(*items[place]) for place in dict.fromkeys(judged)}
-        for wave in self._waves():
-            self._ask(judge, [trial for trial in trials.values() if trial.is_open], wave, round, purpose)
+        trials = {place: self._trial(*items[place]) for place in dict.fromkeys(judged)}
+        open_trials = [trial for trial in trials.values() if trial.is_open]
+        audited = [t for t in open_trials if purpose == "train" and self._is_audited(t.candidate, round)]
+        self._ask(judge, audited, self.units(round), round, purpose)
+        others = [trial for trial in open_trials if not trial.votes]
+        if not self.settings.early_exit:
+            self._ask(judge, others, self.units(round), round, purpose)
+        for stage, vote in self.units(round) if self.settings.early_exit else ():
+            self._ask(judge, [trial for trial in others if trial.wants(stage)], [(stage, vote)], round, purpose)
         verdicts = {place: trial.verdict() for place, trial in trials.items()}
         return [
             replace(verdicts[place], candidate=candidate.index)
             for place, (_, candidate) in zip(judged, items, strict=True)
         ]
 
-    def _waves(self) -> list[tuple[Unit, ...]]:
-        units = self.settings.units
-        return [(unit,) for unit in units] if self.settings.early_exit else [units]
+    def _trial(self, prompt: Prompt, candidate: Candidate) -> _Trial:
+        tally = Tally(self.settings.votes, self.settings.needed)
+        return _Trial(prompt, candidate, self.settings.stages, tally, unfit(candidate))
 
     def _ask(self, judge: Policy, trials: Sequence[_Trial], wave: Sequence[Unit], round: int, purpose: str) -> None:
         """Ask every unit of a wave about every trial, all in one batch."""
@@ -177,10 +241,6 @@ def vote_counts(verdicts: Sequence[Verdict], stages: Sequence[Stage]) -> dict[St
     cast = {(v.prompt_id, v.candidate, v.stage, v.vote): v.value for verdict in verdicts for v in verdict.votes}
     counts = Counter((stage, value) for (_, _, stage, _), value in cast.items())
     return {stage: {value: counts[stage, value] for value in VoteValue} for stage in stages}
-
-
-def _open_trial(prompt: Prompt, candidate: Candidate) -> _Trial:
-    return _Trial(prompt, candidate, unfit(candidate))
 
 
 def _first_copies(items: Sequence[tuple[Prompt, Candidate]]) -> list[int]:

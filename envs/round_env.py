@@ -3,7 +3,7 @@
 An episode is a round. The observation is the texts of the round's prompts, "" where nothing more is wanted; an action
 is a block of candidate solutions for each prompt; the reward of a step is the share of the round's prompts that got
 their first accepted candidate in it, so the return of an episode is the accepted fraction. An episode ends
-(terminated, never truncated) when every prompt is settled or has used up its n candidates.
+(terminated, never truncated) when every prompt is settled or has used up its n candidates, or the round its budget.
 
 The agent may be anybody's: plain strings are candidates too (see `envs.play`). Determinism comes from the calls' own
 seeds, so the environment draws no random numbers itself.
@@ -24,6 +24,7 @@ from envs.acceptors import Acceptor
 from envs.cascade import Cascade, funnel
 from envs.demo import DEMO_PROMPTS, DemoJudge
 from envs.spaces import CandidateBatchSpace, PromptBatchSpace
+from envs.spending import Account, CountingPolicy, next_served
 from envs.template_sets import TemplateSet
 from svd_loop.contracts import Candidate, Episode, Policy, Prompt, Selection, Stage, Verdict
 from svd_loop.errors import ActionError, ConfigError, DataError, EngineError
@@ -41,6 +42,7 @@ class _Slot:
     candidates: list[Candidate] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     has_accepted: bool = False
+    tries: int = 0
 
     def record(self, candidate: Candidate, verdict: Verdict) -> bool:
         """Remember a verdict; true if it is the prompt's first acceptance."""
@@ -57,11 +59,17 @@ class _Slot:
 
 @dataclass(slots=True)
 class _Round:
-    """Where an episode stands: `asked` candidates were wanted of every prompt that is still open."""
+    """Where an episode stands.
+
+    `unsettled` prompts may get further candidates; a block is wanted now of the `open` ones, `asked` of each before.
+    """
 
     number: int
     slots: list[_Slot]
+    unsettled: list[int]
     open: list[int]
+    judge: CountingPolicy
+    account: Account
     asked: int = 0
 
 
@@ -85,6 +93,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         n: int = 8,
         block: int | None = None,
         selection: Selection = Selection.FIRST_VALID,
+        budget_tokens: int | None = None,
     ) -> None:
         """Set up; nothing is asked before `reset`.
 
@@ -98,6 +107,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
             block: Candidates per prompt and step; None is n.
             selection: Whether the first or all accepted candidates of a prompt are selected. Only under
                 `first_valid` does an accepted candidate settle its prompt.
+            budget_tokens: Output tokens of solver and judge that a round may cost (`envs.spending`); None is no limit.
 
         Raises:
             ConfigError: `n` or `block` is below 1.
@@ -113,7 +123,8 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         self._n = n
         self._block = min(block or n, n)
         self._selection = selection
-        self._round = _Round(0, [], [])
+        self._budget = budget_tokens
+        self._round = self._new_round(0, [], self._judge)
         self._set_spaces(len(_checked(prompts)))
 
     # ------------------------------------------------------------------------------------ Gymnasium
@@ -138,8 +149,8 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
             raise ActionError(f"reset(options=...): unknown {unknown}; known: {', '.join(_OPTIONS)}")
         prompts = _checked(chosen.get("prompts", self._prompts))
         judge: Policy = chosen.get("judge", self._judge)
-        self._accept = self._acceptor or partial(self._cascade.judge, judge)
-        self._round = _Round(chosen.get("round", 1), [_Slot(prompt) for prompt in prompts], list(range(len(prompts))))
+        self._round = self._new_round(chosen.get("round", 1), prompts, judge)
+        self._accept = self._acceptor or partial(self._cascade.judge, self._round.judge)
         self._set_spaces(len(prompts))
         return self._observation(), self._info([])
 
@@ -165,6 +176,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         newly_accepted = sum(
             slot.record(candidate, verdict) for (slot, candidate), verdict in zip(given, verdicts, strict=True)
         )
+        self._pay([candidate for _, candidate in given])
         self._advance()
         reward = newly_accepted / len(self._round.slots)
         return self._observation(), reward, not self._round.open, False, self._info(verdicts)
@@ -190,6 +202,11 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         """Numbers of the candidates wanted now of every open prompt."""
         return range(self._round.asked, min(self._round.asked + self._block, self._n))
 
+    def _new_round(self, number: int, prompts: Sequence[Prompt], judge: Policy) -> _Round:
+        places = list(range(len(prompts)))
+        account = Account(self._budget or 0)
+        return _Round(number, [_Slot(prompt) for prompt in prompts], places, places, CountingPolicy(judge), account)
+
     def _set_spaces(self, size: int) -> None:
         self.observation_space = PromptBatchSpace(size)
         self.action_space = CandidateBatchSpace(size, self._block)
@@ -212,15 +229,29 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
             for index, answer in zip(self._indices, action[place], strict=False)  # fewer, or a surplus, are allowed
         ]
 
+    def _pay(self, candidates: Sequence[Candidate]) -> None:
+        """Book what a step cost: the candidates' tokens and those of the judge's answers about them."""
+        round = self._round
+        written = sum(len(candidate.token_ids) for candidate in candidates)
+        round.account = round.account.pay(written + round.judge.output_tokens, len(candidates))
+        round.judge.output_tokens = 0
+
     def _advance(self) -> None:
-        """Move on to the next block; prompts stay open while they have no accepted candidate, or all are kept."""
-        self._round.asked = self._indices.stop
-        is_used_up = self._round.asked >= self._n
-        stops_early = self._selection is Selection.FIRST_VALID
-        self._round.open = [
-            place for place in self._round.open
-            if not is_used_up and not (stops_early and self._round.slots[place].has_accepted)
+        """Move on to the next block; prompts stay unsettled while they have no accepted candidate, or all are kept."""
+        round, stops_early = self._round, self._selection is Selection.FIRST_VALID
+        round.asked = self._indices.stop
+        for place in round.open:
+            round.slots[place].tries = round.asked
+        round.unsettled = [
+            place for place in round.unsettled
+            if round.slots[place].tries < self._n and not (stops_early and round.slots[place].has_accepted)
         ]  # fmt: skip
+        round.open = round.unsettled
+        if self._budget is not None:
+            waiting = [(place, round.slots[place].tries) for place in round.unsettled]
+            round.open = next_served(waiting, round.account, block=self._block, n=self._n)
+        if round.open:
+            round.asked = round.slots[round.open[0]].tries
 
     def _info(self, verdicts: Sequence[Verdict]) -> Info:
         info: Info = {"open": tuple(self._round.open), "indices": self._indices, "verdicts": tuple(verdicts)}
@@ -237,7 +268,19 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
             verdicts=verdicts,
             selected=tuple(candidate for slot in slots for candidate in slot.selected(self._selection)),
             funnel=funnel(verdicts, stages),
+            metrics=self._metrics(verdicts),
         )
+
+    def _metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
+        """The cascade's figures; under a budget also what it was, what was spent, and who was left unserved."""
+        metrics = {} if self._acceptor else self._cascade.metrics(self._round.number, verdicts)
+        if self._budget is None:
+            return metrics
+        return metrics | {
+            "budget.tokens": float(self._budget),
+            "budget.spent": float(self._round.account.spent),
+            "budget.unserved": float(len(self._round.unsettled)),
+        }
 
 
 def _checked(prompts: Sequence[Prompt]) -> Sequence[Prompt]:

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
 
 from svd_loop.contracts import FinishReason, VoteValue
 
@@ -138,12 +137,3 @@ def _spread(marker: re.Match[str]) -> str:
     opened = (c for c in marker["opened"].translate(_DOUBLE) if c in _OPENERS)
     closed = (c for c in marker["closed"].translate(_DOUBLE) if c in _CLOSERS)
     return f"{' '.join(opened)}{marker['inside']}{' '.join(closed)}"
-
-
-# ----------------------------------------------------------------------------------------- tallying
-
-
-def unanimous(values_V: Iterable[VoteValue]) -> bool:
-    """The tally: every vote says yes. No votes at all are no approval, and one invalid vote is enough to refuse."""
-    values = list(values_V)
-    return bool(values) and all(value is VoteValue.YES for value in values)

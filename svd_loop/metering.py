@@ -67,9 +67,10 @@ class MeteredPolicy:
 
 
 def vote_metrics(episode: Episode) -> dict[str, float]:
-    """Votes cast by stage and value, as `votes.<stage>.<yes|no|invalid>`; under early exit, of what was asked."""
+    """Votes cast, as `votes.<stage>.<yes|no|invalid>` (under early exit, of what was asked), and the episode's own."""
     votes = Counter((vote.stage, vote.value) for verdict in episode.verdicts for vote in verdict.votes)
-    return {f"votes.{stage.value}.{value.value}": float(count) for (stage, value), count in sorted(votes.items())}
+    counts = {f"votes.{stage.value}.{value.value}": float(count) for (stage, value), count in sorted(votes.items())}
+    return {**counts, **episode.metrics}
 
 
 def usage_metrics(policy: Metered, prefix: str = "") -> dict[str, float]:

@@ -37,6 +37,7 @@ LAYERS: dict[str, int] = {
     "svd_loop.controller": 3,
     "svd_loop.anchors": 5,
     "svd_loop.audit": 5,
+    "svd_loop.measured_order": 5,
     "svd_loop.build": 6,
     "svd_loop.jobs": 7,
     "svd_loop.preflight": 7,

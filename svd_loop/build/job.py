@@ -27,7 +27,8 @@ from svd_loop.contracts import CascadeMode, Domain, JobState, Problem, Role, Tra
 from svd_loop.controller import Controller, Parts, Plan
 from svd_loop.evaluation import EvaluationSettings, Evaluator, GoldAcceptor
 from svd_loop.firewall import CompletionFirewall
-from svd_loop.ledger import DurablePolicy, Interrupt, Ledger
+from svd_loop.ledger import DurablePolicy, Interrupt, Ledger, LedgerReader
+from svd_loop.measured_order import MeasuredOrder
 from svd_loop.metering import MeteredPolicy
 from svd_loop.plateau import PlateauRule
 from svd_loop.replay import AnchorSource, Replay, no_anchors
@@ -86,7 +87,7 @@ def build_job(
         parts = Parts(
             ledger=ledger,
             prompts=prompts,
-            environment=make_environment(config, templates),
+            environment=make_environment(config, templates, ledger),
             firewall=CompletionFirewall(
                 chain(*problems.values()), config.data.leak, folder / "completions.leaks.jsonl"
             ),
@@ -163,10 +164,15 @@ def cascade_settings(config: Config) -> CascadeSettings:
         section.invalid_retries,
         section.order,
         section.judge_duplicates_once,
+        section.audit_share,
+        config.job.seed,
+        section.needed,
     )
 
 
-def make_environment(config: Config, templates: TemplateSet) -> gymnasium.Env[tuple[str, ...], object]:
+def make_environment(
+    config: Config, templates: TemplateSet, ledger: LedgerReader
+) -> gymnasium.Env[tuple[str, ...], object]:
     """The environment with the acceptor of `cascade.mode`."""
     acceptor: Acceptor | None
     match config.cascade.mode:
@@ -180,11 +186,14 @@ def make_environment(config: Config, templates: TemplateSet) -> gymnasium.Env[tu
     return gymnasium.make(
         ENVIRONMENT,
         disable_env_checker=True,
-        cascade=Cascade(templates, cascade_settings(config)),
+        cascade=Cascade(
+            templates, cascade_settings(config), MeasuredOrder(ledger, config.cascade.stages, config.cascade.votes)
+        ),
         acceptor=acceptor,
         n=config.sampling.n,
         block=config.sampling.block,
         selection=config.cascade.selection,
+        budget_tokens=config.sampling.budget_tokens,
     )
 
 

@@ -121,6 +121,18 @@ class SolverSection(SamplingSection):
     block: Positive | None = None
     """Candidates per prompt and environment step: a prompt whose block holds an accepted candidate is
     settled and costs nothing more. null samples all n at once. Only `first_valid` can stop early."""
+    budget_tokens: Positive | None = None
+    """Output tokens of solver and judge that sampling and judging a round may cost. Every prompt gets its first block;
+    then prompts with nothing accepted are served, fewest tries first, up to n each, until the budget does not pay for
+    another block at the round's mean price (so it is kept up to the surprise of one step). null is the method's fixed
+    n for every prompt."""
+
+
+class AtLeast(Section):
+    """A rule of k yes votes of v."""
+
+    at_least: Positive
+    """Yes votes that a stage needs, at most `cascade.votes`."""
 
 
 class CascadeSection(Section):
@@ -129,19 +141,27 @@ class CascadeSection(Section):
     mode: CascadeMode = CascadeMode.SELF
     """`self` is the method; `random` (unverified control) and `gold` (ceiling) are for benchmarks."""
     votes: Positive = 5
-    """Votes of every stage (METHOD.md: v); all must say yes."""
+    """Votes of every stage (METHOD.md: v); all must say yes unless `rule` says otherwise."""
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = tuple(Stage)
     """Stages asked, in order."""
+    rule: Literal["unanimous", "majority"] | AtLeast = "unanimous"
+    """`unanimous` is the method's: every vote of every stage says yes. `majority` (more than half of a stage's votes)
+    and `{at_least: k}` are an approximation of the method: they accept more candidates, wrong ones among them."""
     selection: Selection = Selection.FIRST_VALID
     """Which accepted candidates become training rows."""
     early_exit: bool = True
-    """Stop asking about a candidate at its first vote that is not yes. Never changes who is accepted."""
-    order: Literal["stage_major", "vote_major"] = "stage_major"
-    """All votes of a stage before the next stage (the paper's), or one vote of every stage first. Never changes who
-    is accepted, only what it costs."""
+    """Stop asking about a candidate as soon as its outcome is settled, under `unanimous` at its first vote that is not
+    yes. Never changes who is accepted."""
+    order: Literal["stage_major", "vote_major", "measured"] = "stage_major"
+    """All votes of a stage before the next stage (the paper's), one vote of every stage first, or `measured`: the
+    cheapest rejection first, by the votes and tokens of the round before (the first round keeps the paper's order).
+    Never changes who is accepted, only what it costs."""
     judge_duplicates_once: bool = False
     """Candidates of a prompt with the very same text share the first one's verdict. Fewer calls; changes which votes
     are drawn, so accepted candidates can differ from those without it."""
+    audit_share: Fraction = 0.0
+    """Share of the candidates, drawn by a hash, that get every vote of every stage for the sake of measurement: their
+    yes rates are the round's `audit.*` metrics. Never changes who is accepted. 0 is off; 0.03 costs little."""
     random_accept: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (1.0,)
     """Mode `random` only: share of prompts whose first complete candidate is accepted in round 1, 2, ...; the last
     one holds for later rounds. Give the accepted fractions of the run to compare with."""
@@ -154,8 +174,19 @@ class CascadeSection(Section):
     judge: SamplingSection = SamplingSection()
     """Sampling parameters of judge roles not named in `roles`."""
 
+    @property
+    def needed(self) -> int:
+        """Yes votes that a stage needs."""
+        if isinstance(self.rule, AtLeast):
+            return self.rule.at_least
+        return self.votes if self.rule == "unanimous" else self.votes // 2 + 1
+
     @model_validator(mode="after")
     def _roles_are_judges(self) -> CascadeSection:
+        if self.needed > self.votes:
+            raise ValueError(
+                f"cascade.rule: at_least: {self.needed} can never be reached with cascade.votes: {self.votes}"
+            )
         if Role.SOLVER in self.roles:
             raise ValueError("cascade.roles.solver: the solver is configured under `sampling`")
         if len(set(self.stages)) != len(self.stages):
@@ -320,6 +351,10 @@ class Config(Section):
         if self.cascade.selection is Selection.ALL_VALID and self.sampling.block not in (None, self.sampling.n):
             raise ValueError(f"sampling.block: {self.sampling.block} stops at the first accepted candidate, which "
                              "contradicts cascade.selection: all_valid; remove sampling.block")  # fmt: skip
+        blocks = self.sampling.block is not None and self.cascade.selection is Selection.FIRST_VALID
+        if self.sampling.budget_tokens and not blocks:
+            raise ValueError(f"sampling.budget_tokens: {self.sampling.budget_tokens} is spent in blocks on prompts "
+                             "with nothing accepted: set sampling.block and selection: first_valid")  # fmt: skip
         if self.update.replay.anchor == "posttrain" and self.model.path != "nano" and self.engine.type != "scripted":
             raise ValueError("update.replay.anchor: posttrain is nano's own mixture and needs model.path: nano, "
                              f"it is {self.model.path}; use own or none")  # fmt: skip

@@ -190,7 +190,8 @@ class Episode:
 
     `selected` are the candidates that become training rows (first-valid or all-valid);
     `funnel` counts candidates by what happened to them, in order: generated, complete, then those
-    still alive after each stage; `usage` sums calls and tokens by role.
+    still alive after each stage; `usage` sums calls and tokens by role; `metrics` are further figures of the round by
+    dotted name, such as the order in which votes were asked.
     """
 
     round: int
@@ -200,6 +201,7 @@ class Episode:
     selected: tuple[Candidate, ...]
     funnel: Mapping[str, int] = field(default_factory=dict)
     usage: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def accepted(self) -> int:

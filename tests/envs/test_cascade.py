@@ -41,7 +41,7 @@ def asked_votes(verdict: Verdict) -> dict[tuple[Stage, int], VoteValue]:
     votes=st.integers(1, 4),
     stages=st.permutations(list(Stage)).flatmap(lambda s: st.integers(1, 3).map(lambda k: tuple(s[:k]))),
     retries=st.integers(0, 2),
-    order=st.sampled_from(["stage_major", "vote_major"]),
+    order=st.sampled_from(["stage_major", "vote_major", "measured"]),
     once=st.booleans(),
 )
 def test_early_exit_agrees_with_the_exhaustive_cascade_vote_by_vote(

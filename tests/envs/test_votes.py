@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.template_sets import TemplateSet
-from envs.votes import answer_of, is_blank, neutralise, read_verdict, unanimous
+from envs.votes import answer_of, is_blank, neutralise, read_verdict
 from svd_loop.contracts import Domain, FinishReason, Role, VoteValue
 
 YES, NO, INVALID = VoteValue.YES, VoteValue.NO, VoteValue.INVALID
@@ -145,11 +145,3 @@ def test_the_answer_is_what_follows_the_reasoning(text: str, answer: str) -> Non
 )
 def test_blank_means_nothing_to_see(text: str, blank: bool) -> None:
     assert is_blank(text) is blank
-
-
-@pytest.mark.parametrize(
-    "votes, accepted",
-    [([YES] * 15, True), ([YES, NO], False), ([YES, INVALID], False), ([NO], False), ([INVALID], False), ([], False)],
-)
-def test_only_unanimous_yes_is_accepted(votes: list[VoteValue], accepted: bool) -> None:
-    assert unanimous(votes) is accepted

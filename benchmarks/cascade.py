@@ -1,0 +1,327 @@
+"""What a verified round costs: the same accepted candidates, judged in several ways, on nano.
+
+Every arm solves and judges the same prompts with the same seeds; nothing is shared between arms but the weights
+(with `--counts-only` they share answers too: calls and tokens are the same, seconds say nothing and are left out).
+
+- `exhaustive`: all n candidates, every vote of every stage, in one wave.
+- `stage-gated`: all n candidates, all votes of a stage at once, survivors go on to the next stage (what the validators
+  of UQ, arXiv 2508.17580, do). The others are compared with it.
+- `waves`: all n candidates, one vote at a time; the first vote that is not yes is the last one paid for.
+- `waves, vote-major`: the same, with one vote of every stage before the second votes.
+- `waves, blocks`: one candidate of a prompt at a time until one is accepted, judged in waves in the paper's order.
+- `waves, blocks, vote-major`: both.
+- `waves, blocks, measured`: in the order measured on the votes of `waves, blocks` of the seed before, which has other
+  prompts and other samples (a seed 0, not counted, is played for the first), as a job measures on the round before.
+
+Asserted: all arms select the same candidate of every prompt, and two arms agree on every candidate and every vote that
+both asked about. `python -m benchmarks.cascade` prints the table, `--write` stores the figures too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.controls import REPOSITORY
+from envs.cascade import Cascade
+from envs.ordering import Measurements, measured_order
+from envs.round_env import SelfVerificationEnv
+from envs.solving import SolverAgent
+from svd_loop.build.backends import make_backend
+from svd_loop.build.data import problems_of
+from svd_loop.build.job import cascade_settings, template_set
+from svd_loop.config import Config, load_config
+from svd_loop.contracts import (
+    AgentCall,
+    Candidate,
+    Policy,
+    PolicyVersion,
+    Prompt,
+    Reply,
+    Role,
+    Stage,
+    Verdict,
+    VoteValue,
+)
+from svd_loop.metering import MeteredPolicy
+
+STORED = REPOSITORY / "benchmarks" / "results" / "cascade.json"
+REFERENCE, MEASURED_ON, GOAL, ROUND = "stage-gated", "waves, blocks", 3.0, 1
+STAGE_OF = {
+    Role.QUESTION_INFERRER: Stage.CYCLE_CONSISTENCY,
+    Role.QUESTION_COMPARER: Stage.CYCLE_CONSISTENCY,
+    Role.FACT_CHECKER: Stage.FACTUALITY,
+    Role.GRADER: Stage.CORRECTNESS,
+}
+
+
+class RememberingPolicy:
+    """Gives the answer it gave before to a call it has seen: what `--counts-only` plays later arms with."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._replies: dict[str, Reply] = {}
+
+    @property
+    def version(self) -> PolicyVersion:
+        """The weights that answer."""
+        return self._policy.version
+
+    def key(self, call: AgentCall) -> str:
+        """The wrapped policy's key."""
+        return self._policy.key(call)
+
+    def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
+        """Ask about new calls alone."""
+        keys = [self.key(call) for call in calls]
+        new = {key: call for key, call in zip(keys, calls, strict=True) if key not in self._replies}
+        self._replies.update(zip(new, self._policy.generate(list(new.values())), strict=True))
+        return [self._replies[key] for key in keys]
+
+    def close(self) -> None:
+        """Close the wrapped policy."""
+        self._policy.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One seed's round: what is asked of whom."""
+
+    config: Config
+    policy: MeteredPolicy
+    prompts: Sequence[Prompt]
+    cascade: Cascade
+    solver: SolverAgent
+
+    def ordered(self, **settings: Any) -> Setting:
+        """The same round with other settings of the cascade."""
+        return replace(self, cascade=replace(self.cascade, settings=replace(self.cascade.settings, **settings)))
+
+    def solve(self) -> list[tuple[Prompt, Candidate]]:
+        """All n candidates of every prompt."""
+        candidates = self.solver.sample(self.policy, self.prompts, range(self.config.sampling.n), round=ROUND)
+        by_id = {prompt.id: prompt for prompt in self.prompts}
+        return [(by_id[candidate.prompt_id], candidate) for candidate in candidates]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an arm found and paid in one seed. Tokens and calls of the judge are those of its four roles together."""
+
+    verdicts: Sequence[Verdict]
+    cost: Mapping[str, float]
+    stage_tokens: Mapping[Stage, int]
+
+    def accepted(self) -> dict[tuple[str, int], bool]:
+        """Acceptance by prompt and candidate."""
+        return {(verdict.prompt_id, verdict.candidate): verdict.accepted for verdict in self.verdicts}
+
+    def votes(self) -> dict[tuple[str, int, Stage, int], VoteValue]:
+        """Every vote that was cast."""
+        cast = (vote for verdict in self.verdicts for vote in verdict.votes)
+        return {(vote.prompt_id, vote.candidate, vote.stage, vote.vote): vote.value for vote in cast}
+
+    def measured(self) -> Measurements:
+        """What a later round's order is derived from."""
+        tallies: defaultdict[tuple[str, int], dict[Stage, tuple[int, int]]] = defaultdict(dict)
+        number: Counter[Stage] = Counter()
+        for (prompt, candidate, stage, _), value in self.votes().items():
+            yes, other = tallies[prompt, candidate].get(stage, (0, 0))
+            is_yes = value is VoteValue.YES
+            tallies[prompt, candidate][stage] = (yes + is_yes, other + (not is_yes))
+            number[stage] += 1
+        return Measurements(
+            list(tallies.values()), {stage: self.stage_tokens[stage] / count for stage, count in number.items()}
+        )
+
+    def first_valid(self) -> dict[str, int]:
+        """The lowest accepted candidate of every prompt that has one."""
+        return dict(sorted((key for key, yes in self.accepted().items() if yes), reverse=True))
+
+
+# ------------------------------------------------------------------------------------------------ arms
+
+
+def exhaustive(setting: Setting) -> list[Verdict]:
+    """Everything is asked."""
+    setting = setting.ordered(early_exit=False)
+    return setting.cascade.judge(setting.policy, setting.solve(), round=ROUND)
+
+
+def stage_gated(setting: Setting) -> list[Verdict]:
+    """All votes of a stage about everybody whom the stages before let through."""
+    alive = setting.solve()
+    last: dict[tuple[str, int], Verdict] = {}
+    for stage in setting.cascade.settings.stages:
+        cascade = setting.ordered(stages=(stage,), early_exit=False).cascade
+        for verdict in cascade.judge(setting.policy, alive, round=ROUND):
+            key = (verdict.prompt_id, verdict.candidate)
+            earlier = last[key].votes if key in last else ()
+            last[key] = replace(verdict, votes=(*earlier, *verdict.votes))
+        alive = [(prompt, candidate) for prompt, candidate in alive if last[prompt.id, candidate.index].accepted]
+    return list(last.values())
+
+
+def waves(setting: Setting) -> list[Verdict]:
+    """One vote at a time about all candidates."""
+    return setting.cascade.judge(setting.policy, setting.solve(), round=ROUND)
+
+
+def blocks(setting: Setting) -> list[Verdict]:
+    """One candidate at a time, as the loop plays it with `sampling.block: 1`."""
+    environment = SelfVerificationEnv(
+        prompts=setting.prompts, judge=setting.policy, cascade=setting.cascade, n=setting.config.sampling.n, block=1
+    )
+    _, info = environment.reset(options={"round": ROUND})
+    while info["open"]:
+        wanted = [setting.prompts[place] for place in info["open"]]
+        candidates = setting.solver.sample(setting.policy, wanted, info["indices"], round=ROUND)
+        _, _, _, _, info = environment.step(environment.action(candidates))
+    return list(info["episode"].verdicts)
+
+
+ARMS: dict[str, Callable[[Setting], list[Verdict]]] = {
+    "exhaustive": exhaustive,
+    REFERENCE: stage_gated,
+    "waves": waves,
+    "waves, vote-major": lambda setting: waves(setting.ordered(order="vote_major")),
+    MEASURED_ON: blocks,
+    "waves, blocks, vote-major": lambda setting: blocks(setting.ordered(order="vote_major")),
+    "waves, blocks, measured": lambda setting: blocks(setting.ordered(order="measured")),
+}
+
+# --------------------------------------------------------------------------------------------- playing
+
+
+def play(arm: Callable[[Setting], list[Verdict]], setting: Setting) -> Outcome:
+    """Run one arm and count."""
+    setting.policy.take_usage()
+    started = time.monotonic()
+    verdicts = arm(setting)
+    seconds = time.monotonic() - started
+    cost: Counter[str] = Counter()
+    stage_tokens: Counter[Stage] = Counter()
+    for role, counts in setting.policy.take_usage().items():
+        side = "solver" if role == "solver" else "judge"
+        cost.update({f"{side}_{name}": count for name, count in counts.items()})
+        if stage := STAGE_OF.get(Role(role)):
+            stage_tokens[stage] += counts["output_tokens"]
+    return Outcome(verdicts, {**cost, "seconds": seconds}, stage_tokens)
+
+
+def settings(options: argparse.Namespace, folder: Path) -> Iterator[tuple[int, Setting]]:
+    """A round for every seed and for seed 0: prompts and samples of its own."""
+    for seed in range(options.seeds + 1):
+        config = load_config(options.config, [
+            f"job.root={folder}", f"job.seed={seed}", f"sampling.n={options.n}", f"cascade.votes={options.votes}",
+            f"data.train={{type: nano, count: {-(-options.prompts // 3)}, seed: {seed}}}", "engine.threads=1",
+        ])  # fmt: skip
+        prompts = [problem.as_prompt() for problem in problems_of(config.data.train, "train")]
+        templates = template_set(config)
+        answering = make_backend(config, folder / str(seed)).open(0)
+        with closing(MeteredPolicy(RememberingPolicy(answering) if options.counts_only else answering)) as policy:
+            cascade = Cascade(templates, cascade_settings(config))
+            yield seed, Setting(config, policy, prompts[: options.prompts], cascade, SolverAgent(templates))
+
+
+def play_seeds(rounds: Iterable[tuple[int, Setting]]) -> Iterator[dict[str, Any]]:
+    """All arms of every seed but seed 0, which is only measured on."""
+    before: Outcome | None = None
+    for seed, setting in rounds:
+        if before is None:
+            before = play(ARMS[MEASURED_ON], setting)
+            continue
+        sizes = setting.cascade.settings
+        order = measured_order(sizes.stages, sizes.votes, before.measured())
+        setting = replace(setting, cascade=replace(setting.cascade, order_of=lambda round, order=order: order))
+        outcomes = {name: play(arm, setting) for name, arm in ARMS.items()}
+        refuse_disagreement(outcomes)
+        before = outcomes[MEASURED_ON]
+        accepted = len(before.first_valid())
+        sys.stderr.write(f"seed {seed}: {accepted} of {len(setting.prompts)} prompts accepted, all arms agree\n")
+        yield {
+            "seed": seed,
+            "prompts": len(setting.prompts),
+            "accepted": accepted,
+            "order": [f"{stage}.{vote}" for stage, vote in order],
+            "arms": {name: dict(outcome.cost) for name, outcome in outcomes.items()},
+        }
+
+
+def refuse_disagreement(outcomes: Mapping[str, Outcome]) -> None:
+    """Stop unless all arms select the same candidates and agree wherever two of them asked."""
+    names = list(outcomes)
+    for place, name in enumerate(names):
+        for other in names[:place]:
+            one, two = outcomes[name], outcomes[other]
+            assert one.first_valid() == two.first_valid(), f"{name} and {other} select different candidates"
+            for mine, its in ((one.accepted(), two.accepted()), (one.votes(), two.votes())):
+                differing = [key for key in mine.keys() & its.keys() if mine[key] != its[key]]
+                assert not differing, f"{name} and {other} disagree on {differing[:3]}"
+
+
+def table(seeds: Sequence[Mapping[str, Any]], timed: bool) -> str:
+    """Means a seed, and the reference's judge output tokens and seconds over each arm's (range over seeds)."""
+    columns = ["judge_calls", "judge_prompt_tokens", "judge_output_tokens", "solver_output_tokens"]
+    compared = {"judge_output_tokens": "fewer judge output tokens"}
+    if timed:
+        columns.append("seconds")
+        compared["seconds"] = "faster"
+    headings = ["a round, mean of the seeds", *(name.replace("_", " ") for name in columns), *compared.values()]
+    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
+    for arm in ARMS:
+        means = [sum(entry["arms"][arm][column] for entry in seeds) / len(seeds) for column in columns]
+        ratios = [ratio_text(seeds, arm, column) for column in compared]
+        lines.append(f"| {' | '.join([arm, *(f'{mean:,.0f}' for mean in means), *ratios])} |")
+    return "\n".join(lines)
+
+
+def ratios_of(seeds: Sequence[Mapping[str, Any]], arm: str, column: str) -> list[float]:
+    """The reference's figure over the arm's, seed by seed."""
+    return [entry["arms"][REFERENCE][column] / entry["arms"][arm][column] for entry in seeds]
+
+
+def ratio_text(seeds: Sequence[Mapping[str, Any]], arm: str, column: str) -> str:
+    """`3.4 (3.1-3.6)`."""
+    ratios = ratios_of(seeds, arm, column)
+    return f"{sum(ratios) / len(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+
+
+def main() -> None:
+    """Play all arms over the seeds, check that they agree, and print what they cost."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, default=REPOSITORY / "configs" / "nano.yaml")
+    parser.add_argument("--prompts", type=int, default=40, help="a seed, over the three domains")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--n", type=int, default=8)
+    parser.add_argument("--votes", type=int, default=5)
+    parser.add_argument("--counts-only", action="store_true", help="arms share answers: quick, and no seconds")
+    parser.add_argument("--write", action="store_true", help=f"store the figures in {STORED.relative_to(REPOSITORY)}")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        seeds = list(play_seeds(settings(options, Path(folder))))
+    for cost in (cost for entry in seeds if options.counts_only for cost in entry["arms"].values()):
+        del cost["seconds"]
+    best = max(ARMS, key=lambda arm: sum(ratios_of(seeds, arm, "judge_output_tokens")))
+    reached = min(ratios_of(seeds, best, "judge_output_tokens")) >= GOAL
+    verdict = f"{'reached' if reached else 'missed'} in the worst seed by {best}"
+    sys.stdout.write(
+        f"{table(seeds, not options.counts_only)}\n\nat least {GOAL:.0f} times fewer judge output tokens: {verdict}\n"
+    )
+    if options.write:
+        STORED.parent.mkdir(exist_ok=True)
+        shape = {name: getattr(options, name) for name in ("prompts", "n", "votes", "counts_only")}
+        STORED.write_text(json.dumps({"shape": shape, "seeds": seeds}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""In which order votes are asked, from what earlier votes have shown. It decides cost alone, never who is accepted.
+
+Every accepted candidate pays for all votes whatever their order, so an order can only save on the rejected ones: the
+next vote should be the one that most probably rejects, for its price. Choosing it greedily needs the chance that a
+vote of a stage rejects a candidate *that has passed these votes so far*, while a judge that stops at the first no has
+seen hardly any second votes, and late stages on survivors alone. So the votes are explained by a latent class model
+(Lazarsfeld 1950): a candidate is of one of a few kinds, and within a kind every stage says yes at its own rate,
+independently. It is fitted by expectation maximisation (Dempster, Laird and Rubin 1977) to the votes that were cast.
+The missing ones may be ignored, because whether a vote was cast depends on earlier votes alone (Rubin 1976).
+
+That votes of one kind are independent is a simplification. If it is wrong the order is dearer than it could be, and
+nothing else. Left out: reordering within a wave by single candidates.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from svd_loop.contracts import Stage
+
+Unit = tuple[Stage, int]
+FloatArray = NDArray[np.float64]
+
+_KINDS, _STEPS = 3, 200
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """What votes of earlier candidates showed.
+
+    Attributes:
+        tallies: for each candidate that was asked about, yes votes and other votes by stage; length C.
+        prices: output tokens of a vote by stage, on average.
+    """
+
+    tallies: Sequence[Mapping[Stage, tuple[int, int]]]
+    prices: Mapping[Stage, float]
+
+
+def paper_order(stages: Sequence[Stage], votes: int) -> tuple[Unit, ...]:
+    """All votes of a stage before the next stage; length S * V."""
+    return tuple((stage, vote) for stage in stages for vote in range(votes))
+
+
+def measured_order(stages: Sequence[Stage], votes: int, measured: Measurements) -> tuple[Unit, ...]:
+    """The units by price over chance of rejection, greedily: each time the cheapest rejection among the next votes.
+
+    Ties keep the order of `stages`. A stage without a vote or a price has not been measured, and without a measurement
+    of every stage the paper's order stands.
+
+    Returns:
+        A permutation of `paper_order(stages, votes)` in which the votes of a stage keep their order.
+    """
+    asked = {stage for tally in measured.tallies for stage, counts in tally.items() if any(counts)}
+    if not all(stage in asked and measured.prices.get(stage, 0.0) > 0.0 for stage in stages):
+        return paper_order(stages, votes)
+    weights, rates = fit_kinds(stages, measured.tallies)
+    cast: Counter[Stage] = Counter()
+    order: list[Unit] = []
+    while len(order) < len(stages) * votes:
+        left = [place for place, stage in enumerate(stages) if cast[stage] < votes]
+        rejected = 1.0 - rates @ weights  # by stage, of the candidates that passed everything so far
+        best = max(left, key=lambda place: rejected[place] / measured.prices[stages[place]])
+        order.append((stages[best], cast[stages[best]]))
+        cast[stages[best]] += 1
+        weights = weights * rates[best] / (rates[best] @ weights)
+    return tuple(order)
+
+
+def fit_kinds(
+    stages: Sequence[Stage], tallies: Sequence[Mapping[Stage, tuple[int, int]]]
+) -> tuple[FloatArray, FloatArray]:
+    """Shares of the kinds (length K) and yes rates of stage and kind (S x K), by expectation maximisation.
+
+    The start is fixed (kinds that say yes seldom, often and nearly always), every rate is pulled towards one half by
+    one imagined yes and one no, which keeps it inside (0, 1), and the number of steps is fixed: the same votes give the
+    same order.
+    """
+    patterns = Counter(tuple(tally.get(stage, (0, 0)) for stage in stages) for tally in tallies)
+    counted = sorted(patterns)
+    weights_C = np.array([patterns[pattern] for pattern in counted], dtype=np.float64)
+    votes_C_S_2 = np.array(counted, dtype=np.float64)
+    yes, no = votes_C_S_2[:, :, 0], votes_C_S_2[:, :, 1]
+    shares = np.full(_KINDS, 1.0 / _KINDS)
+    rates = np.tile(np.linspace(0.2, 0.95, _KINDS), (len(stages), 1))
+    for _ in range(_STEPS):
+        log_odds = np.log(shares) + yes @ np.log(rates) + no @ np.log1p(-rates)
+        belief = np.exp(log_odds - log_odds.max(axis=1, keepdims=True))
+        belief *= (weights_C / belief.sum(axis=1))[:, None]
+        shares = (belief.sum(axis=0) + 1.0) / (weights_C.sum() + _KINDS)
+        rates = (yes.T @ belief + 1.0) / ((yes + no).T @ belief + 2.0)
+    return shares, rates

@@ -1,0 +1,43 @@
+"""How many yes votes of a stage let a candidate through, and when that is settled.
+
+The method asks for all of them. Fewer (`majority`, `at_least`) is an approximation of the method: it accepts more
+candidates, wrong ones among them. A vote that cannot be read counts as not yes under every rule.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from svd_loop.contracts import Stage, VoteValue
+
+
+@dataclass(slots=True)
+class Tally:
+    """Votes on one candidate, counted.
+
+    Attributes:
+        votes: votes of a stage that may be cast (v).
+        needed: yes votes a stage needs (k), from 1 to `votes`; k = v is unanimity, the method's rule.
+    """
+
+    votes: int
+    needed: int
+    _yes: Counter[Stage] = field(default_factory=Counter)
+    _other: Counter[Stage] = field(default_factory=Counter)
+
+    def add(self, stage: Stage, value: VoteValue) -> None:
+        """Count one vote."""
+        (self._yes if value is VoteValue.YES else self._other)[stage] += 1
+
+    def is_passed(self, stage: Stage) -> bool:
+        """The stage has its k yes votes, whatever is still to come."""
+        return self._yes[stage] >= self.needed
+
+    def is_failed(self, stage: Stage) -> bool:
+        """Too many votes were not yes: even if all others are, k cannot be reached."""
+        return self._other[stage] > self.votes - self.needed
+
+    def is_settled(self, stage: Stage) -> bool:
+        """No further vote of the stage can change its outcome."""
+        return self.is_passed(stage) or self.is_failed(stage)
