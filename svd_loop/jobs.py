@@ -169,9 +169,12 @@ def _fork(config: Config, source: str) -> None:
     origin = config.job.root / "jobs" / name
     versions = [PolicyVersion(round, "").name for round in range(int(number) + 1)]
     there = [version for version in versions if (origin / "versions" / version).exists()]
-    if (origin / "versions").exists() and versions[-1] not in there:
+    with LedgerReader.open_for_reading(origin) as reader:  # a round that learned nothing has an earlier one in force
+        played = reader.state().history[: int(number) + 1]
+    needed = played[-1].version.name if played else versions[0]
+    if (origin / "versions").exists() and needed not in there:
         raise WeightsError(
-            f"--fork {source}: there are no weights of {versions[-1]} (never made, or deleted: update.keep_versions); "
+            f"--fork {source}: there are no weights of {needed} (never made, or deleted: update.keep_versions); "
             f"up to it {name} has {', '.join(there)}"
         )
     fork(origin, int(number), job_folder(config), config)
