@@ -20,6 +20,7 @@ from tests.svd_loop.jobs_support import small
 from tests.svd_loop.unhealthy_judges import BadJudge, Corrupts, always_yes, drifting, yes_to_length
 
 Spoil = Callable[[Corrupts], None]
+QUICK = ("evaluation.resamples=100", "data.development.count=3")
 BIGGER = ("data.train.count=30", "data.prompts_per_round=45", "cascade.votes=3", "plateau.patience=9")
 
 
@@ -47,15 +48,15 @@ def rows_in_ledger(root: Path) -> set[int]:
         return {row.round for row in reader.accepted_rows()}
 
 
-@pytest.mark.parametrize("corrupts, bad_from", [(always_yes, 1), (yes_to_length, 1), (drifting, 2)])
-def test_a_bad_judge_is_caught_in_its_first_round_or_the_next(
-    tmp_path: Path, spoil: Spoil, corrupts: Corrupts, bad_from: int
+@pytest.mark.parametrize("corrupts, bad_from, slack", [(always_yes, 1, 0), (yes_to_length, 1, 0), (drifting, 3, 1)])
+def test_a_bad_judge_is_caught_within_a_round(
+    tmp_path: Path, spoil: Spoil, corrupts: Corrupts, bad_from: int, slack: int
 ) -> None:
     spoil(corrupts)
-    result = run_job(small(tmp_path, *BIGGER, "job.rounds=6"))
+    result = run_job(small(tmp_path, *QUICK, *BIGGER, "job.rounds=6"))
     assert result.stop is StopReason.JUDGE_UNHEALTHY
     caught = result.history[-1]
-    assert caught.round <= bad_from + 1
+    assert bad_from <= caught.round <= bad_from + slack
     assert rounds_with_alarm(result) == [caught.round]
     assert any(name.startswith(("false_accept", "drift")) for name in alarm_names(caught))
     assert (outcome(caught), caught.rows) == ("stopped, nothing learned", 0)
@@ -70,7 +71,7 @@ def test_a_rollback_goes_on_from_the_best_version_and_patience_bounds_it(tmp_pat
 
     spoil(bad_in_two_and_from_four)
     result = run_job(
-        small(tmp_path, *BIGGER, "job.rounds=20", "plateau.patience=2", "health.action=rollback", "health.drift=null")
+        small(tmp_path, *BIGGER, "job.rounds=20", "plateau.patience=2", "health.action=rollback", QUICK[0])
     )
     first, second, third = result.history[1:4]
     assert first.scores.pass_at_1.value > result.history[0].scores.pass_at_1.value
@@ -89,7 +90,7 @@ def test_a_rollback_goes_on_from_the_best_version_and_patience_bounds_it(tmp_pat
 
 def test_a_warning_is_recorded_and_the_job_goes_on(tmp_path: Path, spoil: Spoil) -> None:
     spoil(always_yes)
-    result = run_job(small(tmp_path, "health.action=warn", "plateau.patience=9"))
+    result = run_job(small(tmp_path, *QUICK, "health.action=warn", "plateau.patience=9"))
     assert result.stop is StopReason.ROUND_LIMIT
     assert rounds_with_alarm(result) == [1, 2]
     assert [str(alarm_action(record)) for record in result.history[1:]] == ["warn", "warn"]
@@ -98,19 +99,21 @@ def test_a_warning_is_recorded_and_the_job_goes_on(tmp_path: Path, spoil: Spoil)
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_good_judge_raises_no_alarm_in_ten_rounds(tmp_path: Path, seed: int) -> None:
-    result = run_job(small(tmp_path, f"job.seed={seed}", "cascade.votes=3", "job.rounds=10", "plateau.patience=10"))
+    result = run_job(
+        small(tmp_path, f"job.seed={seed}", "cascade.votes=3", "job.rounds=10", "plateau.patience=10", *QUICK)
+    )
     assert len(result.history) == 11
     assert all(record.metrics["health.false_accept"] < 0.1 for record in result.history[1:])
     assert rounds_with_alarm(result) == []
 
 
 def test_controls_are_not_watched(tmp_path: Path) -> None:
-    result = run_job(small(tmp_path, "cascade.mode=random", "job.rounds=1"))
+    result = run_job(small(tmp_path, *QUICK, "cascade.mode=random", "job.rounds=1"))
     assert not any(name.startswith(("health.", "canary.")) for name in result.history[1].metrics)
 
 
 def test_no_canaries_leave_the_figures_that_need_none(tmp_path: Path) -> None:
-    metrics = run_job(small(tmp_path, "health.canaries=0", "job.rounds=1")).history[1].metrics
+    metrics = run_job(small(tmp_path, *QUICK, "health.canaries=0", "job.rounds=1")).history[1].metrics
     assert metrics["health.entropy"] > 0
     assert metrics[ALARMS] == 0
     assert "health.false_accept" not in metrics and not any(name.startswith("canary.") for name in metrics)
@@ -120,8 +123,8 @@ def test_no_canaries_leave_the_figures_that_need_none(tmp_path: Path) -> None:
 def test_a_job_interrupted_among_its_canaries_ends_as_if_it_had_not_been(
     tmp_path: Path, spoil: Spoil, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
-    spoil(drifting)
-    overrides = (f"health.action={action}", "job.rounds=3", "engine.chunk_size=4")
+    spoil(always_yes)
+    overrides = (f"health.action={action}", "job.rounds=2", *QUICK)
     run_job(small(tmp_path / "whole", *overrides))
     generate, left = DurablePolicy.generate, [5]
 
@@ -141,10 +144,10 @@ def test_a_job_interrupted_among_its_canaries_ends_as_if_it_had_not_been(
 
 def test_a_stopped_job_stays_stopped_and_can_be_forked_from_its_bad_round(tmp_path: Path, spoil: Spoil) -> None:
     spoil(always_yes)
-    assert run_job(small(tmp_path)).stop is StopReason.JUDGE_UNHEALTHY
-    again = run_job(small(tmp_path))
+    assert run_job(small(tmp_path, *QUICK)).stop is StopReason.JUDGE_UNHEALTHY
+    again = run_job(small(tmp_path, *QUICK))
     assert (again.stop, len(again.history)) == (StopReason.JUDGE_UNHEALTHY, 2)
-    tolerant = small(tmp_path, "job.name=other", "health.action=warn", "plateau.patience=9")
+    tolerant = small(tmp_path, *QUICK, "job.name=other", "health.action=warn", "plateau.patience=9")
     forked = run_job(tolerant, fork_from="scripted@1")
     assert forked.stop is StopReason.ROUND_LIMIT
     assert forked.history[1] == again.history[1]

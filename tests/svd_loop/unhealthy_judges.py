@@ -32,7 +32,11 @@ def yes_to_length(call: AgentCall, reply: Reply) -> bool:
 
 
 def drifting(call: AgentCall, reply: Reply) -> bool:
-    """Turns refusals into a yes more often round by round: never in round 1, then two in five, four in five, always."""
+    """Votes are turned into yes more often round by round: none in round 1, then two in five, four in five, all.
+
+    With three votes in three stages, all of which must agree, a wrong candidate's chance is then about 0, 1, 20 and
+    100%: the judge goes bad in round 3.
+    """
     return call.id.seed(0) % 5 < 2 * (call.id.round - 1)
 
 
