@@ -2,12 +2,14 @@
 
 Five kinds, all made from what a round has at hand: answers that say nothing (the "master keys" that make judges nod,
 arXiv 2507.08794), solutions of other prompts, accepted solutions with one number or operator changed, accepted
-solutions cut in half, and forged verdicts. They are judged like candidates but exhaustively and under their own
-purpose: they share no vote with the round, every stage is measured on all of them, and they are never trained on.
+solutions cut in half, and forged verdicts. They are judged like candidates, but under their own purpose: they share no
+vote with the round and are never trained on.
 
 Not every stage should catch every kind: a wrong number does not change which question is answered, and an empty
 phrase states nothing false. `CAUGHT_BY` says which stage is measured on which kind; a stage's false-accept rate counts
-those alone.
+those alone. Each stage is asked apart from the others, whatever they said, and stops at its first vote that is not
+yes, since unanimity is all that is wanted to know; the other stages are then asked about what is still alive. So the
+rates are those of exhaustive judging, and a judge that refuses is asked about two votes a canary.
 
 A changed number can, rarely, leave a solution right, or repair a wrong one that was accepted. The rates are therefore
 read as a drift from round to round, with their intervals, more than as absolute figures.
@@ -23,7 +25,7 @@ from random import Random
 
 from envs.cascade import Cascade
 from envs.votes import answer_of
-from svd_loop.contracts import Candidate, Estimate, Policy, Prompt, Stage, Verdict, VoteValue
+from svd_loop.contracts import Candidate, Estimate, Policy, Prompt, Stage
 from svd_loop.statistics import wilson
 
 Solved = tuple[Prompt, Candidate]
@@ -75,13 +77,14 @@ class Canary:
 class CanaryReport:
     """What the judge let through, as fractions with Wilson intervals.
 
-    `by_stage`: canaries a stage ought to refuse and passed with all its votes. `by_kind`: canaries of a kind that the
-    whole cascade accepted. Stages and kinds without canaries are left out.
+    `overall`: canaries that the whole cascade accepted; `by_kind` the same by kind; `by_stage`: canaries a stage ought
+    to refuse and passed with all its votes. Canaries that no stage in use ought to refuse count nowhere; stages and
+    kinds without canaries are left out.
     """
 
+    overall: Estimate
     by_stage: Mapping[Stage, Estimate]
     by_kind: Mapping[CanaryKind, Estimate]
-    verdicts: tuple[Verdict, ...]
 
 
 def plant(solved: Sequence[Solved], *, per_kind: int, seed: int, round: int) -> list[Canary]:
@@ -107,29 +110,38 @@ def plant(solved: Sequence[Solved], *, per_kind: int, seed: int, round: int) -> 
 
 
 def watch(cascade: Cascade, judge: Policy, canaries: Sequence[Canary], *, round: int) -> CanaryReport:
-    """Judge canaries, every vote of every stage, and report what was let through.
+    """Judge canaries and report what was let through.
 
     Raises:
         EngineError: The judge left a call unanswered.
     """
-    exhaustive = replace(cascade, settings=replace(cascade.settings, early_exit=False, judge_duplicates_once=False))
-    items = [(canary.prompt, canary.candidate) for canary in canaries]
-    verdicts = exhaustive.judge(judge, items, round=round, purpose="canary")
-    judged = list(zip((canary.kind for canary in canaries), verdicts, strict=True))
-    passed_by_stage = {
-        stage: [_passed(verdict, stage) for kind, verdict in judged if stage in CAUGHT_BY[kind]]
-        for stage in cascade.settings.stages
+    stages = cascade.settings.stages
+    used = [canary for canary in canaries if CAUGHT_BY[canary.kind] & set(stages)]
+
+    def passing(stage: Stage, canaries: Sequence[Canary]) -> list[Canary]:
+        """Those that one stage, asked alone, lets through."""
+        settings = replace(cascade.settings, stages=(stage,), early_exit=True, judge_duplicates_once=False)
+        items = [(canary.prompt, canary.candidate) for canary in canaries]
+        verdicts = replace(cascade, settings=settings).judge(judge, items, round=round, purpose="canary")
+        return [canary for canary, verdict in zip(canaries, verdicts, strict=True) if verdict.accepted]
+
+    alive = used
+    by_stage: dict[Stage, Estimate] = {}
+    for stage in stages:
+        asked = [canary for canary in used if stage in CAUGHT_BY[canary.kind]]
+        passed = passing(stage, asked)
+        alive = [canary for canary in alive if canary in passed or canary not in asked]
+        if asked:
+            by_stage[stage] = wilson(len(passed), len(asked))
+    for stage in stages:
+        lenient = [canary for canary in alive if stage not in CAUGHT_BY[canary.kind]]
+        passed = passing(stage, lenient)
+        alive = [canary for canary in alive if canary in passed or canary not in lenient]
+    counts = {kind: sum(canary.kind is kind for canary in used) for kind in CanaryKind}
+    by_kind = {
+        kind: wilson(sum(canary.kind is kind for canary in alive), count) for kind, count in counts.items() if count
     }
-    accepted_by_kind = {kind: [verdict.accepted for k, verdict in judged if k is kind] for kind in CanaryKind}
-    return CanaryReport(
-        {stage: wilson(sum(passed), len(passed)) for stage, passed in passed_by_stage.items() if passed},
-        {kind: wilson(sum(accepted), len(accepted)) for kind, accepted in accepted_by_kind.items() if accepted},
-        tuple(verdicts),
-    )
-
-
-def _passed(verdict: Verdict, stage: Stage) -> bool:
-    return all(vote.value is VoteValue.YES for vote in verdict.votes if vote.stage is stage)
+    return CanaryReport(wilson(len(alive), len(used)), by_stage, by_kind)
 
 
 def _master_key(prompt: Prompt, text: str, solved: Sequence[Solved], draw: Random) -> str | None:

@@ -31,7 +31,8 @@ class OwnJudgements:
     A yes is vouched for when its candidate was accepted: every vote of every stage agreed. A no is vouched for when
     the same prompt has an accepted candidate, so that unanimity picked another answer. Verdicts of yes and of no are
     drawn in equal number, since what anchors a judge must not teach it to agree; inferred questions, which are no
-    verdicts, come along with the yes votes. The first round has no round before it and gets none.
+    verdicts, come along with the yes votes. The first round has no round before it and gets none, and so does a round
+    that follows one from which nothing was learned, such as one whose judge was found unhealthy.
     """
 
     ledger: LedgerReader
@@ -60,6 +61,7 @@ JOIN replies ON replies.purpose = 'train' AND replies.round = votes.round AND re
     AND replies.candidate = votes.candidate AND replies.stage = votes.stage AND replies.vote = votes.vote
 WHERE votes.round = ?1 AND votes.value = ?2 AND replies.finish_reason = 'stop' AND replies.attempt = 0
     AND verdicts.accepted = ?3 AND (?3 OR replies.role != 'question_inferrer')
+    AND EXISTS (SELECT 1 FROM updates WHERE updates.round = votes.round)
     AND EXISTS (SELECT 1 FROM verdicts AS other
                 WHERE other.round = votes.round AND other.prompt_id = votes.prompt_id AND other.accepted)
 ORDER BY votes.prompt_id, votes.candidate, votes.place, replies.role

@@ -9,65 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-from svd_loop.budget import Limits, Stopwatch
+from svd_loop.budget import Stopwatch
 from svd_loop.contracts import (
+    AlarmAction,
     Episode,
-    Evaluator,
     JobResult,
     JobState,
-    Ledger,
     MeteredPolicy,
     Prompt,
-    PromptSource,
     RoundRecord,
     Scores,
-    Solver,
     StopReason,
-    Tracker,
     TrainingRow,
     UpdateResult,
 )
+from svd_loop.health import explain
 from svd_loop.metering import usage_metrics, vote_metrics
-from svd_loop.plateau import PlateauRule
-from svd_loop.replay import Replay, accepted_rows
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What a job is made of.
-
-    `open_policy(round)` loads the version a round produced (0 is the base); `update(rows, round)` trains and stores
-    that round's version; `environment` is a `SelfVerification` environment; `firewall` takes completions that hold
-    held-out problems out of an episode; `audit` measures how well a policy judges.
-    """
-
-    ledger: Ledger
-    prompts: PromptSource
-    environment: Any
-    firewall: Callable[[Episode], Episode]
-    solver: Solver
-    open_policy: Callable[[int], MeteredPolicy]
-    update: Callable[[list[TrainingRow], int], UpdateResult]
-    replay: Replay
-    evaluator: Evaluator
-    audit: Callable[[MeteredPolicy], dict[str, float]]
-    plateau: PlateauRule
-    tracker: Tracker
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the user asked for, as far as the loop itself needs to know."""
-
-    job: str
-    seed: int
-    limits: Limits
-    prompts_per_round: int | None = None
-    frozen_judge: bool = False
-    test_split: bool = False
+from svd_loop.parts import Parts, Plan
+from svd_loop.replay import accepted_rows
 
 
 class Controller:
@@ -93,6 +54,8 @@ class Controller:
     def decide(self, state: JobState) -> StopReason | None:
         """Why the job should end now, or None."""
         last = state.last
+        if self.parts.health.ends(last):
+            return StopReason.JUDGE_UNHEALTHY
         if last.round > 0 and last.accepted_prompts == 0:
             return StopReason.NOTHING_ACCEPTED
         if stop := self.parts.plateau.decide(state.history):
@@ -108,39 +71,48 @@ class Controller:
         return self.commit(RoundRecord(0, policy.version, scores, metrics=metrics))
 
     def play_round(self, state: JobState) -> JobState:
-        """One round: an episode, an update on what it accepted, a measurement of what came of it."""
+        """One round: an episode, a look at its judge, an update on what it accepted, a measurement of the result."""
         round = state.next_round
         prompts = self.parts.prompts.for_round(round, self.plan.prompts_per_round, self.plan.seed)
-        with self.policy(round - 1) as policy:  # closed before training: the engine's memory is training's memory
+        parent = state.last.version.round
+        with self.policy(parent) as policy:  # closed before training: the engine's memory is training's memory
             episode, metrics = self.play_episode(policy, prompts, round)
-
-        new = accepted_rows(episode, prompts)
-        rows = self.parts.replay.mix(new, self.parts.ledger.accepted_rows(), round=round)
+        metrics |= self.parts.health.assess(metrics, state.history)
         record = RoundRecord(
             round,
             state.last.version,
             state.last.scores,
             accepted_prompts=episode.accepted,
-            prompts=episode.prompts, rows=len(rows), metrics=metrics, funnel=episode.funnel,
+            prompts=episode.prompts, metrics=metrics, funnel=episode.funnel,
         )  # fmt: skip
+        if self.parts.health.distrusts(record):
+            return self.withdraw(record, episode, state)
+
+        new = accepted_rows(episode, prompts)
+        rows = self.parts.replay.mix(new, self.parts.ledger.accepted_rows(), round=round)
         if not rows:
             return self.commit(record, episode)
-
         with self.watch.phase("update"):
-            update = self.parts.update(rows, round)
+            update = self.parts.update(rows, round, parent)
         with self.policy(round) as policy:
             scores, evaluation_metrics = self.measure(policy)
-        record = replace(
-            record, version=update.version, scores=scores, metrics={**metrics, **update.metrics, **evaluation_metrics}
-        )
+        metrics = {**metrics, **update.metrics, **evaluation_metrics}
+        record = replace(record, version=update.version, scores=scores, rows=len(rows), metrics=metrics)
         return self.commit(record, episode, new, update)
+
+    def withdraw(self, record: RoundRecord, episode: Episode, state: JobState) -> JobState:
+        """Close a round whose judge cannot be trusted: nothing is learned, and a rollback puts the best in force."""
+        if self.parts.health.settings.action is AlarmAction.ROLLBACK:
+            best = self.parts.plateau.best(state.history)
+            record = replace(record, version=best.version, scores=best.scores)
+        return self.commit(record, replace(episode, selected=()))
 
     def play_episode(
         self, policy: MeteredPolicy, prompts: list[Prompt], round: int
     ) -> tuple[Episode, dict[str, float]]:
         """The agent-environment loop: sample for the open prompts, let the environment judge, until terminated."""
         environment = self.parts.environment
-        with self.judge(policy, round) as judge:
+        with self.judge(policy) as judge:
             _, info = environment.reset(options={"prompts": prompts, "round": round, "judge": judge})
             terminated = False
             while not terminated:
@@ -149,8 +121,10 @@ class Controller:
                     candidates = self.parts.solver.sample(policy, wanted, info["indices"], round=round)
                 with self.watch.phase("judge"):
                     _, _, terminated, _, info = environment.step(environment.unwrapped.action(candidates))
-            metrics = usage_metrics(policy) | usage_metrics(judge)
-        return self.parts.firewall(info["episode"]), metrics | vote_metrics(info["episode"])
+            metrics = usage_metrics(policy) | usage_metrics(judge) | vote_metrics(info["episode"])
+            with self.watch.phase("canaries"):
+                metrics |= self.parts.judge_watch(judge, info["episode"], prompts)
+            return self.parts.firewall(info["episode"]), metrics | usage_metrics(judge, "canary.")
 
     def measure(self, policy: MeteredPolicy) -> tuple[Scores, dict[str, float]]:
         """Development scores of one version, how well it judges, and what finding out cost."""
@@ -180,8 +154,8 @@ class Controller:
         for round in sorted({0, best.version.round}) if self.plan.test_split else ():
             with self.policy(round) as policy:
                 tests[policy.version.name] = self.parts.evaluator.evaluate(policy, "test")
-        note = self.parts.plateau.explain(state.history)
-        result = JobResult(self.plan.job, stop, best, state.history, test=tests, notes=(note,))
+        notes = (self.parts.plateau.explain(state.history), *filter(None, map(explain, state.history)))
+        result = JobResult(self.plan.job, stop, best, state.history, test=tests, notes=notes)
         self.parts.ledger.commit_stop(result)
         self.parts.tracker.finish(result)
         return result
@@ -191,9 +165,9 @@ class Controller:
         return closing(self.parts.open_policy(round))
 
     @contextmanager
-    def judge(self, policy: MeteredPolicy, round: int) -> Iterator[MeteredPolicy]:
+    def judge(self, policy: MeteredPolicy) -> Iterator[MeteredPolicy]:
         """The policy itself, or round 0's weights when the judge is frozen."""
-        if self.plan.frozen_judge and round > 1:
+        if self.plan.frozen_judge and policy.version.round > 0:
             with self.policy(0) as frozen:
                 yield frozen
         else:

@@ -58,9 +58,7 @@ def pass_at_k(correct_M: ArrayLike, samples: int, k: int) -> FloatArray:
     return np.asarray(1.0 - miss.prod(axis=1), dtype=np.float64)
 
 
-def bootstrap_mean(
-    values_M: ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> Estimate:
+def bootstrap_mean(values_M: ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> Estimate:
     """Mean over problems with its percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13).
 
     Args:
@@ -146,6 +144,17 @@ def wilson(successes: int, trials: int, *, confidence: float = 0.95) -> Estimate
         return Estimate(math.nan, 0.0, 1.0)
     interval = stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")
     return Estimate(successes / trials, float(interval.low), float(interval.high))
+
+
+def difference_of_shares(new: Estimate, old: Estimate) -> Estimate:
+    """`new - old` of two independent proportions with Newcombe's hybrid score interval (1998, method 10).
+
+    Takes both proportions with their Wilson intervals; the result has their level.
+    """
+    value = new.value - old.value
+    below = math.hypot(new.value - new.low, old.high - old.value)
+    above = math.hypot(new.high - new.value, old.value - old.low)
+    return Estimate(value, value - below, value + above)
 
 
 def detectable_difference(

@@ -25,6 +25,7 @@ LAYERS: dict[str, int] = {
     "svd_loop.plateau": 2,
     "svd_loop.budget": 2,
     "svd_loop.metering": 2,
+    "svd_loop.health": 2,
     "envs": 3,
     "policies": 3,
     "svd_loop.nano": 4,
@@ -35,9 +36,11 @@ LAYERS: dict[str, int] = {
     "svd_loop.report": 4,
     "svd_loop.tracking": 5,
     "svd_loop.controller": 3,
+    "svd_loop.parts": 3,
     "svd_loop.anchors": 5,
     "svd_loop.audit": 5,
     "svd_loop.measured_order": 5,
+    "svd_loop.judge_watch": 5,
     "svd_loop.build": 6,
     "svd_loop.jobs": 7,
     "svd_loop.preflight": 7,
@@ -48,6 +51,8 @@ SIBLINGS = {
     ("policies", "envs"),
     ("svd_loop.controller", "envs"),
     ("svd_loop.controller", "policies"),
+    ("svd_loop.parts", "envs"),
+    ("svd_loop.parts", "policies"),
 }
 
 

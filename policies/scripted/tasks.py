@@ -33,34 +33,44 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One way to ask and answer; `answer` finds the final answer in anybody's solution."""
+    """One way to ask and answer.
+
+    `answer` finds the final answer in anybody's solution; `working` finds the statement that leads to it, where a
+    solution is written the form's own way, whatever numbers it names.
+    """
 
     question: str
     solution: str
     answer: re.Pattern[str]
     question_pattern: re.Pattern[str]
     solution_pattern: re.Pattern[str]
+    working_pattern: re.Pattern[str]
 
     @classmethod
-    def of(cls, question: str, solution: str, answer: str) -> Form:
-        """Derive the patterns from the templates."""
-        return cls(question, solution, re.compile(answer), _pattern(question), _pattern(solution))
+    def of(cls, question: str, working: str, conclusion: str, answer: str) -> Form:
+        """Derive the patterns from the templates; a solution is its working and then its conclusion."""
+        solution = working + conclusion
+        patterns = (_pattern(question), _pattern(solution), _pattern(working))
+        return cls(question, solution, re.compile(answer), *patterns)
 
 
 _BOXED = r"\\boxed\{(?P<result>-?\d+)"
 SUM = Form.of(
     question="What is {left} {sign} {right}?",
-    solution="{left} {sign} {right} = {result}, so the answer is \\boxed{{{result}}}.",
+    working="{left} {sign} {right} = {result}",
+    conclusion=", so the answer is \\boxed{{{result}}}.",
     answer=_BOXED,
 )
 ROPE = Form.of(
     question="A rope of {left} m is tied to one of {right} m. How long is the whole in m?",
-    solution="{left} m of rope and {right} m of rope make {result} m, so the answer is \\boxed{{{result} m}}.",
+    working="{left} m of rope and {right} m of rope make {result} m",
+    conclusion=", so the answer is \\boxed{{{result} m}}.",
     answer=_BOXED,
 )
 CODE = Form.of(
     question="Write a Python function f(x) that returns x {sign} {right}.",
-    solution="f(x) is x {sign} {right}:\n\n```python\ndef f(x):\n    return x {sign} {result}\n```",
+    working="f(x) is x {sign} {right}:",
+    conclusion="\n\n```python\ndef f(x):\n    return x {sign} {result}\n```",
     answer=r"return x (?P<sign>[-+*]) (?P<result>\d+)",
 )
 FORMS = (SUM, ROPE, CODE)
@@ -93,12 +103,20 @@ class Task:
         return replace(self, right=self.right + 1)
 
     def is_solved_by(self, text: str) -> bool:
-        """Whether the last final answer in `text` is right; a text without one solves nothing."""
+        """Whether the last final answer in `text` is right, and every working that is shown is this task's own.
+
+        A text without a final answer solves nothing; one without working may.
+        """
         found = list(self.form.answer.finditer(text))
         if not found:
             return False
-        claim = found[-1].groupdict()
-        return claim.get("sign", self.sign) == self.sign and int(claim["result"]) == self.result
+        return all(map(self._states, (found[-1], *self.form.working_pattern.finditer(text))))
+
+    def _states(self, claim: re.Match[str]) -> bool:
+        """Whether each figure that a statement names is this task's."""
+        truth = {"left": self.left, "sign": self.sign, "right": self.right, "result": self.result}
+        figures = {name: value if name == "sign" else int(value) for name, value in claim.groupdict().items()}
+        return all(truth[name] == value for name, value in figures.items())
 
 
 def questions_in(text: str) -> list[Task]:

@@ -46,7 +46,7 @@ class ScriptedUpdater:
         share = sum(map(_is_right, accepted)) / len(accepted)
         after = replace(before, skill=(1 - before.gain) * before.skill + before.gain * share)
         path = self._versions / PolicyVersion(round, "").name
-        stored = write_traits(path, after, round=round, learned_from=rows)
+        stored = write_traits(path, after, round=round, parent=stored_version(parent).version.round, learned_from=rows)
         metrics = {"skill_before": before.skill, "skill_after": after.skill, "share_right": share}
         return UpdateResult(stored.version, path, rows=len(rows), steps=1, metrics=metrics)
 
@@ -68,7 +68,7 @@ def read_traits(folder: Path) -> Traits:
 
 
 def write_traits(
-    folder: Path, traits: Traits, *, round: int = 0, learned_from: Sequence[TrainingRow] = ()
+    folder: Path, traits: Traits, *, round: int = 0, parent: int | None = None, learned_from: Sequence[TrainingRow] = ()
 ) -> StoredVersion:
     """Store traits as a version folder with a manifest, as other versions have one; repetition changes no byte.
 
@@ -76,12 +76,12 @@ def write_traits(
         folder: The version's folder, created if absent.
         traits: What to store.
         round: The round that made it; 0 is the base.
+        parent: The round whose version it was learned from; None for the base.
         learned_from: The rows it learned from; empty for the base.
     """
     data_digest = _data_digest(learned_from)
     content = _json_bytes({**traits.as_dict(), "learned_from": data_digest})
     files = {POLICY_FILE: hashlib.sha256(content).hexdigest()}
-    parent = round - 1 if round else None
     manifest = Manifest(round, "full", fingerprint_of(files), files, parent, data_digest=data_digest)
     folder.mkdir(parents=True, exist_ok=True)
     _write_atomically(folder / POLICY_FILE, content)

@@ -36,8 +36,8 @@ class Backend(Protocol):
         """The version that a round produced; 0 is the base."""
         ...
 
-    def update(self, rows: list[TrainingRow], round: int) -> UpdateResult:
-        """Train and store the version of a round."""
+    def update(self, rows: list[TrainingRow], round: int, parent: int) -> UpdateResult:
+        """Train and store the version of a round, going on from the version of round `parent`."""
         ...
 
     def too_long(self, messages: tuple[Message, ...]) -> bool:
@@ -104,9 +104,9 @@ class ModelBackend:
             held_out=measuring.to_sampling() if measuring else None,
         )
 
-    def update(self, rows: list[TrainingRow], round: int) -> UpdateResult:
-        """Train on `rows` from the previous version or the base."""
-        return self._updater.fit(rows, round=round, parent=self._store.path(round - 1))
+    def update(self, rows: list[TrainingRow], round: int, parent: int) -> UpdateResult:
+        """Train on `rows` from the version of round `parent` or the base."""
+        return self._updater.fit(rows, round=round, parent=self._store.path(parent))
 
     def too_long(self, messages: tuple[Message, ...]) -> bool:
         """Whether prompt and longest answer exceed `model.max_context`."""
@@ -171,13 +171,12 @@ class ScriptedBackend:
             return ScriptedPolicy.from_recording(self._engine.replies, version=version, job_seed=seed)
         return ScriptedPolicy.simulated(traits, version=version, job_seed=seed)
 
-    def update(self, rows: list[TrainingRow], round: int) -> UpdateResult:
+    def update(self, rows: list[TrainingRow], round: int, parent: int) -> UpdateResult:
         """Move the simulated skill towards the rows' quality."""
         from policies.scripted import ScriptedUpdater
 
-        return ScriptedUpdater(self._versions).fit(
-            rows, round=round, parent=self._versions / PolicyVersion(round - 1, "").name
-        )
+        folder = self._versions / PolicyVersion(parent, "").name
+        return ScriptedUpdater(self._versions).fit(rows, round=round, parent=folder)
 
     def too_long(self, messages: tuple[Message, ...]) -> bool:
         """A script reads anything."""

@@ -48,14 +48,20 @@ def _weights(origin: Path, round: int, source: str) -> list[Path]:
     versions = origin / "versions"
     if not versions.exists():
         return []
-    names = [PolicyVersion(number, "").name for number in range(round + 1)]
-    there = [versions / name for name in names if (versions / name).exists()]
-    if not there or there[-1].name != names[-1]:
+    with LedgerReader.open_for_reading(origin) as reader:
+        played = reader.state().history[: round + 1]
+    there = [versions / name for number in range(round + 1) if (versions / (name := _name(number))).exists()]
+    needed = played[-1].version.name if played else _name(0)  # a round that learned nothing has an earlier one in force
+    if needed not in [path.name for path in there]:
         raise WeightsError(
-            f"--fork {source}: there are no weights of {names[-1]} (never made, or deleted: update.keep_versions); "
+            f"--fork {source}: there are no weights of {needed} (never made, or deleted: update.keep_versions); "
             f"up to it {origin.name} has {', '.join(path.name for path in there)}"
         )
     return there
+
+
+def _name(round: int) -> str:
+    return PolicyVersion(round, "").name
 
 
 def _came_from(folder: Path, origin: Path, round: int) -> bool:

@@ -24,12 +24,15 @@ from svd_loop.build.data import build_prompts, held_out, held_out_sources, probl
 from svd_loop.build.retention import Retention
 from svd_loop.config import Config, config_digest
 from svd_loop.contracts import CascadeMode, Domain, JobState, Problem, Role, Tracker
-from svd_loop.controller import Controller, Parts, Plan
+from svd_loop.controller import Controller
 from svd_loop.evaluation import EvaluationSettings, Evaluator, GoldAcceptor
 from svd_loop.firewall import CompletionFirewall
+from svd_loop.health import HealthRule
+from svd_loop.judge_watch import JudgeWatch, watch_nothing
 from svd_loop.ledger import DurablePolicy, Interrupt, Ledger, LedgerReader
 from svd_loop.measured_order import MeasuredOrder
 from svd_loop.metering import MeteredPolicy
+from svd_loop.parts import Parts, Plan
 from svd_loop.plateau import PlateauRule
 from svd_loop.replay import AnchorSource, Replay, no_anchors
 from svd_loop.tracking import MlflowTracker, NullTracker, summarise
@@ -84,6 +87,8 @@ def build_job(
         tracker = make_tracker(config, prompts, problems, folder)
         opener = policy_opener(config, backend, ledger, interrupt, record)
         solver = SolverAgent(templates)
+        cascade = Cascade(templates, cascade_settings(config))
+        judged = config.cascade.mode is CascadeMode.SELF
         parts = Parts(
             ledger=ledger,
             prompts=prompts,
@@ -98,10 +103,12 @@ def build_job(
             evaluator=Evaluator(
                 problems, solver, EvaluationSettings.from_section(config.evaluation), seed=config.job.seed
             ),
+            judge_watch=JudgeWatch(cascade, config.health.canaries, config.job.seed) if judged else watch_nothing,
+            health=HealthRule(config.health),
             audit=JudgeAudit(
                 audit_sample(problems["development"], config.evaluation.audit),
                 solver,
-                Cascade(templates, cascade_settings(config)),
+                cascade,
                 config.evaluation.test_seconds,
             ),
             plateau=PlateauRule(config.plateau),

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from svd_loop.config.base import Fraction, Positive, Section
 from svd_loop.config.data import DataSection
+from svd_loop.config.health import HealthSection
 from svd_loop.contracts import CascadeMode, Role, Sampling, Selection, Stage
 
 # ------------------------------------------------------------------------------------------------ job
@@ -323,6 +324,7 @@ class Config(Section):
     data: DataSection
     sampling: SolverSection = SolverSection()
     cascade: CascadeSection = CascadeSection()
+    health: HealthSection = HealthSection()
     update: UpdateSection = UpdateSection()
     evaluation: EvaluationSection = EvaluationSection()
     plateau: PlateauSection = PlateauSection()

@@ -38,6 +38,7 @@ from svd_loop.contracts.records import (
     Vote,
 )
 from svd_loop.contracts.words import (
+    AlarmAction,
     CascadeMode,
     Domain,
     FinishReason,
@@ -51,6 +52,7 @@ from svd_loop.contracts.words import (
 
 __all__ = [
     "AgentCall",
+    "AlarmAction",
     "CallId",
     "Candidate",
     "CascadeMode",

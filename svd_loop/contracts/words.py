@@ -79,4 +79,13 @@ class StopReason(StrEnum):
     NOTHING_ACCEPTED = "nothing_accepted"
     ROUND_LIMIT = "round_limit"
     BUDGET = "budget"
+    JUDGE_UNHEALTHY = "judge_unhealthy"
     INTERRUPTED = "interrupted"
+
+
+class AlarmAction(StrEnum):
+    """What follows when a round's judge is found unhealthy."""
+
+    WARN = "warn"
+    STOP = "stop"
+    ROLLBACK = "rollback"

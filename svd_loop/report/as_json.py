@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from svd_loop.contracts import JobResult, JobState, RoundRecord, Scores
+from svd_loop.health import alarm_action, alarm_names
 from svd_loop.report.summary import accepted_fraction, tokens_of, votes_of
 
 
@@ -45,6 +46,8 @@ def round_json(record: RoundRecord) -> dict[str, Any]:
         "funnel": dict(record.funnel),
         "seconds": dict(record.seconds),
         "metrics": dict(record.metrics),
+        "alarms": alarm_names(record),
+        "alarm_action": alarm_action(record),
     }
 
 

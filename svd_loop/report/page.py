@@ -10,6 +10,7 @@ from string import Template
 from typing import Any
 
 from svd_loop.contracts import Estimate, JobResult, JobState, RoundRecord
+from svd_loop.health import explain, outcome
 from svd_loop.report.summary import STOPPED, gain_sentence, tokens_of, votes_of
 
 _PAGE = Template("""<!doctype html>
@@ -70,6 +71,7 @@ def _summary(state: JobState | JobResult) -> Iterable[str]:
         yield f"{len(state.history)} rounds recorded, the base model's included" + (
             f"; stopped because {STOPPED[state.stop]}." if state.stop else "; not finished."
         )
+        yield from filter(None, map(explain, state.history))
         return
     yield f"Stopped because {STOPPED[state.stop]}."
     yield f"Best version: {state.best.version.name} ({state.best.version.fingerprint}), {gain_sentence(state)}."
@@ -83,6 +85,8 @@ def _table(history: Sequence[RoundRecord], best: int | None) -> str:
         return "<p>No round is recorded yet.</p>"
     groups = [name for name, metrics in history[-1].scores.estimates.items() if "pass@1" in metrics]
     headings = ["round", *(f"{group} pass@1 %" for group in groups), "accepted", "rows", "votes", "tokens", "seconds"]
+    alarmed = any(map(outcome, history))
+    headings += ["alarm"] if alarmed else []
     body = [
         _row(
             "td",
@@ -94,6 +98,7 @@ def _table(history: Sequence[RoundRecord], best: int | None) -> str:
                 f"{votes_of(record):,}",
                 f"{tokens_of(record):,}",
                 ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in record.seconds.items()),
+                *([outcome(record) or "-"] if alarmed else []),
             ],
             best=record.round == best,
         )

@@ -12,6 +12,7 @@ STOPPED: Mapping[StopReason, str] = {
     StopReason.NOTHING_ACCEPTED: "the judges accepted no candidate, so there was nothing to learn from",
     StopReason.ROUND_LIMIT: "the configured number of rounds was played",
     StopReason.BUDGET: "the budget of time or tokens is used up",
+    StopReason.JUDGE_UNHEALTHY: "the judge let through what it should refuse, or its votes fell apart",
     StopReason.INTERRUPTED: "it was interrupted",
 }
 """Each stop reason in words, to follow "stopped because"."""

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svd_loop.contracts import Estimate, JobResult, RoundRecord, Scores, StopReason
+from svd_loop.health import explain, outcome
 from svd_loop.report.summary import STOPPED, gain_sentence, votes_of
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-PHASES = ("sample", "judge", "update", "evaluate")
+PHASES = ("sample", "judge", "canaries", "update", "evaluate")
 """Phases with a column of their own; others are added after them."""
 
 _DEFAULT_ROOT = Path("mlruns")
@@ -29,12 +30,13 @@ def render_rounds(console: Console, history: Sequence[RoundRecord], best: int | 
 
 
 def render_round(console: Console, record: RoundRecord) -> None:
-    """One line for a round that has just been committed."""
+    """One line for a round that has just been committed, and one more where its judge raised an alarm."""
     name = f"round {record.round}" if record.round else "baseline"
     took = f"{sum(record.seconds.values()):.0f} s"
     played = f", {record.accepted_prompts}/{record.prompts} prompts accepted, {votes_of(record):,} votes"
     line = f"{name}: pass@1 {_interval(record.scores.pass_at_1)}{played if record.prompts else ''}, {took}"
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for text in filter(None, (line, explain(record))):
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def render_result(
@@ -74,6 +76,9 @@ def next_commands(
     if result.stop in (StopReason.ROUND_LIMIT, StopReason.INTERRUPTED, StopReason.BUDGET):
         more = f" -o job.rounds={result.history[-1].round + 4}" if result.stop is StopReason.ROUND_LIMIT else ""
         commands.insert(0, (f"svd-loop run {config} --job {result.job}{options}{more}", "go on where it stopped"))
+    if result.stop is StopReason.JUDGE_UNHEALTHY:
+        frozen = f"svd-loop run {config} --job {result.job}-2 --fork {result.job}@{result.best.round}{options}"
+        commands.insert(0, (f"{frozen} -o cascade.frozen_judge=true", "go on from the best round, the base as judge"))
     return commands
 
 
@@ -94,7 +99,10 @@ def render_scores(console: Console, scores: Scores) -> None:
 
 
 def rounds_table(history: Sequence[RoundRecord], best: int | None = None) -> Table:
-    """One row a round: pass@1 in per cent with its interval, prompts with an accepted candidate, votes, seconds."""
+    """One row a round: pass@1 in per cent with its interval, prompts with an accepted candidate, votes, seconds.
+
+    A job with an alarm has one more column: what the alarm did.
+    """
     from rich import box
     from rich.table import Table
 
@@ -103,7 +111,9 @@ def rounds_table(history: Sequence[RoundRecord], best: int | None = None) -> Tab
     phases = [*(phase for phase in PHASES if phase in seen), *(phase for phase in seen if phase not in PHASES)]
     title = "by round: held-out pass@1 in % (interval), prompts with an accepted answer, votes, seconds per phase"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in ("round", *groups, "accepted", "votes", *phases):
+    judge_of = {record.round: outcome(record) for record in history}
+    alarmed = any(judge_of.values())
+    for heading in ("round", *groups, "accepted", "votes", *phases, *(("alarm",) if alarmed else ())):
         table.add_column(heading, justify="right", no_wrap=True)
     for record in history:
         table.add_row(
@@ -112,6 +122,7 @@ def rounds_table(history: Sequence[RoundRecord], best: int | None = None) -> Tab
             f"{record.accepted_prompts}/{record.prompts}" if record.prompts else "-",
             f"{votes_of(record):,}" if record.prompts else "-",
             *(f"{record.seconds[phase]:.1f}" if phase in record.seconds else "-" for phase in phases),
+            *((judge_of[record.round] or "-",) if alarmed else ()),
             style="bold" if record.round == best else "",
         )
     return table

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from svd_loop.contracts import JobResult, RoundRecord, StopReason
+from svd_loop.health import explain, outcome
 from svd_loop.report import figures
 from svd_loop.report.as_json import round_json
 from svd_loop.report.page import page_html
@@ -119,6 +120,8 @@ class JobRuns:
             ROUND_TAG: str(record.round),
             "svd_loop.version": f"{record.version.name} {record.version.fingerprint}",
         }
+        if alarm := explain(record):
+            tags |= {"svd_loop.alarm": outcome(record), _NOTE_TAG: alarm}
         began = now - int(1000 * sum(record.seconds.values()))
         name = f"{self._job} round {record.round}"
         return str(self._client.create_run(self._experiment, start_time=began, tags=tags, run_name=name).info.run_id)

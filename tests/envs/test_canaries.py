@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from judges import RulePolicy, always, prompt
+from judges import RulePolicy, always, by_seed, prompt
 
 from envs.canaries import CAUGHT_BY, Canary, CanaryKind, plant, watch
 from envs.cascade import Cascade, CascadeSettings
 from envs.template_sets import TemplateSet
-from svd_loop.contracts import Candidate, Domain, Prompt, Role, Stage
+from svd_loop.contracts import Candidate, Domain, Prompt, Role, Stage, VoteValue
 
 CASCADE = Cascade(TemplateSet.load("chat"), CascadeSettings(votes=2))
 SOLVED = [(prompt(p), Candidate(f"p{p}", 3, f"<think>99</think>{p + 10}+{p}={2 * p + 10}")) for p in range(8)]
@@ -92,14 +94,33 @@ def test_the_stage_that_nods_is_named(role: Role, stage: Stage) -> None:
     assert all(estimate.value == 0.0 for estimate in report.by_kind.values())
 
 
-def test_canaries_are_asked_apart_from_the_round_and_in_full() -> None:
+def test_canaries_are_asked_apart_from_the_round() -> None:
     judge = always("[[N]]")
-    canaries = plant(SOLVED, per_kind=2, seed=0, round=4)
-    report = watch(CASCADE, judge, canaries, round=4)
+    watch(CASCADE, judge, plant(SOLVED, per_kind=2, seed=0, round=4), round=4)
     assert {(call.id.purpose, call.id.round) for call in judge.calls} == {("canary", 4)}
-    assert all(len(verdict.votes) == 6 for verdict in report.verdicts)
     shown = [call.messages[0].content.partition("===")[2].rpartition("===")[0] for call in judge.calls]
     assert not any("[[Y]]" in text for text in shown)
+
+
+def test_a_judge_that_refuses_is_asked_once_a_stage_and_the_rates_are_the_exhaustive_ones() -> None:
+    canaries = plant(SOLVED, per_kind=6, seed=3, round=1)
+    refusing = always("[[N]]")
+    watch(CASCADE, refusing, canaries, round=1)
+    votes = [call for call in refusing.calls if call.id.role is not Role.QUESTION_INFERRER]
+    assert len(votes) == sum(len(CAUGHT_BY[canary.kind]) for canary in canaries)
+
+    report = watch(CASCADE, by_seed(yes=0.85), canaries, round=1)
+    exhaustive = Cascade(CASCADE.templates, replace(CASCADE.settings, early_exit=False))
+    items = [(canary.prompt, canary.candidate) for canary in canaries]
+    verdicts = exhaustive.judge(by_seed(yes=0.85), items, round=1, purpose="canary")
+    assert 0 < report.overall.value == sum(verdict.accepted for verdict in verdicts) / len(verdicts) < 1
+    for stage, share in report.by_stage.items():
+        passed = [
+            all(vote.value is VoteValue.YES for vote in verdict.votes if vote.stage is stage)
+            for canary, verdict in zip(canaries, verdicts, strict=True)
+            if stage in CAUGHT_BY[canary.kind]
+        ]
+        assert share.value == sum(passed) / len(passed)
 
 
 def test_a_stage_is_measured_only_on_what_it_ought_to_catch() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,17 @@ def record_of(round: int, value: float) -> RoundRecord:
 @pytest.fixture
 def history() -> list[RoundRecord]:
     return [record_of(round, value) for round, value in enumerate((0.40, 0.52, 0.58, 0.57))]
+
+
+@pytest.fixture
+def alarmed(history: list[RoundRecord]) -> list[RoundRecord]:
+    """A history whose third round was rolled back to the first."""
+    alarm = {
+        "health.false_accept": 0.5, "health.false_accept.low": 0.35, "health.false_accept.high": 0.65,
+        "health.alarms": 1.0, "health.alarm.false_accept": 0.1, "health.action.rollback": 1.0,
+    }  # fmt: skip
+    third = replace(history[2], version=history[1].version, scores=history[1].scores, rows=0, metrics=alarm)
+    return [*history[:2], third]
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ def test_every_shipped_file_parses(path: Path) -> None:
         ("evaluation.pass_at=[1, 64]", "needs at least as many evaluation.samples"),
         ("cascade.selection=all_valid", "contradicts cascade.selection: all_valid"),
         ("cascade.stages=[factuality, factuality]", "a stage is named twice"),
+        ("health.length_band=[1.5, 2]", "must hold 1.0 between its ends"),
         ("cascade.roles={solver: {max_tokens: 3}}", "configured under `sampling`"),
         ("sampling.max_tokens=512", "leaves no room for a prompt"),
         ("model.path=elsewhere", "needs model.path: nano"),

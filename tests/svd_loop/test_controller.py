@@ -22,7 +22,7 @@ def test_a_job_gets_better_and_says_why_it_stopped(tmp_path: Path) -> None:
     base, best = result.history[0].scores.pass_at_1.value, result.best.scores.pass_at_1.value
     assert best > base + 0.15
     last = result.history[-1]
-    assert set(last.seconds) == {"sample", "judge", "update", "evaluate"}
+    assert set(last.seconds) == {"sample", "judge", "canaries", "update", "evaluate"}
     assert last.metrics["fact_checker.calls"] > 0
     assert last.funnel["generated"] >= last.funnel["complete"] >= last.funnel["accepted"] >= last.accepted_prompts > 0
     assert (tmp_path / "jobs" / "scripted" / "report.html").exists()
@@ -32,7 +32,7 @@ def test_the_best_round_is_kept_when_the_last_is_worse(tmp_path: Path) -> None:
     # A judge that prefers wrong answers teaches them: the skill falls round by round, and the base stays best.
     config = small(
         tmp_path, "engine.true_positive=0.05", "engine.false_positive=1.0", "engine.skill=0.9", "cascade.votes=1",
-        "job.rounds=5", "plateau.regression=0.02", "data.development.count=30",
+        "job.rounds=5", "plateau.regression=0.02", "data.development.count=30", "health.action=warn",
     )  # fmt: skip
     result = run_job(config)
     assert result.stop is StopReason.REGRESSION

@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 CHUNK = 8
 RANDOM_KILLS = 6
 BOUNDARIES = (
-    "0/evaluated", "0/committed", "1/sampled", "1/judge/asked*3", "1/judge/recorded*3", "1/judged", "1/updated",
-    "1/evaluated", "1/committed", "stopped",
+    "0/evaluated", "0/committed", "1/sampled", "1/judge/asked*3", "1/judge/recorded*3", "1/judged",
+    "1/canary/recorded*2", "1/updated", "1/evaluated", "1/committed", "stopped",
 )  # fmt: skip
 NOWHERE = "-"
 

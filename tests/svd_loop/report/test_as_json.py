@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from svd_loop.contracts import JobResult, JobState, StopReason
+from svd_loop.contracts import JobResult, JobState, RoundRecord, StopReason
 from svd_loop.report import history_json, result_json, scores_json
 
 
@@ -28,3 +28,9 @@ def test_a_history_has_the_same_rounds_and_no_end_yet(result: JobResult) -> None
 def test_scores_name_split_and_size(result: JobResult) -> None:
     data = scores_json(result.test["round-000"])
     assert (data["split"], data["problems"], data["samples_per_problem"]) == ("test", 3, 4)
+
+
+def test_alarms_are_named_with_what_they_did(alarmed: list[RoundRecord]) -> None:
+    rows = json.loads(json.dumps(history_json(JobState("demo", tuple(alarmed)))))["rounds"]
+    assert [row["alarms"] for row in rows] == [[], [], ["false_accept"]]
+    assert [row["alarm_action"] for row in rows] == [None, None, "rollback"]

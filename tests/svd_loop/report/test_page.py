@@ -3,7 +3,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from pathlib import Path
 
-from svd_loop.contracts import JobResult, JobState, StopReason
+from svd_loop.contracts import JobResult, JobState, RoundRecord, StopReason
 from svd_loop.report import page_html, write_page
 
 
@@ -44,3 +44,9 @@ def test_an_unfinished_job_has_a_page_too(result: JobResult) -> None:
     assert "used up" in page_html(JobState("demo", result.history, StopReason.BUDGET), {})
     empty = Reader(page_html(JobState("demo"), {}))
     assert "No round is recorded yet." in empty.text and "svg" not in empty.tags
+
+
+def test_the_page_says_which_round_was_rolled_back(alarmed: list[RoundRecord]) -> None:
+    read = Reader(page_html(JobState("demo", tuple(alarmed)), {}))
+    assert "Round 2, rolled back to round-001: canaries accepted by the cascade" in read.text
+    assert read.text.count("rolled back to round-001") == 2

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from svd_loop.contracts import Estimate, JobResult, RoundRecord, StopReason
-from svd_loop.report import render_result, render_rounds, render_scores
+from svd_loop.report import render_result, render_round, render_rounds, render_scores
 from svd_loop.report.tables import next_commands
 
 
@@ -62,6 +62,10 @@ def test_the_end_says_why_what_is_best_and_what_to_type_next(console: Console, r
     [
         (StopReason.ROUND_LIMIT, "svd-loop run c.yaml --job demo -o job.rounds=7"),
         (StopReason.INTERRUPTED, "svd-loop run c.yaml --job demo"),
+        (
+            StopReason.JUDGE_UNHEALTHY,
+            "svd-loop run c.yaml --job demo-2 --fork demo@2 -o cascade.frozen_judge=true",
+        ),
         (StopReason.PLATEAU, "svd-loop eval c.yaml --model demo@2"),
     ],
 )
@@ -91,3 +95,16 @@ def test_scores_show_every_group(console: Console, result: JobResult) -> None:
     assert "test: 3 problems, 4 samples each" in " ".join(text_of(console).split())
     for cell in ("overall", "math", "55.0 (50-60)", "65.0 (60-70)"):
         assert cell in text_of(console)
+
+
+def test_an_alarm_has_a_column_and_a_line_and_no_alarm_has_neither(
+    console: Console, history: list[RoundRecord], alarmed: list[RoundRecord]
+) -> None:
+    render_rounds(console, history)
+    render_round(console, history[2])
+    assert "alarm" not in text_of(console) and "canaries" not in text_of(console)
+    render_rounds(console, alarmed)
+    rows = {line.split()[0]: line.rstrip() for line in text_of(console).splitlines()[-6:] if line.strip()}
+    assert rows["1"].endswith(" -") and rows["2"].endswith("rolled back to round-001")
+    render_round(console, alarmed[2])
+    assert "canaries accepted by the cascade 0.50 (0.35 to 0.65; limit 0.1)." in text_of(console)

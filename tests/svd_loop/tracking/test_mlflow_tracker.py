@@ -194,3 +194,15 @@ def test_tracking_switched_off_does_nothing(tmp_path: Path, history: Sequence[Ro
     tracker.finish(result)
     tracker.pause()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_round_with_an_alarm_says_so(root: Path, alarmed: list[RoundRecord]) -> None:
+    tracker = tracker_for(root)
+    tracker.start()
+    tracker.sync(alarmed)
+    (parent,), nested = runs_of(root)
+    tags = nested["demo round 2"].data.tags
+    assert tags["svd_loop.alarm"] == "rolled back to round-001"
+    assert "limit 0.1" in tags["mlflow.note.content"]
+    assert "svd_loop.alarm" not in nested["demo round 1"].data.tags
+    assert logged(root, parent, "health/alarm.false_accept") == [(2, 0.1)]

@@ -1,0 +1,55 @@
+"""The judge's health: what is measured without labels every round, and what follows when a figure is out of bounds.
+
+Every figure that is a share is compared by the end of its 95% Wilson interval that favours the judge, so that a small
+sample raises no alarm by chance. docs/health.md has the figures behind the defaults.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from svd_loop.config.base import Fraction, Section
+from svd_loop.contracts import AlarmAction
+
+Ratio = Annotated[float, Field(gt=0.0)]
+
+
+class HealthSection(Section):
+    """Whether a round's judge can be trusted. Read in mode `self` alone: the controls have no judge."""
+
+    canaries: Annotated[int, Field(ge=0)] = 8
+    """Planted candidates of each of the five kinds (master keys, foreign, corrupted and cut solutions, forged
+    verdicts) a round; 0 plants none. They are judged under a purpose of their own and never trained on. Eight are the
+    fewest that show a stage which always says yes even where it is measured on one kind alone (8 of 8: at least 0.68),
+    and cost a few percent of a round's judge calls."""
+    action: AlarmAction = AlarmAction.STOP
+    """What an alarm does: `warn` records it and goes on; `stop` learns nothing from the round and ends the job;
+    `rollback` learns nothing from it and goes on from the best version so far with fresh samples (`plateau.patience`
+    bounds how often). Stop is the default since a judge that went bad seldom recovers by itself."""
+    false_accept: Fraction | None = 0.1
+    """Alarm when more than this share of all canaries is accepted by the whole cascade; null is off."""
+    stage_false_accept: Fraction | None = 0.5
+    """Alarm when a single stage lets through more than this share of the canaries it ought to refuse. Higher than
+    `false_accept`, since another stage may still refuse them; null is off."""
+    drift: Fraction | None = 0.1
+    """Alarm when the share of accepted canaries lies more than this above the first measured round's, by the lower end
+    of the difference's interval; null is off."""
+    invalid: Fraction | None = 0.2
+    """Alarm when more than this share of a stage's votes carries no readable verdict; null is off."""
+    accepted: Fraction | None = None
+    """Alarm when more than this share of the round's candidates is accepted. Off: a solver that got good raises it as
+    much as a judge that went bad does."""
+    length_band: tuple[Ratio, Ratio] | None = (0.5, 2.0)
+    """Alarm when accepted candidates are on average this much shorter or longer (in tokens) than generated ones; looked
+    at from 20 accepted on; null is off."""
+    distinct: Fraction | None = 0.5
+    """Alarm when fewer than this share of the accepted solutions are different texts, as when a policy finds one phrase
+    that always passes; null is off, as it must be where answers are single letters."""
+
+    @model_validator(mode="after")
+    def _band_is_a_band(self) -> HealthSection:
+        if self.length_band is not None and not self.length_band[0] < 1.0 < self.length_band[1]:
+            raise ValueError(f"health.length_band: must hold 1.0 between its ends, it is {list(self.length_band)}")
+        return self
