@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -53,12 +54,13 @@ class Miniature:
 class CommandLine:
     """`svd-loop run` as a user types it, from `tests/svd_loop/test_job_kills.py`."""
 
-    window = 0.6
-
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         run_job(small(folder / "reference", f"engine.chunk_size={CHUNK}"))
         self._expected = outcome_of(folder / "reference" / "jobs" / "scripted")
+        # Half of what the whole job takes on this machine: most kills then find it at work, some after many chunks.
+        (folder / "timed").mkdir()
+        self.window = seconds_of_work(command(folder / "timed", NOWHERE)) / 2
 
     def kill(self, name: str, kills: int, seed: int) -> tuple[int, int, bool]:
         """Kills, chunks asked again (rounded up), and whether all is as if nothing had happened."""
@@ -69,6 +71,18 @@ class CommandLine:
                                 ready=kill_cli.READY, finished=partial(is_finished, job))  # fmt: skip
         again = asked_again(root / "replies.jsonl")
         return report.kills, ceil(again / CHUNK), outcome_of(job) == self._expected and again <= report.kills * CHUNK
+
+
+def seconds_of_work(job: list[str]) -> float:
+    """From the job's opening to its end, undisturbed."""
+    with subprocess.Popen(job, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        while process.stdout.readline().strip() != kill_cli.READY:
+            assert process.poll() is None, "the job ended before it began"
+        began = time.monotonic()
+        process.stdout.read()
+    assert process.returncode == 0, f"the undisturbed job exited with {process.returncode}"
+    return time.monotonic() - began
 
 
 JOBS: dict[str, type[CommandLine] | type[Miniature]] = {"cli": CommandLine, "miniature": Miniature}
@@ -91,8 +105,10 @@ def main() -> None:
             kills += killed
             repeated += again
             different += not equal
-    outcome = {"job": options.job, "kills": kills, "jobs": jobs, "different": different,
-               "chunks_asked_again": repeated, "seconds": round(time.monotonic() - start)}  # fmt: skip
+    outcome = {
+        "job": options.job, "kills": kills, "jobs": jobs, "window": round(victim.window, 2), "different": different,
+        "chunks_asked_again": repeated, "seconds": round(time.monotonic() - start),
+    }  # fmt: skip
     sys.stdout.write(json.dumps(outcome) + "\n")
     sys.exit(1 if different else 0)
 
