@@ -37,7 +37,7 @@ def play(
     """One job in a process of its own; returns its JSON with `seconds` added."""
     overrides = [
         f"job.root={root}", f"job.name={arm}-{seed}", f"job.seed={seed}", f"job.rounds={rounds}",
-        "plateau.patience=99", "plateau.regression=1.0", "tracking.enabled=false", "engine.threads=1",
+        "plateau.patience=99", "plateau.regression=1.0", "health.action=warn", "tracking.enabled=false", "engine.threads=1",
         f"cascade.mode={arm}", "benchmark=true",
     ]  # fmt: skip
     if accept is not None:
@@ -105,6 +105,8 @@ def table(jobs: list[dict[str, Any]]) -> str:
     row("share of gold's gain, %", lambda s, g: 100 * gain(by_arm["self"][s], g) / gain(by_arm["gold"][s], g))
     seconds = [job["seconds"] for job in by_arm["self"].values()]
     lines += ["", f"{len(seeds)} seeds; a `self` job took {min(seconds):.0f} to {max(seconds):.0f} s on one core."]
+    rounds = [entry for job in by_arm["self"].values() for entry in job["rounds"][1:]]
+    lines[-1] += f" The judge's health raised an alarm in {sum(bool(r['alarms']) for r in rounds)} of {len(rounds)} rounds."
     return "\n".join(lines)
 
 
