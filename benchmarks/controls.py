@@ -37,8 +37,8 @@ def play(
     """One job in a process of its own; returns its JSON with `seconds` added."""
     overrides = [
         f"job.root={root}", f"job.name={arm}-{seed}", f"job.seed={seed}", f"job.rounds={rounds}",
-        "plateau.patience=99", "plateau.regression=1.0", "health.action=warn", "tracking.enabled=false", "engine.threads=1",
-        f"cascade.mode={arm}", "benchmark=true",
+        "plateau.patience=99", "plateau.regression=1.0", "health.action=warn", "tracking.enabled=false",
+        "engine.threads=1", f"cascade.mode={arm}", "benchmark=true",
     ]  # fmt: skip
     if accept is not None:
         overrides += [f"cascade.random_accept={accept}", "sampling.n=1"]
@@ -106,7 +106,8 @@ def table(jobs: list[dict[str, Any]]) -> str:
     seconds = [job["seconds"] for job in by_arm["self"].values()]
     lines += ["", f"{len(seeds)} seeds; a `self` job took {min(seconds):.0f} to {max(seconds):.0f} s on one core."]
     rounds = [entry for job in by_arm["self"].values() for entry in job["rounds"][1:]]
-    lines[-1] += f" The judge's health raised an alarm in {sum(bool(r['alarms']) for r in rounds)} of {len(rounds)} rounds."
+    alarmed = sum(bool(entry["alarms"]) for entry in rounds)
+    lines[-1] += f" The judge's health raised an alarm in {alarmed} of {len(rounds)} rounds."
     return "\n".join(lines)
 
 
