@@ -19,6 +19,7 @@ from tests.svd_loop.jobs_support import small
 PROBLEM = Problem(
     "h1", "A train leaves at 9 and travels 120 miles in 3 hours; how fast does it go?", Domain.MATH, answer="40"
 )
+NO_CANARIES = "health.canaries=0"  # they are made of accepted texts, which the recording below changes
 CLEAN = Candidate("p1", 0, "The sum of 12 and 30 is 42, so the answer is \\boxed{42}.")
 LEAKING = Candidate("p2", 3, f"I remember one like it. {PROBLEM.text.upper()} It was 40. Here: \\boxed{{7}}")
 
@@ -57,7 +58,7 @@ def test_refusing_names_the_pair_and_the_key(tmp_path: Path) -> None:
 def test_a_job_refuses_before_it_trains_and_goes_on_when_told_to_drop(tmp_path: Path) -> None:
     """A recorded job is played back with a solver that recites a held-out problem in one accepted solution."""
     told = tmp_path / "replies.jsonl"
-    run_job(small(tmp_path / "recorded"), record=told)
+    run_job(small(tmp_path / "recorded", NO_CANARIES), record=told)
     with LedgerReader.open_for_reading(tmp_path / "recorded" / "jobs" / "scripted") as reader:
         row = next(row for row in reader.accepted_rows() if row.round == 2)
     problem = problems_of(small(tmp_path).data.development, "development")[0]
@@ -72,10 +73,10 @@ def test_a_job_refuses_before_it_trains_and_goes_on_when_told_to_drop(tmp_path: 
 
     playback = f"engine.replies={told}"
     with pytest.raises(LeakError, match=r"1 of .* accepted completions of round 2"):
-        run_job(small(tmp_path, playback))
+        run_job(small(tmp_path, NO_CANARIES, playback))
     with LedgerReader.open_for_reading(tmp_path / "jobs" / "scripted") as reader:
         assert reader.state().last.round == 1
-    dropped = run_job(small(tmp_path, playback, "data.leak.action=drop"))
+    dropped = run_job(small(tmp_path, NO_CANARIES, playback, "data.leak.action=drop"))
     with LedgerReader.open_for_reading(tmp_path / "jobs" / "scripted") as reader:
         rows = {(row.prompt_id, row.candidate) for row in reader.accepted_rows() if row.round == 2}
     assert rows and (row.prompt_id, row.candidate) not in rows
