@@ -15,6 +15,7 @@ from pathlib import Path
 from svd_loop.build.backends import make_backend
 from svd_loop.build.data import held_out
 from svd_loop.build.job import cascade_settings, open_prompts, template_set
+from svd_loop.build.lengths import room_for_question
 from svd_loop.config import Config
 from svd_loop.contracts import Domain, Problem, Role, Stage
 from svd_loop.errors import SvdError
@@ -72,9 +73,8 @@ def _templates(config: Config) -> str:
 
 def _model(config: Config, scratch: Path) -> str:
     backend = make_backend(config, scratch / "job")
-    message = template_set(config).render(Role.SOLVER, Domain.MATH, question="1 + 1?")
-    room = "too long for" if backend.too_long(message) else "fit in"
-    return f"{config.model.path}: a short prompt and {config.sampling.max_tokens} tokens of answer {room} the context"
+    room = room_for_question(config, backend, template_set(config))
+    return f"{config.model.path}: " + ("no limit" if room is None else f"questions may have {room:,} tokens")
 
 
 def _prompts(config: Config, held: dict[str, list[Problem]], scratch: Path) -> str:

@@ -29,7 +29,12 @@ class Backend(Protocol):
 
     @property
     def fit_digest(self) -> str:
-        """Digest of what `too_long` depends on."""
+        """Digest of what `prompt_tokens` depends on."""
+        ...
+
+    @property
+    def max_context(self) -> int | None:
+        """Longest prompt plus answer in tokens; None where there is no limit."""
         ...
 
     def open(self, round: int) -> Policy:
@@ -40,8 +45,8 @@ class Backend(Protocol):
         """Train and store the version of a round, going on from the version of round `parent`."""
         ...
 
-    def too_long(self, messages: tuple[Message, ...]) -> bool:
-        """Whether a rendered prompt leaves no room for an answer."""
+    def prompt_tokens(self, messages: tuple[Message, ...]) -> int:
+        """Length of a rendered prompt."""
         ...
 
     def encode_rows(self, texts: list[tuple[str, str]]) -> list[TrainingRow]:
@@ -86,9 +91,13 @@ class ModelBackend:
 
     @property
     def fit_digest(self) -> str:
-        """The base's fingerprint and the lengths."""
-        lengths = (self._config.model.max_context, self._config.sampling.max_tokens, self._config.model.templates)
-        return f"{self._store.load(0, verify=False).version.fingerprint}/{lengths}"
+        """The base's fingerprint and the templates."""
+        return f"{self._store.load(0, verify=False).version.fingerprint}/{self._config.model.templates}"
+
+    @property
+    def max_context(self) -> int | None:
+        """`model.max_context`."""
+        return self._config.model.max_context
 
     def open(self, round: int) -> Policy:
         """Load a version into an engine."""
@@ -108,10 +117,10 @@ class ModelBackend:
         """Train on `rows` from the version of round `parent` or the base."""
         return self._updater.fit(rows, round=round, parent=self._store.path(parent))
 
-    def too_long(self, messages: tuple[Message, ...]) -> bool:
-        """Whether prompt and longest answer exceed `model.max_context`."""
+    def prompt_tokens(self, messages: tuple[Message, ...]) -> int:
+        """By the base's tokenizer."""
         (ids,) = self._codec.encode([messages])
-        return len(ids) + self._config.sampling.max_tokens > self._config.model.max_context
+        return len(ids)
 
     def encode_rows(self, texts: list[tuple[str, str]]) -> list[TrainingRow]:
         """Replies end with the tokenizer's end token, as sampled ones do."""
@@ -149,6 +158,7 @@ class ScriptedBackend:
     """No weights: simulated solver, judge and training, or a recording played back."""
 
     fit_digest = "scripted"
+    max_context = None
 
     def __init__(self, config: Config, engine: ScriptedEngineSection, versions: Path) -> None:
         from policies.scripted import Traits, write_traits
@@ -178,9 +188,9 @@ class ScriptedBackend:
         folder = self._versions / PolicyVersion(parent, "").name
         return ScriptedUpdater(self._versions).fit(rows, round=round, parent=folder)
 
-    def too_long(self, messages: tuple[Message, ...]) -> bool:
-        """A script reads anything."""
-        return False
+    def prompt_tokens(self, messages: tuple[Message, ...]) -> int:
+        """Bytes are tokens."""
+        return sum(len(message.content.encode()) for message in messages)
 
     def encode_rows(self, texts: list[tuple[str, str]]) -> list[TrainingRow]:
         """Bytes are tokens."""

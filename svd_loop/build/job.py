@@ -21,9 +21,10 @@ from svd_loop.audit import JudgeAudit, audit_sample
 from svd_loop.budget import Limits
 from svd_loop.build.backends import Backend, make_backend
 from svd_loop.build.data import build_prompts, held_out, held_out_sources, problems_of, source_label
+from svd_loop.build.lengths import refuse_long, room_for_question, too_long
 from svd_loop.build.retention import Retention
 from svd_loop.config import Config, config_digest
-from svd_loop.contracts import CascadeMode, Domain, JobState, Problem, Role, Tracker
+from svd_loop.contracts import CascadeMode, JobState, Problem, Tracker
 from svd_loop.controller import Controller
 from svd_loop.evaluation import EvaluationSettings, Evaluator, GoldAcceptor
 from svd_loop.firewall import CompletionFirewall
@@ -135,13 +136,19 @@ def open_prompts(
     templates: TemplateSet,
     backend: Backend,
 ) -> PromptPool:
-    """The job's prompt pool, built on first use."""
+    """The job's prompt pool, built on first use.
 
-    def too_long(text: str) -> bool:
-        return backend.too_long(templates.render(Role.SOLVER, Domain.MATH, question=text))
-
+    Raises:
+        ConfigError: no question at all fits the context.
+        DataError: a row cannot be used, none is left, or a held-out problem does not fit.
+        LeakError: held-out problems were found and the configuration says to refuse.
+    """
     everything = [problem for split in problems.values() for problem in split]
-    return build_prompts(config, everything, folder / "prompts.sqlite", too_long, backend.fit_digest)
+    room = room_for_question(config, backend, templates)
+    check = too_long(config, backend, templates)
+    if check is not None:
+        refuse_long(everything, check)
+    return build_prompts(config, everything, folder / "prompts.sqlite", check, f"{backend.fit_digest}/{room}")
 
 
 def policy_opener(
