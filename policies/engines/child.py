@@ -113,8 +113,11 @@ class Child:
         if not at_once:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_GRACE_SECONDS)
-        _kill_group(self.pid)
+        _kill(self.pid)
         self._process.wait()
+        deadline = time.monotonic() + _GRACE_SECONDS
+        while _kill(self.pid) and time.monotonic() < deadline:
+            time.sleep(0.02)
         if self._process.stdin is not None:
             self._process.stdin.close()
         self._log.close()
@@ -174,12 +177,10 @@ def die_with_parent() -> None:
     threading.Thread(target=watch, name="die-with-parent", daemon=True).start()
 
 
-def _kill_group(group: int) -> None:
-    """Kill all processes of a group and wait until they are gone: their memory is free then."""
-    deadline = time.monotonic() + _GRACE_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(group, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            return
-        time.sleep(0.02)
+def _kill(group: int) -> bool:
+    """Kill all processes of a group; returns whether there were any. When they are gone, their memory is free."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True

@@ -23,7 +23,7 @@ from typing import Any
 from policies.engines.child import Child, gather
 from policies.engines.sharding import shards_by_prefix
 from policies.engines.vllm_child import Answer, Row, Start, Started
-from svd_loop.config.engines import VllmEngineSection
+from svd_loop.config.engines import RepetitionSection, VllmEngineSection
 from svd_loop.contracts import FinishReason, Generation, GenerationRequest
 from svd_loop.errors import ConfigError, EngineError, ModelError
 from svd_loop.progress import progress
@@ -208,17 +208,21 @@ def start_message(
     }  # fmt: skip
     if settings.thinking_token_budget is not None:
         sampling["thinking_token_budget"] = settings.thinking_token_budget
-    repetition = settings.repetition
     return Start(
         checkpoint=str(served.checkpoint),
         dtype=dtype,
         engine=engine,
         adapter=None if served.adapter is None else (served.name, served.number, str(served.adapter)),
         sampling=sampling,
-        repetition={"max_pattern_size": repetition.longest, "min_count": repetition.count} if repetition else None,
+        repetition=None if settings.repetition is None else _repetition(settings.repetition),
         prompts=[list(ids[: max_context - 1]) for ids in probe_prompts],
         reference=True,
     )
+
+
+def _repetition(section: RepetitionSection) -> dict[str, int]:
+    """The section in vLLM's words."""
+    return {"min_pattern_size": section.shortest, "max_pattern_size": section.longest, "min_count": section.count}
 
 
 def adapter_rank(adapter: Path) -> int:

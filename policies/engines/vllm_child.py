@@ -65,6 +65,7 @@ class Server:
     def __init__(self, connection: Connection, start: Start) -> None:
         from vllm import LLM
         from vllm.lora.request import LoRARequest
+        from vllm.platforms import current_platform
         from vllm.sampling_params import RepetitionDetectionParams
 
         self._connection = connection
@@ -72,21 +73,33 @@ class Server:
         if (repetition := start["repetition"]) is not None:
             self._sampling["repetition_detection"] = RepetitionDetectionParams(**repetition)
         self._adapter: LoRARequest | None = LoRARequest(*start["adapter"]) if start["adapter"] else None
-        self._llm: LLM = LLM(start["checkpoint"], **start["engine"])
+        # After a part of a prompt vLLM 0.32 rewinds the row's random generator, which a CPU's cannot do: it raises.
+        whole_prompts = {"enable_chunked_prefill": False} if current_platform.is_cpu() else {}
+        self._llm: LLM = LLM(start["checkpoint"], **start["engine"], **whole_prompts)
 
     def logprobs(self, prompts: list[list[int]]) -> list[list[float]]:
-        """Log probability of each prompt's tokens from the second on; the prefix cache is empty afterwards."""
+        """Log probability of each prompt's tokens from the second on; the prefix cache is empty afterwards.
+
+        One request per token: vLLM 0.32 fails on `prompt_logprobs` beside an adapter, and this asks in the way that
+        answers are sampled, from a cached prefix on.
+        """
         from vllm import SamplingParams
 
-        asked = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
+        places = [(ids[:place], ids[place]) for ids in prompts for place in range(1, len(ids))]
         outputs = self._llm.generate(
-            [{"prompt_token_ids": ids} for ids in prompts], asked, use_tqdm=False, lora_request=self._adapter
+            [{"prompt_token_ids": before} for before, _ in places],
+            [
+                SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=[token], detokenize=False)
+                for _, token in places
+            ],
+            use_tqdm=False,
+            lora_request=self._adapter,
         )
         self._llm.reset_prefix_cache()
-        return [
-            [row[token].logprob for token, row in zip(ids[1:], output.prompt_logprobs[1:], strict=True)]
-            for ids, output in zip(prompts, outputs, strict=True)
-        ]
+        found = iter(
+            output.outputs[0].logprobs[0][token].logprob for output, (_, token) in zip(outputs, places, strict=True)
+        )
+        return [[next(found) for _ in ids[1:]] for ids in prompts]
 
     def generate(self, rows: list[Row]) -> list[Answer]:
         """Answer all rows, in their order, in one call of vLLM."""

@@ -25,10 +25,18 @@ class TransformersEngineSection(Section):
 class RepetitionSection(Section):
     """Ends an answer that has begun to repeat itself; it counts as cut off and is never trained on."""
 
+    shortest: Positive = 4
+    """Shortest repeated run that is looked for, in tokens. One token over and over is also a longer run repeated."""
     longest: Positive = 64
     """Longest repeated run that is looked for, in tokens."""
     count: Annotated[int, Field(ge=2)] = 8
-    """How often a run must follow itself before the answer is ended."""
+    """How often a run must stand in a row before the answer is ended."""
+
+    @model_validator(mode="after")
+    def _shortest_is_not_longer(self) -> RepetitionSection:
+        if self.shortest > self.longest:
+            raise ValueError(f"engine.repetition.shortest: {self.shortest} exceeds longest: {self.longest}")
+        return self
 
 
 class VllmEngineSection(Section):

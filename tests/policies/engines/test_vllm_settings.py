@@ -47,7 +47,7 @@ def test_repetition_and_thinking_budget_reach_vllm_when_set() -> None:
     start = start_of(
         repetition=RepetitionSection(longest=20, count=4), thinking_token_budget=99, reasoning_parser="qwen3"
     )
-    assert start["repetition"] == {"max_pattern_size": 20, "min_count": 4}
+    assert start["repetition"] == {"min_pattern_size": 4, "max_pattern_size": 20, "min_count": 4}
     assert start["sampling"]["thinking_token_budget"] == 99
     assert start["engine"]["reasoning_parser"] == "qwen3"
     assert start["engine"]["skip_tokenizer_init"] is False  # the parser looks tokens up
@@ -105,7 +105,8 @@ def test_check_says_what_to_install(without_vllm: None, tmp_path: Path) -> None:
         (["engine.thinking_token_budget=5"], "belong together"),
         (["engine.batch_size=5"], "engine.vllm.batch_size: unknown key"),
         (["cascade.frozen_judge=true"], "keeps two models loaded at once"),
-        (["engine.repetition={count: 1}"], "count"),
+        (["engine.repetition={count: 1}"], "engine.vllm.repetition.count"),
+        (["engine.repetition={longest: 3}"], "shortest: 4 exceeds longest: 3"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(overrides: list[str], message: str) -> None:
