@@ -50,10 +50,12 @@ def prompts(codec: ChatCodec) -> list[tuple[int, ...]]:
     return codec.encode([templates.render(Role.SOLVER, item.domain, question=item.text) for item in problems])
 
 
-def open_vllm(codec: ChatCodec, checkpoint: Path = NANO_CHECKPOINT, **settings: object) -> VllmEngine:
+def open_vllm(
+    codec: ChatCodec, checkpoint: Path = NANO_CHECKPOINT, *, adapter: Path | None = None, **settings: object
+) -> VllmEngine:
     return VllmEngine(
-        Served(checkpoint, "round-000-nano", 0), VllmEngineSection(**{**SETTINGS, **settings}), dtype="float32",
-        max_context=512, stop_ids=codec.stop_ids, probe_prompts=[tuple(range(10, 60)), tuple(range(90, 120))],
+        Served(checkpoint, "round-001-nano", 1, adapter), VllmEngineSection(**{**SETTINGS, **settings}),
+        dtype="float32", max_context=512, stop_ids=codec.stop_ids, probe_prompts=[tuple(range(10, 60)), tuple(range(90, 120))],
     )  # fmt: skip
 
 
@@ -118,6 +120,23 @@ def test_two_children_answer_like_one_and_a_killed_one_is_an_error(
         with pytest.raises(EngineError, match="is closed"):
             pair.generate(asked)
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_an_adapter_is_served_unmerged(codec: ChatCodec, prompts: list[tuple[int, ...]], tmp_path: Path) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    settings = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", use_rslora=True, init_lora_weights=False)
+    model = get_peft_model(load_checkpoint(NANO_CHECKPOINT, "float32"), settings)
+    model.save_pretrained(tmp_path)
+    asked = [GenerationRequest(prompt, Sampling(20, 0.0), 0) for prompt in prompts[:50]]
+    merged = TransformersEngine(model.merge_and_unload(), stop_ids=codec.stop_ids).generate(asked)
+    with closing(open_vllm(codec, adapter=tmp_path)) as served:
+        found = served.generate(asked)
+    assert sum(one == other for one, other in zip(found, merged, strict=True)) >= 49
+    plain = TransformersEngine(load_checkpoint(NANO_CHECKPOINT, "float32"), stop_ids=codec.stop_ids).generate(asked)
+    assert sum(one == other for one, other in zip(found, plain, strict=True)) < 25
 
 
 def test_answers_that_repeat_themselves_are_cut_off(engine: VllmEngine, codec: ChatCodec) -> None:
