@@ -7,8 +7,12 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 
+VLLM_VENV  ?= .venv-vllm
+VLLM_BIN   := $(VLLM_VENV)/bin
+VLLM_READY := $(VLLM_VENV)/.ready
+
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint lock clean
+.PHONY: help setup run test lint lock clean setup-vllm test-vllm lock-vllm
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -35,5 +39,21 @@ lint: $(READY)  ## ruff and mypy (strict)
 lock: $(READY)  ## rewrite requirements.lock from the environment
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
 
+setup-vllm: $(VLLM_READY)  ## a second environment with vLLM for machines without a GPU
+
+# No dependencies are resolved here: torchvision, torchaudio, torchcodec and triton, which vLLM names and text models do
+# not need, are left out of the lock because their builds do not match a CPU torch.
+$(VLLM_READY): requirements-vllm.lock pyproject.toml
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_BIN)/python -m pip install --quiet --no-deps -r requirements-vllm.lock
+	$(VLLM_BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+test-vllm: $(VLLM_READY)  ## the tests that need vLLM
+	$(VLLM_BIN)/python -m pytest -m vllm $(ARGS)
+
+lock-vllm: $(VLLM_READY)  ## rewrite requirements-vllm.lock from its environment
+	$(VLLM_BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements-vllm.lock
+
 clean:  ## remove the environment and caches (never mlruns)
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,19 +13,27 @@ from typing import Any
 from policies.chat import ChatCodec
 from policies.policy import ModelPolicy
 from policies.versions import StoredVersion
-from svd_loop.config.sections import ModelSection, TransformersEngineSection
-from svd_loop.contracts import Role, Sampling
+from svd_loop.config.engines import ModelEngineSection, TransformersEngineSection, VllmEngineSection
+from svd_loop.config.sections import ModelSection
+from svd_loop.contracts import Engine, Message, Role, Sampling
 from svd_loop.errors import ModelError, WeightsError
 
 PLAIN_TEMPLATES = "plain"
 """`model.templates` value that says the checkpoint is a base model without chat template."""
+
+_PROBE_QUESTIONS = (
+    "What is 17 * 23? Work it out step by step, then write the answer alone on the last line.",
+    "Write a Python function `reverse(items)` that returns a reversed copy of a list.",
+    "Why does ice float on water?",
+)
+"""What engines in other processes are compared on after loading; some hundred tokens, fixed for ever."""
 
 
 def open_policy(
     stored: StoredVersion,
     *,
     samplings: Mapping[Role, Sampling],
-    engine_settings: TransformersEngineSection,
+    engine_settings: ModelEngineSection,
     model_settings: ModelSection,
     job_seed: int,
     held_out: Sampling | None = None,
@@ -35,29 +43,52 @@ def open_policy(
     Args:
         stored: as `WeightStore.load` gives it.
         samplings: sampling parameters by role.
-        engine_settings: batch size and threads.
+        engine_settings: which engine, and how it runs.
         model_settings: precision, device, templates and context length.
         job_seed: the job's seed.
         held_out: sampling parameters of held-out measurement; None takes the solver's.
 
     Raises:
         ModelError: the checkpoint, its tokenizer or the device cannot be used.
+        EngineError: the engine's process failed.
     """
-    from policies.engines.transformers import TransformersEngine
-
     codec = load_codec(stored, plain=model_settings.templates == PLAIN_TEMPLATES)
-    model = load_model(stored, dtype=model_settings.dtype, device=model_settings.device)
-    engine = TransformersEngine(
-        model,
-        stop_ids=codec.stop_ids,
-        pad_id=codec.pad_id,
-        batch_size=engine_settings.batch_size,
-        threads=engine_settings.threads,
-    )
+    engine = open_engine(stored, codec, engine_settings, model_settings)
     return ModelPolicy(
         engine, codec, stored.version, samplings, job_seed=job_seed, max_context=model_settings.max_context,
         held_out=held_out,
     )  # fmt: skip
+
+
+def open_engine(
+    stored: StoredVersion, codec: ChatCodec, settings: ModelEngineSection, model_settings: ModelSection
+) -> Engine:
+    """An engine that runs a stored version.
+
+    Raises:
+        ConfigError: the engine is not installed.
+        ModelError: the checkpoint or the device cannot be used.
+        EngineError: the engine's process failed.
+    """
+    match settings:
+        case TransformersEngineSection():
+            from policies.engines.transformers import TransformersEngine
+
+            return TransformersEngine(
+                load_model(stored, dtype=model_settings.dtype, device=model_settings.device),
+                stop_ids=codec.stop_ids, pad_id=codec.pad_id, batch_size=settings.batch_size, threads=settings.threads,
+            )  # fmt: skip
+        case VllmEngineSection():
+            from policies.engines.vllm import Served, VllmEngine
+
+            version = stored.version
+            name = f"{version.name}-{version.fingerprint[:12]}"
+            adapter = stored.path if stored.kind == "lora" else None
+            return VllmEngine(
+                Served(foundation(stored), name, version.round, adapter), settings, dtype=model_settings.dtype,
+                max_context=model_settings.max_context, stop_ids=codec.stop_ids,
+                probe_prompts=codec.encode([(Message("user", text),) for text in _PROBE_QUESTIONS]),
+            )  # fmt: skip
 
 
 def load_codec(stored: StoredVersion, *, plain: bool = False) -> ChatCodec:

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from svd_loop.allocator import keep_freed_memory
 from svd_loop.config import Config
-from svd_loop.config.sections import ScriptedEngineSection, TransformersEngineSection
+from svd_loop.config.engines import (
+    ModelEngineSection,
+    ScriptedEngineSection,
+    TransformersEngineSection,
+    VllmEngineSection,
+)
 from svd_loop.contracts import Message, Policy, PolicyVersion, Role, Sampling, TrainingRow, UpdateResult
 from svd_loop.errors import ConfigError
 
@@ -58,13 +63,14 @@ def make_backend(config: Config, folder: Path, config_digest: str = "") -> Backe
     """The backend of `engine.type`; `folder` is the job's.
 
     Raises:
+        ConfigError: the engine is not installed.
         ModelError: the checkpoint cannot be used.
         WeightsError: versions already stored are damaged.
     """
     match config.engine:
         case ScriptedEngineSection():
             return ScriptedBackend(config, config.engine, folder / "versions")
-        case TransformersEngineSection():
+        case TransformersEngineSection() | VllmEngineSection():
             return ModelBackend(config, config.engine, folder / "versions", config_digest)
 
 
@@ -75,13 +81,15 @@ def samplings_of(config: Config) -> dict[Role, Sampling]:
 
 
 class ModelBackend:
-    """A checkpoint: `transformers` generates, TRL trains."""
+    """A checkpoint: `transformers` or vLLM generates, TRL trains."""
 
-    def __init__(
-        self, config: Config, engine: TransformersEngineSection, versions: Path, config_digest: str = ""
-    ) -> None:
+    def __init__(self, config: Config, engine: ModelEngineSection, versions: Path, config_digest: str = "") -> None:
         from policies.weights import WeightStore
 
+        if isinstance(engine, VllmEngineSection):
+            from policies.engines.vllm import require_vllm
+
+            require_vllm()
         keep_freed_memory()
         self._config = config
         self._engine = engine

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from svd_loop.config.base import Fraction, Positive, Section
 from svd_loop.config.data import DataSection
+from svd_loop.config.engines import EngineSection, TransformersEngineSection, VllmEngineSection
 from svd_loop.config.health import HealthSection
 from svd_loop.contracts import CascadeMode, Role, Sampling, Selection, Stage
 
@@ -45,52 +46,13 @@ class ModelSection(Section):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of inference weights."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the transformers engine and training run."""
+    """Where the transformers engine and training run; vLLM runs where its build does."""
     templates: str = "chat"
     """Prompt template set: a folder name under `envs/templates`, a path, or `plain` for base models without a chat
     template (the chat set's words, as plain paragraphs)."""
     max_context: Annotated[int, Field(ge=16)] = 32768
     """Longest prompt plus answer in tokens; longer prompts are refused, never cut."""
 
-
-class TransformersEngineSection(Section):
-    """`transformers` in this process."""
-
-    type: Literal["transformers"] = "transformers"
-    batch_size: Positive = 512
-    """Rows decoded together; a batch shrinks as rows finish."""
-    chunk_size: Positive = 2048
-    """Rows written to the ledger at once: the work a kill can lose."""
-    chunk_seconds: Annotated[float, Field(gt=0.0)] | None = 14_400.0
-    """An engine that needs longer for one chunk is taken to hang, and the job ends with an error that keeps all earlier
-    chunks; null waits for ever."""
-    threads: Annotated[int, Field(ge=0)] = 0
-    """CPU threads of torch; 0 leaves torch's default."""
-
-
-class ScriptedEngineSection(Section):
-    """No model: a deterministic policy for trying the loop and for tests."""
-
-    type: Literal["scripted"] = "scripted"
-    replies: Path | None = None
-    """JSON Lines of recorded replies to play back; null uses the built-in simulated solver and judge."""
-    chunk_size: Positive = 256
-    """Calls written to the ledger at once."""
-    chunk_seconds: Annotated[float, Field(gt=0.0)] | None = None
-    """As for the transformers engine."""
-    skill: Fraction = 0.4
-    """Simulated solver: chance that a candidate is right at round 0."""
-    gain: Fraction = 0.5
-    """Simulated update: share of the remaining errors removed by training on rows that are all right."""
-    true_positive: Fraction = 0.97
-    """Simulated judge: chance of a yes vote on a right candidate."""
-    false_positive: Fraction = 0.15
-    """Simulated judge: chance of a yes vote on a wrong candidate."""
-    invalid: Fraction = 0.0
-    """Simulated judge: chance that a vote carries no readable verdict."""
-
-
-EngineSection = Annotated[TransformersEngineSection | ScriptedEngineSection, Field(discriminator="type")]
 
 # ---------------------------------------------------------------------------------- sampling and judging
 
@@ -360,6 +322,15 @@ class Config(Section):
         if self.update.replay.anchor == "posttrain" and self.model.path != "nano" and self.engine.type != "scripted":
             raise ValueError("update.replay.anchor: posttrain is nano's own mixture and needs model.path: nano, "
                              f"it is {self.model.path}; use own or none")  # fmt: skip
+        if (
+            isinstance(self.engine, VllmEngineSection)
+            and self.cascade.frozen_judge
+            and self.engine.kv_cache_gib is None
+            and self.engine.gpu_memory_utilization > 0.5
+        ):
+            raise ValueError("cascade.frozen_judge: keeps two models loaded at once, which do not fit with "
+                             f"engine.gpu_memory_utilization: {self.engine.gpu_memory_utilization}; set it to less "
+                             "than 0.5")  # fmt: skip
         if self.sampling.max_tokens >= self.model.max_context:
             raise ValueError(f"sampling.max_tokens: {self.sampling.max_tokens} leaves no room for a prompt within "
                              f"model.max_context: {self.model.max_context}")  # fmt: skip

@@ -10,7 +10,8 @@ from policies.loading import load_codec, open_policy
 from policies.policy import ModelPolicy, RecordingPolicy
 from policies.scripted.recording import RecordedScript
 from policies.weights import WeightStore
-from svd_loop.config.sections import ModelSection, TransformersEngineSection
+from svd_loop.config.engines import TransformersEngineSection
+from svd_loop.config.sections import ModelSection
 from svd_loop.contracts import (
     AgentCall,
     CallId,

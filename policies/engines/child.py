@@ -1,0 +1,186 @@
+"""A program in a process of its own that answers messages over a pipe.
+
+For engines that keep hold of memory until their process ends: ending the process is the only sure way to get a GPU
+back. A child is asked for one answer at a time; while it works it may send any number of notices. Messages are
+pairs of a word and plain data. What the program prints goes to a file, whose end is quoted when it fails.
+
+Three ways to end, so that no process is left behind: `close` (the pipe ends, the program should return), the end of
+this process (the child's stdin ends, see `die_with_parent`), and a kill of the child's whole process group.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import Pipe
+from multiprocessing.connection import wait
+from typing import Any
+
+from svd_loop.errors import EngineError
+
+FAILED = "failed"
+"""The word of a message that says why the program cannot go on."""
+
+_GRACE_SECONDS = 30.0
+"""How long a child may take to return after its pipe was closed, and its group to be gone after a kill."""
+_TAIL_BYTES = 2000
+_POLL_SECONDS = 0.5
+
+
+class Child:
+    """One running program.
+
+    Args:
+        command: the program; the number of its end of the pipe is appended.
+        environment: its environment variables, all of them.
+        name: names it in errors.
+
+    Raises:
+        EngineError: the program cannot be started.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], name: str) -> None:
+        self.name = name
+        self.connection, theirs = Pipe()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115, closed in `close`
+        try:
+            self._process = subprocess.Popen(
+                [*command, str(theirs.fileno())], env=dict(environment), stdin=subprocess.PIPE, stdout=self._log,
+                stderr=self._log, pass_fds=[theirs.fileno()], start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            raise EngineError(f"{name} cannot be started: {error}") from error
+        finally:
+            theirs.close()
+
+    @property
+    def pid(self) -> int:
+        """Its process, which is also its process group."""
+        return self._process.pid
+
+    def send(self, word: str, data: Any) -> None:
+        """Ask for something.
+
+        Raises:
+            EngineError: it is gone.
+        """
+        try:
+            self.connection.send((word, data))
+        except OSError:
+            raise self.failure(self._ending()) from None
+
+    def receive(self) -> tuple[str, Any]:
+        """The message that is ready.
+
+        Raises:
+            EngineError: it is gone, or says that it failed.
+        """
+        try:
+            word, data = self.connection.recv()
+        except (EOFError, OSError):
+            raise self.failure(self._ending()) from None
+        if word == FAILED:
+            raise self.failure(f"failed: {data}")
+        return word, data
+
+    def check_alive(self) -> None:
+        """Raise `EngineError` if it has ended and left no message."""
+        if self._process.poll() is not None and not self.connection.poll():
+            raise self.failure(self._ending())
+
+    def failure(self, what: str) -> EngineError:
+        """An error that says `what` happened and quotes the end of what the program printed."""
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, size - _TAIL_BYTES))
+        tail = self._log.read().decode(errors="replace").strip()
+        return EngineError(f"{self.name} {what}" + (f"; its last words:\n{tail}" if tail else ""))
+
+    def close(self, *, at_once: bool = False) -> None:
+        """End it and everything it started, and wait until all of it is gone; may be repeated.
+
+        Args:
+            at_once: kill it instead of letting it return; for one that failed or hangs.
+        """
+        if self.connection.closed:
+            return
+        self.connection.close()
+        if not at_once:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_GRACE_SECONDS)
+        _kill(self.pid)
+        self._process.wait()
+        deadline = time.monotonic() + _GRACE_SECONDS
+        while _kill(self.pid) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._log.close()
+
+    def _ending(self) -> str:
+        try:
+            code = self._process.wait(_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "closed its pipe"
+        if code >= 0:
+            return f"ended with exit code {code}"
+        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+        return f"was ended by {signal.Signals(-code).name}{hint}"
+
+
+def gather(children: Sequence[Child], seconds: float, notice: Callable[[Any], None] = lambda data: None) -> list[Any]:
+    """Wait until every child has answered what it was asked.
+
+    Args:
+        children: each was sent one message.
+        seconds: how long they may send nothing at all, neither an answer nor a notice.
+        notice: called with the data of every `notice` message.
+
+    Returns:
+        The answers' data, in the order of `children`.
+
+    Raises:
+        EngineError: one of them failed, ended or hangs. The others are left as they are.
+    """
+    answers: dict[Child, Any] = {}
+    heard = time.monotonic()
+    while waiting := [child for child in children if child not in answers]:
+        ready = wait([child.connection for child in waiting], timeout=_POLL_SECONDS)
+        for child in waiting:
+            if child.connection not in ready:
+                child.check_alive()
+                continue
+            word, data = child.receive()
+            heard = time.monotonic()
+            if word == "notice":
+                notice(data)
+            else:
+                answers[child] = data
+        if time.monotonic() - heard > seconds:
+            raise waiting[0].failure(f"gave no sign for {seconds:g} s")
+    return [answers[child] for child in children]
+
+
+def die_with_parent() -> None:
+    """For the program: end its whole group when the parent is gone, in whatever way (its stdin then ends)."""
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, name="die-with-parent", daemon=True).start()
+
+
+def _kill(group: int) -> bool:
+    """Kill all processes of a group; returns whether there were any. When they are gone, their memory is free."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True

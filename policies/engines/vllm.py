@@ -1,0 +1,313 @@
+"""The vLLM engine: a child process for each copy of the model, from the loading of a version to its closing.
+
+vLLM gives a GPU back only when its process ends, and brings libraries that training does not want beside it; so this
+module imports neither vLLM nor torch and speaks to `policies.engines.vllm_child` in plain data. A version is never
+swapped in place: the next one gets a new process, which cannot serve a stale prefix cache or a half-loaded weight. A
+probe compares it with transformers all the same. Left out: `n > 1` (one request per row, with its own seed), beam
+search, speculative decoding.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from policies.engines.child import Child, gather
+from policies.engines.sharding import shards_by_prefix
+from policies.engines.vllm_child import Answer, Row, Start, Started
+from svd_loop.config.engines import RepetitionSection, VllmEngineSection
+from svd_loop.contracts import FinishReason, Generation, GenerationRequest
+from svd_loop.errors import ConfigError, EngineError, ModelError
+from svd_loop.progress import progress
+
+_log = logging.getLogger(__name__)
+
+_FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH, "repetition": FinishReason.LENGTH}
+"""vLLM's words; an answer ended for repeating itself is cut off."""
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""The adapter ranks vLLM makes room for."""
+_TOLERANCES = {"float32": 0.01}
+_HALF_TOLERANCE = 0.1
+_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What to load: a complete checkpoint, and the adapter that goes on top of it, if any.
+
+    `name` and `number` identify the version (`round-003-1f2e3d4c5b6a`, 3).
+    """
+
+    checkpoint: Path
+    name: str
+    number: int
+    adapter: Path | None = None
+
+
+@dataclass(slots=True)
+class PrefixCache:
+    """Prompt tokens asked for, and how many of them did not have to be computed."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of prompt tokens that came from the cache; 0 before the first row."""
+        return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
+
+
+class VllmEngine:
+    """Implements `svd_loop.contracts.Engine` over one or more child processes.
+
+    A row's tokens depend on the weights, its prompt, its sampling parameters and its seed, and on what it is computed
+    together with where two tokens are equally likely up to the rounding of the logits (docs/vllm.md).
+
+    Args:
+        served: the version.
+        settings: how to run vLLM.
+        dtype: precision of the weights.
+        max_context: longest prompt plus answer, in tokens.
+        stop_ids: tokens that end an answer; at least one.
+        probe_prompts: token ids to compare log probabilities on, each of at least two tokens.
+
+    Raises:
+        ConfigError: vLLM is not installed, or there are fewer GPUs than the replicas need.
+        ModelError: no stop token; the adapter cannot be served; vLLM and transformers disagree about the probe.
+        EngineError: a child failed, or took too long to start.
+    """
+
+    def __init__(
+        self, served: Served, settings: VllmEngineSection, *, dtype: str, max_context: int, stop_ids: Collection[int],
+        probe_prompts: Sequence[Sequence[int]],
+    ) -> None:  # fmt: skip
+        require_vllm()
+        if not stop_ids:
+            raise ModelError("no stop token is known: set eos_token_id in the checkpoint's generation_config.json")
+        self.prefix_cache = PrefixCache()
+        self._name = served.name
+        self._settings = settings
+        self._children: list[Child] = []
+        start = start_message(served, settings, dtype, max_context, stop_ids, probe_prompts)
+        began = time.monotonic()
+        try:
+            for index in range(settings.replicas):
+                self._children.append(_spawn(settings, index, served.name))
+            for index, child in enumerate(self._children):
+                child.send("start", Start(**{**start, "reference": index == 0}))  # type: ignore[typeddict-item]
+            started: list[Started] = gather(self._children, settings.start_seconds)
+            worst = check_probe(started, settings.probe_tolerance or _TOLERANCES.get(dtype, _HALF_TOLERANCE), served)
+        except BaseException:
+            self._end(at_once=True)
+            raise
+        _log.info("vllm %s serves %s after %.0f s; probe: log probabilities differ from transformers' by %.1g nats on "
+                  "average", started[0]["version"], served.name, time.monotonic() - began, worst)  # fmt: skip
+
+    @property
+    def pids(self) -> list[int]:
+        """The children's process ids; empty once closed."""
+        return [child.pid for child in self._children]
+
+    def generate(self, requests: Sequence[GenerationRequest], *, label: str = "") -> list[Generation]:
+        """Answer all requests, in their order.
+
+        Args:
+            requests: prompts (not empty), sampling parameters and seeds.
+            label: names the work on the progress line; empty shows none.
+
+        Raises:
+            EngineError: the engine is closed, a prompt is empty, or a child failed, died or hangs; it is closed then.
+        """
+        if not self._children:
+            raise EngineError("the engine is closed")
+        if any(not request.prompt_ids for request in requests):
+            raise EngineError("a prompt has no tokens; there is nothing to continue")
+        shards = shards_by_prefix([request.prompt_ids for request in requests], len(self._children))
+        work = [(child, shard) for child, shard in zip(self._children, shards, strict=True) if shard]
+        done: dict[int, Generation] = {}
+        with progress(label, len(requests)) as bar:
+            try:
+                for child, shard in work:
+                    child.send("generate", [_row(requests[index]) for index in shard])
+                replies: list[list[Answer]] = gather(
+                    [child for child, _ in work], self._settings.stall_seconds, bar.advance
+                )
+            except BaseException:
+                self._end(at_once=True)
+                raise
+            for (_, shard), answers in zip(work, replies, strict=True):
+                for index, answer in zip(shard, answers, strict=True):
+                    done[index] = self._generation(requests[index], answer)
+            bar.advance(0, sum(len(answer.token_ids) for answer in done.values()))
+        return [done[index] for index in range(len(requests))]
+
+    def close(self) -> None:
+        """End the children and wait until their memory is free."""
+        if self._children and self.prefix_cache.prompt_tokens:
+            _log.info("%s: %.0f%% of %s prompt tokens came from the prefix cache", self._name,
+                      100 * self.prefix_cache.hit_rate, f"{self.prefix_cache.prompt_tokens:,}")  # fmt: skip
+        self._end()
+
+    def _end(self, *, at_once: bool = False) -> None:
+        children, self._children = self._children, []
+        for child in children:
+            child.close(at_once=at_once)
+
+    def _generation(self, request: GenerationRequest, answer: Answer) -> Generation:
+        token_ids, finish, cached = answer
+        if finish not in _FINISH:
+            raise EngineError(f"{self._name}: vLLM ended an answer with {finish!r}")
+        self.prefix_cache.prompt_tokens += len(request.prompt_ids)
+        self.prefix_cache.cached_tokens += cached
+        return Generation(tuple(token_ids), _FINISH[finish])
+
+
+def require_vllm() -> None:
+    """Refuse to go on where vLLM is not installed; imports nothing.
+
+    Raises:
+        ConfigError: says what to install.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        raise ConfigError("engine.type: vllm, but vllm is not installed. On a machine with GPUs: pip install "
+                          "'svd-loop[vllm]'; without one: make setup-vllm (docs/vllm.md). Or set engine.type: "
+                          "transformers")  # fmt: skip
+
+
+def start_message(
+    served: Served, settings: VllmEngineSection, dtype: str, max_context: int, stop_ids: Collection[int],
+    probe_prompts: Sequence[Sequence[int]],
+) -> Start:  # fmt: skip
+    """What a child is told to load, with every parameter that vLLM would otherwise choose or read from a file."""
+    engine: dict[str, Any] = {
+        "dtype": dtype, "max_model_len": max_context, "seed": 0, "generation_config": "vllm",
+        "skip_tokenizer_init": settings.reasoning_parser is None, "enable_prefix_caching": True,
+        "tensor_parallel_size": settings.tensor_parallel_size, "max_num_seqs": settings.max_num_seqs,
+        "gpu_memory_utilization": settings.gpu_memory_utilization, "enforce_eager": settings.enforce_eager,
+        "disable_log_stats": True,
+    }  # fmt: skip
+    if settings.kv_cache_gib is not None:
+        engine["kv_cache_memory_bytes"] = int(settings.kv_cache_gib * _GIB)
+    if settings.block_size is not None:
+        engine["block_size"] = settings.block_size
+    if settings.reasoning_parser is not None:
+        engine["reasoning_parser"] = settings.reasoning_parser
+    if served.adapter is not None:
+        engine |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": adapter_rank(served.adapter)}
+    sampling: dict[str, Any] = {
+        "n": 1, "presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0, "min_tokens": 0,
+        "stop_token_ids": sorted(stop_ids), "ignore_eos": True, "detokenize": False,
+    }  # fmt: skip
+    if settings.thinking_token_budget is not None:
+        sampling["thinking_token_budget"] = settings.thinking_token_budget
+    return Start(
+        checkpoint=str(served.checkpoint),
+        dtype=dtype,
+        engine=engine,
+        adapter=None if served.adapter is None else (served.name, served.number, str(served.adapter)),
+        sampling=sampling,
+        repetition=None if settings.repetition is None else _repetition(settings.repetition),
+        prompts=[list(ids[: max_context - 1]) for ids in probe_prompts],
+        reference=True,
+    )
+
+
+def _repetition(section: RepetitionSection) -> dict[str, int]:
+    """The section in vLLM's words."""
+    return {"min_pattern_size": section.shortest, "max_pattern_size": section.longest, "min_count": section.count}
+
+
+def adapter_rank(adapter: Path) -> int:
+    """The smallest rank vLLM makes room for that holds the adapter's.
+
+    Raises:
+        ModelError: its configuration cannot be read, or it is larger than vLLM serves.
+    """
+    path = adapter / "adapter_config.json"
+    try:
+        rank = int(json.loads(path.read_text(encoding="utf-8"))["r"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{path}: is no adapter's configuration: {error}") from None
+    for room in _RANKS:
+        if rank <= room:
+            return room
+    raise ModelError(f"{path}: rank {rank}; vLLM serves adapters up to rank {_RANKS[-1]}. Lower update.lora.rank")
+
+
+def check_probe(started: Sequence[Started], tolerance: float, served: Served) -> float:
+    """Compare what every child makes of the probe with what transformers makes of it.
+
+    Args:
+        started: the children's answers; the first one holds the reference.
+        tolerance: mean absolute difference allowed, in nats.
+        served: the version, for the error.
+
+    Returns:
+        The largest mean absolute difference of a child, in nats.
+
+    Raises:
+        ModelError: it is above `tolerance`, or not a number.
+    """
+    reference = started[0]["reference"]
+    assert reference is not None
+    expected = [value for row in reference for value in row]
+    differences = []
+    for answer in started:
+        found = [value for row in answer["served"] for value in row]
+        differences.append(sum(abs(a - b) for a, b in zip(expected, found, strict=True)) / len(expected))
+    worst = max(differences)
+    if not worst <= tolerance:  # also where it is not a number
+        raise ModelError(
+            f"{served.name}: vLLM and transformers disagree about {served.adapter or served.checkpoint}: log "
+            f"probabilities of {len(expected)} tokens differ by {worst:.3g} nats on average, {tolerance:g} are allowed "
+            "(engine.probe_tolerance). vLLM serves other weights than those stored, or computes this model otherwise"
+        )
+    return worst
+
+
+def child_environment(settings: VllmEngineSection, index: int, environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables of child number `index`: its GPUs, its threads, and no calls home.
+
+    Raises:
+        ConfigError: CUDA_VISIBLE_DEVICES names fewer GPUs than the replicas need.
+    """
+    variables = {
+        **environment,
+        # The engine in the child itself: one process less to lose, and the same schedule for the same requests.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [environment.get("PYTHONPATH")])]),
+    }
+    if settings.replicas > 1:
+        each, needed = settings.tensor_parallel_size, settings.replicas * settings.tensor_parallel_size
+        named = environment.get("CUDA_VISIBLE_DEVICES")
+        devices = named.split(",") if named else [str(number) for number in range(needed)]
+        if len(devices) < needed:
+            raise ConfigError(f"engine.replicas: {settings.replicas} of {each} GPUs each (engine.tensor_parallel_size) "
+                              f"need {needed}; CUDA_VISIBLE_DEVICES names {len(devices)}")  # fmt: skip
+        variables["CUDA_VISIBLE_DEVICES"] = ",".join(devices[index * each : (index + 1) * each])
+    if settings.threads:
+        variables["OMP_NUM_THREADS"] = str(settings.threads)
+    elif settings.replicas > 1 and "OMP_NUM_THREADS" not in environment:
+        variables["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // settings.replicas))
+    return variables
+
+
+def _spawn(settings: VllmEngineSection, index: int, name: str) -> Child:
+    command = [sys.executable, "-m", "policies.engines.vllm_child"]
+    title = f"vllm, {name}" + (f", replica {index}" if settings.replicas > 1 else "")
+    return Child(command, child_environment(settings, index, os.environ), title)
+
+
+def _row(request: GenerationRequest) -> Row:
+    return list(request.prompt_ids), asdict(request.sampling), request.seed

@@ -1,0 +1,212 @@
+"""The program that `policies.engines.vllm` runs: the only module that imports vLLM.
+
+It answers `start` once, then any number of `generate`, until the pipe ends. Everything that crosses the pipe is
+plain data, so that neither side needs the other's libraries.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from policies.engines.child import FAILED, die_with_parent
+
+if TYPE_CHECKING:
+    from vllm import LLM, SamplingParams
+    from vllm.lora.request import LoRARequest
+
+_NOTICE_SECONDS = 0.2
+
+
+class Start(TypedDict):
+    """What `start` carries.
+
+    `engine` are arguments of `vllm.LLM`; `adapter` is a name, a number and a folder, or None; `sampling` holds what all
+    requests share; `prompts` are the probe's; `reference` asks for what transformers makes of them.
+    """
+
+    checkpoint: str
+    dtype: str
+    engine: dict[str, Any]
+    adapter: tuple[str, int, str] | None
+    sampling: dict[str, Any]
+    repetition: dict[str, int] | None
+    prompts: list[list[int]]
+    reference: bool
+
+
+class Started(TypedDict):
+    """The answer to `start`: the log probability of every probe token but each prompt's first, by both libraries."""
+
+    version: str
+    served: list[list[float]]
+    reference: list[list[float]] | None
+
+
+Row = tuple[list[int], dict[str, Any], int]
+"""Prompt ids, sampling parameters of this row, seed."""
+Answer = tuple[list[int], str, int]
+"""Sampled ids, vLLM's finish reason, and how many prompt tokens came from the prefix cache."""
+
+
+class Server:
+    """A loaded version.
+
+    Args:
+        connection: where notices of finished rows go.
+        start: what to load, and how.
+    """
+
+    def __init__(self, connection: Connection, start: Start) -> None:
+        from vllm import LLM
+        from vllm.lora.request import LoRARequest
+        from vllm.platforms import current_platform
+        from vllm.sampling_params import RepetitionDetectionParams
+
+        self._connection = connection
+        self._sampling = dict(start["sampling"])
+        if (repetition := start["repetition"]) is not None:
+            self._sampling["repetition_detection"] = RepetitionDetectionParams(**repetition)
+        self._adapter: LoRARequest | None = LoRARequest(*start["adapter"]) if start["adapter"] else None
+        # After a part of a prompt vLLM 0.32 rewinds the row's random generator, which a CPU's cannot do: it raises.
+        whole_prompts = {"enable_chunked_prefill": False} if current_platform.is_cpu() else {}
+        self._llm: LLM = LLM(start["checkpoint"], **start["engine"], **whole_prompts)
+
+    def logprobs(self, prompts: list[list[int]]) -> list[list[float]]:
+        """Log probability of each prompt's tokens from the second on; the prefix cache is empty afterwards.
+
+        One request per token: vLLM 0.32 fails on `prompt_logprobs` beside an adapter, and this asks in the way that
+        answers are sampled, from a cached prefix on.
+        """
+        from vllm import SamplingParams
+
+        places = [(ids[:place], ids[place]) for ids in prompts for place in range(1, len(ids))]
+        outputs = self._llm.generate(
+            [{"prompt_token_ids": before} for before, _ in places],
+            [
+                SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=[token], detokenize=False)
+                for _, token in places
+            ],
+            use_tqdm=False,
+            lora_request=self._adapter,
+        )
+        self._llm.reset_prefix_cache()
+        found = iter(
+            output.outputs[0].logprobs[0][token].logprob for output, (_, token) in zip(outputs, places, strict=True)
+        )
+        return [[next(found) for _ in ids[1:]] for ids in prompts]
+
+    def generate(self, rows: list[Row]) -> list[Answer]:
+        """Answer all rows, in their order, in one call of vLLM."""
+        outputs = self._llm.generate(
+            [{"prompt_token_ids": ids} for ids, _, _ in rows],
+            [self._parameters(sampling, seed) for _, sampling, seed in rows],
+            use_tqdm=_row_counter(self._connection),
+            lora_request=self._adapter,
+        )
+        return [
+            (list(output.outputs[0].token_ids), str(output.outputs[0].finish_reason), output.num_cached_tokens or 0)
+            for output in outputs
+        ]
+
+    def _parameters(self, sampling: dict[str, Any], seed: int) -> SamplingParams:
+        from vllm import SamplingParams
+
+        return SamplingParams(**self._sampling, **sampling, seed=seed)
+
+
+def reference_logprobs(start: Start) -> list[list[float]]:
+    """What `Server.logprobs` should give: by transformers and PEFT, on the CPU, in the precision served.
+
+    Here and not in the parent, whose memory would keep the size of the model for the rest of the job; and before
+    vLLM loads, so that there are never two copies of the weights.
+    """
+    import torch
+
+    from policies.loading import load_checkpoint
+
+    model = load_checkpoint(Path(start["checkpoint"]), start["dtype"]).eval()
+    if start["adapter"] is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, start["adapter"][2]).eval()
+    found = []
+    with torch.inference_mode():
+        for ids in start["prompts"]:
+            tokens = torch.tensor(ids)
+            logprobs = model(tokens[None, :-1]).logits[0].float().log_softmax(-1)
+            found.append(logprobs.gather(1, tokens[1:, None])[:, 0].tolist())
+    del model
+    gc.collect()
+    return found
+
+
+def _row_counter(connection: Connection) -> type:
+    """A progress bar that vLLM believes in, and that sends `notice` messages with the number of rows finished."""
+    from tqdm import tqdm
+
+    class Rows(tqdm):  # type: ignore[type-arg,misc,unused-ignore]
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            self._unsent, self._sent_at = 0, time.monotonic()
+            self._counts = settings.get("desc") == "Processed prompts"  # vLLM shows one for reading prompts as well
+            super().__init__(*args, **{**settings, "file": _Nowhere(), "mininterval": 1e9})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self._unsent += int(n or 0)
+            if self._counts and time.monotonic() - self._sent_at >= _NOTICE_SECONDS:
+                self._send()
+            super().update(n)
+            return None
+
+        def close(self) -> None:
+            if self._counts and self._unsent:
+                self._send()
+            super().close()
+
+        def _send(self) -> None:
+            connection.send(("notice", self._unsent))
+            self._unsent, self._sent_at = 0, time.monotonic()
+
+    return Rows
+
+
+class _Nowhere:
+    """A file that forgets."""
+
+    def write(self, text: str) -> None:
+        """Forget `text`."""
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+
+def main() -> None:
+    """Serve the pipe whose descriptor is the program's argument."""
+    die_with_parent()
+    connection = Connection(int(sys.argv[1]))
+    try:
+        _, start = connection.recv()
+        import vllm  # before torch: it sets environment variables that torch reads
+
+        reference = reference_logprobs(start) if start["reference"] else None
+        server = Server(connection, start)
+        served = server.logprobs(start["prompts"])
+        connection.send(("started", Started(version=vllm.__version__, served=served, reference=reference)))
+        while True:
+            _, rows = connection.recv()
+            connection.send(("answers", server.generate(rows)))
+    except EOFError:
+        return
+    except Exception as error:
+        traceback.print_exc()
+        connection.send((FAILED, f"{type(error).__name__}: {error}"))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""What runs the model: one section per kind of engine, chosen by `engine.type`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from svd_loop.config.base import Fraction, Positive, Section
+
+
+class TransformersEngineSection(Section):
+    """`transformers` in this process."""
+
+    type: Literal["transformers"] = "transformers"
+    batch_size: Positive = 512
+    """Rows decoded together; a batch shrinks as rows finish."""
+    chunk_size: Positive = 2048
+    """Rows written to the ledger at once: the work a kill can lose."""
+    chunk_seconds: Annotated[float, Field(gt=0.0)] | None = 14_400.0
+    """An engine that needs longer for one chunk is taken to hang, and the job ends with an error that keeps all earlier
+    chunks; null waits for ever."""
+    threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads of torch; 0 leaves torch's default."""
+
+
+class RepetitionSection(Section):
+    """Ends an answer that has begun to repeat itself; it counts as cut off and is never trained on."""
+
+    shortest: Positive = 4
+    """Shortest repeated run that is looked for, in tokens. One token over and over is also a longer run repeated."""
+    longest: Positive = 64
+    """Longest repeated run that is looked for, in tokens."""
+    count: Annotated[int, Field(ge=2)] = 8
+    """How often a run must stand in a row before the answer is ended."""
+
+    @model_validator(mode="after")
+    def _shortest_is_not_longer(self) -> RepetitionSection:
+        if self.shortest > self.longest:
+            raise ValueError(f"engine.repetition.shortest: {self.shortest} exceeds longest: {self.longest}")
+        return self
+
+
+class VllmEngineSection(Section):
+    """vLLM in a child process that lives from the loading of a version to its closing (docs/vllm.md)."""
+
+    type: Literal["vllm"] = "vllm"
+    chunk_size: Positive = 2048
+    """Rows handed to vLLM, and written to the ledger, at once: the work a kill can lose. Smaller chunks keep the
+    GPU less busy, since each ends with its longest rows alone."""
+    chunk_seconds: Annotated[float, Field(gt=0.0)] | None = None
+    """As for the transformers engine; `stall_seconds` notices a hanging engine sooner, whatever the size of a chunk."""
+    replicas: Positive = 1
+    """Copies of the model, one child process each, that share the rows by prompt (data parallelism). Each takes
+    `tensor_parallel_size` GPUs of its own."""
+    tensor_parallel_size: Positive = 1
+    """GPUs that hold one copy of the model together."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
+    """Share of a GPU's memory for weights and KV cache; on vLLM's CPU build, of the machine's memory."""
+    kv_cache_gib: Annotated[float, Field(gt=0.0)] | None = None
+    """KV cache of a child in GiB (per GPU); null takes what `gpu_memory_utilization` leaves. Set it on a CPU."""
+    max_num_seqs: Positive = 256
+    """Rows decoded together in a child."""
+    block_size: Positive | None = None
+    """Tokens of a block of KV cache; prefixes are shared in whole blocks. null is vLLM's choice (16 on most GPUs, 128
+    on a CPU, where it should be a multiple of 32)."""
+    enforce_eager: bool = False
+    """Do without compilation and CUDA graphs: starts sooner, runs slower."""
+    threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads of a child; 0 shares the machine's among the replicas."""
+    start_seconds: Annotated[float, Field(gt=0.0)] = 900.0
+    """How long loading a version may take before the job fails."""
+    stall_seconds: Annotated[float, Field(gt=0.0)] = 1800.0
+    """How long an engine at work may go without finishing a single row before the job fails: more than the longest
+    answer takes."""
+    probe_tolerance: Annotated[float, Field(gt=0.0)] | None = None
+    """Mean absolute difference in nats allowed between the log probabilities of vLLM and transformers over the tokens
+    of a few prompts, compared after every load; null is 0.01 for float32 and 0.1 for half precision."""
+    repetition: RepetitionSection | None = None
+    """End answers that repeat themselves; null lets them run to `max_tokens`."""
+    thinking_token_budget: Positive | None = None
+    """Tokens of thought after which a reasoning model is made to answer; null means no limit. Needs
+    `reasoning_parser`."""
+    reasoning_parser: str | None = None
+    """vLLM's name for the way the model marks its thoughts, such as `qwen3`; needed by `thinking_token_budget` only."""
+
+    @model_validator(mode="after")
+    def _budget_has_a_parser(self) -> VllmEngineSection:
+        if (self.thinking_token_budget is None) != (self.reasoning_parser is None):
+            raise ValueError(
+                "engine.thinking_token_budget and engine.reasoning_parser belong together; they are "
+                f"{self.thinking_token_budget} and {self.reasoning_parser}"
+            )
+        return self
+
+
+class ScriptedEngineSection(Section):
+    """No model: a deterministic policy for trying the loop and for tests."""
+
+    type: Literal["scripted"] = "scripted"
+    replies: Path | None = None
+    """JSON Lines of recorded replies to play back; null uses the built-in simulated solver and judge."""
+    chunk_size: Positive = 256
+    """Calls written to the ledger at once."""
+    chunk_seconds: Annotated[float, Field(gt=0.0)] | None = None
+    """As for the transformers engine."""
+    skill: Fraction = 0.4
+    """Simulated solver: chance that a candidate is right at round 0."""
+    gain: Fraction = 0.5
+    """Simulated update: share of the remaining errors removed by training on rows that are all right."""
+    true_positive: Fraction = 0.97
+    """Simulated judge: chance of a yes vote on a right candidate."""
+    false_positive: Fraction = 0.15
+    """Simulated judge: chance of a yes vote on a wrong candidate."""
+    invalid: Fraction = 0.0
+    """Simulated judge: chance that a vote carries no readable verdict."""
+
+
+ModelEngineSection = TransformersEngineSection | VllmEngineSection
+"""The engines that run a checkpoint."""
+
+EngineSection = Annotated[ModelEngineSection | ScriptedEngineSection, Field(discriminator="type")]
