@@ -3,8 +3,9 @@
     python -m benchmarks.kills [--kills 500] [--seed 0] [--job cli|miniature]
 
 `cli` is `svd-loop run` with the scripted policy, whole; `miniature` is a loop around the ledger alone, which starts
-quicker. Each job is killed until it ends, then a new one begins, until so many kills have happened. Exit code 1 if a
-job's ledger, rows or versions differ, or if more was asked twice than the chunk in flight of each kill.
+quicker. Each job is killed until it ends, a dozen times at most, then a new one begins, until so many kills have
+happened. The window they fall into follows the machine's load, so that a job dies a few times on its way, not a dozen
+times before its first chunk. Exit code 1 if a job's ledger, rows or versions differ, or if more was asked twice than the chunk in flight of each kill.
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ def seconds_of_work(job: list[str]) -> float:
     return time.monotonic() - began
 
 
+MOST_OF_A_JOB, FEWEST_OF_A_JOB = 12, 3
 JOBS: dict[str, type[CommandLine] | type[Miniature]] = {"cli": CommandLine, "miniature": Miniature}
 
 
@@ -101,7 +103,9 @@ def main() -> None:
         victim = JOBS[options.job](Path(name))
         while kills < options.kills:
             jobs += 1
-            killed, again, equal = victim.kill(f"job-{jobs}", options.kills - kills, options.seed + jobs)
+            most = min(MOST_OF_A_JOB, options.kills - kills)
+            killed, again, equal = victim.kill(f"job-{jobs}", most, options.seed + jobs)
+            victim.window *= 1.5 if killed == MOST_OF_A_JOB else 1 / 1.5 if killed < FEWEST_OF_A_JOB else 1.0
             kills += killed
             repeated += again
             different += not equal
