@@ -5,7 +5,8 @@
 `cli` is `svd-loop run` with the scripted policy, whole; `miniature` is a loop around the ledger alone, which starts
 quicker. Each job is killed until it ends, a dozen times at most, then a new one begins, until so many kills have
 happened. The window they fall into follows the machine's load, so that a job dies a few times on its way, not a dozen
-times before its first chunk. Exit code 1 if a job's ledger, rows or versions differ, or if more was asked twice than the chunk in flight of each kill.
+times before its first chunk. Exit code 1 if a job's ledger, rows or versions differ, or if more was asked twice than
+the chunk in flight of each kill.
 """
 
 from __future__ import annotations
