@@ -47,8 +47,6 @@ CREATE TABLE IF NOT EXISTS jobs (
 CREATE TABLE IF NOT EXISTS text_keys (key INTEGER PRIMARY KEY, prompt INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS band_keys (key INTEGER PRIMARY KEY, prompt INTEGER NOT NULL) STRICT;
 """
-_JOB = """number, name, config, tokenizer, champion, prompts, started_at, ended_at, state, attempts, stop, best_round,
-score_before, score, outcome, findings"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +157,10 @@ class Book:
     def jobs(self) -> list[JobRow]:
         """All jobs, oldest first."""
         with self._advice():
-            rows = self.connection.execute(f"SELECT {_JOB} FROM jobs ORDER BY number").fetchall()
-        return [JobRow(*row[:2], json.loads(row[2]), *row[3:-1], json.loads(row[-1])) for row in rows]
+            columns = tuple(JobRow.__dataclass_fields__)
+            rows = self.connection.execute(f"SELECT {', '.join(columns)} FROM jobs ORDER BY number").fetchall()
+        found = [dict(zip(columns, row, strict=True)) for row in rows]
+        return [JobRow(**job | {name: json.loads(job[name]) for name in ("config", "findings")}) for job in found]
 
     def unfinished(self) -> JobRow | None:
         """The job that is not over yet; there is never more than one."""

@@ -8,6 +8,7 @@ tick is at work, or while no process was running, are made up for by one tick.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,12 +17,13 @@ from typing import Any
 from svd_loop.errors import ConfigError, JobInterrupted, SvdError
 
 log = logging.getLogger(__name__)
+_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _LONGEST_SLEEP = 60.0
 """Seconds. A machine that was suspended, or whose clock was set, is noticed within this time."""
 
 
 def cron_trigger(expression: str, timezone: str | None = None) -> Any:
-    """The trigger of a five-field cron expression, in a time zone (null: the machine's).
+    """The trigger of a five-field cron expression, in a time zone (None: the machine's).
 
     Raises:
         ConfigError: it is no such expression, or there is no such zone.
@@ -29,10 +31,26 @@ def cron_trigger(expression: str, timezone: str | None = None) -> Any:
     from apscheduler.triggers.cron import CronTrigger
 
     try:
-        return CronTrigger.from_crontab(expression, timezone)
+        *fields, weekdays = expression.split()
+        return CronTrigger.from_crontab(" ".join([*fields, _named(weekdays)]), timezone)
     except (ValueError, KeyError) as error:  # zoneinfo's error for an unknown zone is a KeyError
         raise ConfigError(f"--cron {expression}: not a cron expression: {error}; as in '0 3 * * 1' for Mondays at "
                           "03:00") from None  # fmt: skip
+
+
+def _named(weekdays: str) -> str:
+    """Weekdays by name: cron counts them from Sunday (0 or 7), APScheduler from Monday."""
+    parts = []
+    for part in weekdays.split(","):
+        found = re.fullmatch(r"(\*|[0-7])(?:-([0-7]))?(?:/([1-7]))?", part)
+        if found is None or part == "*":
+            parts.append(part)
+            continue
+        first, last, step = found.groups()
+        start = 0 if first == "*" else int(first)
+        end = int(last) if last else 6 if step else start
+        parts += [_WEEKDAYS[day % 7] for day in range(start, end + 1, int(step or 1))]
+    return ",".join(parts)
 
 
 def next_time(trigger: Any, after: float) -> float | None:

@@ -194,7 +194,7 @@ def _last_change(path: Path) -> float | None:
     """When a file, or anything in a folder, changed last (seconds since 1970); None while it is being renamed."""
     inside = path.rglob("*") if path.is_dir() and not path.is_symlink() else ()
     try:
-        return max(entry.lstat().st_mtime for entry in (path, *inside))
+        return max(float(entry.lstat().st_mtime) for entry in (path, *inside))
     except FileNotFoundError:
         return None
 
