@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,7 @@ from svd_loop.cli.output import print_json, stderr
 if TYPE_CHECKING:
     from svd_loop.config import Config
     from svd_loop.schedule import Schedule, TickReport
+    from svd_loop.schedule.tick import Decision
 
 _WORDS = {
     "busy": "another tick is at work",
@@ -80,7 +81,10 @@ def _schedule(settings: Config, inbox: Path) -> Schedule:
     from svd_loop.schedule import RegisteredModels, Schedule
     from svd_loop.schedule.tick import model_name
 
-    gate: Any = importlib.import_module("svd_loop.promotion").consider
+    def gate(job: Config, name: str) -> Decision:  # loaded when a job has ended, not at every tick
+        decision: Decision = importlib.import_module("svd_loop.promotion").consider(job, name)
+        return decision
+
     return Schedule(settings, inbox, gate=gate, models=RegisteredModels(settings, model_name(settings)))
 
 

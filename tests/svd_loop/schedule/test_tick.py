@@ -18,7 +18,15 @@ from svd_loop.contracts import JobResult
 from svd_loop.errors import TrainingError
 from svd_loop.schedule import Book, JobRow, Schedule, TickReport, schedule_folder
 from tests.svd_loop.schedule.schedule_support import (
-    START, Clock, Decided, StandIn, drop, problems, quick_result, schedule_config, texts,
+    START,
+    Clock,
+    Decided,
+    StandIn,
+    drop,
+    problems,
+    quick_result,
+    schedule_config,
+    texts,
 )  # fmt: skip
 
 
