@@ -1,4 +1,4 @@
-"""`svd-loop schedule`: retraining on prompts that arrive in a folder."""
+"""`svd-loop schedule`: retraining on prompts that arrive in a folder; `svd-loop forget`: taking one of them back."""
 
 from __future__ import annotations
 
@@ -55,6 +55,29 @@ def schedule(
         _show(report, as_json)
         raise typer.Exit(1 if report.action in ("failed", "stumbled") else 0)
     _run_on_cron(config, override, inbox, str(cron), timezone, as_json)
+
+
+def forget(
+    config: ConfigFile,
+    prompt: Annotated[str, typer.Option(help="Id of the prompt, as in the ledger and in the schedule's book.")],
+    override: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a prompt of a schedule back: no later job plays or replays it. Says which versions learned from it."""
+    from svd_loop.config import load_config
+    from svd_loop.schedule import forget as forget_prompt
+
+    done = forget_prompt(load_config(config, override or ()), prompt)
+    if as_json:
+        print_json(done.as_dict())
+        return
+    out = stderr()
+    out.print(f"{done.prompt} is forgotten; it came from {', '.join(done.sources)}", markup=False)
+    out.print(f"versions that learned from it: {', '.join(done.learned) or 'none'}", markup=False)
+    out.print(f"versions that go back to those, or may have replayed it: {', '.join(done.descended) or 'none'}",
+              markup=False)  # fmt: skip
+    if done.running:
+        out.print(f"{done.running} is not over and goes on with it", markup=False)
 
 
 def _run_on_cron(

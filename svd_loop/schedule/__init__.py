@@ -6,12 +6,14 @@ it at the given times. Everything can be killed anywhere and goes on at the next
 
 from svd_loop.schedule.book import Book, JobRow
 from svd_loop.schedule.cron import run_on_cron
+from svd_loop.schedule.forgetting import Forgotten, forget
 from svd_loop.schedule.inbox import Inbox, Intake
 from svd_loop.schedule.models import Models, RegisteredModels
 from svd_loop.schedule.tick import Schedule, TickReport, schedule_folder
 
 __all__ = [
     "Book",
+    "Forgotten",
     "Inbox",
     "Intake",
     "JobRow",
@@ -19,6 +21,7 @@ __all__ = [
     "RegisteredModels",
     "Schedule",
     "TickReport",
+    "forget",
     "run_on_cron",
     "schedule_folder",
 ]

@@ -148,11 +148,15 @@ class Schedule:
         self._folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._folder / "lock", timeout=0)
         try:
-            with lock, Book(self._folder) as book:
-                book.note("last_tick", repr(self._clock()))
-                return self._tick(book)
+            lock.acquire()
         except Timeout:
             return TickReport("busy")
+        try:
+            with Book(self._folder) as book:
+                book.note("last_tick", repr(self._clock()))
+                return self._tick(book)
+        finally:
+            lock.release()
 
     def _tick(self, book: Book) -> TickReport:
         intake = Inbox(book, self._config, self._held_out).take_in(self._inbox, self._clock())
