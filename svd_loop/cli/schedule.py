@@ -101,8 +101,12 @@ def _run_on_cron(
 
 
 def _schedule(settings: Config, inbox: Path) -> Schedule:
+    from svd_loop.errors import ConfigError
     from svd_loop.schedule import RegisteredModels, Schedule
     from svd_loop.schedule.tick import model_name
+
+    if settings.data.test is None:
+        raise ConfigError("data.test: null, but the gate compares a new version with the champion on it")
 
     def gate(job: Config, name: str) -> Decision:  # loaded when a job has ended, not at every tick
         decision: Decision = importlib.import_module("svd_loop.promotion").consider(job, name)

@@ -287,6 +287,11 @@ class Schedule:
             decision = self._gate(config, self._name)
             outcome = "promoted" if decision.passed else "refused"
             findings = [_finding(f.rule, f.passed, f.value, f.limit, f.text) for f in decision.findings]
+            if decision.passed and self._models.champion() != _version(config, job.best_round).resolve():
+                text = (
+                    "the gate said yes, but another version is champion: someone moved an alias of the model meanwhile"
+                )
+                outcome, findings = "refused", [*findings, _finding("champion", False, None, None, text)]
         return book.update_job(job.number, state="decided", outcome=outcome, findings=findings)
 
     def _failed(self, book: Book, job: JobRow, error: Exception) -> JobRow:

@@ -137,6 +137,12 @@ def test_a_job_that_brought_nothing_never_meets_the_gate(desk: Desk) -> None:
     assert report.job is not None and report.job.findings[0]["rule"] == "gain"
 
 
+def test_an_alias_moved_meanwhile_is_told_of(desk: Desk) -> None:
+    report = desk.tick(gate=lambda config, name: Decided(True, ()))  # and yet nobody is champion
+    assert report.action == "refused" and report.job is not None
+    assert "someone moved an alias" in report.job.findings[0]["text"]
+
+
 def test_a_failing_job_is_tried_again_and_given_up(desk: Desk) -> None:
     def fail(config: Config) -> JobResult:
         raise TrainingError("the loss is not finite")
