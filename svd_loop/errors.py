@@ -72,6 +72,10 @@ class JobConflictError(SvdError):
     exit_code = 2
 
 
+class ScheduleError(SvdError):
+    """A schedule's own records cannot be read or written, or a scheduled job could not be completed."""
+
+
 class GateError(SvdError):
     """An operation was refused by a gate (exit code 3), not by a defect."""
 

@@ -33,6 +33,7 @@ class Replay:
         anchor_ratio: anchor rows per accepted row, new and replayed together.
         seed: the job's seed.
         anchors: where anchor rows come from.
+        inherited: rows of earlier jobs, as rows of round 0: replayed like those of this job's own rounds.
     """
 
     rounds: int | None = None
@@ -40,6 +41,7 @@ class Replay:
     anchor_ratio: float = 0.0
     seed: int = 0
     anchors: AnchorSource = no_anchors
+    inherited: Sequence[TrainingRow] = ()
 
     def mix(self, new: Sequence[TrainingRow], earlier: Sequence[TrainingRow], *, round: int) -> list[TrainingRow]:
         """All of `new`, the allowed part of `earlier`, and anchors, shuffled by seed and round.
@@ -52,7 +54,7 @@ class Replay:
         if not new:
             return []
         generator = random.Random(f"{self.seed}/replay/{round}")
-        replayed = self._replayed(new, earlier, round, generator)
+        replayed = self._replayed(new, [*self.inherited, *earlier], round, generator)
         accepted = [*new, *replayed]
         anchors = self.anchors(math.ceil(self.anchor_ratio * len(accepted)), round) if self.anchor_ratio > 0 else ()
         rows = [*accepted, *anchors]

@@ -44,7 +44,8 @@ LAYERS: dict[str, int] = {
     "svd_loop.build": 6,
     "svd_loop.jobs": 7,
     "svd_loop.preflight": 7,
-    "svd_loop.cli": 8,
+    "svd_loop.schedule": 8,
+    "svd_loop.cli": 9,
 }
 SIBLINGS = {
     ("envs", "policies"),

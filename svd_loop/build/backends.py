@@ -6,6 +6,7 @@ entry in `make_backend`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -163,18 +164,23 @@ class ModelBackend:
 
 
 class ScriptedBackend:
-    """No weights: simulated solver, judge and training, or a recording played back."""
+    """No weights: simulated solver, judge and training, or a recording played back.
+
+    A `model.path` that is a folder is a scripted version of another job, whose skill this one starts with.
+    """
 
     fit_digest = "scripted"
     max_context = None
 
     def __init__(self, config: Config, engine: ScriptedEngineSection, versions: Path) -> None:
-        from policies.scripted import Traits, write_traits
+        from policies.scripted import Traits, read_traits, write_traits
 
         self._config = config
         self._engine = engine
         self._versions = versions
         traits = Traits(engine.skill, engine.gain, engine.true_positive, engine.false_positive, engine.invalid)
+        if (checkpoint := Path(config.model.path)).is_dir():  # skill is all that a script learns, the rest is settings
+            traits = replace(traits, skill=read_traits(checkpoint).skill)
         write_traits(versions / PolicyVersion(0, "").name, traits)  # changes nothing where it is already
 
     def open(self, round: int) -> Policy:

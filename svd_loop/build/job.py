@@ -21,6 +21,7 @@ from svd_loop.audit import JudgeAudit, audit_sample
 from svd_loop.budget import Limits
 from svd_loop.build.backends import Backend, make_backend
 from svd_loop.build.data import build_prompts, held_out, held_out_sources, problems_of, source_label
+from svd_loop.build.inherited import inherited_rows
 from svd_loop.build.lengths import refuse_long, room_for_question, too_long
 from svd_loop.build.retention import Retention
 from svd_loop.config import Config, config_digest
@@ -220,7 +221,8 @@ def make_replay(config: Config, backend: Backend, ledger: Ledger) -> Replay:
         "posttrain": lambda count, round: posttrain_rows(backend.encode_rows, count, config.job.seed + round),
     }
     anchor_ratio = 0.0 if settings.anchor == "none" else settings.anchor_ratio
-    return Replay(settings.rounds, settings.ratio, anchor_ratio, config.job.seed, sources[settings.anchor])
+    inherited = inherited_rows(config.schedule.replay, config.job.root)
+    return Replay(settings.rounds, settings.ratio, anchor_ratio, config.job.seed, sources[settings.anchor], inherited)
 
 
 def make_tracker(

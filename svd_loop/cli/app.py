@@ -11,6 +11,7 @@ from svd_loop import __version__
 from svd_loop.allocator import let_threads_sleep
 from svd_loop.cli import commands
 from svd_loop.cli.output import stderr
+from svd_loop.cli.schedule import forget, schedule
 from svd_loop.errors import SvdError
 
 app = typer.Typer(
@@ -29,6 +30,8 @@ app.command()(commands.check)
 app.command(name="eval")(commands.evaluate)
 app.command()(commands.judge)
 app.command()(commands.report)
+app.command()(schedule)
+app.command()(forget)
 nano.command(name="build")(commands.nano_build)
 
 

@@ -16,6 +16,7 @@ from svd_loop.config.base import Fraction, Positive, Section
 from svd_loop.config.data import DataSection
 from svd_loop.config.engines import EngineSection, TransformersEngineSection, VllmEngineSection
 from svd_loop.config.health import HealthSection
+from svd_loop.config.schedule import ScheduleSection
 from svd_loop.contracts import CascadeMode, Role, Sampling, Selection, Stage
 
 # ------------------------------------------------------------------------------------------------ job
@@ -291,6 +292,7 @@ class Config(Section):
     evaluation: EvaluationSection = EvaluationSection()
     plateau: PlateauSection = PlateauSection()
     tracking: TrackingSection = TrackingSection()
+    schedule: ScheduleSection = ScheduleSection()
     benchmark: bool = False
     """Set true to allow the controls that look at gold (`cascade.mode: gold`); never for real jobs."""
 

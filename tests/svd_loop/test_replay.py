@@ -59,3 +59,11 @@ def test_a_prompt_accepted_again_is_replayed_in_its_newest_words_only() -> None:
 
 def test_anchors_alone_are_no_update() -> None:
     assert Replay(anchor_ratio=1.0, anchors=anchors).mix([], [row(1, 1)], round=2) == []
+
+
+def test_inherited_rows_are_replayed_as_those_of_an_earlier_round() -> None:
+    replay = Replay(inherited=[row(1, 0), row(2, 0), row(3, 0)])
+    mixed = replay.mix([row(1, 2)], [row(2, 1)], round=2)
+    assert sorted(mixed, key=lambda item: item.prompt_id) == [row(1, 2), row(2, 1), row(3, 0)]
+    assert Replay(rounds=0, inherited=[row(3, 0)]).mix([row(1, 1)], [], round=1) == [row(1, 1)]
+    assert Replay(inherited=[row(3, 0)]).mix([], [], round=1) == []

@@ -1,0 +1,158 @@
+"""`svd-loop schedule`: retraining on prompts that arrive in a folder; `svd-loop forget`: taking one of them back."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from svd_loop.cli.commands import AsJson, ConfigFile, Overrides
+from svd_loop.cli.output import print_json, stderr
+
+if TYPE_CHECKING:
+    from svd_loop.config import Config
+    from svd_loop.schedule import Schedule, TickReport
+    from svd_loop.schedule.tick import Decision
+
+_WORDS = {
+    "busy": "another tick is at work",
+    "waiting": "too few new prompts for a job",
+    "promoted": "promoted",
+    "refused": "refused",
+    "failed": "failed and given up",
+    "stumbled": "failed; the next tick tries again",
+}
+
+
+def schedule(
+    config: ConfigFile,
+    inbox: Annotated[Path | None, typer.Option(help="Folder in which prompt files arrive.")] = None,
+    cron: Annotated[str | None, typer.Option(metavar="EXPR", help="Tick at these times, e.g. '0 3 * * 1'.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="One tick: for cron, Kubernetes, Airflow, systemd.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Show what became of files, prompts and jobs.")] = False,
+    timezone: Annotated[str | None, typer.Option(help="Time zone of --cron; default is the machine's.")] = None,
+    override: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take in new prompts; when enough have come, train the champion on them, and promote what passes the gate.
+
+    Exit codes of `--once`: 0 done, whatever the gate decided; 1 the job failed.
+    """
+    from svd_loop.config import load_config
+
+    if [once, cron is not None, status].count(True) != 1:
+        raise typer.BadParameter("give one of --once, --cron EXPR and --status")
+    settings = load_config(config, override or ())
+    if status:
+        _show_status(settings, as_json)
+        return
+    if inbox is None:
+        raise typer.BadParameter("--inbox DIR says where prompts arrive")
+    if once:
+        report = _schedule(settings, inbox).tick()
+        _show(report, as_json)
+        raise typer.Exit(1 if report.action in ("failed", "stumbled") else 0)
+    _run_on_cron(config, override, inbox, str(cron), timezone, as_json)
+
+
+def forget(
+    config: ConfigFile,
+    prompt: Annotated[str, typer.Option(help="Id of the prompt, as in the ledger and in the schedule's book.")],
+    override: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a prompt of a schedule back: no later job plays or replays it. Says which versions learned from it."""
+    from svd_loop.config import load_config
+    from svd_loop.schedule import forget as forget_prompt
+
+    done = forget_prompt(load_config(config, override or ()), prompt)
+    if as_json:
+        print_json(done.as_dict())
+        return
+    out = stderr()
+    out.print(f"{done.prompt} is forgotten; it came from {', '.join(done.sources)}", markup=False)
+    out.print(f"versions that learned from it: {', '.join(done.learned) or 'none'}", markup=False)
+    out.print(f"versions that go back to those, or may have replayed it: {', '.join(done.descended) or 'none'}",
+              markup=False)  # fmt: skip
+    if done.running:
+        out.print(f"{done.running} is not over and goes on with it", markup=False)
+
+
+def _run_on_cron(
+    config: Path, override: list[str] | None, inbox: Path, expression: str, timezone: str | None, as_json: bool
+) -> None:
+    from svd_loop.config import load_config
+    from svd_loop.schedule import Book, run_on_cron, schedule_folder
+    from svd_loop.schedule.cron import cron_trigger
+
+    trigger = cron_trigger(expression, timezone)
+    with Book(schedule_folder(load_config(config, override or ()))) as book:
+        last = book.noted("last_tick")
+
+    def tick() -> None:  # the file is read at every tick, so that it can be changed meanwhile
+        _show(_schedule(load_config(config, override or ()), inbox).tick(), as_json)
+
+    try:
+        run_on_cron(tick, trigger, last=None if last is None else float(last))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _schedule(settings: Config, inbox: Path) -> Schedule:
+    from svd_loop.errors import ConfigError
+    from svd_loop.schedule import RegisteredModels, Schedule
+    from svd_loop.schedule.tick import model_name
+
+    if settings.data.test is None:
+        raise ConfigError("data.test: null, but the gate compares a new version with the champion on it")
+
+    def gate(job: Config, name: str) -> Decision:  # loaded when a job has ended, not at every tick
+        decision: Decision = importlib.import_module("svd_loop.promotion").consider(job, name)
+        return decision
+
+    return Schedule(settings, inbox, gate=gate, models=RegisteredModels(settings, model_name(settings)))
+
+
+def _show(report: TickReport, as_json: bool) -> None:
+    if as_json:
+        print_json(report.as_dict())
+        return
+    job = report.job
+    out = stderr()
+    for name in report.intake.quarantined:
+        out.print(f"{name}: cannot be used; the reason is beside it in quarantine/", markup=False)
+    out.print(f"{job.name if job else 'no job'}: {_WORDS[report.action]}", markup=False)
+    for finding in job.findings if job else ():
+        out.print(f"  {'ok' if finding['passed'] else 'no'}  {finding['rule']}: {finding['text']}", markup=False)
+    out.print(", ".join(f"{count} {name}" for name, count in report.account.items()), markup=False)
+
+
+def _show_status(settings: Config, as_json: bool) -> None:
+    from svd_loop.errors import ScheduleError
+    from svd_loop.schedule import Book, schedule_folder
+
+    folder = schedule_folder(settings)
+    if not folder.exists():
+        raise ScheduleError(f"{folder}: this schedule has never ticked; job.root and job.name say where it lies")
+    with Book(folder) as book:
+        account, files, jobs = book.account(), book.files(), book.jobs()
+    if as_json:
+        print_json({"prompts": account, "files": files, "jobs": [job.as_dict() for job in jobs]})
+        return
+    from rich.table import Table
+
+    table = Table(title="jobs", title_justify="left")
+    for heading in ("job", "prompts", "pass@1 before", "pass@1", "stopped", "outcome", "why"):
+        table.add_column(heading)
+    for job in jobs:
+        scores = ["" if score is None else f"{100 * score:.1f}%" for score in (job.score_before, job.score)]
+        why = "; ".join(str(finding["text"]) for finding in job.findings if not finding["passed"])
+        table.add_row(job.name, str(job.prompts), *scores, job.stop or "", job.outcome or job.state, why)
+    out = stderr()
+    out.print(", ".join(f"{count} {name}" for name, count in account.items()), markup=False)
+    for row in files:
+        if row["state"] == "quarantined":
+            out.print(f"quarantined: {row['place']}: {row['reason']}", markup=False)
+    out.print(table)

@@ -1,0 +1,223 @@
+"""What became of every file, prompt and job of a schedule: one SQLite file, written in transactions.
+
+A prompt here is one row of an accepted file, so that the counts add up to what came in: `waiting`, `used` by a job,
+`duplicate` of an earlier one, `leaked` (it holds a held-out problem) or `forgotten` on request; rows of a quarantined
+file are counted with their file. Texts are kept of waiting and used prompts alone.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from svd_loop.contracts import Domain, Prompt
+from svd_loop.errors import ScheduleError
+from svd_loop.ledger.database import transaction
+
+FILE = "schedule.sqlite"
+Fate = Literal["waiting", "used", "duplicate", "leaked", "forgotten"]
+State = Literal["running", "ran", "decided", "closed"]
+Outcome = Literal["promoted", "refused", "failed"]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS files (
+    number INTEGER PRIMARY KEY, place TEXT NOT NULL UNIQUE, name TEXT NOT NULL, taken_at REAL NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('accepted', 'quarantined')), rows INTEGER NOT NULL, reason TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS prompts (
+    number INTEGER PRIMARY KEY, file INTEGER NOT NULL REFERENCES files, source TEXT NOT NULL, id TEXT NOT NULL,
+    fate TEXT NOT NULL CHECK (fate IN ('waiting', 'used', 'duplicate', 'leaked', 'forgotten')), detail TEXT NOT NULL,
+    domain TEXT NOT NULL, text TEXT, job INTEGER REFERENCES jobs
+) STRICT;
+CREATE INDEX IF NOT EXISTS prompts_by_id ON prompts (id);
+CREATE INDEX IF NOT EXISTS prompts_by_fate ON prompts (fate, number);
+CREATE TABLE IF NOT EXISTS jobs (
+    number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, config TEXT NOT NULL, tokenizer TEXT NOT NULL,
+    champion TEXT, prompts INTEGER NOT NULL, started_at REAL NOT NULL, ended_at REAL,
+    state TEXT NOT NULL CHECK (state IN ('running', 'ran', 'decided', 'closed')), attempts INTEGER NOT NULL DEFAULT 0,
+    stop TEXT, best_round INTEGER, score_before REAL, score REAL,
+    outcome TEXT CHECK (outcome IN ('promoted', 'refused', 'failed')), findings TEXT NOT NULL DEFAULT '[]'
+) STRICT;
+CREATE TABLE IF NOT EXISTS text_keys (key INTEGER PRIMARY KEY, prompt INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS band_keys (key INTEGER PRIMARY KEY, prompt INTEGER NOT NULL) STRICT;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """One job of the schedule.
+
+    Attributes:
+        config: the resolved configuration it runs under, whatever the file says by now.
+        champion: folder of the version that was champion when it started, None when there was none.
+        prompts: how many new prompts it was given.
+        score_before: development pass@1 of the weights it started from; `score` that of its best round.
+        findings: what was looked at in deciding, as plain data with `rule`, `passed`, `value`, `limit` and `text`.
+    """
+
+    number: int
+    name: str
+    config: Mapping[str, Any]
+    tokenizer: str
+    champion: str | None
+    prompts: int
+    started_at: float
+    ended_at: float | None
+    state: State
+    attempts: int
+    stop: str | None
+    best_round: int | None
+    score_before: float | None
+    score: float | None
+    outcome: Outcome | None
+    findings: Sequence[Mapping[str, Any]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For people: everything but the configuration."""
+        hidden = {"config", "tokenizer"}
+        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in hidden}
+
+
+class Book:
+    """An open book. Every method is one transaction, or takes part in the caller's (`writing`)."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open or create the book of the schedule in `folder`.
+
+        Raises:
+            ScheduleError: it cannot be read or written.
+        """
+        self.folder = folder
+        self.path = folder / FILE
+        with self._advice():
+            folder.mkdir(parents=True, exist_ok=True)
+            self.connection = sqlite3.connect(self.path, isolation_level=None, timeout=30.0)
+            self.connection.execute("PRAGMA journal_mode = WAL")
+            self.connection.execute("PRAGMA synchronous = FULL")
+            self.connection.execute("PRAGMA foreign_keys = ON")
+            self.connection.executescript(_SCHEMA)
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """All writes of the body, or none; within another such block, part of that one."""
+        with self._advice():
+            if self.connection.in_transaction:
+                yield self.connection
+                return
+            with transaction(self.connection):
+                yield self.connection
+
+    # ------------------------------------------------------------------------------------- prompts
+
+    def account(self) -> dict[str, int]:
+        """How many prompts were `seen`, and what became of them; the others add up to `seen`."""
+        with self._advice():
+            fates = dict(self.connection.execute("SELECT fate, count(*) FROM prompts GROUP BY fate"))
+            query = "SELECT coalesce(sum(rows), 0) FROM files WHERE state = 'quarantined'"
+            (quarantined,) = self.connection.execute(query).fetchone()
+        names: tuple[Fate, ...] = ("waiting", "used", "duplicate", "leaked", "forgotten")
+        counts = {name: int(fates.get(name, 0)) for name in names} | {"quarantined": int(quarantined)}
+        return {"seen": sum(counts.values()), **counts}
+
+    def waiting(self, limit: int | None = None) -> list[tuple[int, Prompt]]:
+        """Prompts no job has had, oldest first, with their numbers."""
+        query = "SELECT number, id, text, domain, source FROM prompts WHERE fate = 'waiting' ORDER BY number LIMIT ?"
+        with self._advice():
+            rows = self.connection.execute(query, (-1 if limit is None else limit,)).fetchall()
+        return [(number, Prompt(id, text, Domain(domain), source)) for number, id, text, domain, source in rows]
+
+    def settle(self, number: int, fate: Fate, detail: str = "", job: int | None = None) -> None:
+        """Write down what became of a waiting prompt."""
+        with self.writing() as connection:
+            connection.execute(
+                "UPDATE prompts SET fate = ?, detail = ?, job = ? WHERE number = ?", (fate, detail, job, number)
+            )
+
+    def files(self, state: str | None = None) -> list[dict[str, Any]]:
+        """The files taken in, oldest first."""
+        columns = ("number", "place", "name", "taken_at", "state", "rows", "reason")
+        query = f"SELECT {', '.join(columns)} FROM files WHERE ? IN (state, '') ORDER BY number"
+        with self._advice():
+            return [dict(zip(columns, row, strict=True)) for row in self.connection.execute(query, (state or "",))]
+
+    def forgotten(self) -> list[str]:
+        """Ids of prompts whose rows no job may replay any more."""
+        with self._advice():
+            query = "SELECT DISTINCT id FROM prompts WHERE fate = 'forgotten' ORDER BY id"
+            return [id for (id,) in self.connection.execute(query)]
+
+    # ---------------------------------------------------------------------------------------- jobs
+
+    def jobs(self) -> list[JobRow]:
+        """All jobs, oldest first."""
+        with self._advice():
+            columns = tuple(JobRow.__dataclass_fields__)
+            rows = self.connection.execute(f"SELECT {', '.join(columns)} FROM jobs ORDER BY number").fetchall()
+        found = [dict(zip(columns, row, strict=True)) for row in rows]
+        return [JobRow(**job | {name: json.loads(job[name]) for name in ("config", "findings")}) for job in found]
+
+    def unfinished(self) -> JobRow | None:
+        """The job that is not over yet; there is never more than one."""
+        return next((job for job in self.jobs() if job.state != "closed"), None)
+
+    def add_job(self, number: int, name: str, **values: Any) -> None:
+        """Write down a job that is about to start; see `JobRow` for the values."""
+        columns = {"number": number, "name": name, "state": "running", **_stored(values)}
+        with self.writing() as connection:
+            holes = ", ".join("?" * len(columns))
+            connection.execute(f"INSERT INTO jobs ({', '.join(columns)}) VALUES ({holes})", list(columns.values()))
+
+    def update_job(self, number: int, **values: Any) -> JobRow:
+        """Change columns of a job; returns it as it is now."""
+        columns = _stored(values)
+        with self.writing() as connection:
+            changes = ", ".join(f"{name} = ?" for name in columns)
+            connection.execute(f"UPDATE jobs SET {changes} WHERE number = ?", (*columns.values(), number))
+        return next(job for job in self.jobs() if job.number == number)
+
+    # ---------------------------------------------------------------------------------------- meta
+
+    def note(self, key: str, value: str) -> None:
+        """Keep a value under a name."""
+        with self.writing() as connection:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def noted(self, key: str) -> str | None:
+        """The value kept under a name."""
+        with self._advice():
+            row = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def close(self) -> None:
+        """Close the file."""
+        self.connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _advice(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise ScheduleError(
+                f"{self.path}: the schedule's book cannot be read or written: {error}; check free space and "
+                "permissions, nothing written before is lost"
+            ) from error
+
+
+def _stored(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as SQLite keeps them: mappings and lists as JSON."""
+    return {
+        name: json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | tuple) else value
+        for name, value in values.items()
+    }

@@ -1,0 +1,218 @@
+"""Files in, every row accounted for."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from svd_loop.config import Config
+from svd_loop.config.data import DedupSection
+from svd_loop.contracts import Problem
+from svd_loop.schedule import Book, Inbox, Intake
+from svd_loop.schedule.seen import SeenPrompts
+from tests.svd_loop.schedule.schedule_support import START, drop, problems, schedule_config, texts
+
+LEAK = problems("development", 1, 5)[0]
+
+
+def take_in(root: Path, now: float = START, config: Config | None = None, held_out: Sequence[Problem] = ()) -> Intake:
+    with Book(root / "schedule") as book:
+        return Inbox(book, config or schedule_config(root), lambda: held_out).take_in(root / "inbox", now)
+
+
+def account(root: Path) -> dict[str, int]:
+    with Book(root / "schedule") as book:
+        return {name: count for name, count in book.account().items() if count}
+
+
+def listing(root: Path, folder: str) -> list[str]:
+    return sorted(path.name for path in (root / "schedule" / folder).iterdir())
+
+
+def test_each_row_gets_its_fate(tmp_path: Path) -> None:
+    first, second, third = texts(3, 1)
+    drop(tmp_path / "inbox", "a.jsonl", [first, second, first.upper(), LEAK.text])
+    drop(tmp_path / "inbox", "b.jsonl", [f"{second} ", third], age=1800)
+    intake = take_in(tmp_path, held_out=[LEAK])
+    assert intake.files == ("000001-a.jsonl", "000002-b.jsonl")
+    assert account(tmp_path) == {"seen": 6, "waiting": 3, "duplicate": 2, "leaked": 1}
+    assert {name: count for name, count in intake.counts if count} == account(tmp_path)
+    with Book(tmp_path / "schedule") as book:
+        waiting = book.waiting()
+        rows = book.connection.execute("SELECT source, fate, detail FROM prompts ORDER BY number").fetchall()
+    assert [prompt.text for _, prompt in waiting] == [first, second, third]
+    assert rows[2] == ("000001-a.jsonl:3", "duplicate", "exact as prompt 1")
+    assert rows[3][1] == "leaked" and LEAK.id in rows[3][2]
+    assert rows[4] == ("000002-b.jsonl:1", "duplicate", "same as prompt 2")
+    assert listing(tmp_path, "accepted") == ["000001-a.jsonl", "000002-b.jsonl"]
+    assert take_in(tmp_path).files == ()
+
+
+def test_near_duplicates_are_found_in_later_files(tmp_path: Path) -> None:
+    words = (
+        "A train leaves the old station in the morning and arrives at the small harbour town before noon on {}. "
+        "It carries coal, timber and many passengers who all want to see the sea before the winter comes. Why?"
+    )
+    drop(tmp_path / "inbox", "a.jsonl", [words.format("Monday")])
+    take_in(tmp_path)
+    config = schedule_config(tmp_path, "data.dedup.near=0.8")  # other keys: the book makes them anew
+    drop(tmp_path / "inbox", "b.jsonl", [words.format("Friday"), "Something else altogether, is it not?"])
+    take_in(tmp_path, config=config)
+    assert account(tmp_path) == {"seen": 3, "waiting": 2, "duplicate": 1}
+
+
+def test_what_may_still_be_written_is_left(tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox"
+    for name, age in (("new.jsonl", 59.0), ("x.jsonl.part", 1e4), ("y.tmp", 1e4), (".z.jsonl", 1e4), ("old.jsonl", 61)):
+        drop(inbox, name, texts(1, 1), age=age)
+    drop(inbox, "clock.jsonl", texts(1, 1), age=-500)  # another machine's clock: not known to be settled
+    intake = take_in(tmp_path)
+    assert intake.files == ("000001-old.jsonl",)
+    assert set(intake.left) == {"new.jsonl", "x.jsonl.part", "y.tmp", ".z.jsonl", "clock.jsonl"}
+    assert take_in(tmp_path, now=START + 600).files == ("000002-new.jsonl", "000003-clock.jsonl")
+
+
+BAD = {
+    "cut.jsonl": '{"prompt": "What is 2 + 3?", "domain": "math"}\n{"prompt": "What is 4',
+    "fields.jsonl": '{"question": "What is 2 + 3?"}\n',
+    "empty.jsonl": "",
+    "notes.txt": "what is this",
+    "torn.jsonl.gz": "\x1f no gzip at all",
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_file_that_cannot_be_used_is_quarantined_with_its_reason(tmp_path: Path, name: str) -> None:
+    path = drop(tmp_path / "inbox", name, ())
+    path.write_text(BAD[name])
+    os.utime(path, (0, 0))
+    assert take_in(tmp_path).quarantined == (f"000001-{name}",)
+    assert listing(tmp_path, "quarantine") == [f"000001-{name}", f"000001-{name}.reason.txt"]
+    assert (tmp_path / "schedule" / "quarantine" / f"000001-{name}").read_text() == BAD[name]
+    reason = (tmp_path / "schedule" / "quarantine" / f"000001-{name}.reason.txt").read_text()
+    assert reason.startswith(f"000001-{name}")
+    assert listing(tmp_path, "accepted") == []
+    assert account(tmp_path) == ({"seen": 1, "quarantined": 1} if name == "cut.jsonl" else {})
+    assert take_in(tmp_path).files == ()  # never tried again
+
+
+def test_a_file_put_right_is_a_new_file(tmp_path: Path) -> None:
+    path = drop(tmp_path / "inbox", "cut.jsonl", ())
+    path.write_text(BAD["cut.jsonl"])
+    os.utime(path, (0, 0))
+    take_in(tmp_path)
+    drop(tmp_path / "inbox", "cut.jsonl", ["What is 2 + 3?", "What is 4 + 5?"])
+    assert take_in(tmp_path).files == ("000002-cut.jsonl",)
+    assert account(tmp_path) == {"seen": 3, "waiting": 2, "quarantined": 1}
+
+
+class Killed(BaseException):
+    """As a kill: nothing in between may catch it."""
+
+
+@pytest.mark.parametrize("place", ["pick", "admit", "reason", "move"])
+def test_a_kill_loses_no_file_and_counts_none_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    drop(tmp_path / "inbox", "a.jsonl", texts(3, 1))
+    path = drop(tmp_path / "inbox", "b.jsonl", (), age=1800)
+    path.write_text(BAD["cut.jsonl"])
+    os.utime(path, (START - 1800,) * 2)
+
+    def die(*arguments: Any, **options: Any) -> None:
+        raise Killed
+
+    target = {"pick": "_unknown_files", "admit": "_pass", "reason": "_finish_quarantine"}.get(place)
+    with monkeypatch.context() as patch:
+        if target == "_finish_quarantine":  # dies after the book was written, before the file is moved
+            patch.setattr("svd_loop.schedule.inbox.write_atomically", die)
+        elif target:
+            patch.setattr(Inbox, target, die)
+        else:
+            patch.setattr(Path, "rename", _dying_rename(Path.rename))
+        with pytest.raises(Killed):
+            take_in(tmp_path)
+    take_in(tmp_path)
+    assert account(tmp_path) == {"seen": 4, "waiting": 3, "quarantined": 1}
+    assert listing(tmp_path, "accepted") == ["000001-a.jsonl"]
+    assert listing(tmp_path, "quarantine") == ["000002-b.jsonl", "000002-b.jsonl.reason.txt"]
+    assert list((tmp_path / "inbox").iterdir()) == []
+
+
+def _dying_rename(rename: Any) -> Any:
+    def renamed(self: Path, target: Path) -> Path:
+        if target.parent.name == "quarantine":
+            raise Killed
+        moved: Path = rename(self, target)
+        return moved
+
+    return renamed
+
+
+def test_another_file_system_is_copied_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drop(tmp_path / "inbox", "a.jsonl", texts(2, 1))
+    rename = Path.rename
+
+    def refusing(self: Path, target: Path) -> Path:
+        if self.parent.name == "inbox":
+            raise OSError(18, "Invalid cross-device link")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refusing)
+    assert take_in(tmp_path).files == ("000001-a.jsonl",)
+    assert (account(tmp_path)["waiting"], list((tmp_path / "inbox").iterdir())) == (2, [])
+
+
+ROWS = st.lists(st.sampled_from(["new", "again", "leak"]), max_size=6)
+
+
+@settings(max_examples=15)
+@given(st.lists(st.tuples(ROWS, st.booleans()), min_size=1, max_size=4))
+def test_the_counts_add_up(files: list[tuple[list[str], bool]]) -> None:
+    fresh = iter(texts(40, 3))
+    used: list[str] = []
+    expected: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        config = schedule_config(root)
+        for number, (kinds, is_cut) in enumerate(files):
+            rows: list[str] = []
+            for kind in kinds:
+                row = LEAK.text if kind == "leak" else used[0] if kind == "again" and used else next(fresh)
+                is_leak, is_new = kind == "leak", row not in used and kind != "leak"
+                rows.append(row)
+                expected[
+                    "quarantined" if is_cut else "leaked" if is_leak else "waiting" if is_new else "duplicate"
+                ] += 1
+                if is_new and not is_cut:
+                    used.append(row)
+            path = drop(root / "inbox", f"{number}.jsonl", rows)
+            if is_cut:
+                path.write_text(path.read_text() + json.dumps({"prompt": "half"})[:-3])
+                os.utime(path, (0, 0))
+            take_in(root, config=config, held_out=[LEAK])
+        found = account(root)
+        assert found.pop("seen", 0) == sum(map(len, (kinds for kinds, _ in files)))
+        assert found == dict(expected)
+
+
+def test_keys_are_made_anew_only_when_the_section_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drop(tmp_path / "inbox", "a.jsonl", texts(2, 1))
+    take_in(tmp_path)
+    made: list[int] = []
+    monkeypatch.setattr(SeenPrompts, "_make_anew", lambda self: made.append(1))
+    with Book(tmp_path / "schedule") as book:
+        SeenPrompts(book, schedule_config(tmp_path).data.dedup)
+        assert made == []
+        SeenPrompts(book, DedupSection(near=0.5))
+        SeenPrompts(book, DedupSection(near=0.5))
+    assert made == [1]
