@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from svd_loop.config.base import Fraction, Positive, Section
 from svd_loop.config.data import DataSection
+from svd_loop.config.gate import GateSection
 from svd_loop.contracts import CascadeMode, Role, Sampling, Selection, Stage
 
 # ------------------------------------------------------------------------------------------------ job
@@ -296,6 +297,7 @@ class Config(Section):
     evaluation: EvaluationSection = EvaluationSection()
     plateau: PlateauSection = PlateauSection()
     tracking: TrackingSection = TrackingSection()
+    gate: GateSection = GateSection()
     benchmark: bool = False
     """Set true to allow the controls that look at gold (`cascade.mode: gold`); never for real jobs."""
 
