@@ -1,8 +1,8 @@
 """What the gate is shown: versions measured on the test split, under one configuration, none of it paid for twice.
 
-All versions of an examination answer the same problems with the same seeds, sampling and templates, those of the
-configuration that asks, whichever job made them. Answers go into a ledger of their own below `<root>/gate`, one for each
-way of measuring, and what a job's own end asked of the same weights is found in that job's ledger.
+All versions of an examination answer the same problems with the same seeds, sampling and templates: those of the
+configuration that asks, whichever job made them. Answers go into a ledger of their own below `<root>/gate`, one for
+each way of measuring, and what a job's own end asked of the same weights is found in that job's ledger.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def _measurement(config: Config) -> Config:
     whole = config.model_dump(mode="json")
     kept = {key: whole[key] for key in ("engine", "sampling", "evaluation")}
     kept["model"] = whole["model"] | {"path": "gate"}
-    kept["data"] = {split: whole["data"]["test"] for split in ("train", "development", "test")}
+    kept["data"] = dict.fromkeys(("train", "development", "test"), whole["data"]["test"])
     kept["data"]["leak"] = whole["data"]["leak"]
     digest = hashlib.sha256(json.dumps([kept, config.job.seed], sort_keys=True).encode()).hexdigest()
     kept["job"] = {"name": digest[:16], "seed": config.job.seed, "root": whole["job"]["root"]}

@@ -1,6 +1,6 @@
 """May a new version replace the one in use? A pure decision over what was measured of both.
 
-The two are compared on the same problems, sampled with the same seeds, so that differences are taken problem by problem.
+The two are compared on the same problems, sampled with the same seeds, so differences are taken problem by problem.
 Every rule answers for itself, all are always reported, and one refusal is enough. What cannot be checked does not pass.
 
 Left out: a correction for asking often. Each version meets the gate once, but a test set that has decided about dozens
@@ -103,8 +103,8 @@ class GateRule:
         two_sided = 2 * settings.confidence - 1  # its lower end is the one-sided bound of `confidence`
         found = paired_difference(_shares(new), _shares(old), confidence=two_sided, resamples=settings.resamples)
         text = (
-            f"pass@1 {_points(found.value)} on {len(new.problem_ids)} problems, lower bound ({settings.confidence:.0%}) "
-            f"{_points(found.low)}; it must lie above {_points(settings.margin)} (gate.margin)"
+            f"pass@1 {_points(found.value)} on {len(new.problem_ids)} problems, lower bound "
+            f"({settings.confidence:.0%}) {_points(found.low)}; it must lie above {_points(settings.margin)} (gate.margin)"
         )
         return Finding("pass@1", found.low > settings.margin, found.low, settings.margin, text)
 

@@ -282,4 +282,3 @@ def _config(version: RegisteredVersion, root: Path) -> Mapping[str, Any]:
         return {}
     with LedgerReader.open_for_reading(folder) as reader:
         return reader.config()
-

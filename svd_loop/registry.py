@@ -1,17 +1,17 @@
 """Model versions in MLflow's registry, and which of them is in use.
 
-Aliases say what a version is for: `challenger` is the newest candidate for use, `champion` the one in use, `previous` the
-one that was in use before it. The first version of a model becomes its champion, since there is nothing to compare it
-with. Deprecated stages are not used.
+Aliases say what a version is for: `challenger` is the newest candidate for use, `champion` the one in use, `previous`
+the one that was in use before it. The first version of a model becomes its champion, since there is nothing to compare
+it with. Deprecated stages are not used.
 
-Weights stay where the job wrote them as long as the store is a local database. A tracking server refuses sources outside
-its artifacts (MLflow 3.17: "To use a local path as a model version source ..."), so there a version's files are uploaded
-as artifacts of its run, with whatever they refer to, and `runs:/...` is registered.
+Weights stay where the job wrote them as long as the store is a local database. A tracking server refuses sources
+outside its artifacts ("To use a local path as a model version source ...", MLflow 3.17), so there a version's files are
+uploaded as artifacts of its run, with whatever they refer to, and `runs:/...` is registered.
 
 MLflow cannot set an alias "if it is still what it was". So whoever moves one takes a turn first: a file lock beside a
-local database, a claim in the store otherwise (see `turns`). Within the turn the champion is read again, and if it is not
-the one the decision was about, nothing is written and `RegistryConflictError` says what happened. A person who moves an
-alias by hand takes no turn; what they did is seen the next time and goes into the history as such.
+local database, a claim in the store otherwise (see `turns`). Within the turn the champion is read again, and if it is
+not the one the decision was about, nothing is written and `RegistryConflictError` says what happened. A person who
+moves an alias by hand takes no turn; what they did is seen the next time and goes into the history as such.
 """
 
 from __future__ import annotations
@@ -312,7 +312,10 @@ class Registry:
             return
         tags = champion.tags if champion else {}
         if tags.get(GATE_TAG) in ("passed", "forced") and tags.get(OVER_TAG) == str(known):
-            what, why = "promoted" if tags[GATE_TAG] == "passed" else "forced", "its process was killed before it said so"
+            what, why = (
+                "promoted" if tags[GATE_TAG] == "passed" else "forced",
+                "its process was killed before it said so",
+            )
         else:
             what, why = "moved", "by hand, or by another program"
         self._record(name, Event(0, what, _number(champion), known, why))

@@ -1,12 +1,12 @@
 """One at a time: the right to move a model's aliases.
 
 Beside a local SQLite store the right is a file lock, which ends with its holder. A server gives its clients nothing to
-lock with, only values that the last writer wins. There a claim is written as a tag of the model, and is good if it still
-stands after a pause that is longer than any write under way can take (Fischer's algorithm; Lamport, "A fast mutual exclusion
-algorithm", 1987, section 2). A claim whose holder died is void after a minute by the clock.
+lock with, only values that the last writer wins. There a claim is written as a tag of the model, and is good if it
+still stands after a pause longer than any write under way can take (Fischer's algorithm; Lamport, "A fast mutual
+exclusion algorithm", 1987, section 2). A claim whose holder died is void after a minute by the clock.
 
-What this rests on: one request to the server takes less than `SETTLE` seconds, and clocks agree within half a minute. Where
-either fails, two processes may move an alias at once; the check after the move then tells one of them.
+What this rests on: one request to the server takes less than `SETTLE` seconds, and clocks agree within half a minute.
+Where either fails, two processes may move an alias at once; the check after the move then tells one of them.
 """
 
 from __future__ import annotations

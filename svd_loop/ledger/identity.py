@@ -24,7 +24,8 @@ FREE_KEYS = (
     "update.keep_versions", "tracking.*", "gate.*",
 )  # fmt: skip
 """Keys (with wildcards) a job may change on its way: where it lies, how long it goes on and waits, what it keeps, who
-is told, what a promotion asks for, and what happens to a leak (an existing job had none among its prompts: only later finds are concerned)."""
+is told, what a promotion asks for, and what happens to a leak (an existing job had none among its prompts: only later
+finds are concerned)."""
 
 MEASUREMENT_KEYS = ("model.*", "data.development*", "data.test*", "evaluation.*")
 """Keys a fork may not change either, since it takes over the scores of earlier rounds."""
