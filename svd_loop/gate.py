@@ -104,7 +104,8 @@ class GateRule:
         found = paired_difference(_shares(new), _shares(old), confidence=two_sided, resamples=settings.resamples)
         text = (
             f"pass@1 {_points(found.value)} on {len(new.problem_ids)} problems, lower bound "
-            f"({settings.confidence:.0%}) {_points(found.low)}; it must lie above {_points(settings.margin)} (gate.margin)"
+            f"({settings.confidence:.0%}) {_points(found.low)}; it must lie above {_points(settings.margin)} "
+            "(gate.margin)"
         )
         return Finding("pass@1", found.low > settings.margin, found.low, settings.margin, text)
 
