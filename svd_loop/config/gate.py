@@ -18,7 +18,7 @@ class GateSection(Section):
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     """Level of that bound, one-sided: 0.95 lets at most 5% of versions pass whose true gain is no more than
     the margin."""
-    resamples: Annotated[int, Field(ge=100)] = 4000
+    resamples: Annotated[int, Field(ge=100)] = 2000
     """Bootstrap resamples over problems."""
     domain_tolerance: Fraction = 0.05
     """No domain's pass@1 may fall by more than this. The difference itself is compared and no bound of it: single

@@ -19,19 +19,7 @@ from svd_loop.models import registry_of
 from svd_loop.promotion import consider, promote, rollback
 from svd_loop.registry import CHALLENGER, CHAMPION, GATE_TAG, PREVIOUS, Registry
 from tests.svd_loop.jobs_support import SCRIPTED, SMALL, small
-
-TRACKED = (
-    "tracking.enabled=true",
-    "tracking.register_as=model",
-    "data.test={type: arithmetic, count: 30}",
-    "job.rounds=1",
-)
-GOOD = ("job.name=good", "engine.skill=0.9")
-WEAK = ("job.name=weak", "engine.skill=0.3")
-
-
-def job(root: Path, *overrides: str) -> Config:
-    return small(root, *TRACKED, *overrides)
+from tests.svd_loop.promotion_jobs import TRACKED, play_two, tracked
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +27,7 @@ def two_jobs(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) 
     """Version 1, the weak job's, is the champion; version 2, the good job's, the challenger."""
     root = tmp_path_factory.mktemp("two")
     shutil.copy(migrated_database, root / "mlflow.db")
-    run_job(job(root, *WEAK))
-    run_job(job(root, *GOOD))
+    play_two(root)
     return root
 
 
@@ -49,7 +36,7 @@ def config(two_jobs: Path, tmp_path: Path) -> Config:
     """The two jobs' root, copied: sources still lie in the original, which no test changes."""
     root = tmp_path / "root"
     shutil.copytree(two_jobs, root)
-    return job(root, "job.name=gate")
+    return tracked(root, "job.name=gate")
 
 
 def aliases(config: Config) -> dict[str, int]:
@@ -128,16 +115,14 @@ def test_alarms_and_unknown_training_data_are_refused(config: Config) -> None:
 
 
 def test_a_test_set_that_was_trained_on_is_refused(config: Config) -> None:
-    train = config.model_copy(update={"data": config.data.model_copy(update={"test": config.data.train})})
     # The generator draws other problems for the test split, so the training prompts are handed over as a file.
     rows = prompts_of(config.job.root / "jobs" / "good")
     path = config.job.root / "leaked.jsonl"
     path.write_text("".join(json.dumps({"prompt": text, "answer": "1", "domain": "math"}) + "\n" for text in rows))
-    leaked = job(config.job.root, "job.name=gate", f"data.test={{type: files, paths: [{path}]}}")
+    leaked = tracked(config.job.root, "job.name=gate", f"data.test={{type: files, paths: [{path}]}}")
     decision = consider(leaked, "model")
     (finding,) = [finding for finding in decision.findings if finding.rule == "leaks"]
     assert not finding.passed and finding.value == len(rows)
-    assert train.data.test is not None
 
 
 def prompts_of(folder: Path) -> list[str]:
@@ -181,7 +166,7 @@ def test_a_champion_moved_meanwhile_is_compared_with_anew(
     config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """While versions 1 and 3 are measured, someone makes version 2 the champion by hand."""
-    run_job(job(config.job.root, "job.name=middling", "engine.skill=0.7"))
+    run_job(tracked(config.job.root, "job.name=middling", "engine.skill=0.7"))
     registry = registry_of(config)
     registry.set_alias("model", CHAMPION, 1)
     move = Registry.promote
@@ -201,7 +186,7 @@ def test_a_champion_moved_meanwhile_is_compared_with_anew(
 
 def test_a_champion_that_keeps_moving_is_given_up(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     move, places = Registry.promote, iter([3, 1, 3])
-    run_job(job(config.job.root, "job.name=third", "engine.skill=0.2"))
+    run_job(tracked(config.job.root, "job.name=third", "engine.skill=0.2"))
     registry = registry_of(config)
 
     def moved_by_hand(self: Registry, *arguments: object, **options: object) -> None:
@@ -255,7 +240,7 @@ def command(config: Config, *arguments: str) -> list[str]:
 
 def test_two_processes_promoting_at_once_end_as_one_after_the_other_would(config: Config) -> None:
     """Version 2 is good, version 3 better than the champion and no better than 2: whoever comes second is told so."""
-    run_job(job(config.job.root, "job.name=same", "engine.skill=0.9"))
+    run_job(tracked(config.job.root, "job.name=same", "engine.skill=0.9"))
     commands = [command(config, number) for number in ("2", "3")]
     processes = [subprocess.Popen(one, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for one in commands]
     ended = [(*process.communicate(timeout=120), process.returncode) for process in processes]

@@ -9,38 +9,25 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 
-from svd_loop.config import Config
 from svd_loop.errors import ConfigError
-from svd_loop.jobs import evaluate_model, run_job
+from svd_loop.jobs import evaluate_model
 from svd_loop.models import find_version, local_folder, registry_of
 from svd_loop.promotion import consider, rollback
 from svd_loop.registry import CHALLENGER, CHAMPION, PREVIOUS
 from svd_loop.tracking.store import open_store
 from svd_loop.turns import turn
-from tests.svd_loop.jobs_support import small
+from tests.svd_loop.promotion_jobs import play_two, tracked
 from tests.svd_loop.tracking_server import free_port, tracking_server
-
-
-def job(root: Path, port: int, *overrides: str) -> Config:
-    return small(
-        root,
-        "tracking.enabled=true",
-        "tracking.register_as=model",
-        f"tracking.uri=http://127.0.0.1:{port}",
-        "data.test={type: arithmetic, count: 30}",
-        "job.rounds=1",
-        *overrides,
-    )
 
 
 @pytest.mark.slow
 def test_promotion_through_a_server(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     port = free_port()
-    config = job(root, port, "job.name=gate")
+    server = f"tracking.uri=http://127.0.0.1:{port}"
+    config = tracked(root, server, "job.name=gate")
     with tracking_server(root, port):
-        run_job(job(root, port, "job.name=weak", "engine.skill=0.3"))
-        run_job(job(root, port, "job.name=good", "engine.skill=0.9"))
+        play_two(root, server)
         registry = registry_of(config)
         store = open_store(config.tracking.uri, root, "svd-loop")
         version = find_version(registry, "challenger")
