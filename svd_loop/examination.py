@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from envs.prompts import LeakIndex
 from envs.solving import SolverAgent
@@ -121,12 +122,13 @@ class _PaidFor:
 
 
 def _measurement(config: Config) -> Config:
-    """What decides about a measurement and nothing else, as a configuration named by its digest."""
+    """What decides about the answers and nothing else, as a configuration named by its digest."""
     whole = config.model_dump(mode="json")
-    kept = {key: whole[key] for key in ("engine", "sampling", "evaluation")}
+    kept: dict[str, Any] = {"engine": whole["engine"], "sampling": whole["sampling"]}
+    kept["engine"].pop("chunk_seconds")
+    kept["evaluation"] = {key: whole["evaluation"][key] for key in ("samples", "sampling")}
     kept["model"] = whole["model"] | {"path": "gate"}
     kept["data"] = dict.fromkeys(("train", "development", "test"), whole["data"]["test"])
-    kept["data"]["leak"] = whole["data"]["leak"]
     digest = hashlib.sha256(json.dumps([kept, config.job.seed], sort_keys=True).encode()).hexdigest()
     kept["job"] = {"name": digest[:16], "seed": config.job.seed, "root": whole["job"]["root"]}
     return parse_config(kept, "gate")
