@@ -42,7 +42,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one rule says: the figure it looked at, the limit it holds it against, and both in words."""
+    """What one rule says: the figure it looked at, the limit it holds it against, and both in words.
+
+    A count that nobody could take is -1.
+    """
 
     rule: str
     passed: bool
@@ -146,7 +149,7 @@ def _healthy(version: Evidence) -> Finding:
 def _clean(version: Evidence) -> Finding:
     if version.leaks is None:
         text = f"what {version.version} was trained on cannot be checked for held-out problems here"
-        return Finding("leaks", False, float("nan"), 0.0, text)
+        return Finding("leaks", False, -1.0, 0.0, text)
     text = f"{version.leaks} held-out problems in what {version.version} was trained on; none are allowed"
     return Finding("leaks", version.leaks == 0, float(version.leaks), 0.0, text)
 

@@ -228,11 +228,14 @@ def _split(registry: Registry, reference: str) -> tuple[str, str]:
 
 
 def _fetch(registry: Registry, version: RegisteredVersion, part: Path) -> None:
+    """Files arrive below the path they have on the server; they belong directly into `part`."""
+    arrival = part / ".arrival"
+    arrival.mkdir()
     with talking_to_registry():
-        found = registry.download(version, part)
-    if found != part:
-        for entry in found.iterdir():
-            entry.rename(part / entry.name)
+        found = registry.download(version, arrival)
+    for entry in found.iterdir():
+        entry.rename(part / entry.name)
+    shutil.rmtree(arrival)
 
 
 def _merge(stored: StoredVersion, part: Path) -> None:
