@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from envs.prompts import LeakIndex
 from envs.solving import SolverAgent
@@ -29,7 +29,7 @@ from svd_loop.ledger import DurablePolicy, Interrupt, Ledger, LedgerReader
 from svd_loop.models import local_folder
 from svd_loop.registry import ALARMS_TAG, RegisteredVersion, Registry
 
-SPLIT = "test"
+SPLIT: Final = "test"
 
 
 class Examiner:
