@@ -32,7 +32,7 @@ from policies.versions import (
 from svd_loop.contracts import PolicyVersion
 from svd_loop.errors import WeightsError
 
-__all__ = ["Origin", "StoredVersion", "WeightStore"]
+__all__ = ["Origin", "StoredVersion", "WeightStore", "check_intact"]
 
 _TEMPORARY = ".unfinished-"
 _LIBRARIES = ("torch", "transformers", "trl", "peft")
@@ -147,7 +147,7 @@ class WeightStore:
         try:
             stored = stored_version(self.path(round))
             if verify:
-                _verify(stored)
+                check_intact(stored)
         except WeightsError as error:
             raise WeightsError(f"{error}; {self._last_good(round)}") from None
         return stored
@@ -222,14 +222,19 @@ class WeightStore:
                 continue
             try:
                 stored = stored_version(self.path(round))
-                _verify(stored)
+                check_intact(stored)
             except WeightsError:
                 continue
             return f"the last good version is {stored.version.name} in {self.folder}"
         return f"no intact version is left in {self.folder}"
 
 
-def _verify(stored: StoredVersion) -> None:
+def check_intact(stored: StoredVersion) -> None:
+    """Read every file of a version and compare digests (about a second per gigabyte).
+
+    Raises:
+        WeightsError: a file is missing or changed, or the manifest does not fit its own fingerprint; names the file.
+    """
     manifest = read_manifest(stored.path)
     _verify_files(stored.checkpoint, manifest.files, stored.version)
     if stored.kind == "lora" and stored.base_path is not None:

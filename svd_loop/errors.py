@@ -76,6 +76,14 @@ class ScheduleError(SvdError):
     """A schedule's own records cannot be read or written, or a scheduled job could not be completed."""
 
 
+class RegistryError(SvdError):
+    """The model registry cannot be reached or used, or does not hold what was asked for."""
+
+
+class RegistryConflictError(RegistryError):
+    """An alias was moved while something was decided about it; nothing was overwritten."""
+
+
 class GateError(SvdError):
     """An operation was refused by a gate (exit code 3), not by a defect."""
 

@@ -8,23 +8,25 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from envs.cascade import Cascade
 from envs.prompts import content_id
 from envs.solving import SolverAgent
-from svd_loop.build.backends import Backend, make_backend
+from policies.versions import stored_version
+from svd_loop.build.backends import make_backend, open_stored
 from svd_loop.build.data import held_out_sources, problems_of
 from svd_loop.build.forking import fork_job
 from svd_loop.build.job import build_job, cascade_settings, job_folder, policy_opener, template_set
 from svd_loop.config import Config, parse_config
-from svd_loop.contracts import Candidate, Domain, JobResult, JobState, Problem, Prompt, Scores, Verdict
+from svd_loop.contracts import Candidate, Domain, JobResult, JobState, Policy, Problem, Prompt, Scores, Verdict
 from svd_loop.errors import ConfigError, DataError, JobInterrupted
 from svd_loop.evaluation import EvaluationSettings, Evaluator, read_solutions, score_solutions
 from svd_loop.ledger import Interrupt, Ledger, LedgerReader
+from svd_loop.models import find_version, local_folder, registry_of, talking_to_registry
 from svd_loop.report import write_page
 
 log = logging.getLogger(__name__)
@@ -71,18 +73,18 @@ def run_job(
 
 
 def evaluate_model(config: Config, model: str, split: str) -> Scores:
-    """Scores of a version of a job (`JOB@ROUND`), a checkpoint folder, or a registered model (`models:/name@alias`)."""
+    """Scores of a version of a job (`JOB@ROUND`), a checkpoint folder, or a registered model (`models:/name@alias`).
+
+    A version of a job is sampled as its job does, anything else as `config` says.
+    """
     problems = _split(config, split)
     templates = template_set(config)
-    with _opened(config, model) as (version_config, backend, round):
+    seed, policy = _opened(config, model)
+    with closing(policy):
         evaluator = Evaluator(
-            {split: problems},
-            SolverAgent(templates),
-            EvaluationSettings.from_section(config.evaluation),
-            seed=version_config.job.seed,
+            {split: problems}, SolverAgent(templates), EvaluationSettings.from_section(config.evaluation), seed=seed
         )
-        with closing(backend.open(round)) as policy:
-            return evaluator.evaluate(policy, split)
+        return evaluator.evaluate(policy, split)
 
 
 def evaluate_solutions(config: Config, path: Path, split: str) -> Scores:
@@ -128,38 +130,24 @@ def report_job(job: str, root: Path) -> tuple[JobState, Path]:
         return state, write_page(folder / PAGE, reader.result() or state, reader.config())
 
 
-@contextmanager
-def _opened(config: Config, model: str) -> Iterator[tuple[Config, Backend, int]]:
-    """A backend that can open `model`, the configuration its seeds come from, and the round to open."""
-    name, _, number = model.partition("@")
+def _opened(config: Config, model: str) -> tuple[int, Policy]:
+    """The policy that `model` names, and the seed its samples come from."""
     if model.startswith("models:/"):
-        name, number = _registered(config, model)
-    if not number.isdigit():
-        folder = job_folder(config).with_name(f"eval-{content_id(model, Domain.MATH)}")
-        data = config.model_dump(mode="json")
-        data["model"]["path"] = model
-        data["update"]["replay"]["anchor"] = "none"  # nothing is trained, and some anchors belong to one checkpoint
-        plain = parse_config(data)
-        yield plain, make_backend(plain, folder), 0
-        return
-    folder = config.job.root / "jobs" / name
-    with LedgerReader.open_for_reading(folder) as reader:
-        own = parse_config(reader.config())
-    yield own, make_backend(own, folder), int(number)
-
-
-def _registered(config: Config, model: str) -> tuple[str, str]:
-    """`models:/name@alias` as the job and round its source folder belongs to."""
-    from svd_loop.registry import Registry
-    from svd_loop.tracking.store import open_store
-
-    name, _, alias = model.removeprefix("models:/").partition("@")
-    store = open_store(config.tracking.uri, config.job.root, config.tracking.experiment)
-    version = Registry(store.client).by_alias(name, alias or "champion")
-    if version is None:
-        raise ConfigError(f"--model {model}: nothing is registered under this name and alias")
-    folder = Path(version.source)
-    return folder.parents[1].name, folder.name.removeprefix("round-")
+        with talking_to_registry():
+            registry = registry_of(config)
+            version = find_version(registry, model)
+        return config.job.seed, open_stored(config, stored_version(local_folder(registry, version, config.job.root)))
+    name, _, number = model.partition("@")
+    if number.isdigit():
+        folder = config.job.root / "jobs" / name
+        with LedgerReader.open_for_reading(folder) as reader:
+            own = parse_config(reader.config())
+        return own.job.seed, make_backend(own, folder).open(int(number))
+    data = config.model_dump(mode="json")
+    data["model"]["path"] = model
+    data["update"]["replay"]["anchor"] = "none"  # nothing is trained, and some anchors belong to one checkpoint
+    folder = job_folder(config).with_name(f"eval-{content_id(model, Domain.MATH)}")
+    return config.job.seed, make_backend(parse_config(data), folder).open(0)
 
 
 def _split(config: Config, split: str) -> list[Problem]:

@@ -25,6 +25,7 @@ from svd_loop.errors import ConfigError
 if TYPE_CHECKING:
     from policies.chat import ChatCodec
     from policies.sft import SftUpdater
+    from policies.versions import StoredVersion
     from policies.weights import WeightStore
 
 NANO_CHECKPOINT = Path(__file__).parents[2] / "policies" / "nano"
@@ -110,17 +111,7 @@ class ModelBackend:
 
     def open(self, round: int) -> Policy:
         """Load a version into an engine."""
-        from policies.loading import open_policy
-
-        measuring = self._config.evaluation.sampling
-        return open_policy(
-            self._store.load(round),
-            samplings=samplings_of(self._config),
-            engine_settings=self._engine,
-            model_settings=self._config.model,
-            job_seed=self._config.job.seed,
-            held_out=measuring.to_sampling() if measuring else None,
-        )
+        return _open_weights(self._config, self._engine, self._store.load(round))
 
     def update(self, rows: list[TrainingRow], round: int, parent: int) -> UpdateResult:
         """Train on `rows` from the version of round `parent` or the base."""
@@ -185,15 +176,9 @@ class ScriptedBackend:
 
     def open(self, round: int) -> Policy:
         """The script with the traits of a version."""
-        from policies.scripted import ScriptedPolicy, read_traits
         from policies.versions import stored_version
 
-        folder = self._versions / PolicyVersion(round, "").name
-        traits, version = read_traits(folder), stored_version(folder).version
-        seed = self._config.job.seed
-        if self._engine.replies is not None:
-            return ScriptedPolicy.from_recording(self._engine.replies, version=version, job_seed=seed)
-        return ScriptedPolicy.simulated(traits, version=version, job_seed=seed)
+        return _open_script(self._config, self._engine, stored_version(self._versions / PolicyVersion(round, "").name))
 
     def update(self, rows: list[TrainingRow], round: int, parent: int) -> UpdateResult:
         """Move the simulated skill towards the rows' quality."""
@@ -211,6 +196,47 @@ class ScriptedBackend:
         from policies.scripted import encode
 
         return [TrainingRow((*encode(user), *encode(reply)), len(encode(user)), "anchor") for user, reply in texts]
+
+
+def open_stored(config: Config, stored: StoredVersion) -> Policy:
+    """A stored version of whatever job, answering under this configuration: its seed, sampling and templates.
+
+    Raises:
+        ModelError: the checkpoint cannot be used.
+        WeightsError: the version is damaged.
+    """
+    from policies.weights import check_intact
+
+    check_intact(stored)
+    match config.engine:
+        case ScriptedEngineSection():
+            return _open_script(config, config.engine, stored)
+        case TransformersEngineSection() | VllmEngineSection():
+            return _open_weights(config, config.engine, stored)
+
+
+def _open_weights(config: Config, engine: ModelEngineSection, stored: StoredVersion) -> Policy:
+    from policies.loading import open_policy
+
+    keep_freed_memory()
+    measuring = config.evaluation.sampling
+    return open_policy(
+        stored,
+        samplings=samplings_of(config),
+        engine_settings=engine,
+        model_settings=config.model,
+        job_seed=config.job.seed,
+        held_out=measuring.to_sampling() if measuring else None,
+    )
+
+
+def _open_script(config: Config, engine: ScriptedEngineSection, stored: StoredVersion) -> Policy:
+    from policies.scripted import ScriptedPolicy, read_traits
+
+    seed = config.job.seed
+    if engine.replies is not None:
+        return ScriptedPolicy.from_recording(engine.replies, version=stored.version, job_seed=seed)
+    return ScriptedPolicy.simulated(read_traits(stored.path), version=stored.version, job_seed=seed)
 
 
 def checkpoint_path(path: str) -> Path:

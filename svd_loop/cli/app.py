@@ -10,6 +10,8 @@ import typer
 from svd_loop import __version__
 from svd_loop.allocator import let_threads_sleep
 from svd_loop.cli import commands
+from svd_loop.cli.explain import explain
+from svd_loop.cli.models import export, models
 from svd_loop.cli.output import stderr
 from svd_loop.cli.schedule import forget, schedule
 from svd_loop.errors import SvdError
@@ -23,6 +25,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 nano = typer.Typer(help="The embedded checkpoint.", no_args_is_help=True)
+app.add_typer(models, name="models")
 app.add_typer(nano, name="nano")
 
 app.command()(commands.run)
@@ -32,6 +35,8 @@ app.command()(commands.judge)
 app.command()(commands.report)
 app.command()(schedule)
 app.command()(forget)
+app.command()(explain)
+app.command()(export)
 nano.command(name="build")(commands.nano_build)
 
 

@@ -35,7 +35,7 @@ def run(
     from svd_loop.jobs import run_job
     from svd_loop.report import render_result, render_round, result_json
 
-    settings = _load(config, override, job)
+    settings = load(config, override, job)
     result = run_job(settings, record=record, fork_from=fork, on_round=lambda state: render_round(stderr(), state.last))
     if as_json:
         print_json(result_json(result))
@@ -49,7 +49,7 @@ def check(config: ConfigFile, override: Overrides = None, as_json: AsJson = Fals
 
     from svd_loop.preflight import checks
 
-    found = checks(_load(config, override))
+    found = checks(load(config, override))
     if as_json:
         print_json({"ok": all(item.ok for item in found), "checks": [item.as_dict() for item in found]})
     else:
@@ -75,7 +75,7 @@ def evaluate(
     from svd_loop.jobs import evaluate_model, evaluate_solutions
     from svd_loop.report import render_scores, scores_json
 
-    settings = _load(config, override)
+    settings = load(config, override)
     if (model is None) == (solutions is None):
         raise typer.BadParameter("give either --model or --solutions")
     scores = (
@@ -100,7 +100,7 @@ def judge(
     """Run the cascade alone over solutions from anywhere; resumable under the same job name."""
     from svd_loop.jobs import judge_file
 
-    summary = judge_file(_load(config, override, job or f"judge-{source.stem}"), source, output)
+    summary = judge_file(load(config, override, job or f"judge-{source.stem}"), source, output)
     if as_json:
         print_json(summary)
     else:
@@ -137,7 +137,8 @@ def nano_build(
     stderr().print(f"checkpoint and model card in {output}", markup=False)
 
 
-def _load(path: Path, override: list[str] | None, job: str | None = None) -> Config:
+def load(path: Path, override: list[str] | None, job: str | None = None) -> Config:
+    """Read a command's configuration: the file, its overrides, and `--job`."""
     from svd_loop.config import load_config
 
     return load_config(path, [*(override or []), *([f"job.name={job}"] if job else [])])

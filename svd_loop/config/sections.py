@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from svd_loop.config.base import Fraction, Positive, Section
 from svd_loop.config.data import DataSection
 from svd_loop.config.engines import EngineSection, TransformersEngineSection, VllmEngineSection
+from svd_loop.config.gate import GateSection
 from svd_loop.config.health import HealthSection
 from svd_loop.config.schedule import ScheduleSection
 from svd_loop.contracts import CascadeMode, Role, Sampling, Selection, Stage
@@ -293,6 +294,7 @@ class Config(Section):
     plateau: PlateauSection = PlateauSection()
     tracking: TrackingSection = TrackingSection()
     schedule: ScheduleSection = ScheduleSection()
+    gate: GateSection = GateSection()
     benchmark: bool = False
     """Set true to allow the controls that look at gold (`cascade.mode: gold`); never for real jobs."""
 

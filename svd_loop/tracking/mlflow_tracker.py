@@ -12,8 +12,8 @@ from typing import Any
 
 from svd_loop.config.sections import TrackingSection
 from svd_loop.contracts import JobResult, RoundRecord
-from svd_loop.errors import ConfigError
-from svd_loop.registry import Registry
+from svd_loop.errors import ConfigError, SvdError
+from svd_loop.registry import ALARMS_METRIC, ALARMS_TAG, Registry, manifest_tags, score_tags
 from svd_loop.tracking.datasets import DataSummary
 from svd_loop.tracking.runs import JobRuns
 from svd_loop.tracking.store import Store, open_store
@@ -119,20 +119,20 @@ class MlflowTracker:
 
     def _register(self, result: JobResult) -> None:
         best = result.best
-        score = best.scores.pass_at_1
         registry = Registry(self._store.client)
+        source = self._versions / best.version.name
         tags = {
             "svd_loop.job": self._job,
             "svd_loop.round": str(best.version.round),
             "svd_loop.stop_reason": result.stop.value,
             "svd_loop.problems": str(len(best.scores.problem_ids)),
-            "svd_loop.pass_at_1": f"{score.value:.4f}",
-            "svd_loop.pass_at_1.low": f"{score.low:.4f}",
-            "svd_loop.pass_at_1.high": f"{score.high:.4f}",
+            ALARMS_TAG: f"{best.metrics.get(ALARMS_METRIC, 0.0):g}",
+            **manifest_tags(source),
+            **score_tags(best.scores, "svd_loop."),
         }
         version = registry.register(
             self._settings.register_as or self._job,
-            self._versions / best.version.name,
+            source,
             fingerprint=best.version.fingerprint,
             run_id=self._runs.run_id,
             tags=tags,
@@ -145,6 +145,6 @@ class MlflowTracker:
 
         try:
             yield
-        except (MlflowException, ConfigError, OSError) as error:
+        except (MlflowException, SvdError, OSError) as error:
             reason = str(error).partition("\n")[0]
             logger.warning("MLflow failed (%s): %s; running the job again catches up", reason, consequence)

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +17,7 @@ from svd_loop.contracts import JobState
 from svd_loop.jobs import run_job
 from tests.svd_loop.job_outcome import Outcome, asked_again, outcome_of
 from tests.svd_loop.jobs_support import SCRIPTED, SMALL, small
+from tests.svd_loop.tracking_server import free_port, tracking_server
 
 CHUNK = 2
 
@@ -79,35 +76,6 @@ def test_ctrl_c_and_preemption_lose_nothing(
     assert outcome_of(root / "jobs" / "scripted") == uninterrupted
     assert asked_again(root / "replies") <= (0 if times == 1 else CHUNK)
     assert {run.info.status for run in runs_of(root)} == {"FINISHED"}
-
-
-@contextmanager
-def tracking_server(root: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A real `mlflow server` on loopback, with its own database and artifacts under `root`."""
-    stores = ["--backend-store-uri", f"sqlite:///{root}/mlflow.db", "--artifacts-destination", str(root / "served")]
-    address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command = [sys.executable, "-m", "mlflow", "server", *address, *stores]
-    with (root / "server.log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    try:
-        deadline = time.monotonic() + 90
-        while True:
-            assert process.poll() is None and time.monotonic() < deadline, (root / "server.log").read_text()[-2000:]
-            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
-                if answer.status == 200:
-                    break
-            time.sleep(0.2)
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_a_server_that_dies_delays_tracking_alone(

@@ -10,6 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from policies.scripted import Traits, write_traits
 from svd_loop.config.sections import TrackingSection
 from svd_loop.contracts import Domain, JobResult, Problem, RoundRecord, StopReason
 from svd_loop.errors import ConfigError
@@ -130,7 +131,7 @@ def test_a_store_that_cannot_be_written_at_the_start_is_a_config_error(root: Pat
 
 def finish(root: Path, result: JobResult, **settings: Any) -> None:
     weights = root / "jobs" / "demo" / "versions" / result.best.version.name
-    weights.mkdir(parents=True, exist_ok=True)
+    write_traits(weights, Traits(), round=result.best.version.round)
     tracker = tracker_for(root, **settings)
     tracker.start()
     tracker.finish(result)

@@ -1,0 +1,139 @@
+"""`svd-loop models` and `export`, in process: what they print and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from policies.weights import Origin, WeightStore
+from svd_loop.cli.app import app
+from svd_loop.errors import ConfigError, GateError, ModelError, RegistryError, SvdError, WeightsError
+from svd_loop.models import local_folder, open_registry, servable_folder
+from tests.svd_loop.jobs_support import SCRIPTED, SMALL
+from tests.svd_loop.promotion_jobs import TRACKED, play_two
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    shutil.copy(migrated_database, root / "mlflow.db")
+    play_two(root)
+    return root
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def printed(*arguments: str) -> Any:
+    done = call(*arguments, "--json")
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def refused(kind: type[SvdError], *arguments: str) -> str:
+    done = call(*arguments)
+    assert isinstance(done.exception, kind), done.output
+    return str(done.exception)
+
+
+def settings(root: Path) -> list[str]:
+    return [part for item in (*SMALL, *TRACKED, f"job.root={root}", "job.name=gate") for part in ("-o", item)]
+
+
+def test_list_and_show_tell_what_is_registered_and_what_is_behind_it(played: Path) -> None:
+    versions = printed("models", "list", "--root", str(played))["versions"]
+    assert [(one["version"], one["aliases"]) for one in versions] == [(1, ["champion"]), (2, ["challenger"])]
+    assert printed("models", "list", "model", "--root", str(played))["versions"] == versions
+    shown = printed("models", "show", "model@challenger", "--root", str(played))
+    assert shown["tags"]["svd_loop.job"] == "good" and shown["tags"]["svd_loop.parent"] == "0"
+    assert {"svd_loop.pass_at_1.low", "svd_loop.pass_at_1/math", "svd_loop.data_digest"} <= shown["tags"].keys()
+    (data,) = shown["data"]
+    assert data["round"] == 1 and data["rows"] == data["prompts"] > 0
+    assert [event["what"] for event in shown["history"]] == ["first"]
+    for arguments in (("list",), ("show", "2"), ("diff",)):
+        assert call("models", *arguments, "--root", str(played)).exit_code == 0
+
+
+def test_diff_names_scores_and_settings_that_differ(played: Path) -> None:
+    found = printed("models", "diff", "champion", "challenger", "--root", str(played))
+    assert (found["old"], found["new"], found["same_weights"]) == (1, 2, False)
+    assert found["tags"]["svd_loop.job"] == ["weak", "good"]
+    assert "engine.skill: 0.3 -> 0.9" in found["config"]
+
+
+@pytest.mark.parametrize("reference", ["champion", "1", "model", "model@champion", "models:/model/1"])
+def test_path_prints_a_folder_whatever_the_version_is_called(played: Path, reference: str) -> None:
+    done = call("models", "path", reference, "--root", str(played))
+    assert done.exit_code == 0, done.output
+    folder = Path(done.stdout.strip())
+    assert folder == (played / "jobs" / "weak" / "versions" / folder.name).resolve()
+
+
+def test_an_adapter_is_served_merged_and_only_merged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    merged: list[str] = []
+
+    def export_merged(stored: Any, directory: Path) -> None:
+        merged.append(stored.version.name)
+        (directory / "model.safetensors").write_bytes(b"merged")
+
+    monkeypatch.setattr("policies.loading.export_merged", export_merged)
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "model.safetensors").write_bytes(b"base")
+    store = WeightStore(tmp_path / "versions")
+    adapter = store.write(1, "lora", lambda part: (part / "adapter_model.safetensors").write_bytes(b"a") and None,
+                          Origin(0, base=tmp_path / "base"))  # fmt: skip
+    for _ in range(2):
+        folder = servable_folder(adapter.path, tmp_path / "cache")
+    assert [entry.name for entry in folder.iterdir()] == ["model.safetensors"]
+    assert [entry.name for entry in folder.parent.iterdir()] == [folder.name]
+    assert merged == ["round-001"]
+
+
+def test_promote_exits_3_with_rule_figure_and_limit_and_rollback_undoes_it(played: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(played, root)
+    promoted = printed("models", "promote", str(SCRIPTED), *settings(root))
+    assert promoted["promoted"] and promoted["version"] == 2
+    message = refused(GateError, "models", "promote", str(SCRIPTED), "model/1", *settings(root))
+    assert "pass@1" in message and "gate.margin" in message and GateError.exit_code == 3
+    assert printed("models", "rollback", str(SCRIPTED), *settings(root))["version"] == 1
+    forced = printed("models", "promote", str(SCRIPTED), "2", "--force", "checked by hand", *settings(root))
+    assert forced["promoted"] and not forced["passed"] and forced["forced"] == "checked by hand"
+    history = printed("models", "show", "--root", str(root))["history"]
+    assert [event["what"] for event in history] == ["first", "promoted", "refused", "rolled back", "forced"]
+    assert history[-1]["why"] == "checked by hand"
+
+
+def test_what_is_not_there_is_said(played: Path, tmp_path: Path) -> None:
+    root = ("--root", str(played))
+    assert "no job was tracked there" in refused(ConfigError, "models", "list", "--root", str(tmp_path))
+    assert not list(tmp_path.iterdir())
+    assert "registered models: model" in refused(RegistryError, "models", "list", "other", *root)
+    assert "champion (version 1)" in refused(RegistryError, "models", "path", "model@best", *root)
+    assert "no version 7" in refused(RegistryError, "models", "path", "7", *root)
+    target = tmp_path / "out"
+    assert "versions [0, 1]" in refused(ConfigError, "export", "good", "--version", "9", "--to", str(target), *root)
+    assert "no adapter" in refused(ConfigError, "export", "good", "--adapter", "--to", str(target), *root)
+    assert "no weights to export" in refused(ModelError, "export", "good", "--to", str(target), *root)
+    assert not target.exists()
+    target.mkdir()
+    (target / "file").touch()
+    assert "not empty" in refused(WeightsError, "export", "good", "--version", "last", "--to", str(target), *root)
+
+
+def test_weights_that_are_gone_are_named(played: Path) -> None:
+    registry = open_registry(None, played)
+    version = registry.get("model", 2)
+    moved = Path(version.source).rename(Path(version.source).with_name("away"))
+    try:
+        with pytest.raises(WeightsError, match="not on this machine"):
+            local_folder(registry, version, played)
+    finally:
+        moved.rename(version.source)
