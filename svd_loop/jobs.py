@@ -26,7 +26,7 @@ from svd_loop.contracts import Candidate, Domain, JobResult, JobState, Policy, P
 from svd_loop.errors import ConfigError, DataError, JobInterrupted
 from svd_loop.evaluation import EvaluationSettings, Evaluator, read_solutions, score_solutions
 from svd_loop.ledger import Interrupt, Ledger, LedgerReader
-from svd_loop.models import find_version, local_folder, registry_of, talking_to_registry
+from svd_loop.registry.models import find_version, local_folder, registry_of, talking_to_registry
 from svd_loop.report import write_page
 
 log = logging.getLogger(__name__)

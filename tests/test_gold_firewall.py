@@ -23,7 +23,7 @@ EVALUATION_CALLERS = (
     "svd_loop.build",
     "svd_loop.audit",
     "svd_loop.jobs",
-    "svd_loop.examination",
+    "svd_loop.registry.examination",
     "svd_loop.preflight",
     "svd_loop.cli",
     "svd_loop.nano",

@@ -11,8 +11,8 @@ from svd_loop.cli.commands import AsJson, ConfigFile, Overrides, load
 from svd_loop.cli.output import print_json, stderr
 
 if TYPE_CHECKING:
-    from svd_loop.gate import Decision
     from svd_loop.registry import RegisteredVersion
+    from svd_loop.registry.gate import Decision
 
 models = typer.Typer(help="Registered versions: list, compare, promote, roll back, serve.", no_args_is_help=True)
 
@@ -30,7 +30,7 @@ def list_versions(name: ModelName = None, root: Root = _ROOT, uri: Uri = None, a
     """All versions with their aliases and scores."""
     from rich.table import Table
 
-    from svd_loop.models import existing_registry, model_name, talking_to_registry, version_json
+    from svd_loop.registry.models import existing_registry, model_name, talking_to_registry, version_json
 
     with talking_to_registry():
         registry = existing_registry(uri, root)
@@ -50,7 +50,7 @@ def list_versions(name: ModelName = None, root: Root = _ROOT, uri: Uri = None, a
 @models.command()
 def show(version: Reference = "champion", root: Root = _ROOT, uri: Uri = None, as_json: AsJson = False) -> None:
     """One version: scores, digests, the data behind it, what the gate said; and its model's history."""
-    from svd_loop.models import (
+    from svd_loop.registry.models import (
         data_behind,
         event_json,
         existing_registry,
@@ -87,8 +87,8 @@ def promote(
 ) -> None:
     """Measure a version against the champion on the test split; exit code 3 if the gate refuses."""
     from svd_loop.errors import GateError
-    from svd_loop.models import find_version, registry_of, talking_to_registry
-    from svd_loop.promotion import promote as promote_version
+    from svd_loop.registry.models import find_version, registry_of, talking_to_registry
+    from svd_loop.registry.promotion import promote as promote_version
 
     settings = load(config, override)
     with talking_to_registry():
@@ -109,8 +109,8 @@ def promote(
 @models.command()
 def rollback(config: ConfigFile, name: ModelName = None, override: Overrides = None, as_json: AsJson = False) -> None:
     """Put the version that was in use before the champion back in use."""
-    from svd_loop.models import model_name, registry_of, talking_to_registry, version_json
-    from svd_loop.promotion import rollback as roll_back
+    from svd_loop.registry.models import model_name, registry_of, talking_to_registry, version_json
+    from svd_loop.registry.promotion import rollback as roll_back
 
     settings = load(config, override)
     with talking_to_registry():
@@ -131,7 +131,7 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """What differs between two versions: scores, digests, configuration."""
-    from svd_loop.models import difference, existing_registry, find_version, talking_to_registry
+    from svd_loop.registry.models import difference, existing_registry, find_version, talking_to_registry
 
     with talking_to_registry():
         registry = existing_registry(uri, root)
@@ -147,7 +147,13 @@ def diff(
 @models.command()
 def path(version: Reference = "champion", root: Root = _ROOT, uri: Uri = None, as_json: AsJson = False) -> None:
     """Print a local folder with a version's weights, digests checked, for `vllm serve` and `from_pretrained`."""
-    from svd_loop.models import existing_registry, find_version, local_folder, servable_folder, talking_to_registry
+    from svd_loop.registry.models import (
+        existing_registry,
+        find_version,
+        local_folder,
+        servable_folder,
+        talking_to_registry,
+    )
 
     with talking_to_registry():
         registry = existing_registry(uri, root)
@@ -169,7 +175,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a version of a job as one checkpoint folder."""
-    from svd_loop.models import export_version
+    from svd_loop.registry.models import export_version
 
     written = export_version(job, root, version, to, adapter=adapter)
     if as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -108,9 +107,10 @@ def _schedule(settings: Config, inbox: Path) -> Schedule:
     if settings.data.test is None:
         raise ConfigError("data.test: null, but the gate compares a new version with the champion on it")
 
-    def gate(job: Config, name: str) -> Decision:  # loaded when a job has ended, not at every tick
-        decision: Decision = importlib.import_module("svd_loop.promotion").consider(job, name)
-        return decision
+    def gate(job: Config, name: str) -> Decision:
+        from svd_loop.registry.promotion import consider  # when a job has ended, not at every tick
+
+        return consider(job, name)
 
     return Schedule(settings, inbox, gate=gate, models=RegisteredModels(settings, model_name(settings)))
 

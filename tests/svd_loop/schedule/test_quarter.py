@@ -53,13 +53,13 @@ class Quarter:
         """Every job replays at most half as many rows as it has new ones.
 
         The judge goes bad in some weeks: it accepts what is wrong and refuses what is right. In the weeks of the
-        regressions the development set does not see it, for its answers are wrong; the test set does.
+        regressions nobody sees it before the gate: the canaries only warn, and the development set's answers are wrong.
         """
         overrides = ["update.replay.ratio=0.5", *(INVERTED if week in REFUSED else ())]
         if week in REGRESSIONS:
             wrong = [replace(item, answer=str(int(item.answer) + 1 + place % 9))
                      for place, item in enumerate(problems("development", 120, 5))]  # fmt: skip
-            overrides.append(f"data.development={held_out_file(self.root / 'wrong.jsonl', wrong)}")
+            overrides += [f"data.development={held_out_file(self.root / 'wrong.jsonl', wrong)}", "health.action=warn"]
         return schedule_config(self.root, *overrides)
 
     def drop(self, week: int) -> None:

@@ -15,11 +15,11 @@ from policies.scripted import ScriptedPolicy
 from svd_loop.config import Config
 from svd_loop.errors import ConfigError, RegistryConflictError, RegistryError, WeightsError
 from svd_loop.jobs import run_job
-from svd_loop.models import registry_of
-from svd_loop.promotion import consider, promote, rollback
 from svd_loop.registry import CHALLENGER, CHAMPION, GATE_TAG, PREVIOUS, Registry
+from svd_loop.registry.models import registry_of
+from svd_loop.registry.promotion import consider, promote, rollback
 from tests.svd_loop.jobs_support import SCRIPTED, SMALL, small
-from tests.svd_loop.promotion_jobs import TRACKED, play_two, tracked
+from tests.svd_loop.registry.promotion_jobs import TRACKED, play_two, tracked
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,6 @@ from filelock import FileLock, Timeout
 from svd_loop.config import Config
 from svd_loop.contracts import Scores
 from svd_loop.errors import ConfigError, RegistryConflictError, RegistryError
-from svd_loop.examination import open_examiner
-from svd_loop.gate import Decision, Finding, GateRule
-from svd_loop.models import registry_of, talking_to_registry
 from svd_loop.registry import (
     CHALLENGER,
     CHAMPION,
@@ -31,6 +28,9 @@ from svd_loop.registry import (
     Registry,
     score_tags,
 )
+from svd_loop.registry.examination import open_examiner
+from svd_loop.registry.gate import Decision, Finding, GateRule
+from svd_loop.registry.models import registry_of, talking_to_registry
 
 log = logging.getLogger(__name__)
 

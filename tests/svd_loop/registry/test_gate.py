@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from svd_loop.config.gate import GateSection
 from svd_loop.contracts import Estimate, Scores
-from svd_loop.gate import Decision, Evidence, Finding, GateRule
+from svd_loop.registry.gate import Decision, Evidence, Finding, GateRule
 
 SAMPLES = 4
 QUICK = GateSection(resamples=200)

@@ -24,10 +24,10 @@ from svd_loop.config import Config, parse_config
 from svd_loop.contracts import AgentCall, Policy, Problem, Reply, Scores
 from svd_loop.errors import ConfigError
 from svd_loop.evaluation import EvaluationSettings, Evaluator
-from svd_loop.gate import Evidence
 from svd_loop.ledger import DurablePolicy, Interrupt, Ledger, LedgerReader
-from svd_loop.models import local_folder
 from svd_loop.registry import ALARMS_TAG, RegisteredVersion, Registry
+from svd_loop.registry.gate import Evidence
+from svd_loop.registry.models import local_folder
 
 SPLIT: Final = "test"
 

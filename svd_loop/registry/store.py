@@ -28,7 +28,7 @@ from policies.portable import make_portable
 from policies.versions import read_manifest
 from svd_loop.contracts import Scores
 from svd_loop.errors import RegistryConflictError, RegistryError
-from svd_loop.turns import is_server, turn
+from svd_loop.registry.turns import is_server, turn
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from policies.weights import Origin, WeightStore
 from svd_loop.cli.app import app
 from svd_loop.errors import ConfigError, GateError, ModelError, RegistryError, SvdError, WeightsError
-from svd_loop.models import local_folder, open_registry, servable_folder
+from svd_loop.registry.models import local_folder, open_registry, servable_folder
 from tests.svd_loop.jobs_support import SCRIPTED, SMALL
-from tests.svd_loop.promotion_jobs import TRACKED, play_two
+from tests.svd_loop.registry.promotion_jobs import TRACKED, play_two
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ from mlflow.exceptions import MlflowException
 
 from svd_loop.errors import ConfigError
 from svd_loop.jobs import evaluate_model
-from svd_loop.models import find_version, local_folder, registry_of
-from svd_loop.promotion import consider, rollback
 from svd_loop.registry import CHALLENGER, CHAMPION, PREVIOUS
+from svd_loop.registry.models import find_version, local_folder, registry_of
+from svd_loop.registry.promotion import consider, rollback
+from svd_loop.registry.turns import turn
 from svd_loop.tracking.store import open_store
-from svd_loop.turns import turn
-from tests.svd_loop.promotion_jobs import play_two, tracked
+from tests.svd_loop.registry.promotion_jobs import play_two, tracked
 from tests.svd_loop.tracking_server import free_port, tracking_server
 
 

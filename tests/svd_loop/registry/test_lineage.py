@@ -10,7 +10,7 @@ import pytest
 from svd_loop.errors import DataError
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader
-from svd_loop.lineage import explain
+from svd_loop.registry.lineage import explain
 from tests.svd_loop.jobs_support import small
 
 
