@@ -19,18 +19,18 @@ Ratio = Annotated[float, Field(gt=0.0)]
 class HealthSection(Section):
     """Whether a round's judge can be trusted. Read in mode `self` alone: the controls have no judge."""
 
-    canaries: Annotated[int, Field(ge=0)] = 8
+    canaries: Annotated[int, Field(ge=0)] = 12
     """Planted candidates of each of the five kinds (master keys, foreign, corrupted and cut solutions, forged
-    verdicts) a round; 0 plants none. They are judged under a purpose of their own and never trained on. Eight are the
-    fewest that show a stage which always says yes even where it is measured on one kind alone (8 of 8: at least 0.68),
-    and cost a few percent of a round's judge calls."""
+    verdicts) a round; 0 plants none. They are judged under a purpose of their own and never trained on. Twelve show
+    a stage that always says yes even where it is measured on one kind alone (12 of 12: at least 0.76), while one that
+    lets half of them through is blamed once in 4,096 rounds; they cost some percent of a round's judge calls."""
     action: AlarmAction = AlarmAction.STOP
     """What an alarm does: `warn` records it and goes on; `stop` learns nothing from the round and ends the job;
     `rollback` learns nothing from it and goes on from the best version so far with fresh samples (`plateau.patience`
     bounds how often). Stop is the default since a judge that went bad seldom recovers by itself."""
     false_accept: Fraction | None = 0.1
     """Alarm when more than this share of all canaries is accepted by the whole cascade; null is off."""
-    stage_false_accept: Fraction | None = 0.5
+    stage_false_accept: Fraction | None = 0.65
     """Alarm when a single stage lets through more than this share of the canaries it ought to refuse. Higher than
     `false_accept`, since another stage may still refuse them; null is off."""
     drift: Fraction | None = 0.1

@@ -148,7 +148,7 @@ def test_an_alarm_is_told_with_its_figures() -> None:
     metrics |= HealthRule(HealthSection(action=AlarmAction.ROLLBACK)).assess(metrics, [])
     assert explain(record(3, metrics)) == (
         "Round 3, rolled back to round-001: canaries accepted by the cascade 0.50 (0.35 to 0.65; limit 0.1); "
-        "canaries let through (factuality) 1.00 (0.68 to 1.00; limit 0.5)."
+        "canaries let through (factuality) 1.00 (0.68 to 1.00; limit 0.65)."
     )
 
 
