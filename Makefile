@@ -12,7 +12,7 @@ VLLM_BIN   := $(VLLM_VENV)/bin
 VLLM_READY := $(VLLM_VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint lock clean setup-vllm test-vllm lock-vllm
+.PHONY: help setup run test coverage lint lock clean setup-vllm test-vllm lock-vllm
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -29,6 +29,9 @@ run: $(READY)  ## the main job: the embedded model improves itself (ARGS="--json
 	$(BIN)/svd-loop run configs/nano.yaml $(ARGS)
 
 test: $(READY)  ## the whole test suite, one process a core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+
+coverage: $(READY)  ## the same with the coverage of every line, which takes longer
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov=svd_loop --cov=envs --cov=policies \
 		--cov-report=term:skip-covered $(ARGS)
 
