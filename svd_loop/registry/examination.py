@@ -152,9 +152,19 @@ def _ledgers_of(version: RegisteredVersion, root: Path) -> list[LedgerReader]:
 
 
 def _training_texts(reader: LedgerReader, round: int) -> list[str]:
+    """Prompts and completions behind a version: its job's own, and those it took over from earlier jobs."""
+    with reader:
+        texts = _accepted_texts(reader, round)
+        for entry in parse_config(reader.config()).schedule.replay.jobs:
+            name, _, last = entry.partition("@")
+            with LedgerReader.open_for_reading(reader.folder.with_name(name)) as earlier:
+                texts += _accepted_texts(earlier, int(last))
+    return texts
+
+
+def _accepted_texts(reader: LedgerReader, round: int) -> list[str]:
     query = """SELECT content_text(prompts.text) AS text FROM prompts
                WHERE id IN (SELECT prompt_id FROM accepted_rows WHERE round <= :round)
                UNION ALL
                SELECT content_text(candidates.text) FROM candidates WHERE selected AND round <= :round"""
-    with reader:
-        return [row["text"] for row in reader.query(query.replace(":round", str(int(round))))]
+    return [row["text"] for row in reader.query(query.replace(":round", str(int(round))))]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from svd_loop.build.inherited import inherited_rows
 from svd_loop.config import parse_config
 from svd_loop.contracts import TrainingRow
 from svd_loop.errors import DataError
@@ -129,7 +130,9 @@ class _Update:
 def _updates(reader: LedgerReader) -> dict[int, _Update]:
     """Each finished update with the accepted rows it trained on, by round."""
     config = parse_config(reader.config())
-    replay = Replay(config.update.replay.rounds, config.update.replay.ratio, 0.0, config.job.seed)
+    inherited = inherited_rows(config.schedule.replay, reader.folder.parents[1])
+    section = config.update.replay
+    replay = Replay(section.rounds, section.ratio, 0.0, config.job.seed, inherited=inherited)
     accepted = reader.accepted_rows()
     found: dict[int, _Update] = {}
     for row in reader.query("SELECT round, policy_round, fingerprint FROM updates ORDER BY round"):

@@ -27,6 +27,31 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def heir(root: Path) -> Path:
+    """A second job, which replays rows of the first one: what is drawn from its own rows then depends on them."""
+    rows = [{"prompt": f"What is {a} + {a + 9}?", "domain": "math"} for a in range(41, 65)]
+    train = root / "later.jsonl"
+    train.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = f"data.train={{type: files, paths: [{train}]}}"
+    run_job(small(root, "job.name=heir", source, "update.replay.ratio=0.5", "job.rounds=3", "data.prompts_per_round=8",
+                  "plateau.patience=9", "schedule.replay={jobs: [scripted@3]}"))  # fmt: skip
+    return root
+
+
+def test_rows_of_an_earlier_job_are_drawn_too_when_replay_is_asked_again(heir: Path) -> None:
+    with LedgerReader.open_for_reading(heir / "jobs" / "heir") as reader:
+        own = [(row.prompt_id, row.candidate, row.round) for row in reader.accepted_rows()]
+        rows = {row["round"]: row["rows"] for row in reader.query("SELECT round, rows FROM updates")}
+    trained = [
+        version.round for key in own for row in explain("heir", heir, f"{key[0]}:{key[1]}") for version in row.trained
+    ]
+    new = {round: sum(key[2] == round for key in own) for round in rows}
+    assert trained.count(1) == new[1] < rows[1]  # the first update replays the earlier job's rows alone
+    for round in (2, 3):
+        assert new[round] <= trained.count(round) < rows[round]  # a few of its own, a few of the earlier job's
+
+
 def accepted(root: Path) -> list[tuple[str, int, int]]:
     with LedgerReader.open_for_reading(root / "jobs" / "scripted") as reader:
         return [(row.prompt_id, row.candidate, row.round) for row in reader.accepted_rows()]
