@@ -129,7 +129,10 @@ def _measurement(config: Config) -> Config:
     kept["evaluation"] = {key: whole["evaluation"][key] for key in ("samples", "sampling")}
     kept["model"] = whole["model"] | {"path": "gate"}
     kept["data"] = dict.fromkeys(("train", "development", "test"), whole["data"]["test"])
-    digest = hashlib.sha256(json.dumps([kept, config.job.seed], sort_keys=True).encode()).hexdigest()
+    # Of the resolved form: should a default of some other section change with the program, it is another ledger, not a
+    # refused one.
+    resolved = parse_config(kept, "gate").model_dump(mode="json")
+    digest = hashlib.sha256(json.dumps([resolved, config.job.seed], sort_keys=True).encode()).hexdigest()
     kept["job"] = {"name": digest[:16], "seed": config.job.seed, "root": whole["job"]["root"]}
     return parse_config(kept, "gate")
 
