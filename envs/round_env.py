@@ -24,10 +24,11 @@ from envs.acceptors import Acceptor
 from envs.cascade import Cascade, funnel
 from envs.demo import DEMO_PROMPTS, DemoJudge
 from envs.spaces import CandidateBatchSpace, PromptBatchSpace
-from envs.spending import Account, CountingPolicy, next_served
+from envs.spending import Account, next_served
 from envs.template_sets import TemplateSet
 from svd_loop.contracts import Candidate, Episode, Policy, Prompt, Selection, Stage, Verdict
 from svd_loop.errors import ActionError, ConfigError, DataError, EngineError
+from svd_loop.metering import MeteredPolicy
 
 Action = Sequence[Sequence[str | Candidate]]
 Info = dict[str, Any]
@@ -68,7 +69,7 @@ class _Round:
     slots: list[_Slot]
     unsettled: list[int]
     open: list[int]
-    judge: CountingPolicy
+    judge: MeteredPolicy
     account: Account
     asked: int = 0
 
@@ -205,7 +206,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
     def _new_round(self, number: int, prompts: Sequence[Prompt], judge: Policy) -> _Round:
         places = list(range(len(prompts)))
         account = Account(self._budget or 0)
-        return _Round(number, [_Slot(prompt) for prompt in prompts], places, places, CountingPolicy(judge), account)
+        return _Round(number, [_Slot(prompt) for prompt in prompts], places, places, MeteredPolicy(judge), account)
 
     def _set_spaces(self, size: int) -> None:
         self.observation_space = PromptBatchSpace(size)
@@ -233,8 +234,8 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         """Book what a step cost: the candidates' tokens and those of the judge's answers about them."""
         round = self._round
         written = sum(len(candidate.token_ids) for candidate in candidates)
-        round.account = round.account.pay(written + round.judge.output_tokens, len(candidates))
-        round.judge.output_tokens = 0
+        judged = sum(usage["output_tokens"] for usage in round.judge.take_usage().values())
+        round.account = round.account.pay(written + judged, len(candidates))
 
     def _advance(self) -> None:
         """Move on to the next block; prompts stay unsettled while they have no accepted candidate, or all are kept."""

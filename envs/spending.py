@@ -15,8 +15,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from svd_loop.contracts import AgentCall, Policy, PolicyVersion, Reply
-
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -54,30 +52,3 @@ def next_served(waiting: Sequence[tuple[int, int]], account: Account, *, block: 
     fewest = min(tries for _, tries in waiting)
     places = [place for place, tries in waiting if tries == fewest]
     return places if fewest == 0 else places[: account.affordable(min(block, n - fewest))]
-
-
-class CountingPolicy:
-    """Passes calls on and counts the output tokens of the answers, wherever they came from."""
-
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        self.output_tokens = 0
-
-    @property
-    def version(self) -> PolicyVersion:
-        """The weights that answer."""
-        return self._policy.version
-
-    def key(self, call: AgentCall) -> str:
-        """The wrapped policy's key."""
-        return self._policy.key(call)
-
-    def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
-        """Answer and count."""
-        replies = self._policy.generate(calls)
-        self.output_tokens += sum(reply.output_tokens for reply in replies)
-        return replies
-
-    def close(self) -> None:
-        """Close the wrapped policy."""
-        self._policy.close()

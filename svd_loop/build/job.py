@@ -25,7 +25,7 @@ from svd_loop.build.inherited import inherited_rows
 from svd_loop.build.lengths import refuse_long, room_for_question, too_long
 from svd_loop.build.retention import Retention
 from svd_loop.config import Config, config_digest
-from svd_loop.contracts import CascadeMode, JobState, Problem, Tracker
+from svd_loop.contracts import CascadeMode, Episode, JobState, Policy, Problem, Prompt, Tracker
 from svd_loop.controller import Controller
 from svd_loop.evaluation import EvaluationSettings, Evaluator, GoldAcceptor
 from svd_loop.firewall import CompletionFirewall
@@ -90,29 +90,22 @@ def build_job(
         opener = policy_opener(config, backend, ledger, interrupt, record)
         solver = SolverAgent(templates)
         cascade = Cascade(templates, cascade_settings(config))
-        judged = config.cascade.mode is CascadeMode.SELF
+        measuring = EvaluationSettings.from_section(config.evaluation)
+        audited = audit_sample(problems["development"], config.evaluation.audit)
+        leaks = folder / "completions.leaks.jsonl"
         parts = Parts(
             ledger=ledger,
             prompts=prompts,
             environment=make_environment(config, templates, ledger),
-            firewall=CompletionFirewall(
-                chain(*problems.values()), config.data.leak, folder / "completions.leaks.jsonl"
-            ),
+            firewall=CompletionFirewall(chain(*problems.values()), config.data.leak, leaks),
             solver=solver,
             open_policy=opener,
             update=backend.update,
             replay=make_replay(config, backend, ledger),
-            evaluator=Evaluator(
-                problems, solver, EvaluationSettings.from_section(config.evaluation), seed=config.job.seed
-            ),
-            judge_watch=JudgeWatch(cascade, config.health.canaries, config.job.seed) if judged else watch_nothing,
+            evaluator=Evaluator(problems, solver, measuring, seed=config.job.seed),
+            judge_watch=make_judge_watch(config, cascade),
             health=HealthRule(config.health),
-            audit=JudgeAudit(
-                audit_sample(problems["development"], config.evaluation.audit),
-                solver,
-                cascade,
-                config.evaluation.test_seconds,
-            ),
+            audit=JudgeAudit(audited, solver, cascade, config.evaluation.test_seconds),
             plateau=PlateauRule(config.plateau),
             tracker=tracker,
         )
@@ -123,6 +116,15 @@ def build_job(
             retention.apply(state)
 
         yield Job(config, folder, ledger, prompts, Controller(parts, make_plan(config), after_round), tracker)
+
+
+def make_judge_watch(
+    config: Config, cascade: Cascade
+) -> Callable[[Policy, Episode, Sequence[Prompt]], dict[str, float]]:
+    """Canaries for the judge; nothing to watch in the controls, which have none."""
+    if config.cascade.mode is not CascadeMode.SELF:
+        return watch_nothing
+    return JudgeWatch(cascade, config.health.canaries, config.job.seed)
 
 
 def template_set(config: Config) -> TemplateSet:
@@ -146,7 +148,7 @@ def open_prompts(
     """
     everything = [problem for split in problems.values() for problem in split]
     room = room_for_question(config, backend, templates)
-    check = too_long(config, backend, templates)
+    check = too_long(room, backend, templates)
     if check is not None:
         refuse_long(everything, check)
     return build_prompts(config, everything, folder / "prompts.sqlite", check, f"{backend.fit_digest}/{room}")

@@ -43,9 +43,8 @@ def room_for_question(config: Config, backend: Backend, templates: TemplateSet) 
     return rooms[tightest]
 
 
-def too_long(config: Config, backend: Backend, templates: TemplateSet) -> Callable[[str], bool] | None:
-    """Whether a question is longer than `room_for_question`; None where nothing is."""
-    room = room_for_question(config, backend, templates)
+def too_long(room: int | None, backend: Backend, templates: TemplateSet) -> Callable[[str], bool] | None:
+    """Whether a question has more tokens than `room`; None where nothing is too long."""
     if room is None:
         return None
     bare = _template_tokens(Role.SOLVER, Domain.MATH, backend, templates)

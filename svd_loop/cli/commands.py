@@ -131,8 +131,16 @@ def nano_build(
     steps: Annotated[int | None, typer.Option(help="Training steps; default is the shipped recipe's.")] = None,
 ) -> None:
     """Rebuild the embedded checkpoint from its generators, and measure it."""
+    from svd_loop.errors import ConfigError
     from svd_loop.nano.build import DEFAULT_STEPS, build
+    from svd_loop.nano.train import SIZES
 
+    if size not in SIZES:
+        raise ConfigError(f"--size {size}: is one of {', '.join(SIZES)}")
+    if steps is not None and steps < 1:
+        raise ConfigError(f"--steps {steps}: must be at least 1")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ConfigError(f"--output {output}: is not an empty folder; choose a new one")
     build(output, size=size, seed=seed, steps=steps or DEFAULT_STEPS)
     stderr().print(f"checkpoint and model card in {output}", markup=False)
 

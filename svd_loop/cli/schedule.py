@@ -12,8 +12,8 @@ from svd_loop.cli.output import print_json, stderr
 
 if TYPE_CHECKING:
     from svd_loop.config import Config
+    from svd_loop.registry.gate import Decision
     from svd_loop.schedule import Schedule, TickReport
-    from svd_loop.schedule.tick import Decision
 
 _WORDS = {
     "busy": "another tick is at work",

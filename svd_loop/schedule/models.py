@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Protocol
 
@@ -12,8 +11,8 @@ from policies.versions import stored_version
 from svd_loop.build.backends import checkpoint_path
 from svd_loop.config import Config
 from svd_loop.errors import ConfigError
-from svd_loop.registry import CHAMPION, Registry
-from svd_loop.tracking.store import open_store
+from svd_loop.registry import CHAMPION, FINGERPRINT_TAG, RegisteredVersion
+from svd_loop.registry.models import local_folder, registry_of, servable_folder
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
 
@@ -22,7 +21,11 @@ class Models(Protocol):
     """The registered versions of one model, by the folders their weights lie in."""
 
     def champion(self) -> Path | None:
-        """The folder of the champion; None while there is none."""
+        """A folder with the champion's weights; None while there is none."""
+        ...
+
+    def is_champion(self, folder: Path) -> bool:
+        """Whether the version in `folder` is the champion."""
         ...
 
     def holds(self, folder: Path) -> bool:
@@ -31,7 +34,7 @@ class Models(Protocol):
 
 
 class RegisteredModels:
-    """`Models` of MLflow's registry."""
+    """`Models` of MLflow's registry. Versions are told apart by their weights: a server keeps copies of its own."""
 
     def __init__(self, config: Config, name: str) -> None:
         """Connect.
@@ -41,38 +44,40 @@ class RegisteredModels:
         """
         if not config.tracking.enabled:
             raise ConfigError("tracking.enabled: false, but a schedule finds its champion in the registry; set it true")
-        tracking = config.tracking
-        self._registry = Registry(open_store(tracking.uri, config.job.root, tracking.experiment).client)
+        self._registry = registry_of(config)
         self._name = name
+        self._root = config.job.root
 
     def champion(self) -> Path | None:
-        """The folder the alias `champion` points at."""
-        version = self._registry.by_alias(self._name, CHAMPION)
-        return None if version is None else _folder(version.source)
+        """The intact weights behind the alias `champion`, fetched if a server has them.
+
+        Raises:
+            WeightsError: they are gone or damaged.
+        """
+        version = self._champion()
+        return None if version is None else local_folder(self._registry, version, self._root)
+
+    def is_champion(self, folder: Path) -> bool:
+        """Whether the champion has the weights in `folder`."""
+        version = self._champion()
+        return version is not None and version.tags.get(FINGERPRINT_TAG) == _fingerprint(folder)
 
     def holds(self, folder: Path) -> bool:
-        """Whether any version refers to `folder`."""
-        return folder.resolve() in {_folder(version.source) for version in self._registry.versions(self._name)}
+        """Whether any version has the weights in `folder`."""
+        known = {version.tags.get(FINGERPRINT_TAG) for version in self._registry.versions(self._name)}
+        return folder.exists() and _fingerprint(folder) in known
+
+    def _champion(self) -> RegisteredVersion | None:
+        return self._registry.by_alias(self._name, CHAMPION)
 
 
-def starting_checkpoint(champion: Path, scratch: Path) -> Path:
-    """A checkpoint folder with the champion's weights: its own, or for an adapter a merged copy at `scratch`.
+def starting_checkpoint(champion: Path, cache: Path) -> Path:
+    """A checkpoint folder with the champion's weights: its own, or for an adapter a merged copy in `cache`.
 
     Raises:
         WeightsError: the version is gone or damaged.
     """
-    stored = stored_version(champion)
-    if stored.kind != "lora":
-        return stored.checkpoint.resolve()
-    if not scratch.exists():
-        from policies.loading import export_merged
-
-        part = scratch.with_name(f".{scratch.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.parent.mkdir(parents=True, exist_ok=True)
-        export_merged(stored, part)
-        part.rename(scratch)
-    return scratch.resolve()
+    return servable_folder(champion, cache).resolve()
 
 
 def tokenizer_digest(config: Config) -> str:
@@ -95,5 +100,5 @@ def tokenizer_digest(config: Config) -> str:
     return digest.hexdigest()
 
 
-def _folder(source: str) -> Path:
-    return Path(source.removeprefix("file://")).resolve()
+def _fingerprint(folder: Path) -> str:
+    return stored_version(folder).version.fingerprint

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
@@ -32,6 +32,7 @@ from svd_loop.contracts import JobResult, Problem, Prompt
 from svd_loop.errors import JobInterrupted, ScheduleError, SvdError
 from svd_loop.jobs import run_job
 from svd_loop.ledger.identity import write_atomically
+from svd_loop.registry.gate import Decision
 from svd_loop.schedule.book import Book, JobRow, Outcome
 from svd_loop.schedule.hooks import call_hooks
 from svd_loop.schedule.inbox import Inbox, Intake
@@ -41,30 +42,6 @@ log = logging.getLogger(__name__)
 
 Action = Literal["busy", "waiting", "promoted", "refused", "failed", "stumbled"]
 _EVENTS: dict[Outcome, HookEvent] = {"promoted": "success", "refused": "refusal", "failed": "failure"}
-
-
-class Finding(Protocol):
-    """One thing the gate looked at."""
-
-    @property
-    def rule(self) -> str: ...  # noqa: D102
-    @property
-    def passed(self) -> bool: ...  # noqa: D102
-    @property
-    def value(self) -> Any: ...  # noqa: D102
-    @property
-    def limit(self) -> Any: ...  # noqa: D102
-    @property
-    def text(self) -> str: ...  # noqa: D102
-
-
-class Decision(Protocol):
-    """What the gate decided, and on what."""
-
-    @property
-    def passed(self) -> bool: ...  # noqa: D102
-    @property
-    def findings(self) -> Sequence[Finding]: ...  # noqa: D102
 
 
 Gate = Callable[[Config, str], Decision]
@@ -230,7 +207,7 @@ class Schedule:
         data["job"] |= {"name": name, "root": str(self._config.job.root.resolve())}
         data["job"] |= {key: value for key, value in budget.items() if value is not None}
         if champion is not None:
-            data["model"]["path"] = str(starting_checkpoint(champion, self._folder / "start" / name))
+            data["model"]["path"] = str(starting_checkpoint(champion, self._folder / "start"))
             replay = data["update"]["replay"]
             if replay["anchor"] == "posttrain" and self._config.engine.type != "scripted":
                 log.warning("%s: update.replay.anchor: posttrain belongs to the embedded checkpoint itself; this job "
@@ -272,12 +249,12 @@ class Schedule:
 
     def _decide(self, book: Book, job: JobRow, config: Config) -> JobRow:
         assert job.best_round is not None
-        champion = self._models.champion()
+        version = _version(config, job.best_round)
         outcome: Outcome
         if job.best_round == 0:
             text = "no round was better than the weights the job started from"
             outcome, findings = "refused", [_finding("gain", False, 0, 1, text)]
-        elif champion == _version(config, job.best_round).resolve():
+        elif self._models.is_champion(version):
             text = (
                 "it was promoted before the tick was interrupted" if job.champion
                 else "it is the first champion; there was none to compare it with"
@@ -287,7 +264,7 @@ class Schedule:
             decision = self._gate(config, self._name)
             outcome = "promoted" if decision.passed else "refused"
             findings = [_finding(f.rule, f.passed, f.value, f.limit, f.text) for f in decision.findings]
-            if decision.passed and self._models.champion() != _version(config, job.best_round).resolve():
+            if decision.passed and not self._models.is_champion(version):
                 text = (
                     "the gate said yes, but another version is champion: someone moved an alias of the model meanwhile"
                 )

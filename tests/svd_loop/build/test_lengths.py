@@ -22,7 +22,8 @@ def nano(tmp_path: Path, *overrides: str) -> Config:
 
 
 def check_of(config: Config, folder: Path) -> Callable[[str], bool]:
-    check = too_long(config, make_backend(config, folder), template_set(config))
+    backend, templates = make_backend(config, folder), template_set(config)
+    check = too_long(room_for_question(config, backend, templates), backend, templates)
     assert check is not None
     return check
 
@@ -68,4 +69,5 @@ def test_held_out_problems_that_do_not_fit_are_refused_with_a_count(tmp_path: Pa
 
 def test_a_script_reads_anything(tmp_path: Path) -> None:
     config = load_config(NANO.with_name("scripted.yaml"), [f"job.root={tmp_path}"])
-    assert too_long(config, make_backend(config, tmp_path), template_set(config)) is None
+    backend, templates = make_backend(config, tmp_path), template_set(config)
+    assert too_long(room_for_question(config, backend, templates), backend, templates) is None

@@ -13,6 +13,8 @@ from envs import arithmetic
 from svd_loop.config import Config
 from svd_loop.contracts import Domain, JobResult, PolicyVersion, Problem, RoundRecord, StopReason
 from svd_loop.ledger import LedgerReader
+from svd_loop.registry.gate import Decision as Decided
+from svd_loop.registry.gate import Finding as Found
 from tests.svd_loop.conftest import scores_of
 from tests.svd_loop.jobs_support import small
 
@@ -65,21 +67,6 @@ class Clock:
         return self.now
 
 
-@dataclass(frozen=True)
-class Found:
-    rule: str
-    passed: bool
-    value: float
-    limit: float
-    text: str
-
-
-@dataclass(frozen=True)
-class Decided:
-    passed: bool
-    findings: tuple[Found, ...]
-
-
 @dataclass
 class StandIn:
     """Registry and gate: the champion's folder is kept in a file, as an alias would be; `asked` are the jobs judged."""
@@ -92,6 +79,9 @@ class StandIn:
     def champion(self) -> Path | None:
         path = self.root / "champion"
         return Path(path.read_text()) if path.exists() else None
+
+    def is_champion(self, folder: Path) -> bool:
+        return self.champion() == folder.resolve()
 
     def holds(self, folder: Path) -> bool:
         return True
