@@ -43,8 +43,6 @@ from svd_loop.config import Config, load_config
 from svd_loop.contracts import (
     AgentCall,
     Candidate,
-    Policy,
-    PolicyVersion,
     Prompt,
     Reply,
     Role,
@@ -52,6 +50,7 @@ from svd_loop.contracts import (
     Verdict,
     VoteValue,
 )
+from svd_loop.ledger import DurablePolicy
 from svd_loop.metering import MeteredPolicy
 
 STORED = REPOSITORY / "benchmarks" / "results" / "cascade.json"
@@ -64,32 +63,19 @@ STAGE_OF = {
 }
 
 
-class RememberingPolicy:
-    """Gives the answer it gave before to a call it has seen: what `--counts-only` plays later arms with."""
+class Memory:
+    """Answers kept for later arms under `--counts-only`: a `DurablePolicy` without a disk."""
 
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+    def __init__(self) -> None:
         self._replies: dict[str, Reply] = {}
 
-    @property
-    def version(self) -> PolicyVersion:
-        """The weights that answer."""
-        return self._policy.version
+    def lookup(self, keys: Iterable[str]) -> dict[str, Reply]:
+        """The known ones among `keys`."""
+        return {key: self._replies[key] for key in keys if key in self._replies}
 
-    def key(self, call: AgentCall) -> str:
-        """The wrapped policy's key."""
-        return self._policy.key(call)
-
-    def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
-        """Ask about new calls alone."""
-        keys = [self.key(call) for call in calls]
-        new = {key: call for key, call in zip(keys, calls, strict=True) if key not in self._replies}
-        self._replies.update(zip(new, self._policy.generate(list(new.values())), strict=True))
-        return [self._replies[key] for key in keys]
-
-    def close(self) -> None:
-        """Close the wrapped policy."""
-        self._policy.close()
+    def record(self, items: Sequence[tuple[str, AgentCall, Reply]]) -> None:
+        """Keep answers."""
+        self._replies |= {key: reply for key, _, reply in items}
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +214,9 @@ def settings(options: argparse.Namespace, folder: Path) -> Iterator[tuple[int, S
         prompts = [problem.as_prompt() for problem in problems_of(config.data.train, "train")]
         templates = template_set(config)
         answering = make_backend(config, folder / str(seed)).open(0)
-        with closing(MeteredPolicy(RememberingPolicy(answering) if options.counts_only else answering)) as policy:
+        if options.counts_only:
+            answering = DurablePolicy(answering, Memory(), chunk_size=config.engine.chunk_size)
+        with closing(MeteredPolicy(answering)) as policy:
             cascade = Cascade(templates, cascade_settings(config))
             yield seed, Setting(config, policy, prompts[: options.prompts], cascade, SolverAgent(templates))
 
