@@ -25,7 +25,7 @@ from svd_loop.config import Config, parse_config
 from svd_loop.contracts import Candidate, Domain, JobResult, JobState, Policy, Problem, Prompt, Scores, Verdict
 from svd_loop.errors import ConfigError, DataError, JobInterrupted
 from svd_loop.evaluation import EvaluationSettings, Evaluator, read_solutions, score_solutions
-from svd_loop.ledger import Interrupt, Ledger, LedgerReader
+from svd_loop.ledger import Interrupt, Ledger, LedgerReader, SharedAnswers
 from svd_loop.registry.models import find_version, local_folder, registry_of, talking_to_registry
 from svd_loop.report import write_page
 
@@ -39,6 +39,7 @@ def run_job(
     *,
     record: Path | None = None,
     fork_from: str | None = None,
+    shared: SharedAnswers | None = None,
     on_round: Callable[[JobState], None] = lambda state: None,
 ) -> JobResult:
     """Run a job to its stop, or go on with it; writes `report.html` beside its ledger.
@@ -47,6 +48,7 @@ def run_job(
         config: the job.
         record: append every reply to this JSON Lines file.
         fork_from: `JOB@ROUND`, take over rounds 0 to ROUND of another job first.
+        shared: answers shared with other jobs, as in a sweep.
         on_round: called after each committed round.
 
     Raises:
@@ -56,7 +58,7 @@ def run_job(
     if fork_from is not None:
         fork_job(config, fork_from)
     with Interrupt(_announce_stop) as interrupt, build_job(
-        config, interrupt=interrupt, record=record, on_round=on_round
+        config, interrupt=interrupt, record=record, shared=shared, on_round=on_round
     ) as job:  # fmt: skip
         for line in job.prompts.report.lines():
             log.info("prompts: %s", line)

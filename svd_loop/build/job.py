@@ -31,7 +31,7 @@ from svd_loop.evaluation import EvaluationSettings, Evaluator, GoldAcceptor
 from svd_loop.firewall import CompletionFirewall
 from svd_loop.health import HealthRule
 from svd_loop.judge_watch import JudgeWatch, watch_nothing
-from svd_loop.ledger import DurablePolicy, Interrupt, Ledger, LedgerReader
+from svd_loop.ledger import DurablePolicy, Interrupt, Ledger, LedgerReader, SharedAnswers
 from svd_loop.measured_order import MeasuredOrder
 from svd_loop.metering import MeteredPolicy
 from svd_loop.parts import Parts, Plan
@@ -66,6 +66,7 @@ def build_job(
     *,
     interrupt: Interrupt,
     record: Path | None = None,
+    shared: SharedAnswers | None = None,
     on_round: Callable[[JobState], None] = lambda state: None,
 ) -> Iterator[Job]:
     """A job ready to run or to go on, from its configuration.
@@ -77,6 +78,7 @@ def build_job(
         config: the job.
         interrupt: asked between chunks whether to stop.
         record: append every reply to this JSON Lines file.
+        shared: answers that other jobs have paid for, and may take over from this one.
         on_round: called after each committed round.
     """
     templates = template_set(config)
@@ -87,7 +89,7 @@ def build_job(
         prompts = open_prompts(config, problems, folder, templates, backend)
         ledger.record_prompts(prompts)
         tracker = make_tracker(config, prompts, problems, folder)
-        opener = policy_opener(config, backend, ledger, interrupt, record)
+        opener = policy_opener(config, backend, ledger, interrupt, record, shared)
         solver = SolverAgent(templates)
         cascade = Cascade(templates, cascade_settings(config))
         measuring = EvaluationSettings.from_section(config.evaluation)
@@ -155,7 +157,12 @@ def open_prompts(
 
 
 def policy_opener(
-    config: Config, backend: Backend, ledger: Ledger, interrupt: Interrupt, record: Path | None = None
+    config: Config,
+    backend: Backend,
+    ledger: Ledger,
+    interrupt: Interrupt,
+    record: Path | None = None,
+    shared: SharedAnswers | None = None,
 ) -> Callable[[int], MeteredPolicy]:
     """Opens versions as policies that count, remember and, if asked, record."""
     from policies.policy import RecordingPolicy
@@ -165,7 +172,9 @@ def policy_opener(
         if record is not None:
             policy = RecordingPolicy(policy, record)
         engine = config.engine
-        durable = DurablePolicy(policy, ledger, engine.chunk_size, seconds=engine.chunk_seconds, interrupt=interrupt)
+        durable = DurablePolicy(
+            policy, ledger, engine.chunk_size, seconds=engine.chunk_seconds, interrupt=interrupt, shared=shared
+        )
         return MeteredPolicy(durable)
 
     return open_version

@@ -11,12 +11,14 @@ from svd_loop.ledger.interrupt import Interrupt
 from svd_loop.ledger.ledger import Ledger
 from svd_loop.ledger.reader import LedgerReader
 from svd_loop.ledger.salvage import salvage
+from svd_loop.ledger.shared import SharedAnswers
 
 __all__ = [
     "DurablePolicy",
     "Interrupt",
     "Ledger",
     "LedgerReader",
+    "SharedAnswers",
     "content_digest",
     "export_parquet",
     "fork",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from svd_loop.contracts import AgentCall, Policy, PolicyVersion, Reply
@@ -32,6 +32,9 @@ class AnswerStore(Protocol):
 class DurablePolicy:
     """Looks answers up before asking, and writes what it asked, chunk by chunk.
 
+    With `shared`, what the ledger does not know is looked up there before it is asked, and what was asked is written
+    there too (`svd_loop.ledger.shared`).
+
     Attributes:
         seconds: how long one chunk may take to answer; None waits for ever. With a limit the engine runs
             on a thread of its own. A thread cannot be stopped, so after a timeout this policy refuses
@@ -46,6 +49,7 @@ class DurablePolicy:
         *,
         seconds: float | None = None,
         interrupt: Interrupt | None = None,
+        shared: AnswerStore | None = None,
     ) -> None:
         if chunk_size < 1:
             raise ValueError(f"chunk_size must be at least 1, it is {chunk_size}")
@@ -54,6 +58,7 @@ class DurablePolicy:
         self._ledger = ledger
         self._chunk_size = chunk_size
         self._interrupt = interrupt or Interrupt()
+        self._shared = shared
         self._hung = False
 
     @property
@@ -88,14 +93,26 @@ class DurablePolicy:
         keys = [self.key(call) for call in chunk]
         known = self._ledger.lookup(keys)
         missing = {key: call for key, call in zip(keys, chunk, strict=True) if key not in known}  # each key once
+        if missing and self._shared is not None:
+            known |= self._take_over(missing, self._shared)
+            missing = {key: call for key, call in missing.items() if key not in known}
         if missing:
             self._interrupt.check()
             replies = self._ask(list(missing.values()))
             answered = [(key, call, reply) for (key, call), reply in zip(missing.items(), replies, strict=True)]
             self._ledger.record(answered)
+            if self._shared is not None:
+                self._shared.record(answered)
             known |= {key: reply for key, _, reply in answered}
             self._interrupt.check()
         return [known[key] for key in keys]
+
+    def _take_over(self, missing: Mapping[str, AgentCall], shared: AnswerStore) -> dict[str, Reply]:
+        """What another job has paid for, copied into this one's ledger so that it stays complete by itself."""
+        found = shared.lookup(missing)
+        if found:
+            self._ledger.record([(key, missing[key], reply) for key, reply in found.items()])
+        return found
 
     def _ask(self, calls: list[AgentCall]) -> list[Reply]:
         if self._hung:
