@@ -1,18 +1,20 @@
 """Who accepts candidates: the cascade, or, in benchmarks, something to compare it with.
 
 An acceptor is any callable from candidates to verdicts. The cascade with a judge is one (`functools.partial` of
-`Cascade.judge`), `RandomAcceptor` is the unverified control, and the gold ceiling is handed in by evaluation, which
-alone may read gold.
+`Cascade.judge`); `RandomAcceptor` is the unverified control, `SelfConsistency` and `SelfCertainty` are what people use
+where there is no judge, and the gold ceiling is handed in by evaluation, which alone may read gold.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from envs.cascade import unfit
+from envs.domains import DOMAINS
 from svd_loop.contracts import Candidate, Prompt, Rejection, Verdict
 from svd_loop.errors import ConfigError
 
@@ -64,3 +66,69 @@ class RandomAcceptor:
         """A number in [0, 1), uniform over prompts."""
         digest = hashlib.sha256(f"random acceptance\x1f{self.seed}\x1f{round}\x1f{prompt_id}".encode()).digest()
         return int.from_bytes(digest[:6], "big") / 2**48
+
+
+class SelfConsistency:
+    """Accepts the first complete candidate that gives its prompt's most frequent final answer.
+
+    Wang et al. 2022, "Self-Consistency Improves Chain of Thought Reasoning in Language Models", arXiv 2203.11171, used
+    to choose training rows. Answers are compared as written, without spaces and case; programs by their text, since
+    they cannot be run without tests. Ties go to the answer that came first. An answer given once by everybody is no
+    majority, but somebody has to be trained on: a prompt is refused only where no candidate has an answer.
+
+    All candidates of a prompt must come in one call (`sampling.block: null`).
+    """
+
+    def __call__(self, items: Sequence[tuple[Prompt, Candidate]], *, round: int) -> list[Verdict]:
+        """A verdict for each item, aligned; `round` changes nothing."""
+        answers = [_answer(prompt, candidate) for prompt, candidate in items]
+        counts = Counter((prompt.id, answer) for (prompt, _), answer in zip(items, answers, strict=True) if answer)
+        chosen: dict[str, int] = {}
+        for place, ((prompt, _), answer) in enumerate(zip(items, answers, strict=True)):
+            best = chosen.get(prompt.id)
+            if answer and (best is None or counts[prompt.id, answer] > counts[prompt.id, answers[best]]):
+                chosen[prompt.id] = place
+        return _only(chosen, items, Rejection.OUTVOTED)
+
+
+@dataclass(frozen=True, slots=True)
+class SelfCertainty:
+    """Accepts each prompt's complete candidate of which the policy was most certain (best of n).
+
+    Kang et al. 2025, "Scalable Best-of-N Selection for Large Language Models via Self-Certainty", arXiv 2502.18581.
+    All candidates of a prompt must come in one call (`sampling.block: null`).
+
+    Attributes:
+        certainty: how certain the policy was of each candidate, aligned; larger is more certain.
+    """
+
+    certainty: Callable[[Sequence[Candidate]], Sequence[float]]
+
+    def __call__(self, items: Sequence[tuple[Prompt, Candidate]], *, round: int) -> list[Verdict]:
+        """A verdict for each item, aligned; `round` changes nothing."""
+        fit = [place for place, (_, candidate) in enumerate(items) if unfit(candidate) is None]
+        scores = dict(zip(fit, self.certainty([items[place][1] for place in fit]), strict=True))
+        chosen: dict[str, int] = {}
+        for place in fit:
+            prompt_id = items[place][0].id
+            if prompt_id not in chosen or scores[place] > scores[chosen[prompt_id]]:
+                chosen[prompt_id] = place
+        return _only(chosen, items, Rejection.LESS_CERTAIN)
+
+
+def _answer(prompt: Prompt, candidate: Candidate) -> Hashable:
+    """What a candidate's final answer is compared by; None if it has none or may not be trained on."""
+    if unfit(candidate) is not None:
+        return None
+    answer = DOMAINS[prompt.domain].extract(candidate.text)
+    return "".join(answer.split()).casefold() or None if answer else None
+
+
+def _only(chosen: dict[str, int], items: Sequence[tuple[Prompt, Candidate]], otherwise: Rejection) -> list[Verdict]:
+    """Accept the chosen place of each prompt; everybody else is unfit, or rejected for the reason given."""
+    verdicts = []
+    for place, (prompt, candidate) in enumerate(items):
+        accepted = chosen.get(prompt.id) == place
+        rejection = None if accepted else unfit(candidate) or otherwise
+        verdicts.append(Verdict(prompt.id, candidate.index, accepted, rejection))
+    return verdicts

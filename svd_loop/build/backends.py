@@ -6,6 +6,7 @@ entry in `make_backend`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from svd_loop.config.engines import (
     TransformersEngineSection,
     VllmEngineSection,
 )
-from svd_loop.contracts import Message, Policy, PolicyVersion, Role, Sampling, TrainingRow, UpdateResult
+from svd_loop.contracts import Candidate, Message, Policy, PolicyVersion, Role, Sampling, TrainingRow, UpdateResult
 from svd_loop.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ class Backend(Protocol):
 
     def update(self, rows: list[TrainingRow], round: int, parent: int) -> UpdateResult:
         """Train and store the version of a round, going on from the version of round `parent`."""
+        ...
+
+    def certainty(self, candidates: Sequence[Candidate]) -> list[float]:
+        """How certain the version that wrote the candidates was of each, larger is more."""
         ...
 
     def prompt_tokens(self, messages: tuple[Message, ...]) -> int:
@@ -116,6 +121,19 @@ class ModelBackend:
     def update(self, rows: list[TrainingRow], round: int, parent: int) -> UpdateResult:
         """Train on `rows` from the version of round `parent` or the base."""
         return self._updater.fit(rows, round=round, parent=self._store.path(parent))
+
+    def certainty(self, candidates: Sequence[Candidate]) -> list[float]:
+        """Self-certainty (`policies.certainty`)."""
+        from policies.certainty import self_certainty
+
+        model = self._config.model
+        rounds = {candidate.policy.round for candidate in candidates if candidate.policy}
+        scores: dict[Candidate, float] = {}
+        for round in sorted(rounds):
+            own = [candidate for candidate in candidates if candidate.policy and candidate.policy.round == round]
+            found = self_certainty(self._store.load(round), own, dtype=model.dtype, device=model.device)
+            scores |= dict(zip(own, found, strict=True))
+        return [scores[candidate] for candidate in candidates]
 
     def prompt_tokens(self, messages: tuple[Message, ...]) -> int:
         """By the base's tokenizer."""
@@ -186,6 +204,10 @@ class ScriptedBackend:
 
         folder = self._versions / PolicyVersion(parent, "").name
         return ScriptedUpdater(self._versions).fit(rows, round=round, parent=folder)
+
+    def certainty(self, candidates: Sequence[Candidate]) -> list[float]:
+        """A script is certain of nothing; the configuration refuses to ask."""
+        raise ConfigError("cascade.mode: self_certainty needs a model, and engine.type: scripted has none")
 
     def prompt_tokens(self, messages: tuple[Message, ...]) -> int:
         """Bytes are tokens."""

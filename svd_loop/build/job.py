@@ -11,7 +11,7 @@ from pathlib import Path
 import gymnasium
 
 import envs  # registers the environment
-from envs.acceptors import Acceptor, RandomAcceptor
+from envs.acceptors import Acceptor, RandomAcceptor, SelfCertainty, SelfConsistency
 from envs.cascade import Cascade, CascadeSettings
 from envs.prompts import PromptPool
 from envs.solving import SolverAgent
@@ -98,7 +98,7 @@ def build_job(
         parts = Parts(
             ledger=ledger,
             prompts=prompts,
-            environment=make_environment(config, templates, ledger),
+            environment=make_environment(config, templates, ledger, backend),
             firewall=CompletionFirewall(chain(*problems.values()), config.data.leak, leaks),
             solver=solver,
             open_policy=opener,
@@ -197,30 +197,37 @@ def cascade_settings(config: Config) -> CascadeSettings:
 
 
 def make_environment(
-    config: Config, templates: TemplateSet, ledger: LedgerReader
+    config: Config, templates: TemplateSet, ledger: LedgerReader, backend: Backend
 ) -> gymnasium.Env[tuple[str, ...], object]:
     """The environment with the acceptor of `cascade.mode`."""
-    acceptor: Acceptor | None
-    match config.cascade.mode:
-        case CascadeMode.SELF:
-            acceptor = None
-        case CascadeMode.RANDOM:
-            acceptor = RandomAcceptor(config.cascade.random_accept, config.job.seed)
-        case CascadeMode.GOLD:
-            gold = problems_of(config.data.train, "train")
-            acceptor = GoldAcceptor(gold, test_seconds=config.evaluation.test_seconds)
     return gymnasium.make(
         ENVIRONMENT,
         disable_env_checker=True,
         cascade=Cascade(
             templates, cascade_settings(config), MeasuredOrder(ledger, config.cascade.stages, config.cascade.votes)
         ),
-        acceptor=acceptor,
+        acceptor=make_acceptor(config, backend),
         n=config.sampling.n,
         block=config.sampling.block,
         selection=config.cascade.selection,
         budget_tokens=config.sampling.budget_tokens,
     )
+
+
+def make_acceptor(config: Config, backend: Backend) -> Acceptor | None:
+    """What accepts in place of the cascade; None is the method."""
+    match config.cascade.mode:
+        case CascadeMode.SELF:
+            return None
+        case CascadeMode.RANDOM:
+            return RandomAcceptor(config.cascade.random_accept, config.job.seed)
+        case CascadeMode.SELF_CONSISTENCY:
+            return SelfConsistency()
+        case CascadeMode.SELF_CERTAINTY:
+            return SelfCertainty(backend.certainty)
+        case CascadeMode.GOLD:
+            gold = problems_of(config.data.train, "train")
+            return GoldAcceptor(gold, test_seconds=config.evaluation.test_seconds)
 
 
 def make_replay(config: Config, backend: Backend, ledger: Ledger) -> Replay:

@@ -104,7 +104,8 @@ class CascadeSection(Section):
     """How candidates are judged and chosen."""
 
     mode: CascadeMode = CascadeMode.SELF
-    """`self` is the method; `random` (unverified control) and `gold` (ceiling) are for benchmarks."""
+    """`self` is the method. For benchmarks: `random` (the unverified control), `self_consistency` (the most frequent
+    answer), `self_certainty` (best of n by certainty) and `gold` (the ceiling)."""
     votes: Positive = 5
     """Votes of every stage (METHOD.md: v); all must say yes unless `rule` says otherwise."""
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = tuple(Stage)
@@ -316,6 +317,12 @@ class Config(Section):
                 "cascade.mode: gold needs a generator (data.train.type: nano or arithmetic), "
                 f"it is {self.data.train.type}"
             )
+        at_once = (CascadeMode.SELF_CONSISTENCY, CascadeMode.SELF_CERTAINTY)
+        if self.cascade.mode in at_once and self.sampling.block not in (None, self.sampling.n):
+            raise ValueError(f"cascade.mode: {self.cascade.mode} compares all candidates of a prompt, and "
+                             f"sampling.block: {self.sampling.block} gives it a few at a time; remove it")  # fmt: skip
+        if self.cascade.mode is CascadeMode.SELF_CERTAINTY and self.engine.type == "scripted":
+            raise ValueError("cascade.mode: self_certainty needs a model, and engine.type: scripted has none")
         if self.cascade.selection is Selection.ALL_VALID and self.sampling.block not in (None, self.sampling.n):
             raise ValueError(f"sampling.block: {self.sampling.block} stops at the first accepted candidate, which "
                              "contradicts cascade.selection: all_valid; remove sampling.block")  # fmt: skip

@@ -53,6 +53,8 @@ class Rejection(StrEnum):
     EMPTY = "empty"
     VOTE = "vote"
     NOT_SELECTED_AT_RANDOM = "not_selected_at_random"
+    OUTVOTED = "outvoted"
+    LESS_CERTAIN = "less_certain"
     GOLD = "gold"
 
 
@@ -64,10 +66,15 @@ class Selection(StrEnum):
 
 
 class CascadeMode(StrEnum):
-    """Who accepts: the policy's own cascade, chance (control), or the gold answer (ceiling)."""
+    """Who accepts: the policy's own cascade, or something to compare it with.
+
+    Chance is the unverified control, gold the ceiling; between them are the most frequent answer and certainty.
+    """
 
     SELF = "self"
     RANDOM = "random"
+    SELF_CONSISTENCY = "self_consistency"
+    SELF_CERTAINTY = "self_certainty"
     GOLD = "gold"
 
 

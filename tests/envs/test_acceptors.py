@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from judges import prompt
 
-from envs.acceptors import RandomAcceptor
+from envs.acceptors import RandomAcceptor, SelfCertainty, SelfConsistency
 from svd_loop.contracts import Candidate, FinishReason, Prompt, Rejection
 from svd_loop.errors import ConfigError
 
@@ -52,3 +52,30 @@ def test_the_first_complete_candidate_is_taken() -> None:
 def test_rates_that_are_no_fractions_are_refused(rates: tuple[float, ...]) -> None:
     with pytest.raises(ConfigError, match=r"cascade\.random_accept"):
         RandomAcceptor(rates)
+
+
+def written(prompt_id: str, *texts: str) -> list[tuple[Prompt, Candidate]]:
+    return [(prompt(int(prompt_id[1:])), Candidate(prompt_id, index, text)) for index, text in enumerate(texts)]
+
+
+def test_self_consistency_takes_the_first_candidate_with_the_most_frequent_answer() -> None:
+    items = written("p0", r"\boxed{3}", r"so \boxed{4}", "no answer here", r"again \boxed{ 4 }") + written("p1", "none")
+    verdicts = SelfConsistency()(items, round=1)
+    assert [v.accepted for v in verdicts] == [False, True, False, False, False]
+    assert {v.rejection for v in verdicts} == {None, Rejection.OUTVOTED}
+
+
+def test_self_consistency_breaks_a_tie_for_the_first_and_counts_no_truncated_candidate() -> None:
+    tie = written("p0", r"\boxed{1}", r"\boxed{2}")
+    cut = (prompt(0), Candidate("p0", 2, r"\boxed{2}", FinishReason.LENGTH))
+    verdicts = SelfConsistency()([*tie, cut], round=1)
+    assert [v.accepted for v in verdicts] == [True, False, False]
+    assert verdicts[2].rejection is Rejection.TRUNCATED
+
+
+def test_self_certainty_takes_the_most_certain_complete_candidate() -> None:
+    items = [*written("p0", "a", "bb", "ccc"), *written("p1", "d")]
+    items.append((prompt(1), Candidate("p1", 1, "longest of all", FinishReason.LENGTH)))
+    verdicts = SelfCertainty(lambda candidates: [float(len(c.text)) for c in candidates])(items, round=1)
+    assert [v.accepted for v in verdicts] == [False, False, True, True, False]
+    assert [v.rejection for v in verdicts if not v.accepted] == [Rejection.LESS_CERTAIN] * 2 + [Rejection.TRUNCATED]
