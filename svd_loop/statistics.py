@@ -102,6 +102,48 @@ def paired_difference(
     return bootstrap_mean(_differences(new_M, old_M), confidence=confidence, resamples=resamples, seed=seed)
 
 
+def crossed_mean(values_SM: npt.NDArray[np.float64], *, confidence: float = 0.95) -> Estimate:
+    """Mean over seeds and problems, both taken as samples of more, with its interval.
+
+    Every seed (row) is measured on the same problems (columns), so values share a seed's luck along a row and a
+    problem's difficulty along a column. With the mean squares of the two-way layout the variance of the mean is
+    (MS_seeds + MS_problems - MS_rest) / (S M), with Satterthwaite's degrees of freedom (1946; Searle, Casella and
+    McCulloch, "Variance Components", 1992, section 4.3 and appendix S). Where that is smaller than what problems or
+    seeds alone would give, the larger of those is taken. One seed says nothing of seeds: the interval is then over
+    problems alone.
+
+    Args:
+        values_SM: one value a seed and problem; shape (S, M).
+        confidence: level of the two-sided interval, within (0, 1).
+
+    Raises:
+        ValueError: a value is not finite.
+    """
+    from scipy import stats
+
+    _finite(values_SM)
+    S, M = values_SM.shape
+    if S == 0 or M == 0:
+        return Estimate(math.nan, math.nan, math.nan)
+    mean = float(values_SM.mean())
+    if M == 1 and S == 1:
+        return Estimate(mean, math.nan, math.nan)
+    rows, columns = values_SM.mean(axis=1), values_SM.mean(axis=0)
+    of_seeds = M * rows.var(ddof=1) if S > 1 else 0.0
+    of_problems = S * columns.var(ddof=1) if M > 1 else 0.0
+    rest = values_SM - rows[:, None] - columns[None, :] + mean
+    of_rest = float((rest**2).sum()) / ((S - 1) * (M - 1)) if S > 1 and M > 1 else 0.0
+    total = of_seeds + of_problems - of_rest
+    terms = [(of_seeds, S - 1), (of_problems, M - 1), (of_rest, (S - 1) * (M - 1))]
+    freedom = total**2 / sum(square**2 / degrees for square, degrees in terms if square > 0) if total > 0 else 0
+    if total < max(of_seeds, of_problems):
+        total, freedom = max((of_seeds, S - 1), (of_problems, M - 1))
+    if total == 0.0:
+        return Estimate(mean, mean, mean)
+    half = float(stats.t.ppf((1 + confidence) / 2, max(freedom, 1))) * math.sqrt(total / (S * M))
+    return Estimate(mean, mean - half, mean + half)
+
+
 def sign_flip_p_value(new_M: ArrayLike, old_M: ArrayLike, *, resamples: int = 10_000, seed: int = 0) -> float:
     """Two-sided p-value of a paired permutation test: were the labels `new` and `old` exchangeable in each problem?
 

@@ -14,6 +14,7 @@ from svd_loop.cli.explain import explain
 from svd_loop.cli.models import export, models
 from svd_loop.cli.output import stderr
 from svd_loop.cli.schedule import forget, schedule
+from svd_loop.cli.sweep import sweep
 from svd_loop.errors import SvdError
 
 app = typer.Typer(
@@ -36,6 +37,7 @@ app.command()(commands.report)
 app.command()(schedule)
 app.command()(forget)
 app.command()(explain)
+app.command()(sweep)
 app.command()(export)
 nano.command(name="build")(commands.nano_build)
 

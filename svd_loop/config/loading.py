@@ -5,15 +5,30 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from svd_loop.config.sections import Config
+from svd_loop.config.sweep import SweepSection
 from svd_loop.errors import ConfigError
+
+Validated = TypeVar("Validated", bound=BaseModel)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose `on`, `off`, `yes` and `no` are words, as in YAML 1.2: `on:` is a key here, not a truth value."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
@@ -30,11 +45,28 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
 
 def parse_config(data: Mapping[str, Any], origin: str = "config") -> Config:
     """Validate plain data; `origin` names it in errors."""
-    try:
-        return Config.model_validate(data)
-    except ValidationError as error:
-        problems = "\n".join(f"  {_describe(dict(item))}" for item in error.errors())
-        raise ConfigError(f"{origin} is not a valid configuration:\n{problems}") from None
+    return _validated(Config, data, origin)
+
+
+def load_sweep(path: Path) -> SweepSection:
+    """Read and validate a sweep's file.
+
+    Raises:
+        ConfigError: naming the file and every offending key.
+    """
+    return _validated(SweepSection, _read_yaml(path), str(path))
+
+
+def changed_config(path: Path, changes: Mapping[str, Any], origin: str) -> Config:
+    """The configuration of a file with dotted keys set to values.
+
+    Raises:
+        ConfigError: as `load_config`; `origin` says who asked for the changes.
+    """
+    data = _read_yaml(path)
+    for key, value in changes.items():
+        _set_key(data, key, value, f"{origin}: {key}")
+    return parse_config(data, origin=f"{origin} ({path})")
 
 
 def config_digest(config: Config) -> str:
@@ -56,7 +88,7 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -73,24 +105,36 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
     if not separator or not key:
         raise ConfigError(f"-o {override}: overrides look like dotted.key=value")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"-o {override}: the value is not valid YAML: {error}") from None
+    _set_key(data, key, value, f"-o {override}")
+
+
+def _set_key(data: dict[str, Any], key: str, value: object, origin: str) -> None:
     node = data
     *parents, leaf = key.split(".")
     for depth, part in enumerate(parents):
         child = node.setdefault(part, {})
         if not isinstance(child, dict):
-            raise ConfigError(f"-o {override}: {'.'.join(parents[: depth + 1])} is a value, not a section")
+            raise ConfigError(f"{origin}: {'.'.join(parents[: depth + 1])} is a value, not a section")
         node = child
     node[leaf] = value
 
 
-def _describe(item: Mapping[str, Any]) -> str:
+def _validated(model: type[Validated], data: Mapping[str, Any], origin: str) -> Validated:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problems = "\n".join(f"  {_describe(dict(item), model)}" for item in error.errors())
+        raise ConfigError(f"{origin} is not a valid configuration:\n{problems}") from None
+
+
+def _describe(item: Mapping[str, Any], model: type[BaseModel]) -> str:
     location = [str(part) for part in item["loc"]]
     key = ".".join(location) or "(whole file)"
     if item["type"] == "extra_forbidden":
-        known = _known_keys(location[:-1])
+        known = _known_keys(location[:-1], model)
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"known keys here: {', '.join(sorted(known))}"
         return f"{key}: unknown key; {hint}"
@@ -100,9 +144,9 @@ def _describe(item: Mapping[str, Any]) -> str:
     return f"{key}: {message} (found {item['input']!r})" if item["type"] != "missing" else f"{key}: is required"
 
 
-def _known_keys(location: list[str]) -> list[str]:
+def _known_keys(location: list[str], root: type[BaseModel]) -> list[str]:
     """Field names of the section at `location`; union tags (the `type` of a variant) pick the variant."""
-    candidates: list[type[BaseModel]] = [Config]
+    candidates: list[type[BaseModel]] = [root]
     for part in location:
         chosen = [m for m in candidates if m.model_fields.get("type") and m.model_fields["type"].default == part]
         candidates = chosen or [

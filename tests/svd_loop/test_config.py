@@ -10,14 +10,23 @@ from hypothesis import strategies as st
 
 from svd_loop.config import changed_keys, config_digest, load_config
 from svd_loop.errors import ConfigError
+from svd_loop.sweep.plan import Plan
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 NANO = CONFIGS / "nano.yaml"
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_file_parses(path: Path) -> None:
     load_config(path)
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "experiments").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_sweep_parses_with_all_its_arms(path: Path) -> None:
+    plan = Plan.load(path)
+    assert {item.arm for item in plan.plays} == set(plan.section.arms)
+    if plan.section.quick:
+        assert Plan.load(path, quick=True).plays
 
 
 @pytest.mark.parametrize(
@@ -99,3 +108,15 @@ trees = st.recursive(
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=2), trees, max_size=4))
 def test_nothing_differs_from_itself(tree: dict[str, object]) -> None:
     assert changed_keys(tree, tree) == []
+
+
+def test_on_is_a_key_and_not_a_truth_value(tmp_path: Path) -> None:
+    path = tmp_path / "hooks.yaml"
+    hooks = "schedule: {hooks: [{on: [success], command: [echo]}]}"
+    path.write_text(f"{NANO.read_text()}\n{hooks}\n")
+    assert load_config(path).schedule.hooks[0].on == ("success",)
+
+
+@pytest.mark.parametrize(("word", "value"), [("true", True), ("off", False), ("yes", True)])
+def test_words_of_truth_still_mean_what_they_say(word: str, value: bool) -> None:
+    assert load_config(NANO, [f"benchmark={word}"]).benchmark is value

@@ -1,0 +1,117 @@
+"""A sweep's file: arms, seeds, and what is claimed of them. Apart from `Config`, which describes one job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from svd_loop.config.base import Positive, Section
+from svd_loop.config.data import Source
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
+Group = Literal["overall", "math", "science", "coding"]
+
+
+class ArmSection(Section):
+    """One arm: the sweep's configuration with some keys changed."""
+
+    says: str
+    """What the arm is, in the words of the tables."""
+    like: Name | None = None
+    """Begin with another arm's changed keys."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Dotted keys of the job's configuration and their values."""
+    accepts_as: Name | None = None
+    """Accept at random as many prompts, round by round, as this arm did with the same seed (the unverified control)."""
+    kind: Literal["job", "test_time"] = "job"
+    """`job` trains. `test_time` trains nothing: the base samples n candidates of every test problem, judges them and
+    answers with the first accepted one, or else with its first (UQ's validators used at test time)."""
+    figure: Literal["last", "kept"] = "last"
+    """Which version is reported: that of the last round, or the one the job keeps (best on the development split)."""
+    group: str = ""
+    """Heading of the table the arm belongs to."""
+    also: tuple[Name, ...] = ()
+    """Further held-out sets (`held_out`) this arm's versions are measured on."""
+
+
+class ClaimSection(Section):
+    """Something that can hold or not: one arm's test pass@1 exceeds another's (both from the same base)."""
+
+    claim: str
+    """The claim in words."""
+    paper: str = ""
+    """What the paper reports for it; empty where the claim is our own."""
+    better: Name
+    """Arm that should come out ahead."""
+    than: Name | None = None
+    """Arm it is compared with; null is the base itself."""
+    on: Annotated[tuple[Group, ...], Field(min_length=1)] = ("overall",)
+    """Groups it must hold in, each judged apart."""
+    share: Annotated[float, Field(gt=0.0)] = 1.0
+    """It must reach at least this share of the other's gain over the base."""
+    metric: Name = "pass@1"
+    """`pass@k`, or the name of a held-out set for pass@1 there."""
+
+
+class QuickSection(Section):
+    """The short form."""
+
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
+    """Seeds of the short form."""
+    arms: Annotated[tuple[Name, ...], Field(min_length=1)]
+    """Its arms."""
+
+
+class SweepSection(Section):
+    """Arms times seeds."""
+
+    name: Name
+    """Folder under `<root>/sweeps`."""
+    config: Path
+    """The job's configuration that every arm changes; relative to the sweep's file."""
+    root: Path = Path("mlruns")
+    """Where sweeps are written; relative to the working directory."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1, 2, 3)
+    """Job seeds. Every arm plays every seed."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Dotted keys changed in every arm."""
+    held_out: dict[Name, Source] = Field(default_factory=dict)
+    """Further held-out sets, measured for the arms that name them in `also`."""
+    arms: Annotated[dict[Name, ArmSection], Field(min_length=1)]
+    """The arms, in the order in which they are played and shown."""
+    control: Name | None = None
+    """The unverified control: every gain is also shown as a lift over it."""
+    ceiling: Name | None = None
+    """The gold ceiling: every gain is also shown as a share of its gain."""
+    claims: tuple[ClaimSection, ...] = ()
+    """What the arms are compared for."""
+    quick: QuickSection | None = None
+    """The short form (`--quick`)."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
+    """Level of every interval."""
+    threads: Positive = 1
+    """CPU threads of one process."""
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> SweepSection:
+        def known(name: str | None, where: str, names: Any) -> None:
+            if name is not None and name not in names:
+                raise ValueError(f"{where}: {name} is not one of {', '.join(names) or '(none)'}")
+
+        for name, arm in self.arms.items():
+            known(arm.like, f"arms.{name}.like", self.arms)
+            known(arm.accepts_as, f"arms.{name}.accepts_as", self.arms)
+            for other in arm.also:
+                known(other, f"arms.{name}.also", self.held_out)
+        known(self.control, "control", self.arms)
+        known(self.ceiling, "ceiling", self.arms)
+        for name in self.quick.arms if self.quick else ():
+            known(name, "quick.arms", self.arms)
+        for place, claim in enumerate(self.claims):
+            known(claim.better, f"claims.{place}.better", self.arms)
+            known(claim.than, f"claims.{place}.than", self.arms)
+            if not claim.metric.startswith("pass@"):
+                known(claim.metric, f"claims.{place}.metric", self.held_out)
+        return self

@@ -1,0 +1,197 @@
+"""The results of a sweep for people (Markdown with plots) and for machines (JSON)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from svd_loop.contracts import Estimate
+from svd_loop.errors import DataError
+from svd_loop.ledger.identity import write_atomically
+from svd_loop.sweep.figures import GROUPS, ClaimFigures, Figures
+from svd_loop.sweep.plots import draw
+
+
+def write_page(figures: Figures, path: Path) -> Path:
+    """Write tables and plots; a page that exists keeps everything outside the sweep's two markers.
+
+    Plots go into `images/` beside the page.
+
+    Raises:
+        DataError: the page cannot be written.
+    """
+    name = figures.section.name
+    begin, end = f"<!-- sweep {name} -->", f"<!-- /sweep {name} -->"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        images = draw(figures, path.parent / "images")
+        page = path.read_text(encoding="utf-8") if path.exists() else f"{begin}\n{end}\n"
+        if begin not in page or end not in page:
+            page = f"{page.rstrip()}\n\n{begin}\n{end}\n"
+        head, _, rest = page.partition(begin)
+        text = render(figures, images=[image.relative_to(path.parent) for image in images])
+        write_atomically(path, f"{head}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
+    return path
+
+
+def render(figures: Figures, images: Sequence[Path] | None) -> str:
+    """The sweep as Markdown: what it cost, its arms by group, its claims."""
+    blocks = [_cost(figures)]
+    blocks += [f"![{image.stem.replace('-', ' ')}]({image.as_posix()})" for image in images or ()]
+    for group in dict.fromkeys(figures.section.arms[arm].group for arm in figures.results):
+        arms = [arm for arm in figures.results if figures.section.arms[arm].group == group]
+        blocks.append(f"### {(group or 'arms').capitalize()}\n\n{_arm_table(figures, arms)}")
+        if any(len(result.rounds) > 2 for arm in arms for result in figures.results[arm].values()):
+            blocks.append(_round_table(figures, arms))
+    if claims := [claim for claim in figures.claims() if claim.verdict != "not played"]:
+        blocks.append(f"### Claims\n\n{_claim_table(claims)}")
+    if stages := _stage_table(figures):
+        blocks.append(f"### How well the base judges\n\n{stages}")
+    return "\n\n".join(blocks)
+
+
+def sweep_json(figures: Figures) -> dict[str, Any]:
+    """The sweep as plain data; gains and differences are points of test pass@1 with their intervals."""
+    return {
+        "sweep": figures.section.name,
+        "arms": {arm: _arm_json(figures, arm) for arm in figures.results},
+        "claims": [
+            {
+                "claim": item.claim.claim,
+                "on": item.group,
+                "better": item.claim.better,
+                "than": item.claim.than,
+                "verdict": item.verdict,
+                "difference": _plain(item.difference),
+            }
+            for item in figures.claims()
+        ],
+    }
+
+
+def _arm_json(figures: Figures, arm: str) -> dict[str, Any]:
+    return {
+        "says": figures.section.arms[arm].says,
+        "seeds": list(figures.results[arm]),
+        "gain": {group: _plain(figures.gain(arm, group)) for group in GROUPS},
+        "pass@1": {group: _plain(figures.level(arm, group)) for group in GROUPS},
+        "lift": _plain(figures.lift(arm)),
+        "share_of_ceiling": figures.share(arm),
+        "right": figures.mean(arm, "right"),
+        "tokens": figures.mean(arm, "tokens"),
+        "calls": figures.mean(arm, "calls"),
+        "seconds": figures.mean(arm, "seconds"),
+    }
+
+
+def _plain(estimate: Estimate | None) -> dict[str, float] | None:
+    return None if estimate is None else {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+
+
+def _cost(figures: Figures) -> str:
+    plays = [result for seeds in figures.results.values() for result in seeds.values()]
+    seconds = sum(result.seconds for result in plays)
+    taken = sum(result.taken for result in plays)
+    seeds = sorted({result.seed for result in plays})
+    base = next((level for arm in figures.results if (level := figures.level(arm, base=True))), None)
+    start = f" The base stands at {_interval(base)}." if base else ""
+    return (
+        f"{len(figures.results)} arms, {len(seeds)} seeds ({', '.join(map(str, seeds))}), {len(plays)} plays in "
+        f"{seconds / 3600:.2f} process hours; {taken:,} answers were taken over from another arm instead of being "
+        f"paid for again.{start} Figures are points of pass@1 on the test split over the same base, mean and "
+        f"{figures.section.confidence:.0%} interval over seeds and problems."
+    )
+
+
+def _arm_table(figures: Figures, arms: Sequence[str]) -> str:
+    headings = ["arm", "gain", "math", "science", "coding", "lift", "of gold", "pass@4", "right", "rows", "tokens, k"]
+    rows = []
+    for arm in arms:
+        section = figures.section.arms[arm]
+        share = figures.share(arm)
+        tokens = figures.mean(arm, "tokens")
+        rows.append(
+            [section.says, _interval(figures.gain(arm)), *(_value(figures.gain(arm, group)) for group in GROUPS[1:]),
+             _interval(figures.lift(arm)), "" if share is None else f"{share:.0%}",
+             _value(figures.gain(arm, metric="pass@4")), _share(figures.mean(arm, "right")),
+             _number(figures.mean(arm, "rows")), "" if tokens is None else f"{tokens / 1000:,.0f}"]
+        )  # fmt: skip
+    extra = [
+        f"- on `{name}`: " + "; ".join(
+            f"{figures.section.arms[arm].says} {_interval(figures.gain(arm, metric=name))}"
+            for arm in arms if name in figures.section.arms[arm].also
+        )
+        for name in figures.section.held_out if any(name in figures.section.arms[arm].also for arm in arms)
+    ]  # fmt: skip
+    note = (
+        "*lift*: over the unverified control; *of gold*: share of the ceiling's gain; *right*: of what was accepted, "
+        "by gold, measured afterwards; *rows*: of an update, replay and anchors included; *tokens*: generated to "
+        "sample and judge."
+    )
+    return "\n".join([_table(headings, rows), "", note, *(["", *extra] if extra else [])])
+
+
+def _round_table(figures: Figures, arms: Sequence[str]) -> str:
+    rows = []
+    for arm in arms:
+        scores, right = figures.by_round(arm, "development"), figures.by_round(arm, "right")
+        recall, distinct = figures.by_round(arm, "recall"), figures.by_round(arm, "distinct")
+        if len(scores) < 3:
+            continue
+        rows.append([figures.section.arms[arm].says, *(_percents(item) for item in (scores, right, recall, distinct))])
+    headings = ["by round, %", "development pass@1 (from round 0)", "accepted that are right",
+                "judge's recall (from round 0)", "distinct among accepted"]  # fmt: skip
+    return _table(headings, rows)
+
+
+def _claim_table(claims: Iterable[ClaimFigures]) -> str:
+    rows = [
+        [item.claim.claim, item.group, f"**{item.verdict}**", _interval(item.difference), item.claim.paper]
+        for item in claims
+    ]
+    return _table(["claim", "on", "here", "difference, points", "the paper"], rows)
+
+
+def _stage_table(figures: Figures) -> str:
+    """Precision and recall by step of the base as judge, from the first arm that was audited."""
+    for seeds in figures.results.values():
+        audited = [result.stages for result in seeds.values() if result.stages]
+        if audited:
+            steps = list(dict.fromkeys(key.partition(".")[2] for stages in audited for key in stages))
+            rows = []
+            for step in steps:
+                values = [[s[f"{kind}.{step}"] for s in audited if f"{kind}.{step}" in s] for kind in _KINDS]
+                rows.append([step.replace("_", " "), *(_share(sum(v) / len(v) if v else None) for v in values)])
+            return _table(["after", "right among those left", "right ones still there"], rows)
+    return ""
+
+
+_KINDS = ("precision", "recall")
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _interval(estimate: Estimate | None) -> str:
+    return "" if estimate is None else f"{estimate.value:.1f} ({estimate.low:.1f} to {estimate.high:.1f})"
+
+
+def _value(estimate: Estimate | None) -> str:
+    return "" if estimate is None else f"{estimate.value:.1f}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
+
+
+def _percents(by_round: dict[int, float]) -> str:
+    return " ".join(f"{100 * value:.0f}" for value in by_round.values())

@@ -1,0 +1,167 @@
+"""From a sweep's file to the plays it stands for, each with its complete configuration, before anything is paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from svd_loop.config import Config, changed_config, config_digest, load_sweep
+from svd_loop.config.data import Source
+from svd_loop.config.sweep import ArmSection, SweepSection
+from svd_loop.errors import ConfigError
+
+_ALONE = {"plateau.patience": 10_000, "plateau.regression": 1.0, "health.action": "warn", "tracking.enabled": False,
+          "benchmark": True}  # fmt: skip
+"""Arms play all their rounds, whatever comes of them, and are no runs of MLflow: nothing of a sweep is served."""
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """One arm with one seed.
+
+    Attributes:
+        arm: its name.
+        seed: the job seed.
+        section: the arm as the file has it.
+        config: the job; for an arm with `accepts_as` still without the rates it must accept at.
+        folder: the sweep's folder.
+        held_out: further held-out sets to measure its versions on.
+    """
+
+    arm: str
+    seed: int
+    section: ArmSection
+    config: Config
+    folder: Path
+    held_out: Mapping[str, Source]
+
+    @property
+    def name(self) -> str:
+        """Of its job and its files."""
+        return f"{self.arm}-s{self.seed}"
+
+    @property
+    def digest(self) -> str:
+        """Of what decides its outcome."""
+        sources = "\x1f".join(f"{name}={source.model_dump_json()}" for name, source in self.held_out.items())
+        where = self.config.job.model_copy(update={"root": Path()})
+        return config_digest(self.config.model_copy(update={"job": where})) + (f"/{sources}" if sources else "")
+
+    @property
+    def shared(self) -> Path:
+        """The answers its seed's arms share."""
+        return self.folder / f"answers-s{self.seed}.sqlite"
+
+    def accepting(self, rates: Sequence[float]) -> Play:
+        """The same, accepting at random at these rates in round 1, 2, ..."""
+        cascade = self.config.cascade.model_copy(update={"random_accept": tuple(rates)})
+        return replace(self, config=self.config.model_copy(update={"cascade": cascade}))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep, ready to play.
+
+    Attributes:
+        section: the file.
+        path: where it lies.
+        root: where sweeps are written.
+        seeds: what is played of its seeds.
+        arms: what is played of its arms, each after the arm it depends on.
+    """
+
+    section: SweepSection
+    path: Path
+    root: Path
+    seeds: tuple[int, ...]
+    arms: tuple[str, ...]
+
+    @classmethod
+    def load(
+        cls, path: Path, *, quick: bool = False, arms: Sequence[str] = (), seeds: Sequence[int] = (),
+        root: Path | None = None,
+    ) -> Plan:  # fmt: skip
+        """Read a sweep's file and check the configuration of every arm that is to be played.
+
+        Args:
+            path: the file.
+            quick: its short form.
+            arms: these alone, with what they depend on; none means all.
+            seeds: these alone; none means all.
+            root: where sweeps are written; None is the file's.
+
+        Raises:
+            ConfigError: the file or an arm's configuration is not valid, or an arm is unknown.
+        """
+        section = load_sweep(path)
+        if quick and section.quick is None:
+            raise ConfigError(f"{path}: --quick needs a `quick` section with seeds and arms")
+        if unknown := [arm for arm in arms if arm not in section.arms]:
+            raise ConfigError(f"--arm {', '.join(unknown)}: {path} has {', '.join(section.arms)}")
+        short = section.quick if quick else None
+        wanted = tuple(arms) or (short.arms if short else tuple(section.arms))
+        chosen = tuple(seeds) or (short.seeds if short else section.seeds)
+        plan = cls(section, path, root or section.root, chosen, _in_order(section, wanted, path))
+        assert plan.plays
+        return plan
+
+    @property
+    def folder(self) -> Path:
+        """Everything the sweep writes."""
+        return self.root / "sweeps" / self.section.name
+
+    @cached_property
+    def plays(self) -> tuple[Play, ...]:
+        """Arms times seeds, seed by seed."""
+        return tuple(self._play(arm, seed) for seed in self.seeds for arm in self.arms)
+
+    def _play(self, arm: str, seed: int) -> Play:
+        section = self.section.arms[arm]
+        name = f"{arm}-s{seed}"
+        changes = {**_ALONE, **self.section.set, **changes_of(self.section, arm), "job.root": str(self.folder),
+                   "job.name": name, "job.seed": seed}  # fmt: skip
+        if section.accepts_as is not None:
+            changes |= {"cascade.mode": "random", "sampling.n": 1, "sampling.block": None}
+        base = self.section.config if self.section.config.is_absolute() else self.path.parent / self.section.config
+        config = changed_config(base, changes, f"{self.path}: arms.{arm}")
+        if config.data.test is None:
+            raise ConfigError(f"{self.path}: arms.{arm}: a sweep compares on the test split, and data.test is missing")
+        held_out = {other: self.section.held_out[other] for other in section.also}
+        return Play(arm, seed, section, config, self.folder, held_out)
+
+
+def changes_of(section: SweepSection, arm: str) -> dict[str, Any]:
+    """The keys an arm changes, those of the arms it is like included."""
+    own = section.arms[arm]
+    return {**(changes_of(section, own.like) if own.like else {}), **own.set}
+
+
+def _in_order(section: SweepSection, wanted: Sequence[str], path: Path) -> tuple[str, ...]:
+    """The wanted arms and the arms they wait for, each after those; otherwise as in the file."""
+    graph = {name: {arm.accepts_as} if arm.accepts_as else set() for name, arm in section.arms.items()}
+    _refuse_cycles({name: {arm.like} if arm.like else set() for name, arm in section.arms.items()}, "like", path)
+    _refuse_cycles(graph, "accepts_as", path)
+    needed: list[str] = []
+
+    def need(name: str) -> None:
+        for other in graph[name]:
+            need(other)
+        if name not in needed:
+            needed.append(name)
+
+    for name in section.arms:
+        if name in wanted:
+            need(name)
+    return tuple(needed)
+
+
+def _refuse_cycles(graph: Mapping[str, set[str]], key: str, path: Path) -> None:
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        circle = " -> ".join(error.args[1])
+        raise ConfigError(f"{path}: arms refer to one another in a circle ({key}): {circle}") from None
