@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from envs.cascade import unfit
-from envs.domains import DOMAINS
 from svd_loop.contracts import Candidate, Prompt, Rejection, Verdict
 from svd_loop.errors import ConfigError
 
@@ -68,6 +67,7 @@ class RandomAcceptor:
         return int.from_bytes(digest[:6], "big") / 2**48
 
 
+@dataclass(frozen=True, slots=True)
 class SelfConsistency:
     """Accepts the first complete candidate that gives its prompt's most frequent final answer.
 
@@ -77,11 +77,17 @@ class SelfConsistency:
     majority, but somebody has to be trained on: a prompt is refused only where no candidate has an answer.
 
     All candidates of a prompt must come in one call (`sampling.block: null`).
+
+    Attributes:
+        extract: the final answer in the text of a candidate of a prompt, None if there is none. Handed in, since
+            finding answers is scoring's business and nothing that scores may be reached from here.
     """
+
+    extract: Callable[[Prompt, str], str | None]
 
     def __call__(self, items: Sequence[tuple[Prompt, Candidate]], *, round: int) -> list[Verdict]:
         """A verdict for each item, aligned; `round` changes nothing."""
-        answers = [_answer(prompt, candidate) for prompt, candidate in items]
+        answers = [self._answer(prompt, candidate) for prompt, candidate in items]
         counts = Counter((prompt.id, answer) for (prompt, _), answer in zip(items, answers, strict=True) if answer)
         chosen: dict[str, int] = {}
         for place, ((prompt, _), answer) in enumerate(zip(items, answers, strict=True)):
@@ -89,6 +95,11 @@ class SelfConsistency:
             if answer and (best is None or counts[prompt.id, answer] > counts[prompt.id, answers[best]]):
                 chosen[prompt.id] = place
         return _only(chosen, items, Rejection.OUTVOTED)
+
+    def _answer(self, prompt: Prompt, candidate: Candidate) -> Hashable:
+        """What a candidate's final answer is compared by; None if it has none or may not be trained on."""
+        answer = self.extract(prompt, candidate.text) if unfit(candidate) is None else None
+        return "".join(answer.split()).casefold() or None if answer else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +125,6 @@ class SelfCertainty:
             if prompt_id not in chosen or scores[place] > scores[chosen[prompt_id]]:
                 chosen[prompt_id] = place
         return _only(chosen, items, Rejection.LESS_CERTAIN)
-
-
-def _answer(prompt: Prompt, candidate: Candidate) -> Hashable:
-    """What a candidate's final answer is compared by; None if it has none or may not be trained on."""
-    if unfit(candidate) is not None:
-        return None
-    answer = DOMAINS[prompt.domain].extract(candidate.text)
-    return "".join(answer.split()).casefold() or None if answer else None
 
 
 def _only(chosen: dict[str, int], items: Sequence[tuple[Prompt, Candidate]], otherwise: Rejection) -> list[Verdict]:

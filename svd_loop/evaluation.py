@@ -173,6 +173,11 @@ def score_solutions(
     return _scores(problems, list(texts.values()), split, fitting, seed, {})
 
 
+def final_answer(prompt: Prompt, text: str) -> str | None:
+    """The final answer (or program) in a solution, read as scoring reads it; None if it has none."""
+    return DOMAINS[prompt.domain].extract(text)
+
+
 def score_pairs(pairs: Sequence[Pair], test_seconds: float) -> list[bool]:
     """Whether each solution is right; each domain's share is scored in one go."""
     places: dict[Domain, list[int]] = defaultdict(list)

@@ -24,6 +24,7 @@ EVALUATION_CALLERS = (
     "svd_loop.audit",
     "svd_loop.jobs",
     "svd_loop.registry.examination",
+    "svd_loop.sweep",
     "svd_loop.preflight",
     "svd_loop.cli",
     "svd_loop.nano",

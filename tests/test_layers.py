@@ -51,6 +51,7 @@ LAYERS: dict[str, int] = {
     "svd_loop.registry.lineage": 7,
     "svd_loop.preflight": 7,
     "svd_loop.schedule": 8,
+    "svd_loop.sweep": 8,
     "svd_loop.cli": 9,
 }
 SIBLINGS = {

@@ -27,7 +27,7 @@ from svd_loop.build.retention import Retention
 from svd_loop.config import Config, config_digest
 from svd_loop.contracts import CascadeMode, Episode, JobState, Policy, Problem, Prompt, Tracker
 from svd_loop.controller import Controller
-from svd_loop.evaluation import EvaluationSettings, Evaluator, GoldAcceptor
+from svd_loop.evaluation import EvaluationSettings, Evaluator, GoldAcceptor, final_answer
 from svd_loop.firewall import CompletionFirewall
 from svd_loop.health import HealthRule
 from svd_loop.judge_watch import JudgeWatch, watch_nothing
@@ -222,7 +222,7 @@ def make_acceptor(config: Config, backend: Backend) -> Acceptor | None:
         case CascadeMode.RANDOM:
             return RandomAcceptor(config.cascade.random_accept, config.job.seed)
         case CascadeMode.SELF_CONSISTENCY:
-            return SelfConsistency()
+            return SelfConsistency(final_answer)
         case CascadeMode.SELF_CERTAINTY:
             return SelfCertainty(backend.certainty)
         case CascadeMode.GOLD:

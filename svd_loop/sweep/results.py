@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from svd_loop.contracts import Scores
 from svd_loop.errors import DataError
 from svd_loop.ledger.identity import write_atomically
 
-TEST = "test"
+TEST: Literal["test"] = "test"
 """Name of the configuration's own test split among the held-out sets."""
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from judges import prompt
 
@@ -58,9 +60,14 @@ def written(prompt_id: str, *texts: str) -> list[tuple[Prompt, Candidate]]:
     return [(prompt(int(prompt_id[1:])), Candidate(prompt_id, index, text)) for index, text in enumerate(texts)]
 
 
+def boxed(prompt: Prompt, text: str) -> str | None:
+    found = re.search(r"\\boxed\{(.*?)\}", text)
+    return found[1] if found else None
+
+
 def test_self_consistency_takes_the_first_candidate_with_the_most_frequent_answer() -> None:
     items = written("p0", r"\boxed{3}", r"so \boxed{4}", "no answer here", r"again \boxed{ 4 }") + written("p1", "none")
-    verdicts = SelfConsistency()(items, round=1)
+    verdicts = SelfConsistency(boxed)(items, round=1)
     assert [v.accepted for v in verdicts] == [False, True, False, False, False]
     assert {v.rejection for v in verdicts} == {None, Rejection.OUTVOTED}
 
@@ -68,7 +75,7 @@ def test_self_consistency_takes_the_first_candidate_with_the_most_frequent_answe
 def test_self_consistency_breaks_a_tie_for_the_first_and_counts_no_truncated_candidate() -> None:
     tie = written("p0", r"\boxed{1}", r"\boxed{2}")
     cut = (prompt(0), Candidate("p0", 2, r"\boxed{2}", FinishReason.LENGTH))
-    verdicts = SelfConsistency()([*tie, cut], round=1)
+    verdicts = SelfConsistency(boxed)([*tie, cut], round=1)
     assert [v.accepted for v in verdicts] == [True, False, False]
     assert verdicts[2].rejection is Rejection.TRUNCATED
 

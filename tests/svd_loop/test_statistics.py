@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
+from svd_loop.contracts import Estimate
 from svd_loop.statistics import (
     bootstrap_mean,
+    crossed_mean,
     detectable_difference,
     paired_difference,
     pass_at_k,
@@ -131,3 +134,30 @@ def test_detectable_difference_shrinks_with_problems_and_is_detected_at_its_powe
     draws = np.random.default_rng(0).normal(smallest, 0.245, (4000, 300))
     significant = np.abs(draws.mean(axis=1)) > 1.96 * 0.245 / math.sqrt(300)
     assert significant.mean() == pytest.approx(0.8, abs=0.02)
+
+
+def crossed(seeds: int, problems: int, of_seed: float, of_problem: float, rng: np.random.Generator) -> np.ndarray:
+    a, b = rng.normal(0, of_seed, (seeds, 1)), rng.normal(0, of_problem, (1, problems))
+    return a + b + rng.normal(0, 1.0, (seeds, problems))
+
+
+@pytest.mark.parametrize(("of_seed", "of_problem"), [(0.0, 0.0), (0.3, 0.0), (0.0, 2.0), (0.3, 1.0)])
+def test_the_crossed_interval_covers_the_truth_as_often_as_it_says(of_seed: float, of_problem: float) -> None:
+    rng = np.random.default_rng(5)
+    estimates = [crossed_mean(crossed(4, 60, of_seed, of_problem, rng)) for _ in range(600)]
+    covered = np.mean([estimate.low <= 0.0 <= estimate.high for estimate in estimates])
+    assert 0.92 <= covered <= 1.0
+
+
+def test_the_crossed_interval_of_one_seed_is_that_of_its_problems() -> None:
+    values = np.array([[0.0, 1.0, 1.0, 0.0, 1.0]])
+    estimate = crossed_mean(values)
+    low, high = stats.t.interval(0.95, 4, loc=values.mean(), scale=stats.sem(values[0]))
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.6, low, high))
+
+
+def test_the_crossed_interval_of_equal_values_has_no_width_and_of_nothing_no_mean() -> None:
+    assert crossed_mean(np.full((3, 4), 2.0)) == Estimate(2.0, 2.0, 2.0)
+    assert math.isnan(crossed_mean(np.zeros((0, 4))).value)
+    with pytest.raises(ValueError, match="finite"):
+        crossed_mean(np.array([[math.nan, 1.0]]))

@@ -1,0 +1,75 @@
+"""Gains, lifts, shares and verdicts from results written by hand."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from svd_loop.config.sweep import SweepSection
+from svd_loop.sweep.figures import Figures
+from svd_loop.sweep.results import ArmResult, Outcome
+
+DOMAINS = ("math",) * 20 + ("coding",) * 20
+
+
+def outcome(rate: float, seed: int, round: int = 1) -> Outcome:
+    """40 problems of 4 samples, right at about a rate that wobbles with problem and seed."""
+    return Outcome(round, 4, DOMAINS, tuple(min(4, int(4 * rate + ((7 * m + seed) % 5) / 5)) for m in range(40)))
+
+
+def result(arm: str, seed: int, rate: float, base: float = 0.4) -> ArmResult:
+    scores = {"test": outcome(rate, seed)}
+    return ArmResult(arm, seed, "d", 1.0, {"solver": 10}, {"solver": 1}, 0, (), {"test": outcome(base, seed, 0)},
+                     scores, scores)  # fmt: skip
+
+
+def figures(*arms: tuple[str, float], claims: tuple[dict[str, object], ...] = (), seeds: int = 3) -> Figures:
+    section = SweepSection.model_validate(
+        {"name": "s", "config": "c.yaml", "arms": {arm: {"says": arm} for arm, _ in arms}, "control": arms[-1][0],
+         "ceiling": arms[0][0], "claims": claims}
+    )  # fmt: skip
+    return Figures.of(section, [result(arm, seed, rate) for arm, rate in arms for seed in range(1, seeds + 1)])
+
+
+def test_gain_lift_and_share() -> None:
+    found = figures(("gold", 0.9), ("svd", 0.7), ("control", 0.4))
+    gain, ceiling = found.gain("svd"), found.gain("gold")
+    assert gain is not None and ceiling is not None
+    assert gain.low < gain.value < gain.high and 15 < gain.value < 35
+    assert found.gain("control") is not None and found.gain("control").value == 0.0  # type: ignore[union-attr]
+    assert found.lift("svd").value == pytest.approx(gain.value)  # type: ignore[union-attr]
+    assert found.lift("control") is None
+    assert found.share("svd") == pytest.approx(gain.value / ceiling.value)
+    assert found.gain("svd", "science") is None
+
+
+@pytest.mark.parametrize(
+    ("claim", "verdict"),
+    [
+        ({"claim": "c", "better": "svd"}, "holds"),
+        ({"claim": "c", "better": "svd", "than": "gold"}, "does not hold"),
+        ({"claim": "c", "better": "svd", "than": "gold", "share": 0.3}, "holds"),
+        ({"claim": "c", "better": "twin", "than": "svd"}, "cannot tell"),
+        ({"claim": "c", "better": "svd", "on": ["science"]}, "not played"),
+    ],
+)
+def test_a_claim_holds_only_where_its_interval_lies_above_nothing(claim: dict[str, object], verdict: str) -> None:
+    found = figures(("gold", 0.9), ("svd", 0.65), ("twin", 0.65), ("control", 0.4), claims=(claim,))
+    assert [item.verdict for item in found.claims()] == [verdict]
+
+
+def test_arms_are_compared_over_the_seeds_both_have() -> None:
+    found = figures(("a", 0.9), ("b", 0.6))
+    fewer = Figures(found.section, {"a": found.results["a"], "b": {1: found.results["b"][1]}})
+    one = Figures(found.section, {arm: {1: seeds[1]} for arm, seeds in found.results.items()})
+    assert fewer.difference("a", "b") == one.difference("a", "b")
+
+
+@given(st.floats(0.0, 1.0), st.floats(0.0, 1.0))
+def test_a_difference_is_the_difference_of_the_gains(a: float, b: float) -> None:
+    found = figures(("a", a), ("b", b))
+    gains = [found.gain(arm) for arm in ("a", "b")]
+    difference = found.difference("a", "b")
+    assert difference is not None and gains[0] is not None and gains[1] is not None
+    assert difference.value == pytest.approx(gains[0].value - gains[1].value, abs=1e-9)
