@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import tempfile
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -21,12 +23,18 @@ from svd_loop.config.engines import ReloadCommandSection, ReloadInPlaceSection, 
 from svd_loop.errors import EngineError, ModelError
 
 _POLL_SECONDS = 1.0
+_TIED = (
+    ". The model's head is tied to its embeddings (tie_word_embeddings), and vLLM 0.32 leaves such a head as it was "
+    "when it changes weights in place: use engine.reload: {type: command}"
+)
 _TAIL = 1000
 """Characters of a command's output in an error."""
 
 
 class Delivery(Protocol):
-    """A version's way to a server."""
+    """A version's way to a server; `hint` is what to add where the probe sees other weights."""
+
+    hint: str
 
     async def served_as(self, endpoint: Endpoint) -> str | None:
         """The model name to ask for, or None where the version is not served (yet)."""
@@ -79,6 +87,8 @@ def _long_enough(endpoint: Endpoint, card: ModelCard, max_context: int) -> None:
 class AsStarted:
     """The server was started on the version; the probe sees whether that is so."""
 
+    hint = ". Start the server on that checkpoint, or let the job change its weights (engine.reload)"
+
     def __init__(self, settings: ServerEngineSection, max_context: int) -> None:
         self._settings = settings
         self._max_context = max_context
@@ -96,6 +106,8 @@ class AsStarted:
 
 class Adapter:
     """An adapter beside its base, under the version's name: a new one each round, so that no cache can be stale."""
+
+    hint = ". The server has to be started on the checkpoint that the adapter belongs to"
 
     def __init__(self, served: Served, settings: ServerEngineSection, max_context: int) -> None:
         assert served.adapter is not None
@@ -131,6 +143,7 @@ class InPlace:
         self._model = settings.model
         self._reload = reload
         self._max_context = max_context
+        self.hint = _TIED if _is_tied(served.checkpoint) else ""
 
     async def served_as(self, endpoint: Endpoint) -> str | None:
         """The base's name, if the server says that its weights are the version's."""
@@ -138,7 +151,7 @@ class InPlace:
         try:
             found = await endpoint.ask("GET", "/weight_info")
         except NotFound:
-            raise self._no_such_path(endpoint) from None
+            raise self.no_such_path(endpoint) from None
         return model if isinstance(found, dict) and found.get("weight_version") == self._name else None
 
     async def load(self, endpoint: Endpoint) -> None:
@@ -154,7 +167,7 @@ class InPlace:
             for path, body in steps:
                 await endpoint.command(path, body, self._reload.seconds)
         except NotFound:
-            raise self._no_such_path(endpoint) from None
+            raise self.no_such_path(endpoint) from None
         finally:
             with contextlib.suppress(NotFound, Unavailable, EngineError):
                 await endpoint.command("/resume", {}, self._reload.seconds)
@@ -162,13 +175,17 @@ class InPlace:
     async def release(self, endpoint: Endpoint) -> None:
         """The next version takes its place."""
 
-    def _no_such_path(self, endpoint: Endpoint) -> ModelError:
+    @staticmethod
+    def no_such_path(endpoint: Endpoint) -> ModelError:
+        """The error of a server without vLLM's endpoints for changing weights."""
         return ModelError(f"{endpoint.url}: cannot change its weights (engine.reload: in_place): start it with "
                           "VLLM_SERVER_DEV_MODE=1, or give a command (engine.reload: {type: command})")  # fmt: skip
 
 
 class Restart:
     """Full weights, by a command that starts the server on them under the version's name."""
+
+    hint = ". See what engine.reload.command starts"
 
     def __init__(self, served: Served, reload: ReloadCommandSection, max_context: int) -> None:
         self._name = served.name
@@ -212,6 +229,14 @@ class Restart:
             return await self.served_as(endpoint) is not None
         except (Unavailable, EngineError):  # on its way down, or up
             return False
+
+
+def _is_tied(checkpoint: Path) -> bool:
+    try:
+        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(config.get("tie_word_embeddings", False))
 
 
 async def _run(command: list[str]) -> None:

@@ -92,6 +92,7 @@ class Wave(Generic[AnswerT]):
         self._settled = settled
         self._failures: Counter[int] = Counter()
         self._away: dict[str, str] = {}
+        self._draining: set[str] = set()
         self._loading = 0
         self._finished = asyncio.Event()
         self._rows_back = asyncio.Event()
@@ -128,6 +129,7 @@ class Wave(Generic[AnswerT]):
             await replica.ready()
         finally:
             self._loading -= 1
+        self._draining.discard(replica.name)
         if self._away.pop(replica.name, None) is not None:
             _log.warning("%s is back", replica.name)
 
@@ -137,10 +139,11 @@ class Wave(Generic[AnswerT]):
             try:
                 answer = await replica.answer(row)
             except BaseException as error:  # cancelled with the replica, too: the row has to go elsewhere
-                self._returned.append(row)
-                self._rows_back.set()
                 if isinstance(error, Unavailable) and error.by_row:
                     self._count_failure(row, replica, error)
+                self._draining.add(replica.name)  # its other workers must not pick the row up again
+                self._returned.append(row)
+                self._rows_back.set()
                 raise
             self._unsettled.remove(row)
             self._settled(row, answer)
@@ -149,11 +152,11 @@ class Wave(Generic[AnswerT]):
                 self._rows_back.set()
 
     async def _next(self, replica: Replica[AnswerT]) -> int | None:
-        """A row for a replica: one given back, its own next, or the last of the longest queue; None at the end.
+        """A row for a replica: one given back, its own next, or the last of the longest queue; None to end.
 
         The last one, since its owner is farthest from it; its neighbours, which share its prefix, are stolen next.
         """
-        while not self._finished.is_set():
+        while not self._finished.is_set() and replica.name not in self._draining:
             if self._returned:
                 return self._returned.popleft()
             if own := self._queues[replica.name]:

@@ -145,6 +145,43 @@ class Endpoint:
                              "--max-lora-rank of at least update.lora.rank, and the folder readable under the same "
                              "path (docs/server.md)") from None  # fmt: skip
 
+    async def complete(
+        self, model: str, prompt: list[int], parameters: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Have a prompt continued, in token ids both ways.
+
+        Returns:
+            The server's answer, and the only choice in it, whose `token_ids` is a list.
+
+        Raises:
+            Unavailable: it is gone, fails after all retries, or does not serve the model (any more).
+            ModelError: it answers without token ids, or to another prompt.
+            EngineError: it refuses the request.
+        """
+        body = {**parameters, "model": model, "prompt": prompt, "stream": False, "return_token_ids": True}
+        try:
+            found = await self.ask("POST", "/v1/completions", body)
+        except NotFound as error:  # restarted by others, and not serving the version now
+            raise Unavailable(str(error)) from None
+        choice = found["choices"][0] if isinstance(found, dict) and found.get("choices") else {}
+        if not isinstance(choice.get("token_ids"), list):
+            raise ModelError(f"{self.url}: gives no token ids, so what was sampled cannot be trained on exactly; it "
+                             "has to be a `vllm serve` that knows return_token_ids (tried: 0.32)")  # fmt: skip
+        if choice.get("prompt_token_ids", prompt) != prompt:
+            raise ModelError(f"{self.url}: changed a prompt of {len(prompt)} tokens into one of "
+                             f"{len(choice['prompt_token_ids'])}")  # fmt: skip
+        return found, choice
+
+    async def loads_adapters(self) -> bool:
+        """Whether adapters can be loaded while it runs; asked by a request that it has to refuse."""
+        try:
+            await self._once("POST", "/v1/load_lora_adapter", {"lora_name": "", "lora_path": ""}, _CONNECT_SECONDS)
+        except NotFound:
+            return False
+        except (EngineError, _Passing):
+            return True
+        return True
+
     async def command(self, path: str, body: Mapping[str, Any], seconds: float) -> None:
         """Have it do something that is not worth repeating; `path` may carry a query.
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from policies.engines.delivery import Delivery, delivery_of
 from policies.engines.dispatch import Patience, Unavailable, Wave, no_replica_left, together
-from policies.engines.endpoint import Endpoint, Manners, NotFound
+from policies.engines.endpoint import Endpoint, Manners
 from policies.engines.reference import reference_in_child
 from policies.engines.sharding import shards_by_prefix
 from policies.engines.vllm import (
@@ -38,7 +38,6 @@ from svd_loop.progress import progress
 
 _log = logging.getLogger(__name__)
 
-_COMPLETIONS = "/v1/completions"
 _CUT_OFF = {"abort", "error"}
 """vLLM's words for an answer that its server gave up, as when it is told to end."""
 
@@ -256,7 +255,7 @@ class ServedReplica:
         """
         request = self._requests[row]
         body = {**self._shared, **asdict(request.sampling), "seed": request.seed}
-        found, choice = await self._complete(self._proven[self.name], list(request.prompt_ids), body)
+        found, choice = await self.endpoint.complete(self._proven[self.name], list(request.prompt_ids), body)
         finish = str(choice.get("finish_reason"))
         if finish in _CUT_OFF:
             raise Unavailable(f"{self.name}: ended an answer with {finish!r}")
@@ -276,24 +275,6 @@ class ServedReplica:
                               "max_new_tokens in --override-generation-config")  # fmt: skip
         return Generation(tuple(ids), FINISH[finish])
 
-    async def _complete(
-        self, model: str, prompt: list[int], body: dict[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The server's answer to one request, and the only choice in it, with token ids."""
-        body = {**body, "model": model, "prompt": prompt, "stream": False, "return_token_ids": True}
-        try:
-            found = await self.endpoint.ask("POST", _COMPLETIONS, body)
-        except NotFound as error:  # restarted by others, and not serving the version now
-            raise Unavailable(str(error)) from None
-        choice = found["choices"][0] if isinstance(found, dict) and found.get("choices") else {}
-        if not isinstance(choice.get("token_ids"), list):
-            raise ModelError(f"{self.name}: gives no token ids, so what was sampled cannot be trained on exactly; it "
-                             "has to be a `vllm serve` that knows return_token_ids (seen with vLLM 0.32)")  # fmt: skip
-        if choice.get("prompt_token_ids", prompt) != prompt:
-            raise ModelError(f"{self.name}: changed a prompt of {len(prompt)} tokens into one of "
-                             f"{len(choice['prompt_token_ids'])}")  # fmt: skip
-        return found, choice
-
     async def _compare(self, model: str) -> None:
         """Ask for the log probability of every token of the probe, and hold it against transformers'."""
         prompts = self._probe.prompts
@@ -309,7 +290,7 @@ class ServedReplica:
             answers = [Started(version="", served=found, reference=self._probe.reference)]
             worst = check_probe(answers, self._probe.tolerance, self._probe.served)
         except ModelError as error:
-            raise ModelError(f"{self.name}: {error}") from None
+            raise ModelError(f"{self.name}: {error}{self._delivery.hint}") from None
         _log.info("%s serves %s as %s; probe: log probabilities differ from transformers' by %.1g nats on average",
                   self.name, self._probe.served.name, model, worst)  # fmt: skip
 
@@ -319,7 +300,7 @@ class ServedReplica:
         wanted = {"logprobs": 1, "logprob_token_ids": [token], "return_tokens_as_token_ids": True}
         body = {**self._shared, **sampling, **wanted}
         body.pop("repetition_detection", None)
-        _, choice = await self._complete(model, before, body)
+        _, choice = await self.endpoint.complete(model, before, body)
         try:
             return float(choice["logprobs"]["top_logprobs"][0][f"token_id:{token}"])
         except (KeyError, TypeError, IndexError):
