@@ -125,4 +125,3 @@ def test_a_reload_command_has_to_exist(server: CompletionServer) -> None:
         )
     reload = {"type": "command", "command": ("true", "{checkpoint}", "{name}")}
     assert inspect_endpoints(section(server, reload=reload), max_context=9999, adapters=False).endswith("serves base")
-
