@@ -52,21 +52,25 @@ class Replica:
             listener.bind(("127.0.0.1", 0))
             self.port = listener.getsockname()[1]
         self._log = log
-        command = [
+        self._command = [
             sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint),
             "--served-model-name", "nano", "--host", "127.0.0.1", "--port", str(self.port), "--dtype", "float32",
             "--max-model-len", "512", "--max-num-seqs", "64", "--block-size", "32", "--enforce-eager",
             "--kv-cache-memory-bytes", str(2**27), "--no-enable-chunked-prefill", "--disable-uvicorn-access-log",
             *options,
         ]  # fmt: skip
-        environment = {
+        self._environment = {
             **os.environ, "OMP_NUM_THREADS": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1",
             "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_SERVER_DEV_MODE": "1",
         }  # fmt: skip
-        with log.open("w") as file:
+        self.start()
+
+    def start(self) -> None:
+        with self._log.open("a") as file:
             self._process = subprocess.Popen(
-                command, env=environment, stdout=file, stderr=file, stdin=subprocess.DEVNULL, start_new_session=True
-            )
+                self._command, env=self._environment, stdout=file, stderr=file, stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )  # fmt: skip
 
     @property
     def url(self) -> str:
@@ -146,23 +150,31 @@ def test_two_replicas_answer_like_transformers_and_alike(replicas: list[Replica]
     assert len(set(once)) > 50
 
 
-def test_an_adapter_is_loaded_at_run_time_beside_the_base(
-    replicas: list[Replica], codec: ChatCodec, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random, so that its answers are nothing like the base's."""
     import torch
     from peft import LoraConfig, get_peft_model
 
+    folder = tmp_path_factory.mktemp("adapter")
     torch.manual_seed(0)
     settings = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", use_rslora=True, init_lora_weights=False)
-    base = load_checkpoint(NANO_CHECKPOINT, "float32")
+    get_peft_model(load_checkpoint(NANO_CHECKPOINT, "float32"), settings).save_pretrained(folder)
+    return folder
+
+
+def test_an_adapter_is_loaded_at_run_time_beside_the_base(
+    replicas: list[Replica], codec: ChatCodec, adapter: Path
+) -> None:
+    from peft import PeftModel
+
     rows = asked(60, 0.0)
+    base = load_checkpoint(NANO_CHECKPOINT, "float32")
     plain = by_transformers(base, codec, rows)
-    model = get_peft_model(base, settings)
-    model.save_pretrained(tmp_path)
-    merged = by_transformers(model.merge_and_unload(), codec, rows)
+    merged = by_transformers(PeftModel.from_pretrained(base, str(adapter)).merge_and_unload(), codec, rows)
     with (
         closing(open_engine(replicas, codec)) as judge,
-        closing(open_engine(replicas, codec, name="round-001-test", adapter=tmp_path)) as engine,
+        closing(open_engine(replicas, codec, name="round-001-test", adapter=adapter)) as engine,
     ):
         assert agreeing(engine.generate(rows), merged) >= 0.98
         assert agreeing(judge.generate(rows), plain) >= 0.98
@@ -195,10 +207,10 @@ def test_a_job_on_servers_gets_what_one_on_transformers_gets(replicas: list[Repl
     assert found.history[1].version.fingerprint != found.history[2].version.fingerprint
 
 
-def test_one_killed_mid_wave_loses_and_doubles_nothing(
-    replicas: list[Replica], codec: ChatCodec, monkeypatch: pytest.MonkeyPatch
+def test_one_killed_mid_wave_loses_and_doubles_nothing_and_is_used_when_it_is_back(
+    replicas: list[Replica], codec: ChatCodec, adapter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last one on the shared replicas: one of them is gone afterwards."""
+    """It comes back without the adapter, which it gets again before it answers."""
     rows = asked(300, 1.0)
     answered: Counter[int] = Counter()
     by: Counter[str] = Counter()
@@ -212,14 +224,18 @@ def test_one_killed_mid_wave_loses_and_doubles_nothing(
             replicas[0].kill()
         return answer
 
-    with closing(open_engine(replicas, codec)) as engine:
+    with closing(open_engine(replicas, codec, name="round-001-test", adapter=adapter)) as engine:
         undisturbed = engine.generate(rows)
         monkeypatch.setattr(ServedReplica, "answer", counting)
-        found = engine.generate(rows)
-    assert found == undisturbed
-    assert answered == Counter(range(300))
-    assert 0 < by[replicas[0].url] <= 80
-    assert by[replicas[1].url] >= 220
+        assert engine.generate(rows) == undisturbed
+        assert answered == Counter(range(300))
+        assert 0 < by[replicas[0].url] <= 80
+        assert by[replicas[1].url] >= 220
+        replicas[0].start()
+        replicas[0].wait()
+        by.clear()
+        assert engine.generate(rows) == undisturbed
+        assert by[replicas[0].url] > 0
 
 
 def test_full_weights_are_changed_in_place(tmp_path: Path) -> None:
