@@ -13,7 +13,12 @@ from typing import Any
 from policies.chat import ChatCodec
 from policies.policy import ModelPolicy
 from policies.versions import StoredVersion
-from svd_loop.config.engines import ModelEngineSection, TransformersEngineSection, VllmEngineSection
+from svd_loop.config.engines import (
+    ModelEngineSection,
+    ServerEngineSection,
+    TransformersEngineSection,
+    VllmEngineSection,
+)
 from svd_loop.config.sections import ModelSection
 from svd_loop.contracts import Engine, Message, Role, Sampling
 from svd_loop.errors import ModelError, WeightsError
@@ -66,29 +71,35 @@ def open_engine(
     """An engine that runs a stored version.
 
     Raises:
-        ConfigError: the engine is not installed.
-        ModelError: the checkpoint or the device cannot be used.
-        EngineError: the engine's process failed.
+        ConfigError: the engine is not installed, or a server's key is not set.
+        ModelError: the checkpoint or the device cannot be used, or a server does not serve the version.
+        EngineError: the engine's process failed, or no server answers.
     """
+    if isinstance(settings, TransformersEngineSection):
+        from policies.engines.transformers import TransformersEngine
+
+        return TransformersEngine(
+            load_model(stored, dtype=model_settings.dtype, device=model_settings.device),
+            stop_ids=codec.stop_ids, pad_id=codec.pad_id, batch_size=settings.batch_size, threads=settings.threads,
+        )  # fmt: skip
+    from policies.engines.vllm import Served, VllmEngine
+
+    version = stored.version
+    name = f"{version.name}-{version.fingerprint[:12]}"
+    served = Served(foundation(stored), name, version.round, stored.path if stored.kind == "lora" else None)
+    probe = codec.encode([(Message("user", text),) for text in _PROBE_QUESTIONS])
+    dtype, max_context = model_settings.dtype, model_settings.max_context
     match settings:
-        case TransformersEngineSection():
-            from policies.engines.transformers import TransformersEngine
-
-            return TransformersEngine(
-                load_model(stored, dtype=model_settings.dtype, device=model_settings.device),
-                stop_ids=codec.stop_ids, pad_id=codec.pad_id, batch_size=settings.batch_size, threads=settings.threads,
-            )  # fmt: skip
         case VllmEngineSection():
-            from policies.engines.vllm import Served, VllmEngine
-
-            version = stored.version
-            name = f"{version.name}-{version.fingerprint[:12]}"
-            adapter = stored.path if stored.kind == "lora" else None
             return VllmEngine(
-                Served(foundation(stored), name, version.round, adapter), settings, dtype=model_settings.dtype,
-                max_context=model_settings.max_context, stop_ids=codec.stop_ids,
-                probe_prompts=codec.encode([(Message("user", text),) for text in _PROBE_QUESTIONS]),
-            )  # fmt: skip
+                served, settings, dtype=dtype, max_context=max_context, stop_ids=codec.stop_ids, probe_prompts=probe
+            )
+        case ServerEngineSection():
+            from policies.engines.server import ServerEngine
+
+            return ServerEngine(
+                served, settings, dtype=dtype, max_context=max_context, stop_ids=codec.stop_ids, probe_prompts=probe
+            )
 
 
 def load_codec(stored: StoredVersion, *, plain: bool = False) -> ChatCodec:

@@ -17,6 +17,7 @@ from svd_loop.build.data import held_out
 from svd_loop.build.job import cascade_settings, open_prompts, template_set
 from svd_loop.build.lengths import room_for_question
 from svd_loop.config import Config
+from svd_loop.config.engines import ServerEngineSection
 from svd_loop.contracts import Domain, Problem, Role, Stage
 from svd_loop.errors import SvdError
 
@@ -41,6 +42,7 @@ def checks(config: Config) -> list[Check]:
     """Every check, in the order a job would trip over them."""
     with tempfile.TemporaryDirectory(prefix="svd-loop-check-") as scratch:
         held: dict[str, list[Problem]] = {}
+        engine = config.engine
 
         def problems() -> str:
             held.update(held_out(config))
@@ -50,6 +52,7 @@ def checks(config: Config) -> list[Check]:
             ("held-out problems", problems),
             ("prompt templates", lambda: _templates(config)),
             ("model and lengths", lambda: _model(config, Path(scratch))),
+            *([("endpoints", lambda: _endpoints(config, engine))] if isinstance(engine, ServerEngineSection) else []),
             ("training prompts", lambda: _prompts(config, held, Path(scratch))),
             ("coding sandbox", lambda: _sandbox(held)),
             ("tracking store", lambda: _tracking(config)),
@@ -75,6 +78,13 @@ def _model(config: Config, scratch: Path) -> str:
     backend = make_backend(config, scratch / "job")
     room = room_for_question(config, backend, template_set(config))
     return f"{config.model.path}: " + ("no limit" if room is None else f"questions may have {room:,} tokens")
+
+
+def _endpoints(config: Config, engine: ServerEngineSection) -> str:
+    from policies.engines.inspection import inspect_endpoints
+
+    adapters = config.update.method == "lora" and config.job.rounds > 0
+    return inspect_endpoints(engine, max_context=config.model.max_context, adapters=adapters)
 
 
 def _prompts(config: Config, held: dict[str, list[Problem]], scratch: Path) -> str:

@@ -30,7 +30,7 @@ from svd_loop.progress import progress
 
 _log = logging.getLogger(__name__)
 
-_FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH, "repetition": FinishReason.LENGTH}
+FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH, "repetition": FinishReason.LENGTH}
 """vLLM's words; an answer ended for repeating itself is cut off."""
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The adapter ranks vLLM makes room for."""
@@ -104,7 +104,7 @@ class VllmEngine:
             for index, child in enumerate(self._children):
                 child.send("start", Start(**{**start, "reference": index == 0}))  # type: ignore[typeddict-item]
             started: list[Started] = gather(self._children, settings.start_seconds)
-            worst = check_probe(started, settings.probe_tolerance or _TOLERANCES.get(dtype, _HALF_TOLERANCE), served)
+            worst = check_probe(started, settings.probe_tolerance or default_tolerance(dtype), served)
         except BaseException:
             self._end(at_once=True)
             raise
@@ -163,11 +163,11 @@ class VllmEngine:
 
     def _generation(self, request: GenerationRequest, answer: Answer) -> Generation:
         token_ids, finish, cached = answer
-        if finish not in _FINISH:
+        if finish not in FINISH:
             raise EngineError(f"{self._name}: vLLM ended an answer with {finish!r}")
         self.prefix_cache.prompt_tokens += len(request.prompt_ids)
         self.prefix_cache.cached_tokens += cached
-        return Generation(tuple(token_ids), _FINISH[finish])
+        return Generation(tuple(token_ids), FINISH[finish])
 
 
 def require_vllm() -> None:
@@ -202,25 +202,33 @@ def start_message(
         engine["reasoning_parser"] = settings.reasoning_parser
     if served.adapter is not None:
         engine |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": adapter_rank(served.adapter)}
-    sampling: dict[str, Any] = {
-        "n": 1, "presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0, "min_tokens": 0,
-        "stop_token_ids": sorted(stop_ids), "ignore_eos": True, "detokenize": False,
+    sampling = {
+        **shared_sampling(stop_ids, settings.thinking_token_budget), "detokenize": False,
     }  # fmt: skip
-    if settings.thinking_token_budget is not None:
-        sampling["thinking_token_budget"] = settings.thinking_token_budget
     return Start(
         checkpoint=str(served.checkpoint),
         dtype=dtype,
         engine=engine,
         adapter=None if served.adapter is None else (served.name, served.number, str(served.adapter)),
         sampling=sampling,
-        repetition=None if settings.repetition is None else _repetition(settings.repetition),
+        repetition=None if settings.repetition is None else repetition_detection(settings.repetition),
         prompts=[list(ids[: max_context - 1]) for ids in probe_prompts],
         reference=True,
     )
 
 
-def _repetition(section: RepetitionSection) -> dict[str, int]:
+def shared_sampling(stop_ids: Collection[int], thinking_token_budget: int | None) -> dict[str, Any]:
+    """What every request asks for: the codec's stop tokens, and nothing that a file or a default of vLLM's decides."""
+    sampling: dict[str, Any] = {
+        "n": 1, "presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0, "min_tokens": 0,
+        "stop_token_ids": sorted(stop_ids), "ignore_eos": True,
+    }  # fmt: skip
+    if thinking_token_budget is not None:
+        sampling["thinking_token_budget"] = thinking_token_budget
+    return sampling
+
+
+def repetition_detection(section: RepetitionSection) -> dict[str, int]:
     """The section in vLLM's words."""
     return {"min_pattern_size": section.shortest, "max_pattern_size": section.longest, "min_count": section.count}
 
@@ -240,6 +248,11 @@ def adapter_rank(adapter: Path) -> int:
         if rank <= room:
             return room
     raise ModelError(f"{path}: rank {rank}; vLLM serves adapters up to rank {_RANKS[-1]}. Lower update.lora.rank")
+
+
+def default_tolerance(dtype: str) -> float:
+    """`engine.probe_tolerance` where the configuration leaves it to the precision of the weights, in nats."""
+    return _TOLERANCES.get(dtype, _HALF_TOLERANCE)
 
 
 def check_probe(started: Sequence[Started], tolerance: float, served: Served) -> float:

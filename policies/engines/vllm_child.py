@@ -23,20 +23,25 @@ if TYPE_CHECKING:
 _NOTICE_SECONDS = 0.2
 
 
-class Start(TypedDict):
-    """What `start` carries.
-
-    `engine` are arguments of `vllm.LLM`; `adapter` is a name, a number and a folder, or None; `sampling` holds what all
-    requests share; `prompts` are the probe's; `reference` asks for what transformers makes of them.
-    """
+class Probed(TypedDict):
+    """A version and the prompts to compare it on; `adapter` is a name, a number and a folder, or None."""
 
     checkpoint: str
     dtype: str
-    engine: dict[str, Any]
     adapter: tuple[str, int, str] | None
+    prompts: list[list[int]]
+
+
+class Start(Probed):
+    """What `start` carries.
+
+    `engine` are arguments of `vllm.LLM`; `sampling` holds what all requests share; `reference` asks for what
+    transformers makes of the prompts.
+    """
+
+    engine: dict[str, Any]
     sampling: dict[str, Any]
     repetition: dict[str, int] | None
-    prompts: list[list[int]]
     reference: bool
 
 
@@ -120,7 +125,7 @@ class Server:
         return SamplingParams(**self._sampling, **sampling, seed=seed)
 
 
-def reference_logprobs(start: Start) -> list[list[float]]:
+def reference_logprobs(start: Probed) -> list[list[float]]:
     """What `Server.logprobs` should give: by transformers and PEFT, on the CPU, in the precision served.
 
     Here and not in the parent, whose memory would keep the size of the model for the rest of the job; and before

@@ -17,6 +17,7 @@ from svd_loop.config import Config
 from svd_loop.config.engines import (
     ModelEngineSection,
     ScriptedEngineSection,
+    ServerEngineSection,
     TransformersEngineSection,
     VllmEngineSection,
 )
@@ -77,7 +78,7 @@ def make_backend(config: Config, folder: Path, config_digest: str = "") -> Backe
     match config.engine:
         case ScriptedEngineSection():
             return ScriptedBackend(config, config.engine, folder / "versions")
-        case TransformersEngineSection() | VllmEngineSection():
+        case TransformersEngineSection() | VllmEngineSection() | ServerEngineSection():
             return ModelBackend(config, config.engine, folder / "versions", config_digest)
 
 
@@ -88,7 +89,7 @@ def samplings_of(config: Config) -> dict[Role, Sampling]:
 
 
 class ModelBackend:
-    """A checkpoint: `transformers` or vLLM generates, TRL trains."""
+    """A checkpoint: `transformers`, vLLM or vLLM's servers generate, TRL trains."""
 
     def __init__(self, config: Config, engine: ModelEngineSection, versions: Path, config_digest: str = "") -> None:
         from policies.weights import WeightStore
@@ -97,6 +98,10 @@ class ModelBackend:
             from policies.engines.vllm import require_vllm
 
             require_vllm()
+        if isinstance(engine, ServerEngineSection):
+            from policies.engines.server import manners_of
+
+            manners_of(engine)  # a missing key is found before any work
         keep_freed_memory()
         self._config = config
         self._engine = engine
@@ -233,7 +238,7 @@ def open_stored(config: Config, stored: StoredVersion) -> Policy:
     match config.engine:
         case ScriptedEngineSection():
             return _open_script(config, config.engine, stored)
-        case TransformersEngineSection() | VllmEngineSection():
+        case TransformersEngineSection() | VllmEngineSection() | ServerEngineSection():
             return _open_weights(config, config.engine, stored)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from svd_loop.config.base import Fraction, Positive, Section
 
@@ -95,6 +97,100 @@ class VllmEngineSection(Section):
         return self
 
 
+class ReloadInPlaceSection(Section):
+    """Through vLLM's own endpoints for changing weights, which it has under `VLLM_SERVER_DEV_MODE=1` only."""
+
+    type: Literal["in_place"] = "in_place"
+    seconds: Annotated[float, Field(gt=0.0)] = 900.0
+    """How long a server may take to load a version."""
+
+
+class ReloadCommandSection(Section):
+    """By a command of yours that restarts a server on another checkpoint."""
+
+    type: Literal["command"] = "command"
+    command: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Program and arguments, run without a shell once per endpoint that has to change. `{checkpoint}` becomes the
+    version's folder, `{name}` the name to serve it under (`--served-model-name`), `{endpoint}` the endpoint's URL. The
+    command returns when the restart is under way or done; the job then waits until `{name}` is served."""
+    seconds: Annotated[float, Field(gt=0.0)] = 900.0
+    """How long command and restart may take together."""
+
+    @model_validator(mode="after")
+    def _says_what_to_serve(self) -> ReloadCommandSection:
+        if missing := [word for word in ("{checkpoint}", "{name}") if not any(word in part for part in self.command)]:
+            raise ValueError(f"engine.reload.command: must contain {' and '.join(missing)}: without it a server cannot "
+                             "know what to load, or a job not see that it did")  # fmt: skip
+        return self
+
+
+class ServerEngineSection(Section):
+    """`vllm serve` replicas that others started, over HTTP (docs/server.md)."""
+
+    type: Literal["server"] = "server"
+    endpoints: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Base URLs of the replicas, such as `http://gpu1:8000`. All serve the same model."""
+    model: str | None = None
+    """Name the starting checkpoint is served under (`--served-model-name`); null takes the only model a server names.
+    Not used with `reload: {type: command}`, where every version has its own name."""
+    api_key_env: str | None = None
+    """Environment variable that holds the key (`vllm serve --api-key`); null sends none. The key itself is written
+    nowhere."""
+    chunk_size: Positive = 2048
+    """Rows handed to the servers, and written to the ledger, at once: the work a kill can lose."""
+    chunk_seconds: Annotated[float, Field(gt=0.0)] | None = None
+    """As for the transformers engine; `heartbeat_seconds` and `request_seconds` notice a hanging server sooner."""
+    concurrency: Positive = 128
+    """Requests open at one endpoint at once. vLLM batches as many as `--max-num-seqs` and queues the rest."""
+    request_seconds: Annotated[float, Field(gt=0.0)] = 3600.0
+    """How long one answer may take, the server's queue included."""
+    retries: Annotated[int, Field(ge=0)] = 4
+    """How often an endpoint is asked again after 408, 425, 429, a 5xx, or an answer that is cut off or no JSON. Then it
+    is taken out of service and the row goes elsewhere; a row that fails so three times ends the job."""
+    backoff_seconds: Annotated[float, Field(ge=0.0)] = 1.0
+    """Wait before the first retry; doubles each time up to 60, and is drawn at random up to that. The
+    server's `Retry-After` comes first."""
+    heartbeat_seconds: Annotated[float, Field(gt=0.0)] = 10.0
+    """How often the health of an endpoint at work is asked for; three misses in a row take it out of service. Also how
+    often one out of service is tried again."""
+    recovery_seconds: Annotated[float, Field(ge=0.0)] = 300.0
+    """How long to wait when no endpoint is left, before the job ends with an error; the same command then goes on."""
+    load_seconds: Annotated[float, Field(gt=0.0)] = 900.0
+    """How long a server may take to load an adapter, and transformers to compute the probe's reference."""
+    probe_tolerance: Annotated[float, Field(gt=0.0)] | None = None
+    """As for the vLLM engine; every endpoint is compared."""
+    repetition: RepetitionSection | None = None
+    """As for the vLLM engine."""
+    thinking_token_budget: Positive | None = None
+    """As for the vLLM engine; the servers need `--reasoning-parser`."""
+    reload: Annotated[ReloadInPlaceSection | ReloadCommandSection, Field(discriminator="type")] | None = None
+    """How a server gets the full weights of a round; null leaves it with what it was started on, which does for
+    `update.method: lora`, whose adapters are loaded beside it."""
+
+    @field_validator("endpoints")
+    @classmethod
+    def _are_base_urls(cls, endpoints: tuple[str, ...]) -> tuple[str, ...]:
+        bases = tuple(url.rstrip("/").removesuffix("/v1") for url in endpoints)
+        for base in bases:
+            parts = urlsplit(base)
+            if parts.username is not None or parts.password is not None:
+                raise ValueError("engine.endpoints: a URL holds a user name or password, which would be stored "
+                                 "with the job; name an environment variable in engine.api_key_env")  # fmt: skip
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+                raise ValueError(f"engine.endpoints: {base} is no base URL; they look like http://host:8000")
+        if repeated := {base for base in bases if bases.count(base) > 1}:
+            raise ValueError(f"engine.endpoints: {', '.join(sorted(repeated))} is named twice")
+        return bases
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _is_a_name(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):  # may be the key: not to be repeated
+            raise ValueError("engine.api_key_env: must be the name of an environment variable, such as VLLM_API_KEY, "
+                             "never the key")  # fmt: skip
+        return name
+
+
 class ScriptedEngineSection(Section):
     """No model: a deterministic policy for trying the loop and for tests."""
 
@@ -117,7 +213,7 @@ class ScriptedEngineSection(Section):
     """Simulated judge: chance that a vote carries no readable verdict."""
 
 
-ModelEngineSection = TransformersEngineSection | VllmEngineSection
+ModelEngineSection = TransformersEngineSection | VllmEngineSection | ServerEngineSection
 """The engines that run a checkpoint."""
 
 EngineSection = Annotated[ModelEngineSection | ScriptedEngineSection, Field(discriminator="type")]

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from svd_loop.config.base import Fraction, Positive, Section
 from svd_loop.config.data import DataSection
-from svd_loop.config.engines import EngineSection, TransformersEngineSection, VllmEngineSection
+from svd_loop.config.engines import EngineSection, ServerEngineSection, TransformersEngineSection, VllmEngineSection
 from svd_loop.config.gate import GateSection
 from svd_loop.config.health import HealthSection
 from svd_loop.config.schedule import ScheduleSection
@@ -342,6 +342,13 @@ class Config(Section):
             raise ValueError("cascade.frozen_judge: keeps two models loaded at once, which do not fit with "
                              f"engine.gpu_memory_utilization: {self.engine.gpu_memory_utilization}; set it to less "
                              "than 0.5")  # fmt: skip
+        if isinstance(self.engine, ServerEngineSection) and self.update.method == "full":
+            if self.engine.reload is None and self.job.rounds > 0:
+                raise ValueError("update.method: full needs engine.reload (in_place or command): without it the "
+                                 "servers would go on with the old weights; or train adapters (lora)")  # fmt: skip
+            if self.cascade.frozen_judge:
+                raise ValueError("cascade.frozen_judge: asks two versions in turn, and with full weights a server "
+                                 "holds one; use update.method: lora, where both are served")  # fmt: skip
         if self.sampling.max_tokens >= self.model.max_context:
             raise ValueError(f"sampling.max_tokens: {self.sampling.max_tokens} leaves no room for a prompt within "
                              f"model.max_context: {self.model.max_context}")  # fmt: skip

@@ -1,0 +1,226 @@
+"""Dividing rows among replicas that may go away and come back: nothing is lost and nothing is settled twice.
+
+Each replica has a queue of rows that share prefixes. It works on its own first, and on others' when it has none left.
+A replica that cannot be used is drained: the rows it had open go to whoever asks next, and it is tried again until it
+is back or every row is settled. This module knows no HTTP and no tokens; rows are numbers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from svd_loop.errors import EngineError, ModelError
+
+_log = logging.getLogger(__name__)
+
+_TRIES_OF_A_ROW = 3
+"""Replicas a row may bring down before it is the row that is at fault."""
+_MISSES = 3
+"""Heartbeats that may fail in a row."""
+
+AnswerT = TypeVar("AnswerT")
+AnswerT_co = TypeVar("AnswerT_co", covariant=True)
+
+
+class Unavailable(Exception):
+    """A replica cannot be used for now.
+
+    Attributes:
+        by_row: it failed on the row it was asked, not for being away.
+    """
+
+    def __init__(self, reason: str, *, by_row: bool = False) -> None:
+        super().__init__(reason)
+        self.by_row = by_row
+
+
+class Replica(Protocol[AnswerT_co]):
+    """A copy of the model. Any other error than `Unavailable` ends the wave."""
+
+    @property
+    def name(self) -> str:
+        """Names it in messages."""
+        ...
+
+    async def ready(self) -> None:
+        """Make sure it serves the version that is asked; raises `Unavailable`, or `ModelError` if it serves another."""
+        ...
+
+    async def alive(self) -> None:
+        """Ask for its health; raises `Unavailable`."""
+        ...
+
+    async def answer(self, row: int) -> AnswerT_co:
+        """Answer one row; raises `Unavailable`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Limits in seconds; `concurrency` is the rows open at one replica at once."""
+
+    concurrency: int
+    heartbeat_seconds: float
+    recovery_seconds: float
+
+
+class Wave(Generic[AnswerT]):
+    """One set of rows on its way through the replicas.
+
+    Args:
+        replicas: who answers; at least one.
+        shards: the rows of each replica, every row in exactly one.
+        patience: limits.
+        settled: called once for every row, with its answer.
+    """
+
+    def __init__(
+        self, replicas: Sequence[Replica[AnswerT]], shards: Sequence[Sequence[int]], patience: Patience,
+        settled: Callable[[int, AnswerT], None],
+    ) -> None:  # fmt: skip
+        self._replicas = replicas
+        self._queues = {replica.name: deque(shard) for replica, shard in zip(replicas, shards, strict=True)}
+        self._returned: deque[int] = deque()
+        self._unsettled = {row for shard in shards for row in shard}
+        self._patience = patience
+        self._settled = settled
+        self._failures: Counter[int] = Counter()
+        self._away: dict[str, str] = {}
+        self._draining: set[str] = set()
+        self._loading = 0
+        self._finished = asyncio.Event()
+        self._rows_back = asyncio.Event()
+
+    async def run(self) -> None:
+        """Return when every row is settled.
+
+        Raises:
+            EngineError: no replica is left, or a row failed on all that were tried.
+            SvdError: what a replica raised that is not `Unavailable`.
+        """
+        if self._unsettled:
+            await together([self._keep(replica) for replica in self._replicas] + [self._give_up_when_alone()])
+
+    async def _keep(self, replica: Replica[AnswerT]) -> None:
+        """Use a replica for as long as there are rows, whatever becomes of it."""
+        while not self._finished.is_set():
+            try:
+                await self._make_ready(replica)
+                workers = min(self._patience.concurrency, len(self._unsettled))
+                await together([*(self._work(replica) for _ in range(workers)), self._watch(replica)])
+            except (Unavailable, ModelError) as error:
+                if replica.name not in self._away:
+                    _log.warning("%s is out of service: %s", replica.name, error)
+                self._away[replica.name] = str(error)
+                if isinstance(error, ModelError):  # it came back with another model: left out until the next wave
+                    return
+                await self._pause()
+
+    async def _make_ready(self, replica: Replica[AnswerT]) -> None:
+        """Loading may take longer than the patience with having no replica."""
+        self._loading += 1
+        try:
+            await replica.ready()
+        finally:
+            self._loading -= 1
+        self._draining.discard(replica.name)
+        if self._away.pop(replica.name, None) is not None:
+            _log.warning("%s is back", replica.name)
+
+    async def _work(self, replica: Replica[AnswerT]) -> None:
+        """Answer one row after the other."""
+        while (row := await self._next(replica)) is not None:
+            try:
+                answer = await replica.answer(row)
+            except BaseException as error:  # cancelled with the replica, too: the row has to go elsewhere
+                if isinstance(error, Unavailable) and error.by_row:
+                    self._count_failure(row, replica, error)
+                self._draining.add(replica.name)  # its other workers must not pick the row up again
+                self._returned.append(row)
+                self._rows_back.set()
+                raise
+            self._unsettled.remove(row)
+            self._settled(row, answer)
+            if not self._unsettled:
+                self._finished.set()
+                self._rows_back.set()
+
+    async def _next(self, replica: Replica[AnswerT]) -> int | None:
+        """A row for a replica: one given back, its own next, or the last of the longest queue; None to end.
+
+        The last one, since its owner is farthest from it; its neighbours, which share its prefix, are stolen next.
+        """
+        while not self._finished.is_set() and replica.name not in self._draining:
+            if self._returned:
+                return self._returned.popleft()
+            if own := self._queues[replica.name]:
+                return own.popleft()
+            if longest := max(self._queues.values(), key=len):
+                return longest.pop()
+            self._rows_back.clear()  # all open elsewhere: one of them may come back
+            await self._rows_back.wait()
+        return None
+
+    def _count_failure(self, row: int, replica: Replica[AnswerT], error: Unavailable) -> None:
+        self._failures[row] += 1
+        if self._failures[row] >= _TRIES_OF_A_ROW:
+            raise EngineError(
+                f"one request failed {self._failures[row]} times, each time after all retries; last at {replica.name}: "
+                f"{error}. Nothing of the chunk was written; the same command goes on with it"
+            ) from error
+
+    async def _watch(self, replica: Replica[AnswerT]) -> None:
+        """Ask for a replica's health until the end; a hanging one would keep its rows for ever."""
+        misses = 0
+        while not await self._pause():
+            try:
+                await replica.alive()
+                misses = 0
+            except Unavailable:
+                misses += 1
+                if misses == _MISSES:
+                    raise
+
+    async def _give_up_when_alone(self) -> None:
+        """End with an error when every replica has been away for `recovery_seconds`."""
+        loop = asyncio.get_running_loop()
+        heard = loop.time()
+        while not await self._pause():
+            if len(self._away) < len(self._replicas):
+                heard = loop.time()
+            elif not self._loading and loop.time() - heard >= self._patience.recovery_seconds:
+                raise no_replica_left(self._away, len(self._unsettled))
+
+    async def _pause(self) -> bool:
+        """Wait for a heartbeat's time or the end; returns whether it is the end."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._finished.wait(), self._patience.heartbeat_seconds)
+        return self._finished.is_set()
+
+
+def no_replica_left(reasons: dict[str, str], rows: int = 0) -> EngineError:
+    """The error that names every replica with what is wrong with it."""
+    each = "".join(f"\n  {name}: {reason}" for name, reason in reasons.items())
+    unanswered = f"; {rows} requests are unanswered and nothing of their chunk was written" if rows else ""
+    return EngineError(f"no endpoint of engine.endpoints can be used{unanswered}:{each}\nStart them (or change "
+                       "engine.endpoints) and run the same command again: it goes on where it stopped")  # fmt: skip
+
+
+async def together(coroutines: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Run all until all are done; the first error cancels the others and is raised when they have ended."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        errors = [error for task in done if not task.cancelled() and (error := task.exception()) is not None]
+        if errors:  # one that ends the wave before one that ends a replica
+            raise min(errors, key=lambda error: isinstance(error, Unavailable))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

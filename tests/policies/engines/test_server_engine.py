@@ -1,0 +1,436 @@
+"""The server engine against a small server that misbehaves on command (completion_server.py)."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from policies.engines.endpoint import Manners, _Passing, _seconds, _Wait
+from policies.engines.server import ServerEngine
+from policies.engines.vllm import Served
+from svd_loop.config.engines import ServerEngineSection
+from svd_loop.contracts import FinishReason, Generation, GenerationRequest, Sampling
+from svd_loop.errors import ConfigError, EngineError, ModelError
+from tests.policies.engines.completion_server import STOP, CompletionServer, error, reference, sampled
+
+BASE = Served(Path("/versions/base"), "round-000-abc", 0)
+QUICK = {"backoff_seconds": 0.0, "heartbeat_seconds": 0.05, "recovery_seconds": 0.0, "request_seconds": 20.0}
+
+
+@pytest.fixture
+def servers() -> Iterator[Callable[..., CompletionServer]]:
+    opened: list[CompletionServer] = []
+
+    def start(**settings: Any) -> CompletionServer:
+        opened.append(CompletionServer(**settings))
+        return opened[-1]
+
+    yield start
+    for server in opened:
+        server.close()
+
+
+def open_engine(
+    *servers: CompletionServer, served: Served = BASE, weights: str = "base", **settings: Any
+) -> ServerEngine:
+    section = ServerEngineSection(endpoints=tuple(server.url for server in servers), **{**QUICK, **settings})
+    return ServerEngine(
+        served, section, dtype="float32", max_context=256, stop_ids=[STOP], probe_prompts=[(3, 4, 5, 6), (9, 8, 12)],
+        reference=reference(weights),
+    )  # fmt: skip
+
+
+def rows(count: int, max_tokens: int = 50) -> list[GenerationRequest]:
+    return [GenerationRequest((index % 10 + 1, 2, index), Sampling(max_tokens), 1000 + index) for index in range(count)]
+
+
+def expected(requests: list[GenerationRequest]) -> list[Generation]:
+    answers = [sampled(list(row.prompt_ids), row.seed, row.sampling.max_tokens) for row in requests]
+    return [Generation(tuple(ids), FinishReason(finish)) for ids, finish in answers]
+
+
+Servers = Callable[..., CompletionServer]
+
+
+def test_answers_are_the_sampled_ids_in_order_and_every_parameter_is_passed(servers: Servers) -> None:
+    one, other = servers(), servers()
+    sampling = Sampling(9, 0.7, 0.9, 20, 0.05)
+    asked = [GenerationRequest((5, 6, index), sampling, 2**62 + index) for index in range(60)]
+    repetition = {"shortest": 2, "longest": 8, "count": 3}
+    with closing(open_engine(one, other, repetition=repetition, thinking_token_budget=6, concurrency=3)) as engine:
+        found = engine.generate(asked)
+        assert engine.prefix_cache.hit_rate == pytest.approx(1 / 3)
+    assert found == expected(asked)
+    assert one.asked and other.asked
+    assert len(one.asked) + len(other.asked) == 60
+    body = one.asked[0]
+    place = body["prompt"][-1]
+    assert body == {
+        "model": "base", "prompt": [5, 6, place], "seed": 2**62 + place, "stream": False, "return_token_ids": True,
+        "max_tokens": 9, "temperature": 0.7, "top_p": 0.9, "top_k": 20, "min_p": 0.05, "n": 1, "presence_penalty": 0.0,
+        "frequency_penalty": 0.0, "repetition_penalty": 1.0, "min_tokens": 0, "stop_token_ids": [STOP],
+        "ignore_eos": True, "thinking_token_budget": 6,
+        "repetition_detection": {"min_pattern_size": 2, "max_pattern_size": 8, "min_count": 3},
+    }  # fmt: skip
+
+
+def test_a_server_that_dies_mid_wave_costs_nothing_and_doubles_nothing(servers: Servers) -> None:
+    dying, other = servers(), servers()
+    asked = rows(200)
+    with closing(open_engine(dying, other, concurrency=8)) as engine:
+        dying.hold.clear()  # eight rows are open when it goes
+        dying.faults.extend([lambda body: None] * 7)
+        dying.faults.append(lambda body: dying.stop_soon())
+        assert engine.generate(asked) == expected(asked)
+        assert len(dying.asked) == 8
+        served = Counter(tuple(body["prompt"]) for body in other.asked)
+        assert served == Counter(row.prompt_ids for row in asked)
+
+
+def test_one_that_comes_back_is_compared_again_and_used(servers: Servers) -> None:
+    back, other = servers(), servers()
+    asked = rows(60)
+    with closing(open_engine(back, other, concurrency=4)) as engine:
+        back.stop()
+        other.hold.clear()  # keeps its rows until the first is back
+
+        def return_soon(body: dict[str, Any]) -> None:
+            back.always = lambda body: other.hold.set()
+            threading.Thread(target=back.start).start()
+
+        other.faults.append(return_soon)
+        assert engine.generate(asked) == expected(asked)
+        assert back.asked
+        assert back.calls["/v1/models"] == 2  # when it was opened, and when it came back
+
+
+def test_when_all_are_gone_the_error_names_them_and_a_rerun_goes_on(servers: Servers) -> None:
+    one, other = servers(), servers()
+    asked = rows(20)
+    with closing(open_engine(one, other)) as engine:
+        one.stop()
+        other.stop()
+        with pytest.raises(EngineError) as caught:
+            engine.generate(asked)
+        assert one.url in str(caught.value)
+        assert other.url in str(caught.value)
+        assert "20 requests are unanswered" in str(caught.value)
+        with pytest.raises(EngineError, match="run the same command again"):
+            open_engine(one, other)
+        other.start()
+        assert engine.generate(asked) == expected(asked)
+
+
+def test_one_endpoint_is_enough_to_start(servers: Servers) -> None:
+    one, other = servers(), servers()
+    one.stop()
+    with closing(open_engine(one, other)) as engine:
+        assert engine.generate(rows(5)) == expected(rows(5))
+
+
+def test_a_hanging_server_loses_its_rows(servers: Servers) -> None:
+    hanging, other = servers(), servers()
+    asked = rows(40)
+    with closing(open_engine(hanging, other, concurrency=2)) as engine:
+        hanging.hold.clear()
+
+        def hang(body: dict[str, Any]) -> None:
+            hanging.healthy = False
+
+        hanging.faults.append(hang)
+        assert engine.generate(asked) == expected(asked)
+        hanging.healthy = True
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda body: error(500, "EngineCore encountered an issue"),
+        lambda body: error(429, "slow down", {"Retry-After": "0"}),
+        lambda body: error(503, "overloaded"),
+        lambda body: error(408, "timed out"),
+        lambda body: web.Response(text="<html>Bad gateway</html>"),
+        lambda body: web.Response(text='{"choices": [{"token_i'),
+    ],
+    ids=["500", "429", "503", "408", "html", "cut off"],
+)
+def test_what_passes_by_itself_is_asked_again(servers: Servers, fault: Callable[[Any], web.Response]) -> None:
+    server = servers()
+    with closing(open_engine(server, concurrency=1)) as engine:
+        server.faults.extend([fault] * 3)
+        assert engine.generate(rows(4)) == expected(rows(4))
+        assert len(server.asked) == 7
+        assert server.calls["/v1/models"] == 2  # it was never out of service
+
+
+def test_a_server_that_keeps_failing_hands_its_rows_on(servers: Servers) -> None:
+    failing, other = servers(), servers()
+    failing.always = lambda body: error(500, "CUDA error")
+    with closing(open_engine(failing, other, concurrency=2, retries=1)) as engine:
+        assert engine.generate(rows(30)) == expected(rows(30))
+
+
+def test_a_row_nobody_can_answer_ends_the_job_with_the_servers_words(servers: Servers) -> None:
+    server = servers()
+    server.always = lambda body: error(500, "this prompt breaks me") if body["prompt"][-1] == 4 else None
+    with (
+        closing(open_engine(server, retries=1, recovery_seconds=60.0)) as engine,
+        pytest.raises(EngineError, match=r"one request failed 3 times.*this prompt breaks me"),
+    ):
+        engine.generate(rows(6))
+    assert sum(body["prompt"][-1] == 4 for body in server.asked) == 6
+
+
+def test_what_the_server_refuses_is_not_asked_again(servers: Servers) -> None:
+    server = servers()
+    server.always = lambda body: error(400, "Token id 120000 is out of vocabulary")
+    with (
+        closing(open_engine(server, concurrency=1)) as engine,
+        pytest.raises(EngineError, match="400 Bad Request: Token id 120000 is out of vocabulary"),
+    ):
+        engine.generate(rows(5))
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"finish_reason": "tool_calls"}, "ended an answer with 'tool_calls'"),
+        ({"finish_reason": "stop", "token_ids": [11, 12]}, "at token 12, which is not among"),
+        ({"finish_reason": "stop", "token_ids": []}, "at token None"),
+        ({"finish_reason": "length", "token_ids": [11, 12]}, "cut an answer off at 2 tokens of 50"),
+        ({"token_ids": None}, "gives no token ids"),
+        ({"prompt_token_ids": [1, 1, 2, 3]}, "changed a prompt of 3 tokens into one of 4"),
+    ],
+)
+def test_answers_that_cannot_be_trained_on_are_refused(servers: Servers, change: dict[str, Any], message: str) -> None:
+    server = servers()
+    with closing(open_engine(server)) as engine:
+        server.change = lambda answer: answer.update(change)
+        with pytest.raises(EngineError, match=message):
+            engine.generate(rows(3))
+
+
+def test_an_answer_the_server_gave_up_is_asked_elsewhere(servers: Servers) -> None:
+    ending, other = servers(), servers()
+    with closing(open_engine(ending, other, concurrency=2)) as engine:
+        ending.change = lambda answer: answer.update(finish_reason="abort", token_ids=[11])
+        assert engine.generate(rows(20)) == expected(rows(20))
+
+
+def test_repetition_counts_as_cut_off(servers: Servers) -> None:
+    server = servers()
+    with closing(open_engine(server)) as engine:
+        server.change = lambda answer: answer.update(finish_reason="repetition", token_ids=[11, 11, 11])
+        assert engine.generate(rows(1)) == [Generation((11, 11, 11), FinishReason.LENGTH)]
+
+
+def test_a_server_without_token_ids_is_refused_at_once(servers: Servers) -> None:
+    server = servers()
+    server.change = lambda answer: answer.pop("token_ids")
+    with pytest.raises(ModelError, match=f"{server.url}: gives no token ids.*return_token_ids"):
+        open_engine(server)
+
+
+def test_a_server_without_chosen_log_probabilities_is_refused(servers: Servers) -> None:
+    server = servers()
+    server.change = lambda answer: answer.pop("logprobs")
+    with pytest.raises(ModelError, match=r"cannot be compared.*logprob_token_ids"):
+        open_engine(server)
+
+
+def test_other_weights_are_refused_and_the_endpoint_named(servers: Servers) -> None:
+    good, other = servers(), servers()
+    other.weights = "elsewhere"
+    with pytest.raises(ModelError, match=f"{other.url}: round-000-abc: vLLM and transformers disagree"):
+        open_engine(good, other)
+
+
+@pytest.mark.parametrize(
+    ("server", "settings", "message"),
+    [
+        ({"longest": 128}, {}, "context of 128 tokens, model.max_context is 256"),
+        ({}, {"model": "qwen"}, "does not serve qwen; it serves base. See engine.model"),
+        ({"key": "secret-1"}, {}, r"401 Unauthorized: Unauthorized. The server wants a key .*it has sent none"),
+        ({"dev": False}, {"reload": {"type": "in_place"}}, "VLLM_SERVER_DEV_MODE=1"),
+    ],
+)
+def test_a_server_that_will_not_do_is_refused(
+    servers: Servers, server: dict[str, Any], settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((ModelError, EngineError), match=message):
+        open_engine(servers(**server), **settings)
+
+
+def test_something_that_is_no_vllm_is_refused(servers: Servers) -> None:
+    server = servers()
+    section = ServerEngineSection(endpoints=(f"{server.url}/elsewhere",), **QUICK)
+    with pytest.raises(EngineError, match="is it the address of a `vllm serve`"):
+        ServerEngine(BASE, section, dtype="float32", max_context=9, stop_ids=[STOP], probe_prompts=[(1, 2)],
+                     reference=reference("base"))  # fmt: skip
+
+
+def test_the_key_comes_from_the_environment_and_shows_nowhere(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = servers(key="secret-1")
+    monkeypatch.setenv("TEST_VLLM_KEY", "secret-1")
+    with closing(open_engine(server, api_key_env="TEST_VLLM_KEY")) as engine:
+        assert engine.generate(rows(2)) == expected(rows(2))
+    monkeypatch.setenv("TEST_VLLM_KEY", "secret-2")
+    with pytest.raises(EngineError, match="the one sent is not accepted") as caught:
+        open_engine(server, api_key_env="TEST_VLLM_KEY")
+    assert "secret" not in str(caught.value) + repr(Manners("secret-2", 1, 1.0, 1.0, 1.0))
+    monkeypatch.delenv("TEST_VLLM_KEY")
+    with pytest.raises(ConfigError, match="environment variable TEST_VLLM_KEY is not set"):
+        open_engine(server, api_key_env="TEST_VLLM_KEY")
+
+
+def adapter(folder: str = "/versions/round-001", name: str = "round-001-def") -> Served:
+    return Served(Path("/versions/base"), name, 1, Path(folder))
+
+
+def test_an_adapter_is_loaded_under_the_versions_name_beside_its_base(servers: Servers) -> None:
+    one, other = servers(), servers()
+    with closing(open_engine(one, other)) as judge, closing(
+        open_engine(one, other, served=adapter(), weights="round-001")
+    ) as engine:  # fmt: skip
+        assert one.adapters == other.adapters == {"round-001-def": "round-001"}
+        assert engine.generate(rows(20)) == judge.generate(rows(20)) == expected(rows(20))
+        assert {body["model"] for body in one.asked + other.asked} == {"round-001-def", "base"}
+        with closing(open_engine(one, other, served=adapter(), weights="round-001")):
+            pass  # loaded already; closing it takes it from under the other, who loads it again
+        assert one.adapters == {}
+        assert engine.generate(rows(20)) == expected(rows(20))
+    assert one.adapters == other.adapters == {}
+
+
+def test_a_restarted_server_gets_its_adapter_back_mid_wave(servers: Servers) -> None:
+    server = servers()
+    with closing(open_engine(server, served=adapter(), weights="round-001", recovery_seconds=60.0)) as engine:
+        server.faults.extend([lambda body: None] * 3)
+        server.faults.append(lambda body: server.adapters.clear())
+        assert engine.generate(rows(40)) == expected(rows(40))
+        assert server.calls["/v1/load_lora_adapter"] == 2
+
+
+@pytest.mark.parametrize(
+    ("folder", "settings", "message"),
+    [
+        ("/nowhere/round-001", {}, "does not find the adapter in /nowhere/round-001.*under the same path"),
+        ("/broken/round-001", {}, "LoRA rank 64 is greater than max_lora_rank 16.*--max-lora-rank"),
+        ("/versions/round-001", {"lora": False}, "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"),
+        ("/versions/round-009", {}, "disagree about /versions/round-009"),
+    ],
+)
+def test_an_adapter_that_cannot_be_served_says_what_to_change(
+    servers: Servers, folder: str, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        open_engine(servers(**settings), served=adapter(folder), weights="round-001")
+
+
+FULL = Served(Path("/versions/round-002"), "round-002-fff", 2)
+
+
+def test_full_weights_are_changed_in_place_and_again_after_a_restart(servers: Servers) -> None:
+    server = servers()
+    in_place = {"reload": {"type": "in_place"}}
+    with closing(open_engine(server, served=FULL, weights="round-002", **in_place)) as engine:
+        assert (server.weights, server.weight_version) == ("round-002", "round-002-fff")
+        steps = ("/pause", "/collective_rpc", "/reset_prefix_cache", "/update_weight_version", "/resume")
+        assert [server.calls[path] for path in steps] == [1] * 5
+        assert engine.generate(rows(5)) == expected(rows(5))
+        assert server.calls["/collective_rpc"] == 1
+        server.stop()
+        server.start()
+        assert engine.generate(rows(5)) == expected(rows(5))
+        assert server.weights == "round-002"
+    with closing(open_engine(server, weights="base", **in_place)):
+        assert server.weights == "base"
+
+
+def test_a_tied_head_is_named_where_in_place_weights_differ(servers: Servers, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"tie_word_embeddings": true}')
+    served = Served(tmp_path, "round-002-fff", 2)
+    with pytest.raises(ModelError, match=r"disagree about .*tie_word_embeddings.*type: command"):
+        open_engine(servers(), served=served, weights="round-002", reload={"type": "in_place"})
+
+
+def test_full_weights_by_a_command_that_restarts_the_server(servers: Servers, tmp_path: Path) -> None:
+    server = servers()
+    told = tmp_path / "told"
+    server.stop()  # the command starts what is down, too
+
+    def restart() -> None:
+        while not told.exists() or not told.read_text().endswith("\n"):
+            threading.Event().wait(0.01)
+        checkpoint, server.model, _ = told.read_text().split()
+        server.start()
+        server.weights = checkpoint.rpartition("/")[2]
+
+    thread = threading.Thread(target=restart)
+    thread.start()
+    program = "import sys; open(sys.argv[1], 'w').write(' '.join(sys.argv[2:]) + '\\n')"
+    command = [sys.executable, "-c", program, str(told), "{checkpoint}", "{name}", "{endpoint}"]
+    with closing(
+        open_engine(server, served=FULL, weights="round-002", reload={"type": "command", "command": command})
+    ) as engine:
+        thread.join()
+        assert told.read_text() == f"/versions/round-002 round-002-fff {server.url}\n"
+        assert engine.generate(rows(5)) == expected(rows(5))
+        assert server.asked[0]["model"] == "round-002-fff"
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["sh", "-c", "echo no such host >&2; exit 7", "{checkpoint}", "{name}"], "exit code 7: no such host"),
+        (["/no/such/program", "{checkpoint}", "{name}"], "/no/such/program cannot be started"),
+    ],
+)
+def test_a_command_that_fails_is_quoted(servers: Servers, command: list[str], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        open_engine(servers(), served=FULL, reload={"type": "command", "command": command})
+
+
+def test_a_command_that_does_not_bring_the_version_is_an_error(servers: Servers) -> None:
+    reload = {"type": "command", "command": ["true", "{checkpoint}", "{name}"], "seconds": 0.3}
+    with pytest.raises(EngineError, match=r"does not serve round-002-fff 0\.3 s after engine\.reload\.command"):
+        open_engine(servers(), served=FULL, reload=reload)
+
+
+def test_a_prompt_without_tokens_and_a_closed_engine_are_refused(servers: Servers) -> None:
+    engine = open_engine(servers())
+    with pytest.raises(EngineError, match="has no tokens"):
+        engine.generate([GenerationRequest((), Sampling(4), 0)])
+    assert engine.generate([]) == []
+    engine.close()
+    engine.close()
+    with pytest.raises(EngineError, match="is closed"):
+        engine.generate(rows(1))
+
+
+def test_a_server_says_how_long_to_wait() -> None:
+    from tenacity import AsyncRetrying, Future, RetryCallState, wait_fixed
+
+    def wait_after(failure: Exception) -> float:
+        state = RetryCallState(AsyncRetrying(), None, (), {})
+        state.outcome = Future.construct(1, failure, has_exception=True)
+        return _Wait(wait_fixed(3))(state)
+
+    assert wait_after(_Passing("429", 7.0)) == 7.0
+    assert wait_after(_Passing("429", 7000.0)) == 60.0
+    assert wait_after(_Passing("500")) == 3.0
+    assert _seconds("12") == 12.0
+    assert _seconds("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
+    assert _seconds("soon") is None
+    assert _seconds(None) is None

