@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class MlflowTracker:
         config: The resolved configuration as plain data.
         data: Summaries of the job's splits.
         versions: Folder with `round-000` and so on; None is `<root>/jobs/<job>/versions`.
+        prepare: Called with the folder of a version before it is registered.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class MlflowTracker:
         *,
         data: Sequence[DataSummary] = (),
         versions: Path | None = None,
+        prepare: Callable[[Path], None] = lambda folder: None,
     ) -> None:
         self._settings = settings
         self._root = root
@@ -56,6 +58,7 @@ class MlflowTracker:
         self._data = tuple(data)
         self._folder = root / "jobs" / job
         self._versions = versions or self._folder / "versions"
+        self._prepare = prepare
 
     def start(self) -> None:
         """Open the job's run, or the one an earlier process left.
@@ -121,6 +124,7 @@ class MlflowTracker:
         best = result.best
         registry = Registry(self._store.client)
         source = self._versions / best.version.name
+        self._prepare(source)
         tags = {
             "svd_loop.job": self._job,
             "svd_loop.round": str(best.version.round),
