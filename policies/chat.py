@@ -41,12 +41,12 @@ class ChatCodec:
         self.plain = plain
         self.thinking = thinking
         self._name = name
-        self._specials = sorted(_special_tokens(tokenizer), key=len, reverse=True)
+        self._specials = special_tokens(tokenizer)
         self._cache: dict[tuple[Message, ...], tuple[int, ...]] = {}
-        self._template_keywords = (
+        self.template_keywords: dict[str, bool] = (
             {"enable_thinking": thinking} if not plain and "enable_thinking" in tokenizer.chat_template else {}
         )
-        self._takes_system = plain or self._renders([Message("system", "s"), Message("user", "u")])
+        self.takes_system = plain or self._renders([Message("system", "s"), Message("user", "u")])
 
     @classmethod
     def load(cls, checkpoint: Path | str, *, plain: bool = False, thinking: bool = False) -> ChatCodec:
@@ -121,14 +121,14 @@ class ChatCodec:
     def _render(self, messages: Sequence[Message]) -> str:
         if self.plain:
             return "".join(f"{self._neutral(message.content)}\n\n" for message in messages)
-        if not self._takes_system:
+        if not self.takes_system:
             messages = _fold_system(messages)
         turns = [{"role": message.role, "content": self._neutral(message.content)} for message in messages]
         from jinja2 import TemplateError
 
         try:
             text: str = self.tokenizer.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=True, **self._template_keywords
+                turns, tokenize=False, add_generation_prompt=True, **self.template_keywords
             )
         except TemplateError as error:
             raise ModelError(f"model.path: {self._name}: its chat template refuses a conversation: {error}") from error
@@ -136,7 +136,7 @@ class ChatCodec:
 
     def _renders(self, messages: Sequence[Message]) -> bool:
         """Whether the template accepts `messages` (Gemma's, for one, refuses a system turn)."""
-        self._takes_system = True
+        self.takes_system = True
         try:
             self._render(messages)
         except ModelError:
@@ -150,9 +150,11 @@ class ChatCodec:
         return content
 
 
-def _special_tokens(tokenizer: Any) -> set[str]:
+def special_tokens(tokenizer: Any) -> list[str]:
+    """The special tokens that a text could spell out, longest first."""
     added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
-    return {token for token in {*tokenizer.all_special_tokens, *added} if len(token) > 1}
+    found = {token for token in {*tokenizer.all_special_tokens, *added} if len(token) > 1}
+    return sorted(found, key=lambda token: (-len(token), token))
 
 
 def _fold_system(messages: Sequence[Message]) -> list[Message]:

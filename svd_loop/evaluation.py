@@ -7,6 +7,7 @@ groups, counts and puts intervals on the counts, always over problems (`svd_loop
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -127,6 +128,12 @@ class GoldAcceptor:
             rejection = unfit(candidate) or (None if right else Rejection.GOLD)
             verdicts.append(Verdict(prompt.id, candidate.index, rejection is None, rejection))
         return verdicts
+
+
+def problems_digest(problems: Iterable[Problem]) -> str:
+    """Digest of held-out problems with their gold, in hex: scores are of the same problems when theirs are equal."""
+    rows = sorted([problem.id, problem.domain.value, problem.answer, list(problem.tests)] for problem in problems)
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def read_solutions(path: Path) -> list[Solution]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from svd_loop.allocator import keep_freed_memory
+from svd_loop.build.vocabulary import vocabulary_digest
 from svd_loop.config import Config
 from svd_loop.config.engines import (
     ModelEngineSection,
@@ -103,6 +104,7 @@ class ModelBackend:
 
             manners_of(engine)  # a missing key is found before any work
         keep_freed_memory()
+        refuse_foreign_anchors(config)
         self._config = config
         self._engine = engine
         self._config_digest = config_digest
@@ -264,6 +266,19 @@ def _open_script(config: Config, engine: ScriptedEngineSection, stored: StoredVe
     if engine.replies is not None:
         return ScriptedPolicy.from_recording(engine.replies, version=stored.version, job_seed=seed)
     return ScriptedPolicy.simulated(read_traits(stored.path), version=stored.version, job_seed=seed)
+
+
+def refuse_foreign_anchors(config: Config) -> None:
+    """Nano's own post-training mixture anchors nano and whatever was trained further from it, known by its vocabulary.
+
+    Raises:
+        ConfigError: `update.replay.anchor` is `posttrain` and the checkpoint is something else.
+    """
+    if config.update.replay.anchor != "posttrain" or isinstance(config.engine, ScriptedEngineSection):
+        return
+    if vocabulary_digest(checkpoint_path(config.model.path)) != vocabulary_digest(NANO_CHECKPOINT):
+        raise ConfigError("update.replay.anchor: posttrain is nano's own mixture and needs model.path: nano or a "
+                          f"checkpoint trained from it, it is {config.model.path}; use own or none")  # fmt: skip
 
 
 def checkpoint_path(path: str) -> Path:

@@ -24,6 +24,7 @@ from svd_loop.build.data import build_prompts, held_out, held_out_sources, probl
 from svd_loop.build.inherited import inherited_rows
 from svd_loop.build.lengths import refuse_long, room_for_question, too_long
 from svd_loop.build.retention import Retention
+from svd_loop.build.serving import make_loadable
 from svd_loop.config import Config, config_digest
 from svd_loop.contracts import CascadeMode, Episode, JobState, Policy, Problem, Prompt, Tracker
 from svd_loop.controller import Controller
@@ -260,6 +261,7 @@ def make_tracker(
         config.model_dump(mode="json"),
         data=data,
         versions=folder / "versions",
+        prepare=lambda version: make_loadable(version, config, template_set(config)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,6 +76,21 @@ def show(version: Reference = "champion", root: Root = _ROOT, uri: Uri = None, a
     lines += [f"  {event['at']} {event['what']}: version {event['version']} over {event['over'] or 'none'}"
               f"{' (' + event['why'] + ')' if event['why'] else ''}" for event in history]  # fmt: skip
     _say(*lines)
+
+
+@models.command()
+def history(name: ModelName = None, root: Root = _ROOT, uri: Uri = None, as_json: AsJson = False) -> None:
+    """Champions over the months: what happened, their scores on test sets that stayed the same, what drifts."""
+    from svd_loop.registry.history import model_history
+    from svd_loop.registry.models import existing_registry, model_name, talking_to_registry
+
+    with talking_to_registry():
+        registry = existing_registry(uri, root)
+        found = model_history(registry, model_name(registry, name))
+    if as_json:
+        print_json(found)
+    else:
+        _print_history(found)
 
 
 @models.command()
@@ -182,6 +198,33 @@ def export(
         print_json({"version": written.name, "fingerprint": written.fingerprint, "path": str(to.resolve())})
     else:
         _say(f"{written.name} of {job} is in {to}")
+
+
+def _print_history(found: Mapping[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"{found['name']}: champions", title_justify="left")
+    tests = list(found["frozen"])
+    for heading in ("since", "version", "what", "job", "accepted", "tokens", *(f"test {test[:6]}" for test in tests)):
+        table.add_column(heading)
+    scores = {(test, one["version"]): one["score"] for test in tests for one in found["frozen"][test]}
+    for champion in found["champions"]:
+        length = champion["output_tokens"]
+        measured = (scores.get((test, champion["version"])) for test in tests)
+        table.add_row(
+            champion["since"], str(champion["version"]), champion["what"], champion["job"] or "",
+            _percent(champion["accepted_fraction"]), "" if length is None else f"{length:.1f}",
+            *map(_percent, measured),
+        )  # fmt: skip
+    stderr().print(table)
+    if len(tests) > 1:
+        _say("the test set was changed: figures are comparable within a column alone")
+    if found["idle"]:
+        _say(f"since then {found['idle']} jobs were refused or gained nothing")
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f}%"
 
 
 def _row(version: RegisteredVersion) -> list[str]:

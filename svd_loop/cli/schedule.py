@@ -20,6 +20,7 @@ _WORDS = {
     "waiting": "too few new prompts for a job",
     "promoted": "promoted",
     "refused": "refused",
+    "nothing_gained": "nothing gained",
     "failed": "failed and given up",
     "stumbled": "failed; the next tick tries again",
 }
@@ -37,7 +38,8 @@ def schedule(
 ) -> None:
     """Take in new prompts; when enough have come, train the champion on them, and promote what passes the gate.
 
-    Exit codes of `--once`: 0 done, whatever the gate decided; 1 the job failed.
+    Exit codes of `--once`: 0 done, whatever the gate decided; 1 the job failed; 3 it was one too many in a row that
+    brought nothing (`schedule.idle_jobs`).
     """
     from svd_loop.config import load_config
 
@@ -52,7 +54,7 @@ def schedule(
     if once:
         report = _schedule(settings, inbox).tick()
         _show(report, as_json)
-        raise typer.Exit(1 if report.action in ("failed", "stumbled") else 0)
+        raise typer.Exit(1 if report.action in ("failed", "stumbled") else 3 if report.alarm else 0)
     _run_on_cron(config, override, inbox, str(cron), timezone, as_json)
 
 
@@ -127,32 +129,41 @@ def _show(report: TickReport, as_json: bool) -> None:
     for finding in job.findings if job else ():
         out.print(f"  {'ok' if finding['passed'] else 'no'}  {finding['rule']}: {finding['text']}", markup=False)
     out.print(", ".join(f"{count} {name}" for name, count in report.account.items()), markup=False)
+    if report.health is not None and report.health.alarm:
+        out.print(f"alarm: {report.health}", markup=False)
 
 
 def _show_status(settings: Config, as_json: bool) -> None:
     from svd_loop.errors import ScheduleError
-    from svd_loop.schedule import Book, schedule_folder
+    from svd_loop.schedule import Book, schedule_folder, schedule_health
 
     folder = schedule_folder(settings)
     if not folder.exists():
         raise ScheduleError(f"{folder}: this schedule has never ticked; job.root and job.name say where it lies")
     with Book(folder) as book:
         account, files, jobs = book.account(), book.files(), book.jobs()
+    health = schedule_health(jobs, settings.schedule.idle_jobs)
     if as_json:
-        print_json({"prompts": account, "files": files, "jobs": [job.as_dict() for job in jobs]})
+        print_json({"prompts": account, "files": files, "jobs": [job.as_dict() for job in jobs],
+                    "health": health.as_dict()})  # fmt: skip
         return
     from rich.table import Table
 
     table = Table(title="jobs", title_justify="left")
-    for heading in ("job", "prompts", "pass@1 before", "pass@1", "stopped", "outcome", "why"):
+    for heading in ("job", "prompts", "accepted", "tokens", "pass@1 before", "pass@1", "stopped", "outcome", "why"):
         table.add_column(heading)
     for job in jobs:
         scores = ["" if score is None else f"{100 * score:.1f}%" for score in (job.score_before, job.score)]
         why = "; ".join(str(finding["text"]) for finding in job.findings if not finding["passed"])
-        table.add_row(job.name, str(job.prompts), *scores, job.stop or "", job.outcome or job.state, why)
+        drifting = ["" if job.accepted_fraction is None else f"{100 * job.accepted_fraction:.1f}%",
+                    "" if job.output_tokens is None else f"{job.output_tokens:.1f}"]  # fmt: skip
+        outcome = _WORDS.get(job.outcome or "", job.state)
+        table.add_row(job.name, str(job.prompts), *drifting, *scores, job.stop or "", outcome, why)
     out = stderr()
     out.print(", ".join(f"{count} {name}" for name, count in account.items()), markup=False)
     for row in files:
         if row["state"] == "quarantined":
             out.print(f"quarantined: {row['place']}: {row['reason']}", markup=False)
     out.print(table)
+    if health.alarm:
+        out.print(f"alarm: {health}", markup=False)

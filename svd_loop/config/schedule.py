@@ -8,14 +8,15 @@ from pydantic import Field, model_validator
 
 from svd_loop.config.base import Positive, Section
 
-HookEvent = Literal["success", "refusal", "failure"]
+HookEvent = Literal["success", "refusal", "failure", "idle"]
 
 
 class HookSection(Section):
     """Someone to tell how a scheduled job ended: a command or a web address."""
 
-    on: Annotated[tuple[HookEvent, ...], Field(min_length=1)] = ("success", "refusal", "failure")
-    """Which ends to tell of: promoted, refused, or failed."""
+    on: Annotated[tuple[HookEvent, ...], Field(min_length=1)] = ("success", "refusal", "failure", "idle")
+    """Which ends to tell of: promoted, refused (or nothing gained), failed; and that `idle_jobs` in a row brought
+    nothing."""
     command: tuple[str, ...] | None = None
     """Program and arguments, started without a shell; it gets one JSON object on standard input."""
     url: str | None = None
@@ -54,7 +55,11 @@ class ScheduleSection(Section):
     settle_seconds: Annotated[float, Field(ge=0.0)] = 60.0
     """A file in the inbox that changed within so many seconds may still be written to and is left for later."""
     attempts: Positive = 3
-    """A job that fails so often is given up. A killed or interrupted process is no failure."""
+    """A job that fails so often is given up. A process that was killed before the job got any further counts as a
+    failure, one that was interrupted (Ctrl-C, SIGTERM) does not."""
+    idle_jobs: Positive | None = 3
+    """When so many jobs in a row made no champion, an alarm is raised: the hooks' event `idle`, and exit code 3 of
+    `--once`; null never raises it."""
     rounds: Positive | None = None
     """Largest number of rounds of one scheduled job; null is `job.rounds`."""
     hours: Annotated[float, Field(gt=0.0)] | None = None

@@ -182,7 +182,7 @@ class ReplaySection(Section):
     """Replayed rows per new row at most (drawn at random); null means no limit."""
     anchor: Literal["none", "own", "posttrain"] = "none"
     """Rows that keep the judge's roles alive: the policy's own verified judgements, or nano's post-training
-    mixture."""
+    mixture, which nano and checkpoints trained from it can be given."""
     anchor_ratio: Annotated[float, Field(ge=0.0)] = 1.0
     """Anchor rows per accepted row (new and replayed together)."""
 
@@ -330,9 +330,6 @@ class Config(Section):
         if self.sampling.budget_tokens and not blocks:
             raise ValueError(f"sampling.budget_tokens: {self.sampling.budget_tokens} is spent in blocks on prompts "
                              "with nothing accepted: set sampling.block and selection: first_valid")  # fmt: skip
-        if self.update.replay.anchor == "posttrain" and self.model.path != "nano" and self.engine.type != "scripted":
-            raise ValueError("update.replay.anchor: posttrain is nano's own mixture and needs model.path: nano, "
-                             f"it is {self.model.path}; use own or none")  # fmt: skip
         if (
             isinstance(self.engine, VllmEngineSection)
             and self.cascade.frozen_judge

@@ -6,6 +6,7 @@
 - `examination`: measures versions for the gate, paying for nothing twice;
 - `promotion`: measure, decide, move the aliases, write down why; and the way back;
 - `models`: versions as local folders, for serving and export;
+- `history`: champions and their scores over the months;
 - `lineage`: why was it trained on this?
 
 The lower modules know nothing of the upper ones (`tests/test_layers.py`); `tracking` uses `store` alone.
@@ -18,10 +19,12 @@ from svd_loop.registry.store import (
     CHAMPION,
     FINGERPRINT_TAG,
     GATE_TAG,
+    NOTHING_GAINED,
     OVER_TAG,
     PREVIOUS,
     ROLLED_BACK_TAG,
     Event,
+    Measured,
     RegisteredVersion,
     Registry,
     manifest_tags,
@@ -35,10 +38,12 @@ __all__ = [
     "CHAMPION",
     "FINGERPRINT_TAG",
     "GATE_TAG",
+    "NOTHING_GAINED",
     "OVER_TAG",
     "PREVIOUS",
     "ROLLED_BACK_TAG",
     "Event",
+    "Measured",
     "RegisteredVersion",
     "Registry",
     "manifest_tags",

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,9 +22,9 @@ from svd_loop.build.backends import open_stored
 from svd_loop.build.data import problems_of
 from svd_loop.build.job import template_set
 from svd_loop.config import Config, parse_config
-from svd_loop.contracts import AgentCall, Policy, Problem, Reply, Scores
+from svd_loop.contracts import AgentCall, Domain, Policy, Problem, Reply, Role, Scores
 from svd_loop.errors import ConfigError
-from svd_loop.evaluation import EvaluationSettings, Evaluator
+from svd_loop.evaluation import EvaluationSettings, Evaluator, problems_digest
 from svd_loop.ledger import DurablePolicy, Interrupt, Ledger, LedgerReader
 from svd_loop.registry import ALARMS_TAG, RegisteredVersion, Registry
 from svd_loop.registry.gate import Evidence
@@ -41,6 +42,17 @@ class Examiner:
         self._ledger = ledger
         self._interrupt = interrupt
         self._problems = _test_problems(config)
+
+    @property
+    def test_digest(self) -> str:
+        """Digest of the test problems with their gold, and of how they are asked: what a score is a score of."""
+        config = self._config
+        sampling = (config.evaluation.sampling or config.sampling).to_sampling()
+        templates = template_set(config)
+        words = [templates.version(Role.SOLVER, domain) for domain in Domain]
+        asked = [problems_digest(self._problems), config.evaluation.samples, config.evaluation.test_seconds,
+                 astuple(sampling), words]  # fmt: skip
+        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
 
     def examine(self, version: RegisteredVersion) -> Evidence:
         """Measure a version, and look at what it was trained on.

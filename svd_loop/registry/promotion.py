@@ -24,6 +24,7 @@ from svd_loop.registry import (
     GATE_TAG,
     OVER_TAG,
     ROLLED_BACK_TAG,
+    Measured,
     RegisteredVersion,
     Registry,
     score_tags,
@@ -93,13 +94,14 @@ def _attempt(config: Config, registry: Registry, version: RegisteredVersion, for
         registry.settle(version.name)
         number = float(version.number)
         return Decision.of((Finding("champion", True, number, number, f"{version} is the champion already"),))
-    decision = _decide(config, registry, version, champion, force)
+    decision, measured = _decide(config, registry, version, champion, force)
     if not decision.passed and force is None:
         _write_down(registry, version, champion, decision, "refused")
-        registry.refuse(version, over=champion, why="; ".join(finding.text for finding in decision.refusals))
+        why = "; ".join(finding.text for finding in decision.refusals)
+        registry.refuse(version, over=champion, why=why, measured=measured)
         return decision
     _write_down(registry, version, champion, decision, "passed" if force is None else "forced", force)
-    registry.promote(version, over=champion, why=force or "")
+    registry.promote(version, over=champion, why=force or "", measured=measured)
     log.info("%s is the champion of %s", version, version.name)
     return decision
 
@@ -110,24 +112,28 @@ def _decide(
     version: RegisteredVersion,
     champion: RegisteredVersion | None,
     force: str | None,
-) -> Decision:
+) -> tuple[Decision, Measured]:
     if force is not None and config.data.test is None:
-        return Decision.of((Finding("measured", False, 0.0, 0.0, "data.test: there is no test split to compare on"),))
+        finding = Finding("measured", False, 0.0, 0.0, "data.test: there is no test split to compare on")
+        return Decision.of((finding,)), Measured()
     with open_examiner(config, registry) as examiner:
         challenger = examiner.examine(version)
         old = None if champion is None else examiner.examine(champion)
-    _tag_scores(registry, version, challenger.scores)
+        test = examiner.test_digest
+    _tag_scores(registry, version, challenger.scores, test)
     if champion is not None and old is not None:
-        _tag_scores(registry, champion, old.scores)
+        _tag_scores(registry, champion, old.scores, test)
+    score, over_score = (None if one is None else round(one.scores.pass_at_1.value, 6) for one in (challenger, old))
+    measured = Measured(test, score, over_score)
     decision = GateRule(config.gate).decide(challenger, old)
     if (rolled_back := version.tags.get(ROLLED_BACK_TAG)) is not None:
         text = f"{version} was in use and was rolled back on {rolled_back}"
-        return Decision.of((*decision.findings, Finding("rollback", False, 1.0, 0.0, text)))
-    return decision
+        return Decision.of((*decision.findings, Finding("rollback", False, 1.0, 0.0, text))), measured
+    return decision, measured
 
 
-def _tag_scores(registry: Registry, version: RegisteredVersion, scores: Scores) -> None:
-    registry.tag(version, {"svd_loop.test.problems": str(len(scores.problem_ids)),
+def _tag_scores(registry: Registry, version: RegisteredVersion, scores: Scores, test: str) -> None:
+    registry.tag(version, {"svd_loop.test.problems": str(len(scores.problem_ids)), "svd_loop.test.digest": test,
                            **score_tags(scores, "svd_loop.test.")})  # fmt: skip
 
 

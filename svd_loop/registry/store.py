@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,7 @@ OVER_TAG = "svd_loop.gate.over"
 """What the gate said last, `passed`, `refused` or `forced`, and the number of the champion it compared with."""
 ALARMS_METRIC = "health.alarms"
 ALARMS_TAG = "svd_loop.health_alarms"
+NOTHING_GAINED = "nothing gained"
 _EVENT_TAG = "svd_loop.event."
 _DIGITS = {"output_tokens": 1}
 """Decimals of figures that are no shares."""
@@ -67,9 +68,10 @@ class RegisteredVersion:
 class Event:
     """One change of a model's champion, or a refusal of one.
 
-    `what` is `first`, `promoted`, `forced`, `refused`, `rolled back`, or `moved` for an alias found elsewhere than the
-    history left it; `version` is the one it is about, `over` the champion before it (0 for none); `at` is a UTC time,
-    for people: `number` is the order.
+    `what` is `first`, `promoted`, `forced`, `refused`, `rolled back`, `moved` for an alias found elsewhere than the
+    history left it, or `nothing gained` for a job without a version to promote; `version` is the one it is about (then
+    the champion), `over` the champion before it (0 for none); `at` is a UTC time, for people: `number` is the order.
+    `test`, `score` and `over_score` are those of `Measured`.
     """
 
     number: int
@@ -78,11 +80,30 @@ class Event:
     over: int
     why: str = ""
     at: str = ""
+    test: str = ""
+    score: float | None = None
+    over_score: float | None = None
 
     @property
     def champion(self) -> int:
         """The champion after it."""
         return self.over if self.what == "refused" else self.version
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a gate measured: pass@1 of the version and of the champion, on one test set.
+
+    `test` is a digest of the problems with their gold and of how they are asked: scores with the same one may be
+    compared. Empty, and None, where nothing was measured.
+    """
+
+    test: str = ""
+    score: float | None = None
+    over_score: float | None = None
+
+
+NOT_MEASURED = Measured()
 
 
 def manifest_tags(folder: Path) -> dict[str, str]:
@@ -225,13 +246,21 @@ class Registry:
         """Point an alias at a version, away from whatever it pointed at."""
         self._client.set_registered_model_alias(name, alias, str(number))
 
-    def promote(self, version: RegisteredVersion, *, over: RegisteredVersion | None, why: str = "") -> None:
+    def promote(
+        self,
+        version: RegisteredVersion,
+        *,
+        over: RegisteredVersion | None,
+        why: str = "",
+        measured: Measured = NOT_MEASURED,
+    ) -> None:
         """Make a version the champion, and the one before it `previous`.
 
         Args:
             version: the new champion.
             over: the champion it was compared with.
             why: the reason of a forced promotion; empty for one that passed the gate.
+            measured: what the decision rests on.
 
         Raises:
             RegistryConflictError: `over` is not the champion any more. Nothing was changed.
@@ -247,12 +276,31 @@ class Registry:
             if ROLLED_BACK_TAG in version.tags:
                 self._client.delete_model_version_tag(version.name, str(version.number), ROLLED_BACK_TAG)
             event = Event(0, "forced" if why else "promoted", version.number, _number(over), why)
-            self._move(version, over, event)
+            self._move(version, over, replace(event, **asdict(measured)))
 
-    def refuse(self, version: RegisteredVersion, *, over: RegisteredVersion | None, why: str) -> None:
+    def refuse(
+        self,
+        version: RegisteredVersion,
+        *,
+        over: RegisteredVersion | None,
+        why: str,
+        measured: Measured = NOT_MEASURED,
+    ) -> None:
         """Write down that a version was not promoted."""
         with turn(self._client, version.name):
-            self._record(version.name, Event(0, "refused", version.number, _number(over), why))
+            event = Event(0, "refused", version.number, _number(over), why)
+            self._record(version.name, replace(event, **asdict(measured)))
+
+    def record_idle(self, name: str, why: str) -> None:
+        """Write down, once, that a job brought no version; a model that nobody registered keeps no history."""
+        if self._model(name) is None:
+            return
+        with turn(self._client, name):
+            champion = self.by_alias(name, CHAMPION)
+            self._note_moves(name, champion)
+            if not any((event.what, event.why) == (NOTHING_GAINED, why) for event in self.history(name)):
+                number = _number(champion)
+                self._record(name, Event(0, NOTHING_GAINED, number, number, why))
 
     def rollback(self, name: str) -> RegisteredVersion:
         """Make `previous` the champion again. The version taken out of use is marked, so that no gate lets it back in.

@@ -7,6 +7,7 @@ it at the given times. Everything can be killed anywhere and goes on at the next
 from svd_loop.schedule.book import Book, JobRow
 from svd_loop.schedule.cron import run_on_cron
 from svd_loop.schedule.forgetting import Forgotten, forget
+from svd_loop.schedule.health import ScheduleHealth, schedule_health
 from svd_loop.schedule.inbox import Inbox, Intake
 from svd_loop.schedule.models import Models, RegisteredModels
 from svd_loop.schedule.tick import Schedule, TickReport, schedule_folder
@@ -20,8 +21,10 @@ __all__ = [
     "Models",
     "RegisteredModels",
     "Schedule",
+    "ScheduleHealth",
     "TickReport",
     "forget",
     "run_on_cron",
     "schedule_folder",
+    "schedule_health",
 ]

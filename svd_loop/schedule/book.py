@@ -22,9 +22,18 @@ from svd_loop.ledger.database import transaction
 FILE = "schedule.sqlite"
 Fate = Literal["waiting", "used", "duplicate", "leaked", "forgotten"]
 State = Literal["running", "ran", "decided", "closed"]
-Outcome = Literal["promoted", "refused", "failed"]
+Outcome = Literal["promoted", "refused", "nothing_gained", "failed"]
 
-_SCHEMA = """
+_JOBS = """(
+    number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, config TEXT NOT NULL, tokenizer TEXT NOT NULL,
+    champion TEXT, prompts INTEGER NOT NULL, started_at REAL NOT NULL, ended_at REAL,
+    state TEXT NOT NULL CHECK (state IN ('running', 'ran', 'decided', 'closed')), attempts INTEGER NOT NULL DEFAULT 0,
+    stop TEXT, best_round INTEGER, score_before REAL, score REAL,
+    outcome TEXT CHECK (outcome IN ('promoted', 'refused', 'nothing_gained', 'failed')),
+    findings TEXT NOT NULL DEFAULT '[]', accepted_fraction REAL, output_tokens REAL
+) STRICT"""
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS jobs {_JOBS};
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS files (
     number INTEGER PRIMARY KEY, place TEXT NOT NULL UNIQUE, name TEXT NOT NULL, taken_at REAL NOT NULL,
@@ -37,13 +46,6 @@ CREATE TABLE IF NOT EXISTS prompts (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS prompts_by_id ON prompts (id);
 CREATE INDEX IF NOT EXISTS prompts_by_fate ON prompts (fate, number);
-CREATE TABLE IF NOT EXISTS jobs (
-    number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, config TEXT NOT NULL, tokenizer TEXT NOT NULL,
-    champion TEXT, prompts INTEGER NOT NULL, started_at REAL NOT NULL, ended_at REAL,
-    state TEXT NOT NULL CHECK (state IN ('running', 'ran', 'decided', 'closed')), attempts INTEGER NOT NULL DEFAULT 0,
-    stop TEXT, best_round INTEGER, score_before REAL, score REAL,
-    outcome TEXT CHECK (outcome IN ('promoted', 'refused', 'failed')), findings TEXT NOT NULL DEFAULT '[]'
-) STRICT;
 CREATE TABLE IF NOT EXISTS text_keys (key INTEGER PRIMARY KEY, prompt INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS band_keys (key INTEGER PRIMARY KEY, prompt INTEGER NOT NULL) STRICT;
 """
@@ -58,6 +60,9 @@ class JobRow:
         champion: folder of the version that was champion when it started, None when there was none.
         prompts: how many new prompts it was given.
         score_before: development pass@1 of the weights it started from; `score` that of its best round.
+        accepted_fraction: accepted prompts of all its rounds over prompts played; None before it was over, or in
+            schedules of older programs.
+        output_tokens: mean tokens of its best round's answers to the development problems.
         findings: what was looked at in deciding, as plain data with `rule`, `passed`, `value`, `limit` and `text`.
     """
 
@@ -77,6 +82,8 @@ class JobRow:
     score: float | None
     outcome: Outcome | None
     findings: Sequence[Mapping[str, Any]]
+    accepted_fraction: float | None
+    output_tokens: float | None
 
     def as_dict(self) -> dict[str, Any]:
         """For people: everything but the configuration."""
@@ -100,8 +107,26 @@ class Book:
             self.connection = sqlite3.connect(self.path, isolation_level=None, timeout=30.0)
             self.connection.execute("PRAGMA journal_mode = WAL")
             self.connection.execute("PRAGMA synchronous = FULL")
-            self.connection.execute("PRAGMA foreign_keys = ON")
             self.connection.executescript(_SCHEMA)
+            self._bring_up_to_date()
+            self.connection.execute("PRAGMA foreign_keys = ON")
+
+    def _bring_up_to_date(self) -> None:
+        """Books of older programs know fewer outcomes and columns; a table's checks change by building it anew."""
+        if self._is_up_to_date():
+            return
+        with transaction(self.connection):
+            if self._is_up_to_date():  # by now: another process was quicker
+                return
+            known = ", ".join(name for _, name, *_ in self.connection.execute("PRAGMA table_info(jobs)"))
+            self.connection.execute(f"CREATE TABLE jobs_new {_JOBS}")
+            self.connection.execute(f"INSERT INTO jobs_new ({known}) SELECT {known} FROM jobs")
+            self.connection.execute("DROP TABLE jobs")
+            self.connection.execute("ALTER TABLE jobs_new RENAME TO jobs")
+
+    def _is_up_to_date(self) -> bool:
+        (made,) = self.connection.execute("SELECT sql FROM sqlite_master WHERE name = 'jobs'").fetchone()
+        return "nothing_gained" in made
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -187,6 +212,11 @@ class Book:
         """Keep a value under a name."""
         with self.writing() as connection:
             connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def forget_note(self, key: str) -> None:
+        """Keep nothing under a name any more."""
+        with self.writing() as connection:
+            connection.execute("DELETE FROM meta WHERE key = ?", (key,))
 
     def noted(self, key: str) -> str | None:
         """The value kept under a name."""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Protocol
 
 from policies.versions import stored_version
 from svd_loop.build.backends import checkpoint_path
+from svd_loop.build.vocabulary import vocabulary_digest
 from svd_loop.config import Config
 from svd_loop.errors import ConfigError
 from svd_loop.registry import CHAMPION, FINGERPRINT_TAG, RegisteredVersion
-from svd_loop.registry.models import local_folder, registry_of, servable_folder
-
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "added_tokens.json")
+from svd_loop.registry.models import local_folder, registry_of, servable_folder, talking_to_registry
 
 
 class Models(Protocol):
@@ -32,9 +29,16 @@ class Models(Protocol):
         """Whether the version in `folder` is registered."""
         ...
 
+    def nothing_gained(self, why: str) -> None:
+        """Write into the model's history that a job brought no version to promote; may be repeated."""
+        ...
+
 
 class RegisteredModels:
-    """`Models` of MLflow's registry. Versions are told apart by their weights: a server keeps copies of its own."""
+    """`Models` of MLflow's registry. Versions are told apart by their weights: a server keeps copies of its own.
+
+    All methods raise `RegistryError` when the store fails.
+    """
 
     def __init__(self, config: Config, name: str) -> None:
         """Connect.
@@ -54,18 +58,26 @@ class RegisteredModels:
         Raises:
             WeightsError: they are gone or damaged.
         """
-        version = self._champion()
-        return None if version is None else local_folder(self._registry, version, self._root)
+        with talking_to_registry():
+            version = self._champion()
+            return None if version is None else local_folder(self._registry, version, self._root)
 
     def is_champion(self, folder: Path) -> bool:
         """Whether the champion has the weights in `folder`."""
-        version = self._champion()
+        with talking_to_registry():
+            version = self._champion()
         return version is not None and version.tags.get(FINGERPRINT_TAG) == _fingerprint(folder)
 
     def holds(self, folder: Path) -> bool:
         """Whether any version has the weights in `folder`."""
-        known = {version.tags.get(FINGERPRINT_TAG) for version in self._registry.versions(self._name)}
+        with talking_to_registry():
+            known = {version.tags.get(FINGERPRINT_TAG) for version in self._registry.versions(self._name)}
         return folder.exists() and _fingerprint(folder) in known
+
+    def nothing_gained(self, why: str) -> None:
+        """Into the history, unless it is there or there is no model to keep one."""
+        with talking_to_registry():
+            self._registry.record_idle(self._name, why)
 
     def _champion(self) -> RegisteredVersion | None:
         return self._registry.by_alias(self._name, CHAMPION)
@@ -83,21 +95,11 @@ def starting_checkpoint(champion: Path, cache: Path) -> Path:
 def tokenizer_digest(config: Config) -> str:
     """What token ids mean to `model.path`: equal for two checkpoints exactly when their ids can be exchanged.
 
-    Of a `tokenizer.json` the vocabulary counts and how text is cut does not, since rows are ids already. A script's
-    ids are bytes.
+    A script's ids are bytes.
     """
     if config.engine.type == "scripted":
         return "bytes"
-    folder = checkpoint_path(config.model.path)
-    found = {name: folder / name for name in _TOKENIZER_FILES if (folder / name).exists()}
-    if (path := found.get("tokenizer.json")) is not None:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        parts = [data.get("model", {}).get("vocab"), data.get("added_tokens")]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    digest = hashlib.sha256()
-    for name, path in found.items():
-        digest.update(f"{name}\0".encode() + path.read_bytes())
-    return digest.hexdigest()
+    return vocabulary_digest(checkpoint_path(config.model.path))
 
 
 def _fingerprint(folder: Path) -> str:

@@ -25,23 +25,28 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from envs.prompts import LeakIndex
+from svd_loop.build.backends import refuse_foreign_anchors
 from svd_loop.build.data import held_out
 from svd_loop.config import Config, parse_config
 from svd_loop.config.schedule import HookEvent
 from svd_loop.contracts import JobResult, Problem, Prompt
-from svd_loop.errors import JobInterrupted, ScheduleError, SvdError
+from svd_loop.errors import JobInterrupted, LedgerError, RegistryError, ScheduleError, SvdError
 from svd_loop.jobs import run_job
+from svd_loop.ledger import LedgerReader
 from svd_loop.ledger.identity import write_atomically
 from svd_loop.registry.gate import Decision
 from svd_loop.schedule.book import Book, JobRow, Outcome
+from svd_loop.schedule.health import ScheduleHealth, schedule_health
 from svd_loop.schedule.hooks import call_hooks
 from svd_loop.schedule.inbox import Inbox, Intake
 from svd_loop.schedule.models import Models, starting_checkpoint, tokenizer_digest
 
 log = logging.getLogger(__name__)
 
-Action = Literal["busy", "waiting", "promoted", "refused", "failed", "stumbled"]
-_EVENTS: dict[Outcome, HookEvent] = {"promoted": "success", "refused": "refusal", "failed": "failure"}
+Action = Literal["busy", "waiting", "promoted", "refused", "nothing_gained", "failed", "stumbled"]
+_EVENTS: dict[Outcome, HookEvent] = {
+    "promoted": "success", "refused": "refusal", "nothing_gained": "refusal", "failed": "failure",
+}  # fmt: skip
 
 
 Gate = Callable[[Config, str], Decision]
@@ -52,8 +57,9 @@ Gate = Callable[[Config, str], Decision]
 class TickReport:
     """What a tick did.
 
-    `busy`: another tick was at work, nothing was done. `waiting`: too few prompts. `promoted`, `refused`, `failed`: a
-    job ended. `stumbled`: a job failed and will be tried again.
+    `busy`: another tick was at work, nothing was done. `waiting`: too few prompts. `promoted`, `refused`,
+    `nothing_gained`, `failed`: a job ended. `stumbled`: a job failed and will be tried again. `alarm`: with this job
+    too many in a row have brought nothing.
     """
 
     action: Action
@@ -61,6 +67,13 @@ class TickReport:
     account: Mapping[str, int] = field(default_factory=dict)
     job: JobRow | None = None
     unheard: tuple[str, ...] = ()
+    health: ScheduleHealth | None = None
+
+    @property
+    def alarm(self) -> bool:
+        """Whether a job ended in this tick that brought nothing, as several before it."""
+        ended = self.job is not None and self.job.state == "closed"
+        return ended and self.health is not None and self.health.alarm
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON; `unheard` are hooks that could not be told."""
@@ -70,6 +83,8 @@ class TickReport:
             "prompts": dict(self.account),
             "job": self.job.as_dict() if self.job else None,
             "unheard": list(self.unheard),
+            "health": self.health.as_dict() if self.health else None,
+            "alarm": self.alarm,
         }
 
 
@@ -139,22 +154,46 @@ class Schedule:
         intake = Inbox(book, self._config, self._held_out).take_in(self._inbox, self._clock())
         job = book.unfinished() or self._start(book)
         if job is None:
-            return TickReport("waiting", intake, book.account())
+            return TickReport("waiting", intake, book.account(), health=self._health(book))
+        job = self._attempt(book, job)
+        if job.state != "decided":
+            unheard = self._tell(job, "failure")
+            return TickReport("stumbled", intake, book.account(), job, unheard, self._health(book))
+        assert job.outcome is not None
+        unheard, health = self._tell(job, _EVENTS[job.outcome]), self._health(book)
+        if health.alarm:  # it ended just now, so it is one of them
+            log.warning("%s", health)
+            unheard += self._tell(job, "idle", **health.as_dict())
+        job = book.update_job(job.number, state="closed", ended_at=self._clock())
+        return TickReport(job.outcome or "failed", intake, book.account(), job, unheard, health)
+
+    def _attempt(self, book: Book, job: JobRow) -> JobRow:
+        """Bring a job to its decision, or count why not; a process that is killed meanwhile is counted next time."""
+        note = f"attempt/{job.number}"
+        if (before := book.noted(note)) is not None and job.state in ("running", "ran"):
+            job = self._was_killed(book, job, before)
+        if job.state == "decided":
+            return job
+        book.note(note, _reached(job))
         try:
             job = self._advance(book, job)
         except (JobInterrupted, KeyboardInterrupt):
+            book.forget_note(note)
             raise
         except Exception as error:
             job = self._failed(book, job, error)
+            book.forget_note(note)
             if not isinstance(error, SvdError):  # a defect keeps its traceback, and was counted
                 raise
-        if job.state != "decided":
-            unheard = self._tell(job, "failure")
-            return TickReport("stumbled", intake, book.account(), job, unheard)
-        assert job.outcome is not None
-        unheard = self._tell(job, _EVENTS[job.outcome])
-        job = book.update_job(job.number, state="closed", ended_at=self._clock())
-        return TickReport(job.outcome or "failed", intake, book.account(), job, unheard)
+        book.forget_note(note)
+        return job
+
+    def _was_killed(self, book: Book, job: JobRow, before: str) -> JobRow:
+        """Count an attempt that ended without a word, unless it got further than the one before it."""
+        if _reached(job) != before:
+            log.warning("%s: the process that ran it was killed; going on", job.name)
+            return job
+        return self._failed(book, job, ScheduleError("the process that ran it was killed before it got any further"))
 
     # --------------------------------------------------------------------------------------- start
 
@@ -208,11 +247,6 @@ class Schedule:
         data["job"] |= {key: value for key, value in budget.items() if value is not None}
         if champion is not None:
             data["model"]["path"] = str(starting_checkpoint(champion, self._folder / "start"))
-            replay = data["update"]["replay"]
-            if replay["anchor"] == "posttrain" and self._config.engine.type != "scripted":
-                log.warning("%s: update.replay.anchor: posttrain belongs to the embedded checkpoint itself; this job "
-                            "starts from a champion and goes without anchors", name)  # fmt: skip
-                replay["anchor"] = "none"
         data["data"]["train"] = {"type": "files", "paths": [str(prompts)]}
         data["tracking"]["register_as"] = self._name
         data["schedule"] = {}
@@ -222,7 +256,9 @@ class Schedule:
                      if job.outcome == "promoted" and job.tokenizer == tokenizer],
             "without": book.forgotten(),
         }  # fmt: skip
-        return parse_config(data, origin=name)
+        config = parse_config(data, origin=name)
+        refuse_foreign_anchors(config)  # before a job that cannot run is given prompts
+        return config
 
     # ------------------------------------------------------------------------------------- advance
 
@@ -239,12 +275,13 @@ class Schedule:
         result = self._run(config)
         best = result.best
         folder = _version(config, best.version.round)
-        if best.round > 0 and not self._models.holds(folder):
+        if best.version.round > 0 and not self._models.holds(folder):
             raise ScheduleError(f"{job.name}: its best version, {folder}, is not registered as {self._name}; see the "
                                 "log for what MLflow said. The next tick registers it")  # fmt: skip
         return book.update_job(
-            job.number, state="ran", stop=result.stop.value, best_round=best.round, score=best.scores.pass_at_1.value,
-            score_before=result.history[0].scores.pass_at_1.value,
+            job.number, state="ran", stop=result.stop.value, best_round=best.version.round,
+            score=best.scores.pass_at_1.value, score_before=result.history[0].scores.pass_at_1.value,
+            accepted_fraction=_accepted_fraction(result), output_tokens=_output_tokens(result),
         )  # fmt: skip
 
     def _decide(self, book: Book, job: JobRow, config: Config) -> JobRow:
@@ -253,7 +290,8 @@ class Schedule:
         outcome: Outcome
         if job.best_round == 0:
             text = "no round was better than the weights the job started from"
-            outcome, findings = "refused", [_finding("gain", False, 0, 1, text)]
+            self._models.nothing_gained(f"{job.name}: {text}")
+            outcome, findings = "nothing_gained", [_finding("gain", False, 0, 1, text)]
         elif self._models.is_champion(version):
             text = (
                 "it was promoted before the tick was interrupted" if job.champion
@@ -272,7 +310,10 @@ class Schedule:
         return book.update_job(job.number, state="decided", outcome=outcome, findings=findings)
 
     def _failed(self, book: Book, job: JobRow, error: Exception) -> JobRow:
-        """Count a failure; the last one decides the job."""
+        """Count a failure; the last one decides the job. A registry that is away is no failure of the job's."""
+        if isinstance(error, RegistryError):
+            log.warning("%s: %s", job.name, error)
+            return book.update_job(job.number, findings=[_finding("registry", False, None, None, str(error))])
         attempts, limit = job.attempts + 1, self._config.schedule.attempts
         text = f"{type(error).__name__}: {error}"
         log.warning("%s: attempt %d of %d failed: %s", job.name, attempts, limit, text)
@@ -281,9 +322,12 @@ class Schedule:
             return book.update_job(job.number, attempts=attempts, findings=findings)
         return book.update_job(job.number, attempts=attempts, findings=findings, state="decided", outcome="failed")
 
-    def _tell(self, job: JobRow, event: HookEvent) -> tuple[str, ...]:
-        message = {"schedule": self._config.job.name, "model": self._name, "job": job.name, **job.as_dict()}
+    def _tell(self, job: JobRow, event: HookEvent, **more: Any) -> tuple[str, ...]:
+        message = {"schedule": self._config.job.name, "model": self._name, "job": job.name, **job.as_dict(), **more}
         return tuple(call_hooks(self._config.schedule.hooks, event, message))
+
+    def _health(self, book: Book) -> ScheduleHealth:
+        return schedule_health(book.jobs(), self._config.schedule.idle_jobs)
 
     def _held_out(self) -> list[Problem]:
         if self._problems is None:
@@ -293,6 +337,27 @@ class Schedule:
 
 def _version(config: Config, round: int) -> Path:
     return config.job.root / "jobs" / config.job.name / "versions" / f"round-{round:03d}"
+
+
+def _reached(job: JobRow) -> str:
+    """How far a job has come: finished rounds, and answers that are paid for."""
+    folder = Path(job.config["job"]["root"]) / "jobs" / job.name
+    try:
+        with LedgerReader.open_for_reading(folder) as reader:
+            (row,) = reader.query("SELECT count(*) AS answers FROM replies")
+            return f"{job.state} {len(reader.state().history)} {row['answers']}"
+    except LedgerError:  # none yet, or a damaged one, which running the job will tell of
+        return job.state
+
+
+def _accepted_fraction(result: JobResult) -> float | None:
+    played = sum(record.prompts for record in result.history)
+    return sum(record.accepted_prompts for record in result.history) / played if played else None
+
+
+def _output_tokens(result: JobResult) -> float | None:
+    found = result.best.scores.estimates["overall"].get("output_tokens")
+    return None if found is None else found.value
 
 
 def _finding(rule: str, passed: bool, value: Any, limit: Any, text: str) -> dict[str, Any]:

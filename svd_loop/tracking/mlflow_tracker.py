@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ IDENTITY_FILE = "tracking-id"
 
 
 class MlflowTracker:
-    """Logs a job to MLflow and registers its best version.
+    """Logs a job to MLflow and registers its best version, unless that is the one it started from.
 
     A store that cannot be used when a job starts is a `ConfigError`: who asks for tracking wants it. From then on, also
     when the job is run again, a store that fails is a logged warning; whatever it missed is logged at the next `sync`
@@ -37,6 +37,7 @@ class MlflowTracker:
         config: The resolved configuration as plain data.
         data: Summaries of the job's splits.
         versions: Folder with `round-000` and so on; None is `<root>/jobs/<job>/versions`.
+        prepare: Called with the folder of a version before it is registered.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class MlflowTracker:
         *,
         data: Sequence[DataSummary] = (),
         versions: Path | None = None,
+        prepare: Callable[[Path], None] = lambda folder: None,
     ) -> None:
         self._settings = settings
         self._root = root
@@ -56,6 +58,7 @@ class MlflowTracker:
         self._data = tuple(data)
         self._folder = root / "jobs" / job
         self._versions = versions or self._folder / "versions"
+        self._prepare = prepare
 
     def start(self) -> None:
         """Open the job's run, or the one an earlier process left.
@@ -119,13 +122,18 @@ class MlflowTracker:
 
     def _register(self, result: JobResult) -> None:
         best = result.best
+        if best.version.round == 0:
+            logger.info("no round was better than the start: nothing is registered")
+            return
         registry = Registry(self._store.client)
         source = self._versions / best.version.name
+        self._prepare(source)
         tags = {
             "svd_loop.job": self._job,
             "svd_loop.round": str(best.version.round),
             "svd_loop.stop_reason": result.stop.value,
             "svd_loop.problems": str(len(best.scores.problem_ids)),
+            "svd_loop.accepted_fraction": f"{_accepted_fraction(result):.4f}",
             ALARMS_TAG: f"{best.metrics.get(ALARMS_METRIC, 0.0):g}",
             **manifest_tags(source),
             **score_tags(best.scores, "svd_loop."),
@@ -148,3 +156,9 @@ class MlflowTracker:
         except (MlflowException, SvdError, OSError) as error:
             reason = str(error).partition("\n")[0]
             logger.warning("MLflow failed (%s): %s; running the job again catches up", reason, consequence)
+
+
+def _accepted_fraction(result: JobResult) -> float:
+    """Accepted prompts over prompts played, of all rounds of a job."""
+    accepted = sum(record.accepted_prompts for record in result.history)
+    return accepted / max(1, sum(record.prompts for record in result.history))

@@ -111,6 +111,30 @@ def test_promote_exits_3_with_rule_figure_and_limit_and_rollback_undoes_it(playe
     assert history[-1]["why"] == "checked by hand"
 
 
+def test_history_compares_champions_on_one_test_set_and_says_when_it_changed(played: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(played, root)
+    assert printed("models", "history", "--root", str(root))["frozen"] == {}  # nothing met the gate yet
+    printed("models", "promote", str(SCRIPTED), *settings(root))
+    refused(GateError, "models", "promote", str(SCRIPTED), "model/1", *settings(root))
+    other = ("-o", "data.test={type: arithmetic, count: 20}")
+    refused(GateError, "models", "promote", str(SCRIPTED), "model/1", *settings(root), *other)
+    found = printed("models", "history", "model", "--root", str(root))
+    assert [(one["version"], one["what"], one["job"]) for one in found["champions"]] == [
+        (1, "first", "weak"), (2, "promoted", "good"),
+    ]  # fmt: skip
+    first, second = found["frozen"].values()
+    assert [one["version"] for one in first] == [one["version"] for one in second] == [1, 2]
+    assert first[0]["score"] < first[1]["score"] and first != second
+    tags = {one["version"]: one["tags"] for one in printed("models", "list", "--root", str(root))["versions"]}
+    assert [f"{one['score']:.4f}" for one in second] == [tags[n]["svd_loop.test.pass_at_1"] for n in (1, 2)]
+    assert {tags[n]["svd_loop.test.digest"] for n in (1, 2)} == {list(found["frozen"])[1]}
+    assert found["idle"] == 1  # version 1, refused twice
+    assert all(0 < one["accepted_fraction"] <= 1 and one["output_tokens"] > 0 for one in found["champions"])
+    shown = call("models", "history", "--root", str(root))
+    assert shown.exit_code == 0 and "the test set was changed" in shown.stderr
+
+
 def test_what_is_not_there_is_said(played: Path, tmp_path: Path) -> None:
     root = ("--root", str(played))
     assert "no job was tracked there" in refused(ConfigError, "models", "list", "--root", str(tmp_path))

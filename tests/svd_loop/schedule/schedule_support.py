@@ -75,6 +75,7 @@ class StandIn:
     margin: float = 0.0
     asked: list[str] = field(default_factory=list)
     promoted: list[str] = field(default_factory=list)
+    idle: list[str] = field(default_factory=list)
 
     def champion(self) -> Path | None:
         path = self.root / "champion"
@@ -85,6 +86,9 @@ class StandIn:
 
     def holds(self, folder: Path) -> bool:
         return True
+
+    def nothing_gained(self, why: str) -> None:
+        self.idle.append(why)
 
     def promote(self, folder: Path) -> None:
         self.promoted.append(folder.parents[1].name)

@@ -128,7 +128,9 @@ def test_the_champion_never_gets_worse(quarter: Quarter) -> None:
 
 def test_every_week_ends_as_it_should(quarter: Quarter, jobs: Sequence[JobRow]) -> None:
     actions = {week: report.action for week, report in quarter.reports.items()}
-    assert actions == {week: "refused" if week in REFUSED else "promoted" for week in WEEKS}
+    refused = dict.fromkeys(REGRESSIONS, "refused") | {BAD_JUDGE: "nothing_gained"}
+    assert actions == {week: refused.get(week, "promoted") for week in WEEKS}
+    assert [why.partition(":")[0] for why in quarter.models.idle] == [jobs[BAD_JUDGE - 1].name]
     assert [(job.number, job.outcome, job.state) for job in jobs] == [(*item, "closed") for item in actions.items()]
     assert quarter.models.promoted == [job.name for job in jobs if job.outcome == "promoted"]
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ from filelock import FileLock
 from policies.scripted import Traits, write_traits
 from svd_loop.config import Config
 from svd_loop.contracts import JobResult
-from svd_loop.errors import TrainingError
-from svd_loop.schedule import Book, JobRow, Schedule, TickReport, schedule_folder
+from svd_loop.errors import RegistryError, TrainingError
+from svd_loop.schedule import Book, JobRow, Schedule, TickReport, schedule_folder, schedule_health
+from svd_loop.schedule.health import Drift
 from tests.svd_loop.schedule.schedule_support import (
     START,
     Clock,
@@ -127,14 +130,114 @@ def test_one_tick_at_a_time(desk: Desk) -> None:
     assert desk.tick().action == "promoted"
 
 
-def test_a_job_that_brought_nothing_never_meets_the_gate(desk: Desk) -> None:
-    def nothing(config: Config) -> JobResult:
-        result = quick_result(config)
-        return JobResult(result.job, result.stop, result.history[0], result.history)
+def nothing(config: Config) -> JobResult:
+    """A job whose start remains its best round."""
+    result = quick_result(config)
+    return JobResult(result.job, result.stop, result.history[0], result.history)
 
+
+def test_a_job_that_brought_nothing_never_meets_the_gate(desk: Desk) -> None:
     report = desk.tick(run=nothing)
-    assert (report.action, desk.models.asked) == ("refused", [])
+    assert (report.action, desk.models.asked, len(desk.models.idle)) == ("nothing_gained", [], 1)
     assert report.job is not None and report.job.findings[0]["rule"] == "gain"
+
+
+def test_three_jobs_in_a_row_that_bring_nothing_raise_an_alarm(desk: Desk) -> None:
+    """Refused, failed and without gain count alike; a promotion ends the row."""
+    told = desk.root / "told"
+    program = f"import sys; open({str(told)!r}, 'a').write(sys.stdin.read() + '\\n')"
+    hooks = json.dumps([{"on": ["idle"], "command": [sys.executable, "-c", program]}])
+    desk.overrides = (f"schedule.hooks={hooks}", "schedule.attempts=1")
+
+    def fail(config: Config) -> JobResult:
+        raise TrainingError("the loss is not finite")
+
+    parts: list[dict[str, Any]] = [
+        {"run": nothing}, {"gate": lambda config, name: Decided(False, ())}, {"run": fail}, {"run": nothing}, {}, {},
+    ]  # fmt: skip
+    ends = []
+    for week, part in enumerate(parts, 1):
+        drop(desk.root / "inbox", "b.jsonl", texts(12, week))
+        report = desk.tick(**part)
+        assert report.health is not None
+        ends.append((report.action, report.health.idle_jobs, report.alarm))
+    assert ends == [
+        ("nothing_gained", 1, False), ("refused", 2, False), ("failed", 3, True), ("nothing_gained", 4, True),
+        ("promoted", 0, False), ("promoted", 0, False),
+    ]  # fmt: skip
+    messages = [json.loads(line) for line in told.read_text().splitlines()]
+    assert [(one["event"], one["job"], one["idle_jobs"]) for one in messages] == [
+        ("idle", "scripted-003", 3), ("idle", "scripted-004", 4),
+    ]  # fmt: skip
+    desk.overrides = ("schedule.idle_jobs=null",)
+    report = desk.tick()
+    assert report.action == "waiting" and report.health is not None and report.health.limit is None
+
+
+def test_acceptance_and_length_drift_over_the_jobs() -> None:
+    assert schedule_health([], 3).accepted_fraction == Drift(None, None)
+    assert Drift.of([None, 0.5, 0.3, None, 0.1]) == Drift(0.1, 0.4)
+
+
+class Killed(BaseException):
+    """As a kill: nothing in between may catch it."""
+
+
+def test_a_job_that_kills_its_process_is_given_up(desk: Desk) -> None:
+    def die(config: Config) -> JobResult:
+        desk.played.append(config)
+        raise Killed
+
+    for _ in range(3):
+        with pytest.raises(Killed):
+            desk.tick(run=die)
+    report = desk.tick(run=die)
+    assert (report.action, len(desk.played)) == ("failed", 3)
+    assert report.job is not None and "was killed" in report.job.findings[0]["text"]
+    assert desk.tick().action == "waiting"
+
+
+def test_a_killed_job_that_got_further_each_time_goes_on(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Machines that are taken away now and then are no fault of the job's."""
+    reached = iter(range(100))
+    monkeypatch.setattr("svd_loop.schedule.tick._reached", lambda job: f"{next(reached)} answers")
+
+    def die(config: Config) -> JobResult:
+        raise Killed
+
+    for _ in range(5):
+        with pytest.raises(Killed):
+            desk.tick(run=die)
+    report = desk.tick()
+    assert report.action == "promoted" and report.job is not None and report.job.attempts == 0
+
+
+def test_an_outage_of_the_registry_is_no_failure_of_the_job(desk: Desk) -> None:
+    def down(config: Config, name: str) -> Decided:
+        raise RegistryError("the model registry failed: connection refused")
+
+    reports = [desk.tick(gate=down) for _ in range(4)]
+    assert {report.action for report in reports} == {"stumbled"}
+    assert reports[-1].job is not None and "connection refused" in reports[-1].job.findings[0]["text"]
+    assert desk.tick().action == "promoted"
+
+
+def test_a_book_of_an_older_program_is_brought_up_to_date(desk: Desk) -> None:
+    desk.tick()
+    with Book(schedule_folder(schedule_config(desk.root))) as book:
+        before, path = book.jobs(), book.path
+    old = sqlite3.connect(path, isolation_level=None)
+    (made,) = old.execute("SELECT sql FROM sqlite_master WHERE name = 'jobs'").fetchone()
+    made = made.replace(", 'nothing_gained'", "").replace(", accepted_fraction REAL, output_tokens REAL", "")
+    old.executescript(f"{made.replace('jobs', 'old', 1)}; DROP TABLE jobs; ALTER TABLE old RENAME TO jobs")
+    columns = [name for _, name, *_ in old.execute("PRAGMA table_info(jobs)")]
+    values = [json.dumps(getattr(before[0], name)) if name in ("config", "findings") else getattr(before[0], name)
+              for name in columns]  # fmt: skip
+    old.execute(f"INSERT INTO jobs VALUES ({', '.join('?' * len(columns))})", values)
+    old.close()
+    drop(desk.root / "inbox", "b.jsonl", texts(12, 9))
+    assert desk.tick(run=nothing).action == "nothing_gained"
+    assert desk.jobs()[0] == replace(before[0], accepted_fraction=None, output_tokens=None)
 
 
 def test_an_alias_moved_meanwhile_is_told_of(desk: Desk) -> None:
@@ -170,10 +273,6 @@ def test_hooks_hear_how_it_ended(desk: Desk) -> None:
     assert desk.tick().unheard == ()
     message = json.loads(told.read_text())
     assert (message["event"], message["job"], message["outcome"]) == ("success", "scripted-001", "promoted")
-
-
-class Killed(BaseException):
-    """As a kill: nothing in between may catch it."""
 
 
 def test_killed_around_any_write_it_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
