@@ -44,6 +44,11 @@ class Backend(Protocol):
         """Longest prompt plus answer in tokens; None where there is no limit."""
         ...
 
+    @property
+    def positions(self) -> int | None:
+        """Longest sequence the checkpoint was made for, in tokens; None where it says none."""
+        ...
+
     def open(self, round: int) -> Policy:
         """The version that a round produced; 0 is the base."""
         ...
@@ -52,8 +57,8 @@ class Backend(Protocol):
         """Train and store the version of a round, going on from the version of round `parent`."""
         ...
 
-    def prompt_tokens(self, messages: tuple[Message, ...]) -> int:
-        """Length of a rendered prompt."""
+    def prompt_tokens(self, messages: tuple[Message, ...], *, thinking: bool = False) -> int:
+        """Length of a rendered prompt, of a role that thinks or does not."""
         ...
 
     def encode_rows(self, texts: list[tuple[str, str]]) -> list[TrainingRow]:
@@ -109,6 +114,13 @@ class ModelBackend:
         """`model.max_context`."""
         return self._config.model.max_context
 
+    @cached_property
+    def positions(self) -> int | None:
+        """`max_position_embeddings`; None where the configuration stretches them (`rope_type` other than default)."""
+        from policies.loading import positions_of
+
+        return positions_of(checkpoint_path(self._config.model.path))
+
     def open(self, round: int) -> Policy:
         """Load a version into an engine."""
         return _open_weights(self._config, self._engine, self._store.load(round))
@@ -117,9 +129,9 @@ class ModelBackend:
         """Train on `rows` from the version of round `parent` or the base."""
         return self._updater.fit(rows, round=round, parent=self._store.path(parent))
 
-    def prompt_tokens(self, messages: tuple[Message, ...]) -> int:
+    def prompt_tokens(self, messages: tuple[Message, ...], *, thinking: bool = False) -> int:
         """By the base's tokenizer."""
-        (ids,) = self._codec.encode([messages])
+        (ids,) = self._codec.encode([messages], thinking=thinking)
         return len(ids)
 
     def encode_rows(self, texts: list[tuple[str, str]]) -> list[TrainingRow]:
@@ -136,7 +148,9 @@ class ModelBackend:
     def _codec(self) -> ChatCodec:
         from policies.loading import PLAIN_TEMPLATES, load_codec
 
-        return load_codec(self._store.load(0, verify=False), plain=self._config.model.templates == PLAIN_TEMPLATES)
+        model = self._config.model
+        stored = self._store.load(0, verify=False)
+        return load_codec(stored, plain=model.templates == PLAIN_TEMPLATES, thought=model.thought)
 
     @cached_property
     def _updater(self) -> SftUpdater:
@@ -162,6 +176,7 @@ class ScriptedBackend:
 
     fit_digest = "scripted"
     max_context = None
+    positions = None
 
     def __init__(self, config: Config, engine: ScriptedEngineSection, versions: Path) -> None:
         from policies.scripted import Traits, read_traits, write_traits
@@ -187,7 +202,7 @@ class ScriptedBackend:
         folder = self._versions / PolicyVersion(parent, "").name
         return ScriptedUpdater(self._versions).fit(rows, round=round, parent=folder)
 
-    def prompt_tokens(self, messages: tuple[Message, ...]) -> int:
+    def prompt_tokens(self, messages: tuple[Message, ...], *, thinking: bool = False) -> int:
         """Bytes are tokens."""
         return sum(len(message.content.encode()) for message in messages)
 
