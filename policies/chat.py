@@ -30,6 +30,8 @@ _SWITCHES = ("enable_thinking", "thinking")
 _TAG = re.compile(r"<{1,2}[^<>\s]{1,40}>{1,2}|\[/?[A-Z_]{2,40}\]")
 """What templates part turns with where it is no special token: `[/INST]`, `<<SYS>>`, `<|user|>`."""
 _HELLO = (Message("user", "u"),)
+_SENTINEL = "7f3a"
+"""Text that no template contains by itself."""
 
 
 class ChatCodec:
@@ -56,7 +58,7 @@ class ChatCodec:
         self._reader = ThoughtReader(tokenizer, thought)
         self._control: list[str] = []
         self._takes_system = True
-        self._takes_system = plain or self._renders((Message("system", "s"), *_HELLO))
+        self._takes_system = plain or self._shows_system()
         self._control = sorted(_special_tokens(tokenizer) | {*THOUGHT_MARKS, *(thought or ())} | self._template_tags(),
                                key=len, reverse=True)  # fmt: skip
         prompts = {thinking: self._render(_HELLO, thinking) for thinking in (False, True)}
@@ -130,8 +132,9 @@ class ChatCodec:
             ModelError: the chat template refuses a conversation, or cannot be told to let the model think.
         """
         if thinking and not self.can_think:
-            raise ModelError(f"model.path: {self._name}: a role has thinking: true, but the chat template has no switch "
-                             f"for it ({' or '.join(_SWITCHES)}) and opens no thought by itself; set it to false")  # fmt: skip
+            raise ModelError(f"model.path: {self._name}: a role has thinking: true, but the chat template has no "
+                             f"switch for it ({' or '.join(_SWITCHES)}) and opens no thought by itself; set it to "
+                             "false")  # fmt: skip
         keys = [(thinking, messages) for messages in conversations]
         missing = [key for key in dict.fromkeys(keys) if key not in self._cache]
         if len(self._cache) + len(missing) > _CACHE_LIMIT:
@@ -142,12 +145,16 @@ class ChatCodec:
         return [self._cache[key] for key in keys]
 
     def decode(self, answers: Sequence[tuple[int, ...]], *, thinking: bool = False) -> list[str]:
-        """The text of each answer without special tokens, a thought between `THOUGHT_MARKS`."""
-        return self._reader.read(answers, inside=self._opens[thinking])
+        """The text of each answer without stop and special tokens, a thought between `THOUGHT_MARKS`."""
+        return self._reader.read([self._body(ids) for ids in answers], inside=self._opens[thinking])
 
     def answer_tokens(self, ids: tuple[int, ...], *, thinking: bool = False) -> int:
         """Tokens of an answer behind its thought; 0 where the thought never closes."""
-        return self._reader.answer_tokens(ids, inside=self._opens[thinking])
+        return self._reader.answer_tokens(self._body(ids), inside=self._opens[thinking])
+
+    def _body(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """An answer without the stop token it ends in, which need not be a special one (`<end_of_turn>` of Gemma)."""
+        return ids[:-1] if ids and ids[-1] in self.stop_ids else ids
 
     def _tokens(self, keys: Sequence[tuple[bool, tuple[Message, ...]]]) -> list[list[int]]:
         texts = [self._render(messages, thinking) for thinking, messages in keys]
@@ -173,13 +180,12 @@ class ChatCodec:
             raise ModelError(f"model.path: {self._name}: its chat template refuses a conversation: {error}") from error
         return text
 
-    def _renders(self, messages: Sequence[Message]) -> bool:
-        """Whether the template accepts `messages` (Gemma's, for one, refuses a system turn)."""
+    def _shows_system(self) -> bool:
+        """Whether the template has a system turn: Gemma's refuses one, others drop it without a word."""
         try:
-            self._render(messages)
+            return _SENTINEL in self._render((Message("system", _SENTINEL), *_HELLO))
         except ModelError:
             return False
-        return True
 
     def _template_tags(self) -> set[str]:
         """What the template writes between turns, where it looks like a tag."""

@@ -148,8 +148,7 @@ class ModelPolicy:
         for thinking, places in self._by_thinking(calls).items():
             texts = self._codec.decode([answers[place].token_ids for place in places], thinking=thinking)
             found |= {
-                place: "" if answers[place] is _UNANSWERED else text
-                for place, text in zip(places, texts, strict=True)
+                place: "" if answers[place] is _UNANSWERED else text for place, text in zip(places, texts, strict=True)
             }
         return [found[place] for place in range(len(calls))]
 

@@ -85,12 +85,13 @@ def room_for_question(config: Config, backend: Backend, templates: TemplateSet) 
     if not found:
         return None
     tightest = min(found, key=lambda budget: budget.room)
+    asked = tightest.role.value.replace("_", " ")
     if tightest.room < 1:
         raise ConfigError(
-            f"{tightest.key}: {tightest.limit} leaves no room for a question: as "
-            f"{tightest.role.value.replace('_', ' ')} the template, the other texts at their longest and the reply take "
-            f"{tightest.taken + _MARGIN} tokens; raise it, or lower sampling.max_tokens (or sampling.max_answer, of a "
-            "solver that thinks) or max_tokens of cascade.judge and cascade.roles"
+            f"{tightest.key}: {tightest.limit} leaves no room for a question: as {asked} the "
+            f"template, the other texts at their longest and the reply take {tightest.taken + _MARGIN} tokens; raise it, "
+            "or lower sampling.max_tokens (or sampling.max_answer, of a solver that thinks) or max_tokens of "
+            "cascade.judge and cascade.roles"
         )
     return tightest.room
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-
 THOUGHT_MARKS = ("<think>", "</think>")
 """What encloses a model's thought in `Reply.text` and `Candidate.text`, whatever marks the model itself writes."""
 
