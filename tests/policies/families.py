@@ -132,9 +132,7 @@ def make_tokenizer(family: Family) -> PreTrainedTokenizerFast:
     specials = list(family.specials)
     if family.sentencepiece:
         backend.normalizer = normalizers.Replace(" ", "▁")
-        backend.decoder = decoders.Sequence(
-            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-        )
+        backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
         extra = [f"<0x{byte:02X}>" for byte in range(256)]
         trainer = trainers.BpeTrainer(vocab_size=700, special_tokens=specials + extra, show_progress=False)
     else:

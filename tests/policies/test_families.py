@@ -31,9 +31,7 @@ def test_stop_tokens_are_those_of_the_family(codecs: dict[str, ChatCodec], name:
 
 @pytest.mark.parametrize("thinking", [False, True])
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "plain"])
-def test_a_prompt_is_the_beginning_of_the_conversation(
-    codecs: dict[str, ChatCodec], name: str, thinking: bool
-) -> None:
+def test_a_prompt_is_the_beginning_of_the_conversation(codecs: dict[str, ChatCodec], name: str, thinking: bool) -> None:
     """The conversation as the template itself renders it, answer included, begins with the very ids of the prompt."""
     codec = codecs[name]
     if thinking and not codec.can_think:

@@ -48,7 +48,9 @@ def test_a_thought_is_kept_in_the_text_and_parted_from_the_answer(qwen: ChatCode
 
 
 def test_special_marks_are_kept_too_and_the_prompt_may_have_opened_the_thought(thinker: ChatCodec) -> None:
-    read = thinker.decode([ids(thinker, "Add.\n</think>\n\n42"), ids(thinker, "Add and"), ids(thinker, "<think>A</think>7")])
+    read = thinker.decode(
+        [ids(thinker, "Add.\n</think>\n\n42"), ids(thinker, "Add and"), ids(thinker, "<think>A</think>7")]
+    )
     assert read == ["<think>Add.\n</think>\n\n42", "<think>Add and", "<think>A</think>7"]
     assert [answer_of(text).strip() for text in read] == ["42", "", "7"]
 
