@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from svd_loop.preflight import checks
+from svd_loop.config import Config
+from svd_loop.preflight import Check, preflight
 from tests.svd_loop.jobs_support import small
+
+
+def checks(config: Config) -> list[Check]:
+    return preflight(config).checks
 
 
 def test_a_good_job_passes_and_leaves_nothing_behind(tmp_path: Path) -> None:
