@@ -88,9 +88,9 @@ def room_for_question(config: Config, backend: Backend, templates: TemplateSet) 
     asked = tightest.role.value.replace("_", " ")
     if tightest.room < 1:
         raise ConfigError(
-            f"{tightest.key}: {tightest.limit} leaves no room for a question: as {asked} the "
-            f"template, the other texts at their longest and the reply take {tightest.taken + _MARGIN} tokens; raise it, "
-            "or lower sampling.max_tokens (or sampling.max_answer, of a solver that thinks) or max_tokens of "
+            f"{tightest.key}: {tightest.limit} leaves no room for a question: as {asked} the template, the "
+            f"other texts at their longest and the reply take {tightest.taken + _MARGIN} tokens; raise it, or lower "
+            "sampling.max_tokens (or sampling.max_answer, of a solver that thinks) or max_tokens of "
             "cascade.judge and cascade.roles"
         )
     return tightest.room

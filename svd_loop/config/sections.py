@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from svd_loop.config.base import Fraction, Positive, Section
-from svd_loop.config.data import DataSection
+from svd_loop.config.data import DataSection, fill_in_domain
 from svd_loop.config.engines import EngineSection, TransformersEngineSection, VllmEngineSection
 from svd_loop.config.gate import GateSection
 from svd_loop.config.health import HealthSection
@@ -313,6 +313,12 @@ class Config(Section):
     gate: GateSection = GateSection()
     benchmark: bool = False
     """Set true to allow the controls that look at gold (`cascade.mode: gold`); never for real jobs."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _domain_is_filled_in(cls, data: Any) -> Any:
+        """`{domain}` in the job's name and in paths stands for `data.domain`."""
+        return fill_in_domain(data)
 
     @model_validator(mode="before")
     @classmethod

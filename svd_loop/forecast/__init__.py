@@ -1,1 +1,1 @@
-"""What a job will cost, before it starts: calls, tokens and hours from a short probe; memory and disk from its shape."""
+"""What a job will cost, before it starts: calls, tokens, hours from a short probe; memory, disk from its shape."""

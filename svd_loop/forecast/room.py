@@ -74,7 +74,7 @@ def disk_needed(config: Config) -> str:
     folder = config.job.root.resolve()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
-    told = f"{free / GIB:.1f} GiB free under {existing}"
+    told = f"{_size(free)} free under {existing}"
     if isinstance(config.engine, ScriptedEngineSection):
         return told
     needed, words = _versions(config, shape_of(checkpoint_path(config.model.path)))
@@ -110,8 +110,8 @@ def _training(config: Config, shape: Shape, device: Device) -> str:
         f"rows of {fitting:,} tokens fit: lower update.max_length (and with it sampling.max_tokens), or "
         if fitting > 0 else "even weights, gradients and optimizer states do not fit: "
     )  # fmt: skip
-    raise ConfigError(f"{words}; there is {device.name}. {fits}set {' or '.join(_savings(config))}, or train on several "
-                      "GPUs, which this estimate does not assume")  # fmt: skip
+    raise ConfigError(f"{words}; there is {device.name}. {fits}set {' or '.join(_savings(config))}, or train on "
+                      "several GPUs, which this estimate does not assume")  # fmt: skip
 
 
 def _savings(config: Config) -> list[str]:

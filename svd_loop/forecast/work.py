@@ -1,9 +1,10 @@
 """From a few measured calls to a round and a job: calls, tokens and hours, with how far off they may be.
 
 What a round asks depends on how often votes say yes, which a short probe measures poorly, and on how alike the votes on
-one candidate (and the stages, and the candidates of one prompt) are, which it does not measure at all. So every figure is a range: its
-ends are the least and the most over both ends of each stage's 90% interval, with votes, stages and candidates once
-independent and once all alike; the value between is the mean of the two at the measured rates. Pure arithmetic.
+one candidate, the stages, and the candidates of one prompt are, which it does not measure at all. So every figure is a
+range: its ends are the least and the most over both ends of each stage's 90% interval, with votes, stages and
+candidates once independent and once all alike; the value between is the mean of the two at the measured rates. Pure
+arithmetic.
 
 Left out: that answers grow or shrink as the policy learns, the order of votes (`stage_major` is assumed), audits of
 the cascade, and the repeats of votes beyond their share in the probe.

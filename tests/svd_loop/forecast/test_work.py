@@ -15,8 +15,8 @@ ROLES = {
     Role.SOLVER: RoleMeans(10, 100), Role.QUESTION_INFERRER: RoleMeans(20, 5), Role.QUESTION_COMPARER: RoleMeans(20, 5),
     Role.FACT_CHECKER: RoleMeans(30, 7), Role.GRADER: RoleMeans(30, 9),
 }  # fmt: skip
-SURE = {stage: (10**9, 10**9) for stage in Stage}
-NEVER = {stage: (0, 10**9) for stage in Stage}
+SURE = dict.fromkeys(Stage, (10**9, 10**9))
+NEVER = dict.fromkeys(Stage, (0, 10**9))
 
 
 def measured(yes: dict[Stage, tuple[int, int]], *, complete: int = 8) -> Measured:
@@ -43,7 +43,7 @@ def test_when_no_vote_is_yes_all_candidates_are_tried_and_the_first_vote_ends_ea
 
 def test_without_early_exit_every_vote_is_cast(tmp_path: Path) -> None:
     config = small(tmp_path, "cascade.early_exit=false", "sampling.block=null")
-    found = forecast(config, measured({stage: (1, 2) for stage in Stage}), prompts=10, held_out={})
+    found = forecast(config, measured(dict.fromkeys(Stage, (1, 2))), prompts=10, held_out={})
     assert near(found.round["judge_calls"], 10 * 4 * 8)
 
 
@@ -54,7 +54,7 @@ def test_candidates_that_are_cut_off_are_sampled_and_not_judged(tmp_path: Path) 
 
 def test_fewer_votes_leave_more_uncertain(tmp_path: Path) -> None:
     few, many = (
-        forecast(small(tmp_path), measured({stage: (3 * size // 4, size) for stage in Stage}), prompts=10, held_out={})
+        forecast(small(tmp_path), measured(dict.fromkeys(Stage, (3 * size // 4, size))), prompts=10, held_out={})
         for size in (4, 400)
     )
     for name in ("candidates", "judge_calls", "output_tokens"):
