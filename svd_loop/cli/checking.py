@@ -32,13 +32,14 @@ def preflight_json(found: Preflight) -> dict[str, Any]:
 
 def render_preflight(console: Console, title: str, found: Preflight) -> None:
     """A line for each check, and the forecast."""
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=f"check {title}", title_justify="left")
     for heading in ("", "what", "found"):
         table.add_column(heading)
     for item in found.checks:
-        table.add_row("[green]ok[/]" if item.ok else "[red]no[/]", item.name, item.detail)
+        table.add_row("[green]ok[/]" if item.ok else "[red]no[/]", item.name, escape(item.detail))
     console.print(table)
     if found.forecast is not None:
         console.print(_forecast_table(found.forecast))
