@@ -14,7 +14,7 @@ depends on its own place alone (`CallId`), never on the wave it is in. For the s
 rejection, never who is accepted.
 
 `judge_duplicates_once` is the one setting that can change who is accepted: candidates of a prompt with the very same
-text then share one verdict, whose votes name the candidate they were cast on. The same question is being asked of
+answer then share one verdict, whose votes name the candidate they were cast on. The same question is being asked of
 them, so this is sound, and even closer to the intention: otherwise a wrong solution sampled five times gets five draws
 at a judge's lapse. But candidates are seeded by their number, so each of the five would draw its own votes; to keep
 the paper's figures the setting is off.
@@ -65,6 +65,7 @@ class CascadeSettings:
     audit_share: float = 0.0
     audit_seed: int = 0
     at_least: int | None = None
+    show_thought: bool = False
 
     def __post_init__(self) -> None:
         if not self.stages or len(set(self.stages)) != len(self.stages):
@@ -181,15 +182,16 @@ class Cascade:
         Raises:
             EngineError: The judge left a call unanswered.
         """
-        judged = _first_copies(items) if self.settings.judge_duplicates_once else list(range(len(items)))
+        settings = self.settings
+        judged = _first_copies(items, settings.show_thought) if settings.judge_duplicates_once else [*range(len(items))]
         trials = {place: self._trial(*items[place]) for place in dict.fromkeys(judged)}
         open_trials = [trial for trial in trials.values() if trial.is_open]
         audited = [t for t in open_trials if purpose == "train" and self._is_audited(t.candidate, round)]
         self._ask(judge, audited, self.units(round), round, purpose)
         others = [trial for trial in open_trials if not trial.votes]
-        if not self.settings.early_exit:
+        if not settings.early_exit:
             self._ask(judge, others, self.units(round), round, purpose)
-        for stage, vote in self.units(round) if self.settings.early_exit else ():
+        for stage, vote in self.units(round) if settings.early_exit else ():
             self._ask(judge, [trial for trial in others if trial.wants(stage)], [(stage, vote)], round, purpose)
         verdicts = {place: trial.verdict() for place, trial in trials.items()}
         return [
@@ -205,7 +207,10 @@ class Cascade:
         """Ask every unit of a wave about every trial, all in one batch."""
         asked = [(trial, stage, vote) for trial in trials for stage, vote in wave]
         ballots = [Ballot(t.prompt, t.candidate, stage, vote, round, purpose) for t, stage, vote in asked]
-        votes = cast_votes(judge, ballots, self.templates, invalid_retries=self.settings.invalid_retries)
+        votes = cast_votes(
+            judge, ballots, self.templates,
+            invalid_retries=self.settings.invalid_retries, show_thought=self.settings.show_thought,
+        )  # fmt: skip
         for (trial, _, _), vote in zip(asked, votes, strict=True):
             trial.record(vote)
 
@@ -243,8 +248,11 @@ def vote_counts(verdicts: Sequence[Verdict], stages: Sequence[Stage]) -> dict[St
     return {stage: {value: counts[stage, value] for value in VoteValue} for stage in stages}
 
 
-def _first_copies(items: Sequence[tuple[Prompt, Candidate]]) -> list[int]:
-    """For each item, the place of the first candidate of the same prompt with the same text and ending."""
+def _first_copies(items: Sequence[tuple[Prompt, Candidate]], show_thought: bool) -> list[int]:
+    """For each item, the place of the first candidate of the same prompt that the judge would be shown alike."""
     first: dict[tuple[str, str, FinishReason], int] = {}
-    keys = ((prompt.id, candidate.text, candidate.finish_reason) for prompt, candidate in items)
+    keys = (
+        (prompt.id, candidate.text if show_thought else answer_of(candidate.text), candidate.finish_reason)
+        for prompt, candidate in items
+    )
     return [first.setdefault(key, place) for place, key in enumerate(keys)]

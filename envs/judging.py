@@ -5,7 +5,8 @@ keeps each stage readable from top to bottom (factuality and correctness are one
 invalid vote is asked again) while `cast_votes` runs any number of conversations in step, one batch per turn.
 
 The judge is shown a candidate's answer, not the reasoning before `</think>`: what is to be verified is what the
-reader gets, and reasoning usually restates the question, which would give cycle consistency away.
+reader gets, and reasoning usually restates the question, which would give cycle consistency away. `show_thought`
+shows the reasoning to the stages that see the question anyway.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 from envs.asking import ask
 from envs.template_sets import TemplateSet
-from envs.votes import answer_of, is_blank, read_verdict
+from envs.votes import answer_of, is_blank, read_verdict, with_thought
 from svd_loop.contracts import (
     AgentCall,
     CallId,
@@ -53,6 +54,7 @@ class _Clerk:
     templates: TemplateSet
     ballot: Ballot
     attempt: int
+    show_thought: bool = False
 
     def call(self, role: Role, **fields: str) -> AgentCall:
         """A call in a role, its id saying which vote it belongs to."""
@@ -79,8 +81,20 @@ class _Clerk:
         """The candidate's answer without its reasoning."""
         return answer_of(self.ballot.candidate.text).strip()
 
+    @property
+    def examined(self) -> str:
+        """What the stages that know the question are shown of the candidate."""
+        return with_thought(self.ballot.candidate.text) if self.show_thought else self.solution
 
-def cast_votes(judge: Policy, ballots: Sequence[Ballot], templates: TemplateSet, *, invalid_retries: int) -> list[Vote]:
+
+def cast_votes(
+    judge: Policy,
+    ballots: Sequence[Ballot],
+    templates: TemplateSet,
+    *,
+    invalid_retries: int,
+    show_thought: bool = False,
+) -> list[Vote]:
     """Cast all ballots, asking the judge once per turn for every conversation that is still going.
 
     Args:
@@ -88,6 +102,7 @@ def cast_votes(judge: Policy, ballots: Sequence[Ballot], templates: TemplateSet,
         ballots: The votes to cast, in any order.
         templates: The judge's instructions.
         invalid_retries: How often a vote without a readable verdict is asked again (with `attempt` counting up).
+        show_thought: Whether fact checker and grader see the candidate's reasoning.
 
     Returns:
         The votes, aligned with `ballots`.
@@ -95,7 +110,7 @@ def cast_votes(judge: Policy, ballots: Sequence[Ballot], templates: TemplateSet,
     Raises:
         EngineError: The judge left a call unanswered.
     """
-    conversations = [_converse(ballot, templates, invalid_retries) for ballot in ballots]
+    conversations = [_converse(ballot, templates, invalid_retries, show_thought) for ballot in ballots]
     votes: dict[int, Vote] = {}
     waiting = {place: next(conversation) for place, conversation in enumerate(conversations)}
     while waiting:
@@ -109,11 +124,11 @@ def cast_votes(judge: Policy, ballots: Sequence[Ballot], templates: TemplateSet,
     return [votes[place] for place in range(len(ballots))]
 
 
-def _converse(ballot: Ballot, templates: TemplateSet, invalid_retries: int) -> Conversation:
+def _converse(ballot: Ballot, templates: TemplateSet, invalid_retries: int, show_thought: bool) -> Conversation:
     """One vote: the stage's question, asked again while its answer cannot be read."""
     value, text = VoteValue.INVALID, ""
     for attempt in range(1 + invalid_retries):
-        value, text = yield from _QUESTIONS[ballot.stage](_Clerk(templates, ballot, attempt))
+        value, text = yield from _QUESTIONS[ballot.stage](_Clerk(templates, ballot, attempt, show_thought))
         if value is not VoteValue.INVALID:
             break
     return Vote(ballot.prompt.id, ballot.candidate.index, ballot.stage, ballot.vote, value, text)
@@ -140,7 +155,7 @@ def _correctness(clerk: _Clerk) -> _Opinion:
 
 
 def _single(clerk: _Clerk, role: Role) -> _Opinion:
-    reply = yield clerk.call(role, question=clerk.question, solution=clerk.solution)
+    reply = yield clerk.call(role, question=clerk.question, solution=clerk.examined)
     return read_verdict(reply.text, reply.finish_reason), reply.text
 
 

@@ -25,10 +25,10 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from svd_loop.contracts import FinishReason, VoteValue
+from svd_loop.contracts import THOUGHT_MARKS, FinishReason, VoteValue
 
+_THINK_OPEN, _THINK_CLOSE = THOUGHT_MARKS
 _EXACT = {"[[Y]]": VoteValue.YES, "[[N]]": VoteValue.NO}
-_THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
 
 # --------------------------------------------------------------------------- what looks like a marker
 
@@ -83,6 +83,18 @@ def answer_of(text: str) -> str:
     """What follows the reasoning: the text after the last `</think>`, empty if reasoning was opened and not closed."""
     answer = text.rpartition(_THINK_CLOSE)[2]
     return "" if _THINK_OPEN in answer else answer
+
+
+def with_thought(text: str) -> str:
+    """The whole of an answer for somebody else to read: the reasoning and the final answer under plain headings.
+
+    Without reasoning it is the answer alone.
+    """
+    reasoning, closed, _ = text.rpartition(_THINK_CLOSE)
+    answer = answer_of(text).strip()
+    if not closed:
+        return answer
+    return f"Reasoning:\n{reasoning.replace(_THINK_OPEN, '').strip()}\n\nFinal answer:\n{answer}"
 
 
 def is_blank(text: str) -> bool:

@@ -28,7 +28,7 @@ SETTINGS = "serving/settings.json"
 _BATCH = 16
 
 
-class ChatModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class ChatModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined, unused-ignore]
     """Verified weights of one version with the tokenizer and words they were trained with.
 
     `unwrap_python_model()` of the loaded model gives this object: its `model` and `tokenizer` are plain objects of

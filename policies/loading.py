@@ -20,7 +20,7 @@ from svd_loop.config.engines import (
     VllmEngineSection,
 )
 from svd_loop.config.sections import ModelSection
-from svd_loop.contracts import Engine, Message, Role, Sampling
+from svd_loop.contracts import THOUGHT_MARKS, Engine, Message, Role, Sampling
 from svd_loop.errors import ModelError, WeightsError
 
 PLAIN_TEMPLATES = "plain"
@@ -57,7 +57,7 @@ def open_policy(
         ModelError: the checkpoint, its tokenizer or the device cannot be used.
         EngineError: the engine's process failed.
     """
-    codec = load_codec(stored, plain=model_settings.templates == PLAIN_TEMPLATES)
+    codec = load_codec(stored, plain=model_settings.templates == PLAIN_TEMPLATES, thought=model_settings.thought)
     engine = open_engine(stored, codec, engine_settings, model_settings)
     return ModelPolicy(
         engine, codec, stored.version, samplings, job_seed=job_seed, max_context=model_settings.max_context,
@@ -102,9 +102,11 @@ def open_engine(
             )
 
 
-def load_codec(stored: StoredVersion, *, plain: bool = False) -> ChatCodec:
+def load_codec(
+    stored: StoredVersion, *, plain: bool = False, thought: tuple[str, str] | None = THOUGHT_MARKS
+) -> ChatCodec:
     """Tokenizer and template of a version; an adapter uses those of its base."""
-    return ChatCodec.load(foundation(stored), plain=plain)
+    return ChatCodec.load(foundation(stored), plain=plain, thought=thought)
 
 
 def foundation(stored: StoredVersion) -> Path:
@@ -118,6 +120,18 @@ def foundation(stored: StoredVersion) -> Path:
     if stored.base_path is None:
         raise WeightsError(f"{stored.path}: the adapter's manifest does not say what it belongs to")
     return stored.base_path
+
+
+def positions_of(checkpoint: Path) -> int | None:
+    """Longest sequence a checkpoint was made for; None where it names none, or stretches its positions by scaling."""
+    from transformers import PretrainedConfig
+
+    config, _ = PretrainedConfig.get_config_dict(str(checkpoint))
+    config = config.get("text_config", config)
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    scaled = rope.get("rope_type", rope.get("type", "default")) not in ("default", "llama3")
+    positions = config.get("max_position_embeddings")
+    return None if scaled or positions is None else int(positions)
 
 
 def load_model(stored: StoredVersion, *, dtype: str = "float32", device: str = "auto") -> Any:

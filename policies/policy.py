@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, replace
@@ -18,6 +19,8 @@ from policies.chat import ChatCodec
 from svd_loop.contracts import (
     AgentCall,
     Engine,
+    FinishReason,
+    Generation,
     GenerationRequest,
     Policy,
     PolicyVersion,
@@ -26,6 +29,8 @@ from svd_loop.contracts import (
     Sampling,
 )
 from svd_loop.errors import ConfigError, DataError, EngineError
+
+_log = logging.getLogger(__name__)
 
 HELD_OUT = ("development", "test")
 """Purposes under which held-out problems are solved."""
@@ -72,43 +77,109 @@ class ModelPolicy:
 
     def key(self, call: AgentCall) -> str:
         """SHA-256 over all that decides the answer: weights, template, messages, sampling, seed and the call itself."""
+        sampling = self._sampling(call)
         parts = (
             self._version.fingerprint, call.template_version, [astuple(message) for message in call.messages],
-            astuple(self._sampling(call)), self._max_context, self._codec.identity, call.id.seed(self._job_seed),
-            astuple(call.id),
+            _sampling_key(sampling), self._max_context, self._codec.identity(sampling.thinking),
+            call.id.seed(self._job_seed), astuple(call.id),
         )  # fmt: skip
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
         """Answer all calls, in their order.
 
+        A judge's call that leaves no room for its answer within `max_context` (a solution that is long *and* full of
+        look-alike markers, which neutralising makes longer still) gets an empty reply that counts as cut off, aloud:
+        nothing is shortened, and the vote is invalid rather than the end of the job.
+
         Raises:
-            DataError: a prompt leaves no room for its answer within `max_context`; names the prompt.
+            DataError: a solver's prompt leaves no room for its answer; names the prompt.
+            ModelError: a role is to think, and the checkpoint's template cannot be told to.
             EngineError: the engine failed or returned another number of answers than it was asked for.
         """
         if not calls:
             return []
-        prompts = self._codec.encode([call.messages for call in calls])
+        prompts = self._prompts(calls)
         requests = [self._request(call, prompt) for call, prompt in zip(calls, prompts, strict=True)]
-        answers = self._engine.generate(requests, label=_label(calls, self._version))
-        if len(answers) != len(requests):
-            raise EngineError(f"the engine returned {len(answers)} answers to {len(requests)} requests")
-        texts = self._codec.decode([answer.token_ids for answer in answers])
+        answers = self._ask([request for request in requests if request is not None], _label(calls, self._version))
+        given = iter(answers)
+        generations = [_UNANSWERED if request is None else next(given) for request in requests]
+        if unasked := [call for call, request in zip(calls, requests, strict=True) if request is None]:
+            _log.warning("%d judge calls do not fit model.max_context: %d beside their answers and are not asked; the "
+                         "first is about candidate %d of prompt %s", len(unasked), self._max_context,
+                         unasked[0].id.candidate, unasked[0].id.prompt_id)  # fmt: skip
+        texts = self._texts(calls, generations)
         return [
             Reply(
-                call.id, text, answer.finish_reason, self._version, prompt, answer.token_ids, len(prompt),
+                call.id, text, self._finish(call, answer), self._version, prompt, answer.token_ids, len(prompt),
                 len(answer.token_ids),
             )
-            for call, prompt, answer, text in zip(calls, prompts, answers, texts, strict=True)
+            for call, prompt, answer, text in zip(calls, prompts, generations, texts, strict=True)
         ]  # fmt: skip
+
+    def burst(self, prompts: Sequence[tuple[int, ...]], max_tokens: int) -> list[Generation]:
+        """Short answers to prompts that were asked before, to see how fast the engine is; neither keyed nor kept.
+
+        Args:
+            prompts: token ids, as replies carry them.
+            max_tokens: where each answer ends at the latest.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+        sampling = Sampling(max_tokens)
+        return self._ask([GenerationRequest(ids, sampling, seed) for seed, ids in enumerate(prompts)], "")
 
     def close(self) -> None:
         """Free the engine's memory."""
         self._engine.close()
 
-    def _request(self, call: AgentCall, prompt: tuple[int, ...]) -> GenerationRequest:
+    def _prompts(self, calls: Sequence[AgentCall]) -> list[tuple[int, ...]]:
+        """Token ids of each call, with or without the thinking of its role."""
+        found: dict[int, tuple[int, ...]] = {}
+        for thinking, places in self._by_thinking(calls).items():
+            ids = self._codec.encode([calls[place].messages for place in places], thinking=thinking)
+            found |= dict(zip(places, ids, strict=True))
+        return [found[place] for place in range(len(calls))]
+
+    def _texts(self, calls: Sequence[AgentCall], answers: Sequence[Generation]) -> list[str]:
+        """Each answer in words."""
+        found: dict[int, str] = {}
+        for thinking, places in self._by_thinking(calls).items():
+            texts = self._codec.decode([answers[place].token_ids for place in places], thinking=thinking)
+            found |= {
+                place: "" if answers[place] is _UNANSWERED else text for place, text in zip(places, texts, strict=True)
+            }
+        return [found[place] for place in range(len(calls))]
+
+    def _by_thinking(self, calls: Sequence[AgentCall]) -> dict[bool, list[int]]:
+        """Places of the calls whose role thinks, and of those whose role does not."""
+        groups: dict[bool, list[int]] = {}
+        for place, call in enumerate(calls):
+            groups.setdefault(self._plain_sampling(call).thinking, []).append(place)
+        return groups
+
+    def _ask(self, requests: list[GenerationRequest], label: str) -> list[Generation]:
+        if not requests:
+            return []
+        answers = self._engine.generate(requests, label=label)
+        if len(answers) != len(requests):
+            raise EngineError(f"the engine returned {len(answers)} answers to {len(requests)} requests")
+        return answers
+
+    def _finish(self, call: AgentCall, answer: Generation) -> FinishReason:
+        """Why an answer ended; one whose final answer is longer than the role's `max_answer` counts as cut off."""
+        sampling = self._plain_sampling(call)
+        if answer.finish_reason is not FinishReason.STOP or sampling.max_answer is None:
+            return answer.finish_reason
+        length = self._codec.answer_tokens(answer.token_ids, thinking=sampling.thinking)
+        return FinishReason.LENGTH if length > sampling.max_answer else FinishReason.STOP
+
+    def _request(self, call: AgentCall, prompt: tuple[int, ...]) -> GenerationRequest | None:
         limit = self._plain_sampling(call).max_tokens
         room = self._max_context - len(prompt)
+        if room < limit and call.id.role is not Role.SOLVER:
+            return None
         if room < limit:
             raise DataError(f"prompt {call.id.prompt_id}, role {call.id.role.value}: {len(prompt)} tokens and an "
                             f"answer of up to {limit} exceed model.max_context: {self._max_context}; raise it, lower "
@@ -199,6 +270,16 @@ def _drop_cut_line(path: Path) -> None:
             keep = start
         if keep < end:
             file.truncate(keep)
+
+
+_UNANSWERED = Generation((), FinishReason.LENGTH)
+"""Stands for the answer to a call that did not fit."""
+
+
+def _sampling_key(sampling: Sampling) -> tuple[object, ...]:
+    """What a key holds of sampling parameters; `thinking` is in the codec's identity, an unset limit is nothing."""
+    basic = (sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p)
+    return basic if sampling.max_answer is None else (*basic, sampling.max_answer)
 
 
 def _label(calls: Sequence[AgentCall], version: PolicyVersion) -> str:

@@ -18,6 +18,7 @@ import numpy as np
 
 from envs.cascade import unfit
 from envs.domains import DOMAINS, Pair
+from envs.votes import answer_of
 from svd_loop.config.sections import EvaluationSection
 from svd_loop.contracts import (
     Candidate,
@@ -186,13 +187,15 @@ def final_answer(prompt: Prompt, text: str) -> str | None:
 
 
 def score_pairs(pairs: Sequence[Pair], test_seconds: float) -> list[bool]:
-    """Whether each solution is right; each domain's share is scored in one go."""
+    """Whether each solution is right, by what stands behind its thought; each domain's share is scored in one go."""
     places: dict[Domain, list[int]] = defaultdict(list)
     for place, (_, problem) in enumerate(pairs):
         places[problem.domain].append(place)
     right = [False] * len(pairs)
     for domain, domain_places in places.items():
-        results = DOMAINS[domain].score_all([pairs[place] for place in domain_places], seconds=test_seconds)
+        results = DOMAINS[domain].score_all(
+            [(answer_of(pairs[place][0]), pairs[place][1]) for place in domain_places], seconds=test_seconds
+        )
         for place, result in zip(domain_places, results, strict=True):
             right[place] = result
     return right

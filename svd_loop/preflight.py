@@ -1,12 +1,12 @@
 """What can be known before any work: whether the data, the model, the machine and the tracking store will do.
 
 Each check is one function that returns a sentence or raises the error the job itself would raise, so that
-`svd-loop check` and `svd-loop run` can never disagree. Nothing is sampled and no job folder is created.
+`svd-loop check` and `svd-loop run` can never disagree. No job folder is created. Nothing is sampled but by the probe,
+which comes last, and only where everything before it will do.
 """
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -20,7 +20,11 @@ from svd_loop.config import Config
 from svd_loop.config.engines import ServerEngineSection
 from svd_loop.contracts import Domain, Problem, Role, Stage
 from svd_loop.errors import SvdError
+from svd_loop.forecast.probe import measure
+from svd_loop.forecast.room import disk_needed, memory_needed
+from svd_loop.forecast.work import Forecast, forecast
 
+_NEEDED_TO_PROBE = ("held-out problems", "prompt templates", "model and lengths", "training prompts")
 _CALLS = {Stage.CYCLE_CONSISTENCY: 2}
 """Calls of one vote; one where a stage is not named."""
 
@@ -38,11 +42,31 @@ class Check:
         return asdict(self)
 
 
-def checks(config: Config) -> list[Check]:
-    """Every check, in the order a job would trip over them."""
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What was looked at, and what the job will cost, where a probe was asked for and could be made."""
+
+    checks: list[Check]
+    forecast: Forecast | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the job can start."""
+        return all(check.ok for check in self.checks)
+
+
+def preflight(config: Config, *, probe: int = 0, gpu_memory: float | None = None) -> Preflight:
+    """Every check, in the order a job would trip over them, and the forecast.
+
+    Args:
+        config: the job.
+        probe: candidates to sample and judge for the forecast; 0 samples nothing.
+        gpu_memory: memory in GiB of a GPU that is not in this machine; None looks at what is.
+    """
     with tempfile.TemporaryDirectory(prefix="svd-loop-check-") as scratch:
         held: dict[str, list[Problem]] = {}
         engine = config.engine
+        found: list[Forecast] = []
 
         def problems() -> str:
             held.update(held_out(config))
@@ -56,10 +80,20 @@ def checks(config: Config) -> list[Check]:
             ("training prompts", lambda: _prompts(config, held, Path(scratch))),
             ("coding sandbox", lambda: _sandbox(held)),
             ("tracking store", lambda: _tracking(config)),
-            ("disk", lambda: _disk(config)),
+            ("memory", lambda: memory_needed(config, gpu_memory)),
+            ("disk", lambda: disk_needed(config)),
             ("work per round", lambda: _work(config)),
         ]
-        return [_checked(name, look) for name, look in named]
+        checks = [_checked(name, look) for name, look in named]
+
+        def probed() -> str:
+            found.append(_forecast(config, held, Path(scratch), probe))
+            return _probe_words(found[0])
+
+        blocking = [check for check in checks if not check.ok and check.name in _NEEDED_TO_PROBE]
+        if probe and not blocking:
+            checks.append(_checked("probe", probed))
+        return Preflight(checks, found[0] if found else None)
 
 
 def _checked(name: str, look: Callable[[], str]) -> Check:
@@ -87,6 +121,26 @@ def _endpoints(config: Config, engine: ServerEngineSection) -> str:
     return inspect_endpoints(engine, max_context=config.model.max_context, adapters=adapters)
 
 
+def _forecast(config: Config, held: dict[str, list[Problem]], scratch: Path, candidates: int) -> Forecast:
+    backend = make_backend(config, scratch / "job")
+    pool = open_prompts(config, held, scratch, template_set(config), backend)
+    try:
+        measured = measure(config, backend, pool.for_round(1, candidates, config.job.seed), candidates)
+        problems = {split: len(items) for split, items in held.items()}
+        return forecast(config, measured, prompts=len(pool), held_out=problems)
+    finally:
+        pool.close()
+
+
+def _probe_words(found: Forecast) -> str:
+    measured = found.measured
+    words = f"{measured.candidates} candidates, {measured.complete} of them complete; "
+    if measured.output_rate is None or measured.prompt_rate is None:
+        return f"{words}a script, so no speed: tokens are bytes"
+    return (f"{words}{measured.prompt_rate:,.0f} tokens/s read and {measured.output_rate:,.0f} written with "
+            f"{measured.rows} rows at once")  # fmt: skip
+
+
 def _prompts(config: Config, held: dict[str, list[Problem]], scratch: Path) -> str:
     backend = make_backend(config, scratch / "job")
     pool = open_prompts(config, held, scratch, template_set(config), backend)
@@ -112,12 +166,6 @@ def _tracking(config: Config) -> str:
     from svd_loop.tracking.store import open_store
 
     return open_store(config.tracking.uri, config.job.root, config.tracking.experiment).uri
-
-
-def _disk(config: Config) -> str:
-    folder = config.job.root.resolve()
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    return f"{shutil.disk_usage(existing).free / 2**30:.1f} GiB free under {existing}"
 
 
 def _work(config: Config) -> str:

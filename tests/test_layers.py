@@ -44,6 +44,7 @@ LAYERS: dict[str, int] = {
     "svd_loop.measured_order": 5,
     "svd_loop.judge_watch": 5,
     "svd_loop.build": 6,
+    "svd_loop.forecast": 6,
     "svd_loop.jobs": 7,
     "svd_loop.registry.models": 7,
     "svd_loop.registry.history": 7,

@@ -47,6 +47,11 @@ class Backend(Protocol):
         """Longest prompt plus answer in tokens; None where there is no limit."""
         ...
 
+    @property
+    def positions(self) -> int | None:
+        """Longest sequence the checkpoint was made for, in tokens; None where it says none."""
+        ...
+
     def open(self, round: int) -> Policy:
         """The version that a round produced; 0 is the base."""
         ...
@@ -59,8 +64,8 @@ class Backend(Protocol):
         """How certain the version that wrote the candidates was of each, larger is more."""
         ...
 
-    def prompt_tokens(self, messages: tuple[Message, ...]) -> int:
-        """Length of a rendered prompt."""
+    def prompt_tokens(self, messages: tuple[Message, ...], *, thinking: bool = False) -> int:
+        """Length of a rendered prompt, of a role that thinks or does not."""
         ...
 
     def encode_rows(self, texts: list[tuple[str, str]]) -> list[TrainingRow]:
@@ -121,6 +126,13 @@ class ModelBackend:
         """`model.max_context`."""
         return self._config.model.max_context
 
+    @cached_property
+    def positions(self) -> int | None:
+        """`max_position_embeddings`; None where the configuration stretches them (`rope_type` other than default)."""
+        from policies.loading import positions_of
+
+        return positions_of(checkpoint_path(self._config.model.path))
+
     def open(self, round: int) -> Policy:
         """Load a version into an engine."""
         return _open_weights(self._config, self._engine, self._store.load(round))
@@ -142,9 +154,9 @@ class ModelBackend:
             scores |= dict(zip(own, found, strict=True))
         return [scores[candidate] for candidate in candidates]
 
-    def prompt_tokens(self, messages: tuple[Message, ...]) -> int:
+    def prompt_tokens(self, messages: tuple[Message, ...], *, thinking: bool = False) -> int:
         """By the base's tokenizer."""
-        (ids,) = self._codec.encode([messages])
+        (ids,) = self._codec.encode([messages], thinking=thinking)
         return len(ids)
 
     def encode_rows(self, texts: list[tuple[str, str]]) -> list[TrainingRow]:
@@ -161,7 +173,9 @@ class ModelBackend:
     def _codec(self) -> ChatCodec:
         from policies.loading import PLAIN_TEMPLATES, load_codec
 
-        return load_codec(self._store.load(0, verify=False), plain=self._config.model.templates == PLAIN_TEMPLATES)
+        model = self._config.model
+        stored = self._store.load(0, verify=False)
+        return load_codec(stored, plain=model.templates == PLAIN_TEMPLATES, thought=model.thought)
 
     @cached_property
     def _updater(self) -> SftUpdater:
@@ -187,6 +201,7 @@ class ScriptedBackend:
 
     fit_digest = "scripted"
     max_context = None
+    positions = None
 
     def __init__(self, config: Config, engine: ScriptedEngineSection, versions: Path) -> None:
         from policies.scripted import Traits, read_traits, write_traits
@@ -216,7 +231,7 @@ class ScriptedBackend:
         """A script is certain of nothing; the configuration refuses to ask."""
         raise ConfigError("cascade.mode: self_certainty needs a model, and engine.type: scripted has none")
 
-    def prompt_tokens(self, messages: tuple[Message, ...]) -> int:
+    def prompt_tokens(self, messages: tuple[Message, ...], *, thinking: bool = False) -> int:
         """Bytes are tokens."""
         return sum(len(message.content.encode()) for message in messages)
 

@@ -194,6 +194,7 @@ def cascade_settings(config: Config) -> CascadeSettings:
         section.audit_share,
         config.job.seed,
         section.needed,
+        section.show_thought,
     )
 
 

@@ -55,7 +55,6 @@ def make_loadable(folder: Path, config: Config, templates: TemplateSet) -> None:
 
 
 def _settings(stored: StoredVersion, config: Config, templates: TemplateSet) -> dict[str, Any]:
-    from policies.chat import special_tokens
     from policies.loading import PLAIN_TEMPLATES, load_codec
 
     codec = load_codec(stored, plain=config.model.templates == PLAIN_TEMPLATES)
@@ -71,7 +70,7 @@ def _settings(stored: StoredVersion, config: Config, templates: TemplateSet) -> 
         "max_context": config.model.max_context,
         "plain": codec.plain,
         "template_keywords": codec.template_keywords,
-        "specials": special_tokens(codec.tokenizer),
+        "specials": codec.control,
         "stop_ids": sorted(codec.stop_ids),
         "pad_id": codec.pad_id,
         "sampling": asdict(sampling) | {"seed": 0},
@@ -84,13 +83,14 @@ def _settings(stored: StoredVersion, config: Config, templates: TemplateSet) -> 
 def _mlmodel(stored: StoredVersion, settings: Mapping[str, Any]) -> str:
     import mlflow
     from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
     from mlflow.types.schema import Array, Object, Property
 
     turn = Object([Property("role", DataType.string), Property("content", DataType.string)])
-    asked = [ColSpec(Array(turn), "messages", required=False),
+    asked: list[ColSpec | TensorSpec] = [ColSpec(Array(turn), "messages", required=False),
              *(ColSpec(DataType.string, name, required=False) for name in ("question", "domain"))]  # fmt: skip
-    answered = [ColSpec(DataType.string, name) for name in ("answer", "finish_reason", "version")]
+    answers = ("answer", "finish_reason", "version")
+    answered: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, name) for name in answers]
     sampling = settings["sampling"]
     kinds = {"max_tokens": DataType.long, "temperature": DataType.double, "top_p": DataType.double,
              "seed": DataType.long}  # fmt: skip

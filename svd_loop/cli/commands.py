@@ -43,23 +43,26 @@ def run(
         render_result(stderr(), result, config, root=settings.job.root, overrides=override or ())
 
 
-def check(config: ConfigFile, override: Overrides = None, as_json: AsJson = False) -> None:
-    """Tell before any work whether the job can run: data, leaks, model, templates, lengths, disk, tracking."""
-    from rich.table import Table
+def check(
+    config: ConfigFile,
+    override: Overrides = None,
+    as_json: AsJson = False,
+    candidates: Annotated[int, typer.Option("--probe", min=1, help="Candidates to sample and judge once.")] = 4,
+    no_probe: Annotated[bool, typer.Option("--no-probe", help="Sample nothing; no estimate of the work.")] = False,
+    gpu_memory: Annotated[
+        float | None, typer.Option(metavar="GIB", min=0.1, help="Plan for a GPU of this size that is not here.")
+    ] = None,
+) -> None:
+    """Tell before any work whether the job can run, and what it will take: calls, tokens, hours, memory, disk."""
+    from svd_loop.cli.checking import preflight_json, render_preflight
+    from svd_loop.preflight import preflight
 
-    from svd_loop.preflight import checks
-
-    found = checks(load(config, override))
+    found = preflight(load(config, override), probe=0 if no_probe else candidates, gpu_memory=gpu_memory)
     if as_json:
-        print_json({"ok": all(item.ok for item in found), "checks": [item.as_dict() for item in found]})
+        print_json(preflight_json(found))
     else:
-        table = Table(title=f"check {config}", title_justify="left")
-        for heading in ("", "what", "found"):
-            table.add_column(heading)
-        for item in found:
-            table.add_row("[green]ok[/]" if item.ok else "[red]no[/]", item.name, item.detail)
-        stderr().print(table)
-    if not all(item.ok for item in found):
+        render_preflight(stderr(), str(config), found)
+    if not found.ok:
         raise typer.Exit(2)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -66,6 +66,9 @@ class ArithmeticSource(Section):
     """Generator seed."""
 
 
+_SOURCES = ("train", "development", "test")
+_DOMAIN_MARK = "{domain}"
+
 Source = Annotated[FilesSource | NanoSource | ArithmeticSource, Field(discriminator="type")]
 
 
@@ -99,6 +102,10 @@ class LeakSection(Section):
 class DataSection(Section):
     """What is trained on, and what is held out."""
 
+    domain: Domain | None = None
+    """One domain for the whole job: rows of files that name none belong to it, and `{domain}` in `job.name` and in
+    the sources' `paths` stands for it, so that one override makes a math, a science and a coding job of one file. null
+    leaves that to each source."""
     train: Source
     """Unlabeled prompts."""
     development: Source
@@ -111,3 +118,37 @@ class DataSection(Section):
     """Duplicates among training prompts."""
     leak: LeakSection = LeakSection()
     """Held-out problems among training prompts."""
+
+
+def fill_in_domain(data: Any) -> Any:
+    """Plain configuration data with `data.domain` put where the sources and the job's name leave it open.
+
+    Raises:
+        ValueError: `{domain}` is used, and there is no `data.domain`.
+    """
+    if not isinstance(data, dict) or not isinstance(section := data.get("data"), dict):
+        return data
+    domain, job = section.get("domain"), data.get("job")
+    section = {key: _of_domain(value, domain) if key in _SOURCES else value for key, value in section.items()}
+    filled = {**data, "data": section}
+    if isinstance(job, dict) and isinstance(name := job.get("name"), str):
+        filled["job"] = {**job, "name": _replaced(name, domain)}
+    return filled
+
+
+def _of_domain(source: Any, domain: object) -> Any:
+    """A source of files with its domain and the places of its files filled in; any other as it is."""
+    if not isinstance(source, dict) or source.get("type") != "files":
+        return source
+    paths = source.get("paths")
+    if isinstance(paths, list | tuple):
+        source = {**source, "paths": [_replaced(path, domain) for path in paths]}
+    return source if domain is None or source.get("domain") is not None else {**source, "domain": domain}
+
+
+def _replaced(text: Any, domain: object) -> Any:
+    if not isinstance(text, str) or _DOMAIN_MARK not in text:
+        return text
+    if domain is None:
+        raise ValueError(f"data.domain: {text!r} asks for it; set it to one of {', '.join(Domain)}")
+    return text.replace(_DOMAIN_MARK, str(domain))

@@ -13,12 +13,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from svd_loop.config.base import Fraction, Positive, Section
-from svd_loop.config.data import DataSection
+from svd_loop.config.data import DataSection, fill_in_domain
 from svd_loop.config.engines import EngineSection, ServerEngineSection, TransformersEngineSection, VllmEngineSection
 from svd_loop.config.gate import GateSection
 from svd_loop.config.health import HealthSection
 from svd_loop.config.schedule import ScheduleSection
-from svd_loop.contracts import CascadeMode, Role, Sampling, Selection, Stage
+from svd_loop.contracts import THOUGHT_MARKS, CascadeMode, Role, Sampling, Selection, Stage
+
+Mark = Annotated[str, Field(min_length=2)]
 
 # ------------------------------------------------------------------------------------------------ job
 
@@ -54,6 +56,9 @@ class ModelSection(Section):
     template (the chat set's words, as plain paragraphs)."""
     max_context: Annotated[int, Field(ge=16)] = 32768
     """Longest prompt plus answer in tokens; longer prompts are refused, never cut."""
+    thought: tuple[Mark, Mark] | None = THOUGHT_MARKS
+    """What the model writes before and behind its thought. What stands behind is the answer: judges are shown it and
+    evaluation reads it, while training takes all that was sampled. null is for a model that marks no thoughts."""
 
 
 # ---------------------------------------------------------------------------------- sampling and judging
@@ -72,10 +77,18 @@ class SamplingSection(Section):
     """0 is off."""
     min_p: Fraction = 0.0
     """0 is off."""
+    thinking: bool = False
+    """Let a reasoning model think before it answers, where its chat template has a switch for it (Qwen3). Its tokens
+    count towards `max_tokens`. A template without a switch that opens a thought by itself does so either way."""
+    max_answer: Positive | None = None
+    """Longest final answer in tokens, what was thought before it left out; a longer one counts as truncated. Others
+    are shown the final answer alone, so this is what it may take up of *their* context. null allows `max_tokens`."""
 
     def to_sampling(self) -> Sampling:
         """The contract type engines take."""
-        return Sampling(self.max_tokens, self.temperature, self.top_p, self.top_k, self.min_p)
+        return Sampling(
+            self.max_tokens, self.temperature, self.top_p, self.top_k, self.min_p, self.thinking, self.max_answer
+        )
 
 
 class SolverSection(SamplingSection):
@@ -123,7 +136,7 @@ class CascadeSection(Section):
     cheapest rejection first, by the votes and tokens of the round before (the first round keeps the paper's order).
     Never changes who is accepted, only what it costs."""
     judge_duplicates_once: bool = False
-    """Candidates of a prompt with the very same text share the first one's verdict. Fewer calls; changes which votes
+    """Candidates of a prompt with the very same answer share the first one's verdict. Fewer calls; changes which votes
     are drawn, so accepted candidates can differ from those without it."""
     audit_share: Fraction = 0.0
     """Share of the candidates, drawn by a hash, that get every vote of every stage for the sake of measurement: their
@@ -135,6 +148,9 @@ class CascadeSection(Section):
     """How often a vote without a readable verdict is asked again."""
     frozen_judge: bool = False
     """Judge with the round-0 weights instead of the current ones."""
+    show_thought: bool = False
+    """Show the fact checker and the grader what the solver thought, too. The question inferrer never sees it: thoughts
+    restate the question, which is what it is to find out."""
     roles: dict[Role, SamplingSection] = Field(default_factory=dict)
     """Sampling parameters by judge role; roles left out use `judge`."""
     judge: SamplingSection = SamplingSection()
@@ -298,6 +314,12 @@ class Config(Section):
     gate: GateSection = GateSection()
     benchmark: bool = False
     """Set true to allow the controls that look at gold (`cascade.mode: gold`); never for real jobs."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _domain_is_filled_in(cls, data: Any) -> Any:
+        """`{domain}` in the job's name and in paths stands for `data.domain`."""
+        return fill_in_domain(data)
 
     @model_validator(mode="before")
     @classmethod

@@ -38,6 +38,7 @@ from svd_loop.contracts.records import (
     Vote,
 )
 from svd_loop.contracts.words import (
+    THOUGHT_MARKS,
     AlarmAction,
     CascadeMode,
     Domain,
@@ -51,6 +52,7 @@ from svd_loop.contracts.words import (
 )
 
 __all__ = [
+    "THOUGHT_MARKS",
     "AgentCall",
     "AlarmAction",
     "CallId",

@@ -59,13 +59,24 @@ class PolicyVersion:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Sampling parameters of one role. `top_k` 0 and `top_p` 1.0 mean off; temperature 0 is greedy."""
+    """Sampling parameters of one role. `top_k` 0 and `top_p` 1.0 mean off; temperature 0 is greedy.
+
+    `thinking` and `max_answer` (tokens of the final answer, None for no limit of its own) are the policy's business:
+    engines do not read them.
+    """
 
     max_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
     min_p: float = 0.0
+    thinking: bool = False
+    max_answer: int | None = None
+
+    @property
+    def longest_answer(self) -> int:
+        """Most tokens that a complete final answer can have."""
+        return self.max_tokens if self.max_answer is None else min(self.max_answer, self.max_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +127,8 @@ class Reply:
     """What the policy answered.
 
     `prompt_ids` and `token_ids` are exactly what went in and came out (the stop token included when
-    `finish_reason` is STOP); `text` is the decoded answer without special tokens.
+    `finish_reason` is STOP); `text` is the decoded answer without special tokens, a thought between `THOUGHT_MARKS`,
+    the opening one written out where the prompt had opened the thought.
     """
 
     call: CallId

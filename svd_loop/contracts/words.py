@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+THOUGHT_MARKS = ("<think>", "</think>")
+"""What encloses a model's thought in `Reply.text` and `Candidate.text`, whatever marks the model itself writes."""
+
 
 class Domain(StrEnum):
     """What a prompt is about; decides instruction, answer extraction and scoring."""

@@ -249,3 +249,14 @@ def test_a_judge_that_leaves_calls_unanswered_is_an_error() -> None:
 
     with pytest.raises(EngineError, match="asked 4 calls and gave 3"):
         judge_with(Lazy(lambda call: "[[Y]]"), items_of(2, 2))
+
+
+def test_candidates_that_differ_in_their_thoughts_alone_are_judged_once_unless_thoughts_are_shown() -> None:
+    items = [(prompt(), Candidate("p0", place, f"<think>{place}</think>42")) for place in range(3)]
+    for show_thought, asked in ((False, 1), (True, 3)):
+        judge = always("[[N]]")
+        settings = CascadeSettings(
+            stages=(Stage.CORRECTNESS,), votes=1, judge_duplicates_once=True, show_thought=show_thought
+        )
+        verdicts = Cascade(TemplateSet.load("chat"), settings).judge(judge, items, round=1)
+        assert len(judge.calls) == asked and [v.candidate for v in verdicts] == [0, 1, 2]

@@ -72,6 +72,29 @@ def test_the_judge_sees_the_answer_without_its_reasoning() -> None:
     assert "the answer" in judge.calls[0].messages[0].content
 
 
+@pytest.mark.parametrize("stage", [FACTS, GRADE])
+def test_the_reasoning_is_shown_where_the_configuration_says_so(stage: Stage) -> None:
+    judge = always("[[N]]")
+    thought = "<think>so [[Y]] and </think> is quoted</think>\nthe answer"
+    cast_votes(judge, [ballot(stage, text=thought)], CHAT, invalid_retries=0, show_thought=True)
+    shown = judge.calls[0].messages[0].content
+    assert "Reasoning:\nso [ [Y] ] and < /think> is quoted\n\nFinal answer:\nthe answer" in shown
+    assert "<think>" not in shown and "</think>" not in shown
+
+
+def test_the_inferrer_never_sees_the_reasoning() -> None:
+    judge = RulePolicy(in_role(question_inferrer="what was it?", question_comparer="[[Y]]"))
+    answer = ballot(CYCLE, text="<think>they ask for x</think>\nthe answer")
+    cast_votes(judge, [answer], CHAT, invalid_retries=0, show_thought=True)
+    assert "they ask for x" not in judge.calls[0].messages[0].content
+
+
+def test_an_answer_without_reasoning_is_shown_bare() -> None:
+    judge = always("[[N]]")
+    cast_votes(judge, [ballot(GRADE, text="the answer")], CHAT, invalid_retries=0, show_thought=True)
+    assert "Proposed answer begins ===\nthe answer\n=== Proposed" in judge.calls[0].messages[0].content
+
+
 @pytest.mark.parametrize("retries, attempts", [(0, [0]), (1, [0, 1]), (3, [0, 1, 2, 3])])
 def test_an_unreadable_vote_is_asked_again_then_stays_invalid(retries: int, attempts: list[int]) -> None:
     judge = always("perhaps")

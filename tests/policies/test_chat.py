@@ -33,7 +33,7 @@ def test_prompts_end_where_the_answer_begins(checkpoint: Path) -> None:
 def test_equal_conversations_are_encoded_once(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     codec, rendered = ChatCodec.load(checkpoint), []
     render = codec._render
-    monkeypatch.setattr(codec, "_render", lambda messages: (rendered.append(messages), render(messages))[1])
+    monkeypatch.setattr(codec, "_render", lambda *args: (rendered.append(args), render(*args))[1])
     other = (Message("user", "3+3?"),)
     ids = codec.encode([HELLO, other, HELLO])
     assert ids[0] == ids[2] != ids[1] and len(rendered) == 2
@@ -51,7 +51,8 @@ def test_content_cannot_forge_a_turn(checkpoint: Path) -> None:
 def test_a_template_that_knows_thinking_is_told(checkpoint: Path, tmp_path: Path) -> None:
     template = "{{ messages[0].content }}{% if not enable_thinking %}<think></think>{% endif %}"
     folder = saved(checkpoint, tmp_path, chat_template=template)
-    (quiet,), (loud,) = (ChatCodec.load(folder, thinking=thinking).encode([HELLO]) for thinking in (False, True))
+    codec = ChatCodec.load(folder)
+    (quiet,), (loud,) = (codec.encode([HELLO], thinking=thinking) for thinking in (False, True))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert (tokenizer.decode(quiet), tokenizer.decode(loud)) == ("2+2?<think></think>", "2+2?")
 
@@ -83,10 +84,15 @@ def test_a_checkpoint_without_chat_template(checkpoint: Path, tmp_path: Path) ->
     assert codec.stop_ids == {TEXT_END}
 
 
-@pytest.mark.parametrize("stop", ["<|endoftext|>", "<|im_end|>"])
-def test_padding_that_ends_an_answer_is_refused(checkpoint: Path, tmp_path: Path, stop: str) -> None:
+@pytest.mark.parametrize(("stop", "plain"), [("<|im_end|>", False), ("<|endoftext|>", True)])
+def test_padding_that_ends_an_answer_is_refused(checkpoint: Path, tmp_path: Path, stop: str, plain: bool) -> None:
     with pytest.raises(ModelError, match=r"pads with '.*which also ends an answer.*Set pad_token"):
-        ChatCodec.load(saved(checkpoint, tmp_path, pad_token=stop))
+        ChatCodec.load(saved(checkpoint, tmp_path, pad_token=stop), plain=plain)
+
+
+def test_padding_with_the_end_of_a_document_is_qwens_way(checkpoint: Path, tmp_path: Path) -> None:
+    codec = ChatCodec.load(saved(checkpoint, tmp_path, pad_token="<|endoftext|>"))
+    assert codec.stop_ids == {END, TEXT_END} and codec.pad_id not in codec.stop_ids
 
 
 def test_no_padding_token_is_fine(checkpoint: Path, tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ CALL_IDS = st.builds(CallId, NAMES, NUMBERS, st.sampled_from(Role), NAMES, NUMBE
 MESSAGES = st.lists(st.builds(Message, st.sampled_from(["system", "user"]), NAMES), max_size=3).map(tuple)
 CALLS = st.builds(AgentCall, CALL_IDS, MESSAGES, NAMES)
 SAMPLINGS = st.builds(Sampling, st.integers(1, 3), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.5, 1.0]),
-                      st.integers(0, 2), st.sampled_from([0.0, 0.1]))  # fmt: skip
+                      st.integers(0, 2), st.sampled_from([0.0, 0.1]), st.booleans(),
+                      st.sampled_from([None, 1, 2]))  # fmt: skip
 SETTINGS = st.fixed_dictionaries({
     "fingerprint": NAMES, "sampling": SAMPLINGS, "job_seed": NUMBERS, "max_context": st.integers(8, 9),
     "codec": NAMES,
@@ -27,7 +28,7 @@ SETTINGS = st.fixed_dictionaries({
 
 def key(call: AgentCall, settings: dict[str, Any]) -> str:
     engine: Any = None  # a key is computed before anything is asked
-    codec: Any = SimpleNamespace(identity=settings["codec"])
+    codec: Any = SimpleNamespace(identity=lambda thinking: f"{settings['codec']}/{thinking}")
     version = PolicyVersion(0, settings["fingerprint"])
     samplings = dict.fromkeys(Role, settings["sampling"])
     return ModelPolicy(

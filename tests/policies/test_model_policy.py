@@ -24,6 +24,7 @@ from svd_loop.contracts import (
     Sampling,
 )
 from svd_loop.errors import ConfigError, DataError, EngineError, ModelError
+from tests.policies.families import save_family
 
 SAMPLINGS = {Role.SOLVER: Sampling(12), Role.GRADER: Sampling(6, 0.7)}
 
@@ -72,10 +73,11 @@ class Echo:
     def __init__(self, missing: int = 0) -> None:
         self.asked: list[GenerationRequest] = []
         self.missing = missing
+        self.answer = Generation((10, 2), FinishReason.STOP)
 
     def generate(self, requests: list[GenerationRequest], *, label: str = "") -> list[Generation]:
         self.asked = list(requests)
-        return [Generation((10, 2), FinishReason.STOP)] * (len(requests) - self.missing)
+        return [self.answer] * (len(requests) - self.missing)
 
     def close(self) -> None:
         pass
@@ -126,6 +128,57 @@ def test_a_prompt_without_room_is_refused_by_name(checkpoint: Path, tmp_path: Pa
     with pytest.raises(DataError, match=r"prompt long-one, role solver: \d+ tokens .* model\.max_context: 80"):
         policy.generate([call(), call("long-one", "x" * 60)])
     assert engine.asked == []
+
+
+def test_a_judge_call_that_does_not_fit_is_an_unanswered_vote(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The rest of the batch is asked; nothing is cut, and the job goes on."""
+    policy, engine = echo(checkpoint, tmp_path)
+    calls = [call(role=Role.GRADER, prompt="long-one", text="x" * 60), call(), call(role=Role.GRADER, text="y" * 70)]
+    first, second, third = policy.generate(calls)
+    assert len(engine.asked) == 1 and second.finish_reason is FinishReason.STOP
+    for reply in (first, third):
+        assert (reply.text, reply.token_ids, reply.output_tokens) == ("", (), 0)
+        assert reply.finish_reason is FinishReason.LENGTH and reply.prompt_tokens > 60
+    assert "2 judge calls do not fit model.max_context: 80" in caplog.text and "long-one" in caplog.text
+    assert [reply.text for reply in policy.generate(calls[:1])] == [""]
+
+
+def test_roles_think_or_do_not(tmp_path: Path) -> None:
+    """Each role's prompt says whether to think, and so does the key of its answer."""
+    folder = save_family("qwen3", tmp_path / "qwen")
+    thinking, quiet = Sampling(12, thinking=True), Sampling(12)
+    keys = []
+    for samplings in ({Role.SOLVER: thinking, Role.GRADER: quiet}, {Role.SOLVER: quiet, Role.GRADER: thinking}):
+        policy, engine = echo(folder, tmp_path / "store", samplings=samplings)
+        calls = [call(), call(role=Role.GRADER), call("p2")]
+        replies = policy.generate(calls)
+        decoder = load_codec(WeightStore(tmp_path / "store").load(0)).tokenizer
+        for item, reply in zip(calls, replies, strict=True):
+            empty = decoder.decode(reply.prompt_ids).endswith("<think>\n\n</think>\n\n")
+            assert empty != samplings[item.id.role].thinking
+        assert [request.prompt_ids for request in engine.asked] == [reply.prompt_ids for reply in replies]
+        keys += [policy.key(item) for item in calls]
+    assert len(set(keys)) == 6
+    measured, _ = echo(folder, tmp_path / "store", samplings={Role.SOLVER: quiet}, held_out=thinking)
+    held_out = replace(call(), id=replace(call().id, purpose="test"))
+    assert measured.generate([held_out])[0].prompt_ids == measured.generate([held_out])[0].prompt_ids
+    assert len(measured.generate([held_out])[0].prompt_ids) < len(measured.generate([call()])[0].prompt_ids)
+
+
+def test_a_final_answer_beyond_its_limit_counts_as_cut_off(tmp_path: Path) -> None:
+    folder = save_family("qwen3", tmp_path / "qwen")
+    policy, engine = echo(
+        folder, tmp_path / "store", samplings={Role.SOLVER: Sampling(60, thinking=True, max_answer=3)}
+    )
+    codec = load_codec(WeightStore(tmp_path / "store").load(0))
+    stop = codec.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    for text, reason in (("<think>" + "7" * 20 + "</think>123", FinishReason.STOP), ("1234", FinishReason.LENGTH)):
+        ids = (*codec.tokenizer(text, add_special_tokens=False)["input_ids"], stop)
+        engine.answer = Generation(ids, FinishReason.STOP)
+        [reply] = policy.generate([call()])
+        assert (reply.finish_reason, reply.token_ids) == (reason, ids)
 
 
 def test_a_missing_answer_and_a_missing_role_are_errors(checkpoint: Path, tmp_path: Path) -> None:

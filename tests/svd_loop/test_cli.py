@@ -52,7 +52,13 @@ def test_check_reports_every_item(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert done.returncode == 0, found
     assert found["ok"]
-    assert {"held-out problems", "training prompts", "coding sandbox", "disk"} <= {c["name"] for c in found["checks"]}
+    names = {"held-out problems", "training prompts", "coding sandbox", "memory", "disk", "probe"}
+    assert names <= {c["name"] for c in found["checks"]}
+    calls = found["estimate"]["round"]["judge_calls"]
+    assert 0 < calls["low"] <= calls["value"] <= calls["high"] and found["estimate"]["measured"]["candidates"] == 4
+    told = svd("check", str(SCRIPTED), "--no-probe", "--json", root=tmp_path)
+    assert json.loads(told.stdout)["estimate"] is None
+    assert "judge calls" in svd("check", str(SCRIPTED), "--probe", "2", root=tmp_path).stderr
 
 
 def test_check_of_a_bad_job_says_what_to_change_and_exits_2(tmp_path: Path) -> None:

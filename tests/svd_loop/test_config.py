@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svd_loop.config import changed_keys, config_digest, load_config
+from svd_loop.config import changed_keys, config_digest, load_config, parse_config
 from svd_loop.errors import ConfigError
 from svd_loop.sweep.plan import Plan
 
@@ -120,3 +120,28 @@ def test_on_is_a_key_and_not_a_truth_value(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("word", "value"), [("true", True), ("off", False), ("yes", True)])
 def test_words_of_truth_still_mean_what_they_say(word: str, value: bool) -> None:
     assert load_config(NANO, [f"benchmark={word}"]).benchmark is value
+
+
+@pytest.mark.parametrize("size", ["0.6b", "4b", "8b"])
+def test_one_override_makes_another_domains_job(size: str) -> None:
+    path = CONFIGS / f"qwen3-{size}.yaml"
+    math = load_config(path)
+    assert (math.job.name, math.data.train.domain) == (f"qwen3-{size}-math", "math")
+    coding = load_config(path, ["data.domain=coding"])
+    assert coding.job.name == f"qwen3-{size}-coding"
+    sources = {name: getattr(coding.data, name) for name in ("train", "development", "test")}
+    assert {source.domain for source in sources.values()} == {"coding"}
+    assert sources["test"].paths == ("data/coding/test.jsonl",)
+    again = parse_config(coding.model_dump(mode="json"))
+    assert config_digest(again) == config_digest(coding)
+    assert load_config(path, ["data.domain=science", "job.name=mine"]).job.name == "mine"
+
+
+def test_a_domain_that_is_asked_for_and_not_given_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"data\.domain: 'data/\{domain\}/prompts\.jsonl' asks for it; set"):
+        load_config(CONFIGS / "qwen3-4b.yaml", ["data.domain=null"])
+
+
+def test_a_source_keeps_the_domain_it_names() -> None:
+    config = load_config(CONFIGS / "qwen3-4b.yaml", ["data.test.domain=science"])
+    assert (config.data.train.domain, config.data.test.domain) == ("math", "science")

@@ -186,3 +186,15 @@ def test_pairs_of_mixed_domains_keep_their_order() -> None:
     pairs = [(RIGHT[p.id] if place % 2 else "?", p) for place, p in enumerate(PROBLEMS * 3)]
     assert score_pairs(pairs, 2.0) == [bool(place % 2) for place in range(len(pairs))]
     assert score_pairs([], 2.0) == []
+
+
+def test_only_what_stands_behind_the_thought_is_scored() -> None:
+    """A right answer in a thought is none, and a wrong one there does no harm."""
+    math, code = PROBLEMS[0], CODE
+    program = "```python\ndef f(x): return x + 1\n```"
+    pairs = [
+        (r"<think>\boxed{2}</think>I cannot tell.", math), (r"<think>\boxed{2}", math),
+        (r"<think>\boxed{3}</think>\boxed{2}", math), (rf"<think>{program}", code),
+        (f"<think>```python\ndef f(x): return x\n```</think>{program}", code),
+    ]  # fmt: skip
+    assert score_pairs(pairs, 5.0) == [False, False, True, False, True]

@@ -13,7 +13,7 @@ from svd_loop.config import load_config
 from svd_loop.config.engines import ServerEngineSection
 from svd_loop.errors import ConfigError, EngineError, JobConflictError
 from svd_loop.ledger.identity import refuse_changes
-from svd_loop.preflight import checks
+from svd_loop.preflight import preflight
 from tests.policies.engines.completion_server import CompletionServer
 
 NANO = Path(__file__).parents[3] / "configs" / "nano.yaml"
@@ -75,12 +75,12 @@ def test_a_job_may_go_on_with_other_endpoints_but_not_with_another_engine(tmp_pa
 def test_check_looks_at_the_endpoints(server: CompletionServer, tmp_path: Path) -> None:
     endpoints = f"engine={{type: server, endpoints: ['{server.url}', 'http://127.0.0.1:9'], retries: 0}}"
     overrides = [f"job.root={tmp_path}", endpoints, "update.method=lora", "model.max_context=512", *SMALL]
-    (found,) = [item for item in checks(load_config(NANO, overrides)) if item.name == "endpoints"]
+    (found,) = [item for item in preflight(load_config(NANO, overrides)).checks if item.name == "endpoints"]
     assert not found.ok
     assert found.detail.startswith("1 of 2 endpoints will not do:")
     assert "http://127.0.0.1:9/health: no connection" in found.detail
     alone = [*overrides, f"engine.endpoints=['{server.url}']"]
-    (found,) = [item for item in checks(load_config(NANO, alone)) if item.name == "endpoints"]
+    (found,) = [item for item in preflight(load_config(NANO, alone)).checks if item.name == "endpoints"]
     assert (found.ok, found.detail) == (True, f"{server.url} serves base")
     assert server.adapters == {}
 
@@ -88,7 +88,7 @@ def test_check_looks_at_the_endpoints(server: CompletionServer, tmp_path: Path) 
 def test_check_says_what_to_set_where_the_key_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
     config = load_config(NANO, [*SERVED, f"job.root={tmp_path}", "engine.api_key_env=NO_SUCH_KEY", *SMALL])
-    details = [item.detail for item in checks(config) if not item.ok]
+    details = [item.detail for item in preflight(config).checks if not item.ok]
     assert any("environment variable NO_SUCH_KEY is not set" in detail for detail in details)
 
 

@@ -27,7 +27,7 @@ from svd_loop.config import Config, load_config
 from svd_loop.config.engines import ServerEngineSection
 from svd_loop.contracts import Generation, GenerationRequest, Sampling, StopReason
 from svd_loop.jobs import run_job
-from svd_loop.preflight import checks
+from svd_loop.preflight import preflight
 from svd_loop.statistics import wilson
 
 pytestmark = [
@@ -193,7 +193,7 @@ def test_a_job_on_servers_gets_what_one_on_transformers_gets(replicas: list[Repl
     """Two rounds of adapters with the judge frozen at round 0, so that base and adapter are asked in turn."""
     endpoints = f"engine.endpoints=[{', '.join(replica.url for replica in replicas)}]"
     served = job(tmp_path / "served", "engine.type=server", endpoints, "engine.concurrency=32")
-    (look,) = [item for item in checks(served) if item.name == "endpoints"]
+    (look,) = [item for item in preflight(served).checks if item.name == "endpoints"]
     assert look.ok, look.detail
     expected = run_job(job(tmp_path / "transformers", "engine.threads=1"))
     found = run_job(served)

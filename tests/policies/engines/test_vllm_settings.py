@@ -15,7 +15,7 @@ from policies.engines.vllm_child import Start, Started, reference_logprobs
 from svd_loop.config import load_config
 from svd_loop.config.engines import RepetitionSection, VllmEngineSection
 from svd_loop.errors import ConfigError, ModelError
-from svd_loop.preflight import checks
+from svd_loop.preflight import preflight
 
 NANO = Path(__file__).parents[3] / "configs" / "nano.yaml"
 SERVED = Served(Path("/checkpoint"), "round-003-abc", 3)
@@ -92,7 +92,7 @@ def without_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_check_says_what_to_install(without_vllm: None, tmp_path: Path) -> None:
     config = load_config(NANO, ["engine.type=vllm", f"job.root={tmp_path}", "tracking.enabled=false",
                                 "data.train.count=3", "data.development.count=1", "data.test=null"])  # fmt: skip
-    (model,) = [item for item in checks(config) if item.name == "model and lengths"]
+    (model,) = [item for item in preflight(config).checks if item.name == "model and lengths"]
     assert not model.ok
     assert "vllm is not installed" in model.detail
     assert "svd-loop[vllm]" in model.detail

@@ -1,0 +1,72 @@
+"""How `svd-loop check` shows what it found: a table, the forecast below it, or one JSON object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from svd_loop.forecast.work import Forecast, Range
+    from svd_loop.preflight import Preflight
+
+_NAMES = {
+    "candidates": "candidates",
+    "judge_calls": "judge calls",
+    "prompt_tokens": "tokens read",
+    "output_tokens": "tokens written",
+    "accepted": "accepted prompts",
+    "hours": "hours",
+}
+
+
+def preflight_json(found: Preflight) -> dict[str, Any]:
+    """What a machine reads; see docs/json.md."""
+    forecast = found.forecast
+    return {
+        "ok": found.ok,
+        "checks": [item.as_dict() for item in found.checks],
+        "estimate": None if forecast is None else forecast.as_dict(),
+    }
+
+
+def render_preflight(console: Console, title: str, found: Preflight) -> None:
+    """A line for each check, and the forecast."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=f"check {title}", title_justify="left")
+    for heading in ("", "what", "found"):
+        table.add_column(heading)
+    for item in found.checks:
+        table.add_row("[green]ok[/]" if item.ok else "[red]no[/]", item.name, escape(item.detail))
+    console.print(table)
+    if found.forecast is not None:
+        console.print(_forecast_table(found.forecast))
+        console.print("In brackets the least and the most to be expected of so small a sample. Early exit, first-valid "
+                      "and blocks are counted in; answers that grow over the rounds are not. Hours are generating, and "
+                      "training by the speed of reading.", markup=False)  # fmt: skip
+
+
+def _forecast_table(forecast: Forecast) -> Any:
+    from rich.table import Table
+
+    table = Table(title=f"estimate from {forecast.measured.candidates} candidates", title_justify="left")
+    for heading in ("", "a round", f"the job, {forecast.rounds} rounds, with evaluation"):
+        table.add_column(heading)
+    for key, name in _NAMES.items():
+        if key in forecast.round:
+            table.add_row(name, _words(forecast.round[key]), _words(forecast.job[key]))
+    return table
+
+
+def _words(figure: Range) -> str:
+    return f"{_number(figure.value)} ({_number(figure.low)} to {_number(figure.high)})"
+
+
+def _number(value: float) -> str:
+    """Three digits that matter."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= size:
+            return f"{value / (size if unit != 'k' else 1e3):.3g}{unit}"
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"

@@ -1,0 +1,1 @@
+"""What a job will cost, before it starts: calls, tokens, hours from a short probe; memory, disk from its shape."""
