@@ -19,6 +19,10 @@ them, so this is sound, and even closer to the intention: otherwise a wrong solu
 at a judge's lapse. But candidates are seeded by their number, so each of the five would draw its own votes; to keep
 the paper's figures the setting is off.
 
+Late waves hold few candidates. `fill_rows` lets such a wave ask several of the next units at once (`envs.look_ahead`):
+fewer waves for a few more votes. A candidate's votes are recorded in the order of the units, so a rejection still names
+the first that decided, and what was asked beyond it is only paid for.
+
 `at_least` replaces unanimity by k yes votes of v in every stage, an approximation of the method (`envs.tally`). Early
 exit then leaves a stage as soon as its outcome is settled either way, and a rejection names the vote that settled it.
 """
@@ -32,6 +36,7 @@ from typing import Literal
 
 from envs.audit_slice import audit_metrics, in_slice
 from envs.judging import Ballot, cast_votes
+from envs.look_ahead import reach
 from envs.ordering import Unit, paper_order
 from envs.tally import Tally
 from envs.template_sets import TemplateSet
@@ -65,6 +70,7 @@ class CascadeSettings:
     audit_share: float = 0.0
     audit_seed: int = 0
     at_least: int | None = None
+    fill_rows: int | None = None
 
     def __post_init__(self) -> None:
         if not self.stages or len(set(self.stages)) != len(self.stages):
@@ -145,16 +151,19 @@ class Cascade:
     def metrics(self, round: int, verdicts: Sequence[Verdict]) -> dict[str, float]:
         """What a round shows beside its verdicts, each part where its setting is on.
 
-        `order.<stage>.<vote>` is the place of a unit, from 0, in the measured order; `audit.*` see `envs.audit_slice`.
+        `order.<stage>.<vote>` is the place of a unit, from 0, in the measured order; `audit.*` see
+        `envs.audit_slice`; `ahead.votes` are those that `fill_rows` had asked beyond the one that rejected a candidate.
         """
         metrics: dict[str, float] = {}
         if self.settings.order == "measured":
             units = enumerate(self.units(round))
             metrics |= {f"order.{stage}.{vote}": float(place) for place, (stage, vote) in units}
         if self.settings.audit_share > 0.0:
-            metrics |= audit_metrics(
-                [v for v in verdicts if self._is_audited(v, round)], self.settings.stages, self.settings.needed
-            )
+            audited = [v for v in verdicts if self._is_audited(v, round)]
+            metrics |= audit_metrics(audited, self.settings.stages, self.settings.needed)
+        if self.settings.fill_rows is not None:
+            ahead = sum(votes_beyond(v) for v in verdicts if not self._is_audited(v, round))
+            metrics["ahead.votes"] = float(ahead)
         return metrics
 
     def _is_audited(self, of: Candidate | Verdict, round: int) -> bool:
@@ -189,8 +198,8 @@ class Cascade:
         others = [trial for trial in open_trials if not trial.votes]
         if not self.settings.early_exit:
             self._ask(judge, others, self.units(round), round, purpose)
-        for stage, vote in self.units(round) if self.settings.early_exit else ():
-            self._ask(judge, [trial for trial in others if trial.wants(stage)], [(stage, vote)], round, purpose)
+        else:
+            self._ask_in_waves(judge, others, round, purpose)
         verdicts = {place: trial.verdict() for place, trial in trials.items()}
         return [
             replace(verdicts[place], candidate=candidate.index)
@@ -201,9 +210,17 @@ class Cascade:
         tally = Tally(self.settings.votes, self.settings.needed)
         return _Trial(prompt, candidate, self.settings.stages, tally, unfit(candidate))
 
+    def _ask_in_waves(self, judge: Policy, trials: Sequence[_Trial], round: int, purpose: str) -> None:
+        """Ask the units in order, of those that still want them; several at once where `fill_rows` leaves room."""
+        units = rest = self.units(round)
+        while rest and (alive := [trial for trial in trials if any(trial.wants(stage) for stage, _ in rest)]):
+            count = reach(self.settings.fill_rows, len(alive), len(units) - len(rest), len(rest))
+            self._ask(judge, alive, rest[:count], round, purpose)
+            rest = rest[count:]
+
     def _ask(self, judge: Policy, trials: Sequence[_Trial], wave: Sequence[Unit], round: int, purpose: str) -> None:
-        """Ask every unit of a wave about every trial, all in one batch."""
-        asked = [(trial, stage, vote) for trial in trials for stage, vote in wave]
+        """Ask every trial the units of a wave that it wants, all in one batch."""
+        asked = [(trial, stage, vote) for trial in trials for stage, vote in wave if trial.wants(stage)]
         ballots = [Ballot(t.prompt, t.candidate, stage, vote, round, purpose) for t, stage, vote in asked]
         votes = cast_votes(judge, ballots, self.templates, invalid_retries=self.settings.invalid_retries)
         for (trial, _, _), vote in zip(asked, votes, strict=True):
@@ -230,6 +247,14 @@ def funnel(verdicts: Sequence[Verdict], stages: Sequence[Stage]) -> dict[str, in
         alive -= left_at[stage]
         counts[stage.value] = alive
     return counts | {"accepted": sum(verdict.accepted for verdict in verdicts)}
+
+
+def votes_beyond(verdict: Verdict) -> int:
+    """Votes cast on a candidate after the one that rejected it, in the order of the units; none for a copy."""
+    if verdict.vote is None or verdict.votes[0].candidate != verdict.candidate:
+        return 0
+    cast = [(vote.stage, vote.vote) for vote in verdict.votes]
+    return len(cast) - 1 - cast.index((verdict.stage, verdict.vote)) if verdict.stage else 0
 
 
 def vote_counts(verdicts: Sequence[Verdict], stages: Sequence[Stage]) -> dict[Stage, dict[VoteValue, int]]:

@@ -23,6 +23,7 @@ from gymnasium.error import ResetNeeded
 from envs.acceptors import Acceptor
 from envs.cascade import Cascade, funnel
 from envs.demo import DEMO_PROMPTS, DemoJudge
+from envs.look_ahead import reach
 from envs.spaces import CandidateBatchSpace, PromptBatchSpace
 from envs.spending import Account, next_served
 from envs.template_sets import TemplateSet
@@ -53,6 +54,11 @@ class _Slot:
         self.verdicts.append(verdict)
         return is_first
 
+    def beyond_first(self) -> int:
+        """Candidates after the first accepted one."""
+        accepted = [verdict.accepted for verdict in self.verdicts]
+        return len(accepted) - 1 - accepted.index(True) if self.has_accepted else 0
+
     def selected(self, selection: Selection) -> list[Candidate]:
         accepted = [c for c, verdict in zip(self.candidates, self.verdicts, strict=True) if verdict.accepted]
         return accepted[:1] if selection is Selection.FIRST_VALID else accepted
@@ -62,7 +68,8 @@ class _Slot:
 class _Round:
     """Where an episode stands.
 
-    `unsettled` prompts may get further candidates; a block is wanted now of the `open` ones, `asked` of each before.
+    `unsettled` prompts may get further candidates; `wanted` are wanted now of each of the `open` ones, which were asked
+    for `asked` before.
     """
 
     number: int
@@ -71,13 +78,15 @@ class _Round:
     open: list[int]
     judge: MeteredPolicy
     account: Account
+    wanted: int
     asked: int = 0
 
 
 class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
     """Registered as `SelfVerification-v0`.
 
-    Observation: `PromptBatchSpace(P)`. Action: `CandidateBatchSpace(P, block)`; candidates given for prompts of which
+    Observation: `PromptBatchSpace(P)`. Action: `CandidateBatchSpace(P, block)`, n in place of block where blocks may
+    grow; candidates given for prompts of which
     nothing is wanted any more, or beyond a prompt's n, are ignored, and giving fewer than wanted forfeits the rest.
 
     `info` holds `open` (places of the prompts still open), `indices` (numbers of the candidates wanted of each now)
@@ -95,6 +104,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         block: int | None = None,
         selection: Selection = Selection.FIRST_VALID,
         budget_tokens: int | None = None,
+        fill_rows: int | None = None,
     ) -> None:
         """Set up; nothing is asked before `reset`.
 
@@ -109,6 +119,8 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
             selection: Whether the first or all accepted candidates of a prompt are selected. Only under
                 `first_valid` does an accepted candidate settle its prompt.
             budget_tokens: Output tokens of solver and judge that a round may cost (`envs.spending`); None is no limit.
+            fill_rows: Rows that a step's batch should hold: later blocks grow up to it (`envs.look_ahead`). None keeps
+                the block.
 
         Raises:
             ConfigError: `n` or `block` is below 1.
@@ -125,6 +137,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         self._block = min(block or n, n)
         self._selection = selection
         self._budget = budget_tokens
+        self._fill_rows = fill_rows
         self._round = self._new_round(0, [], self._judge)
         self._set_spaces(len(_checked(prompts)))
 
@@ -201,16 +214,22 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
     @property
     def _indices(self) -> range:
         """Numbers of the candidates wanted now of every open prompt."""
-        return range(self._round.asked, min(self._round.asked + self._block, self._n))
+        return range(self._round.asked, self._round.asked + self._round.wanted)
 
     def _new_round(self, number: int, prompts: Sequence[Prompt], judge: Policy) -> _Round:
         places = list(range(len(prompts)))
         account = Account(self._budget or 0)
-        return _Round(number, [_Slot(prompt) for prompt in prompts], places, places, MeteredPolicy(judge), account)
+        slots = [_Slot(prompt) for prompt in prompts]
+        return _Round(number, slots, places, places, MeteredPolicy(judge), account, wanted=self._block)
+
+    @property
+    def _largest_block(self) -> int:
+        """Candidates of a prompt that a step may ask for."""
+        return self._block if self._fill_rows is None else self._n
 
     def _set_spaces(self, size: int) -> None:
         self.observation_space = PromptBatchSpace(size)
-        self.action_space = CandidateBatchSpace(size, self._block)
+        self.action_space = CandidateBatchSpace(size, self._largest_block)
 
     def _observation(self) -> tuple[str, ...]:
         wanted = set(self._round.open)
@@ -220,8 +239,8 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         """The candidates that count, prompt-major, with their slots."""
         if not self.action_space.contains(action):
             raise ActionError(
-                f"an action is {len(self._round.slots)} tuples or lists, one for each prompt, of at most {self._block} "
-                f"candidates, each a str or a Candidate; found {_shape(action)}"
+                f"an action is {len(self._round.slots)} tuples or lists, one for each prompt, of at most "
+                f"{self._largest_block} candidates, each a str or a Candidate; found {_shape(action)}"
             )
         slots = self._round.slots
         return [
@@ -253,6 +272,17 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
             round.open = next_served(waiting, round.account, block=self._block, n=self._n)
         if round.open:
             round.asked = round.slots[round.open[0]].tries
+        round.wanted = self._next_block() if round.open else 0
+
+    def _next_block(self) -> int:
+        """Candidates wanted of each open prompt: the block, or more where few are open and the budget allows."""
+        round = self._round
+        left = self._n - round.asked
+        block = min(self._block, left)
+        ahead = reach(self._fill_rows, len(round.open), round.asked, left)
+        while self._budget is not None and ahead > block and not round.account.affords(len(round.open), ahead):
+            ahead -= 1
+        return max(block, ahead)
 
     def _info(self, verdicts: Sequence[Verdict]) -> Info:
         info: Info = {"open": tuple(self._round.open), "indices": self._indices, "verdicts": tuple(verdicts)}
@@ -273,8 +303,13 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         )
 
     def _metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
-        """The cascade's figures; under a budget also what it was, what was spent, and who was left unserved."""
+        """The cascade's figures; under a budget also what it was, what was spent, and who was left unserved.
+
+        With `fill_rows`, `ahead.candidates` are those sampled beyond the first accepted one of their prompt.
+        """
         metrics = {} if self._acceptor else self._cascade.metrics(self._round.number, verdicts)
+        if self._fill_rows is not None:
+            metrics["ahead.candidates"] = float(sum(slot.beyond_first() for slot in self._round.slots))
         if self._budget is None:
             return metrics
         return metrics | {

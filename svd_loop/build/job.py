@@ -184,6 +184,7 @@ def cascade_settings(config: Config) -> CascadeSettings:
         section.audit_share,
         config.job.seed,
         section.needed,
+        section.fill_rows,
     )
 
 
@@ -211,6 +212,7 @@ def make_environment(
         block=config.sampling.block,
         selection=config.cascade.selection,
         budget_tokens=config.sampling.budget_tokens,
+        fill_rows=config.cascade.fill_rows,
     )
 
 

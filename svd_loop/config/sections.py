@@ -127,6 +127,11 @@ class CascadeSection(Section):
     audit_share: Fraction = 0.0
     """Share of the candidates, drawn by a hash, that get every vote of every stage for the sake of measurement: their
     yes rates are the round's `audit.*` metrics. Never changes who is accepted. 0 is off; 0.03 costs little."""
+    fill_rows: Positive | None = None
+    """Rows that a batch should hold. Where early exit and `sampling.block` leave fewer candidates or prompts, their
+    next votes and next candidates are asked ahead until the batch holds so many, each at most as far as it has been
+    asked already (1, 2, 4, ...). Never changes who is accepted or selected: fewer and fuller batches for some more
+    tokens. Larger batches stay as they are. null asks nothing ahead. docs/cascade.md has measurements."""
     random_accept: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (1.0,)
     """Mode `random` only: share of prompts whose first complete candidate is accepted in round 1, 2, ...; the last
     one holds for later rounds. Give the accepted fractions of the run to compare with."""
