@@ -38,6 +38,7 @@ from envs.audit_slice import audit_metrics, in_slice
 from envs.judging import Ballot, cast_votes
 from envs.look_ahead import reach
 from envs.ordering import Unit, paper_order
+from envs.prefilter import Prefilter, prefilter_metrics
 from envs.tally import Tally
 from envs.template_sets import TemplateSet
 from envs.votes import answer_of, is_blank
@@ -54,6 +55,8 @@ from svd_loop.contracts import (
 )
 from svd_loop.errors import ConfigError
 
+FILTERED = ("train", "judge")
+"""Purposes under which the prefilter is used; canaries and audits measure the votes."""
 VoteOrder = Literal["stage_major", "vote_major", "measured"]
 
 
@@ -71,6 +74,7 @@ class CascadeSettings:
     audit_seed: int = 0
     at_least: int | None = None
     fill_rows: int | None = None
+    prefilter: Prefilter | None = None
 
     def __post_init__(self) -> None:
         if not self.stages or len(set(self.stages)) != len(self.stages):
@@ -152,15 +156,18 @@ class Cascade:
         """What a round shows beside its verdicts, each part where its setting is on.
 
         `order.<stage>.<vote>` is the place of a unit, from 0, in the measured order; `audit.*` see
-        `envs.audit_slice`; `ahead.votes` are those that `fill_rows` had asked beyond the one that rejected a candidate.
+        `envs.audit_slice`; `ahead.votes` are those that `fill_rows` had asked beyond the one that rejected a candidate;
+        `prefilter.*` see `envs.prefilter`.
         """
         metrics: dict[str, float] = {}
         if self.settings.order == "measured":
             units = enumerate(self.units(round))
             metrics |= {f"order.{stage}.{vote}": float(place) for place, (stage, vote) in units}
+        audited = [v for v in verdicts if self._is_audited(v, round)]
         if self.settings.audit_share > 0.0:
-            audited = [v for v in verdicts if self._is_audited(v, round)]
             metrics |= audit_metrics(audited, self.settings.stages, self.settings.needed)
+        if self.settings.prefilter is not None:
+            metrics |= prefilter_metrics(verdicts, [v for v in audited if v.votes], self.settings.needed)
         if self.settings.fill_rows is not None:
             ahead = sum(votes_beyond(v) for v in verdicts if not self._is_audited(v, round))
             metrics["ahead.votes"] = float(ahead)
@@ -194,8 +201,10 @@ class Cascade:
         trials = {place: self._trial(*items[place]) for place in dict.fromkeys(judged)}
         open_trials = [trial for trial in trials.values() if trial.is_open]
         audited = [t for t in open_trials if purpose == "train" and self._is_audited(t.candidate, round)]
+        if self.settings.prefilter is not None and purpose in FILTERED:
+            self._filter(judge, self.settings.prefilter, open_trials, round)
         self._ask(judge, audited, self.units(round), round, purpose)
-        others = [trial for trial in open_trials if not trial.votes]
+        others = [trial for trial in open_trials if trial.is_open and not trial.votes]
         if not self.settings.early_exit:
             self._ask(judge, others, self.units(round), round, purpose)
         else:
@@ -210,6 +219,14 @@ class Cascade:
         tally = Tally(self.settings.votes, self.settings.needed)
         return _Trial(prompt, candidate, self.settings.stages, tally, unfit(candidate))
 
+    def _filter(self, judge: Policy, prefilter: Prefilter, trials: Sequence[_Trial], round: int) -> None:
+        """Reject those who have little chance of a yes; the audit slice among them is asked every vote all the same."""
+        items = [(trial.prompt, trial.candidate) for trial in trials]
+        scores = prefilter.scores(judge, items, self.templates, round=round)
+        for trial, score in zip(trials, scores, strict=True):
+            if prefilter.rejects(score):
+                trial.rejection = Rejection.PREFILTER
+
     def _ask_in_waves(self, judge: Policy, trials: Sequence[_Trial], round: int, purpose: str) -> None:
         """Ask the units in order, of those that still want them; several at once where `fill_rows` leaves room."""
         units = rest = self.units(round)
@@ -220,7 +237,7 @@ class Cascade:
 
     def _ask(self, judge: Policy, trials: Sequence[_Trial], wave: Sequence[Unit], round: int, purpose: str) -> None:
         """Ask every trial the units of a wave that it wants, all in one batch."""
-        asked = [(trial, stage, vote) for trial in trials for stage, vote in wave if trial.wants(stage)]
+        asked = [(t, stage, vote) for t in trials for stage, vote in wave if not t.tally.is_settled(stage)]
         ballots = [Ballot(t.prompt, t.candidate, stage, vote, round, purpose) for t, stage, vote in asked]
         votes = cast_votes(judge, ballots, self.templates, invalid_retries=self.settings.invalid_retries)
         for (trial, _, _), vote in zip(asked, votes, strict=True):
@@ -237,12 +254,17 @@ def unfit(candidate: Candidate) -> Rejection | None:
 def funnel(verdicts: Sequence[Verdict], stages: Sequence[Stage]) -> dict[str, int]:
     """How many candidates were generated, complete, still alive after each stage, and accepted, in that order.
 
+    `prefilter` comes before the stages in rounds in which it rejected any.
+
     A candidate leaves at the stage of the vote that rejected it. Pass no stages for acceptors that have none.
     """
     left_at = Counter(verdict.stage for verdict in verdicts)
     unfit_count = sum(verdict.rejection in (Rejection.TRUNCATED, Rejection.EMPTY) for verdict in verdicts)
     alive = len(verdicts) - unfit_count
     counts = {"generated": len(verdicts), "complete": alive}
+    if filtered := sum(verdict.rejection is Rejection.PREFILTER for verdict in verdicts):
+        alive -= filtered
+        counts["prefilter"] = alive
     for stage in stages:
         alive -= left_at[stage]
         counts[stage.value] = alive

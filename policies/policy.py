@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from policies.chat import ChatCodec
+from policies.choices import choose_replies
 from svd_loop.contracts import (
     AgentCall,
     Engine,
@@ -75,7 +76,7 @@ class ModelPolicy:
         parts = (
             self._version.fingerprint, call.template_version, [astuple(message) for message in call.messages],
             astuple(self._sampling(call)), self._max_context, self._codec.identity, call.id.seed(self._job_seed),
-            astuple(call.id),
+            astuple(call.id), *([call.choices] if call.choices else []),
         )  # fmt: skip
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -88,6 +89,8 @@ class ModelPolicy:
         """
         if not calls:
             return []
+        if any(call.choices for call in calls):
+            return self._choose(calls)
         prompts = self._codec.encode([call.messages for call in calls])
         requests = [self._request(call, prompt) for call, prompt in zip(calls, prompts, strict=True)]
         answers = self._engine.generate(requests, label=_label(calls, self._version))
@@ -105,6 +108,17 @@ class ModelPolicy:
     def close(self) -> None:
         """Free the engine's memory."""
         self._engine.close()
+
+    def _choose(self, calls: Sequence[AgentCall]) -> list[Reply]:
+        """Answer calls of which some, or all, are answered by comparing tokens."""
+        chosen = [call for call in calls if call.choices]
+        replies = choose_replies(
+            self._engine, self._codec, self._version, chosen, label=_label(chosen, self._version),
+            limit=self._max_context,
+        )  # fmt: skip
+        written = self.generate([call for call in calls if not call.choices])
+        by_call = {reply.call: reply for reply in (*replies, *written)}
+        return [by_call[call.id] for call in calls]
 
     def _request(self, call: AgentCall, prompt: tuple[int, ...]) -> GenerationRequest:
         limit = self._plain_sampling(call).max_tokens

@@ -45,6 +45,7 @@ LAYERS: dict[str, int] = {
     "svd_loop.judge_watch": 5,
     "svd_loop.build": 6,
     "svd_loop.jobs": 7,
+    "svd_loop.thresholds": 7,
     "svd_loop.registry.models": 7,
     "svd_loop.registry.examination": 7,
     "svd_loop.registry.promotion": 7,

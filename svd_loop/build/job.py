@@ -13,6 +13,7 @@ import gymnasium
 import envs  # registers the environment
 from envs.acceptors import Acceptor, RandomAcceptor
 from envs.cascade import Cascade, CascadeSettings
+from envs.prefilter import Prefilter
 from envs.prompts import PromptPool
 from envs.solving import SolverAgent
 from envs.template_sets import TemplateSet
@@ -174,6 +175,7 @@ def policy_opener(
 def cascade_settings(config: Config) -> CascadeSettings:
     """The cascade's settings as `envs` takes them."""
     section = config.cascade
+    quick = section.prefilter
     return CascadeSettings(
         section.stages,
         section.votes,
@@ -185,6 +187,7 @@ def cascade_settings(config: Config) -> CascadeSettings:
         config.job.seed,
         section.needed,
         section.fill_rows,
+        None if quick is None else Prefilter(quick.stage, quick.threshold),
     )
 
 

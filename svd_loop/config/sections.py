@@ -17,6 +17,7 @@ from svd_loop.config.data import DataSection
 from svd_loop.config.engines import EngineSection, TransformersEngineSection, VllmEngineSection
 from svd_loop.config.gate import GateSection
 from svd_loop.config.health import HealthSection
+from svd_loop.config.judging import PrefilterSection
 from svd_loop.config.schedule import ScheduleSection
 from svd_loop.contracts import CascadeMode, Role, Sampling, Selection, Stage
 
@@ -132,6 +133,8 @@ class CascadeSection(Section):
     next votes and next candidates are asked ahead until the batch holds so many, each at most as far as it has been
     asked already (1, 2, 4, ...). Never changes who is accepted or selected: fewer and fuller batches for some more
     tokens. Larger batches stay as they are. null asks nothing ahead. docs/cascade.md has measurements."""
+    prefilter: PrefilterSection | None = None
+    """A one-token verdict before the votes, an approximation of the method; null is off."""
     random_accept: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (1.0,)
     """Mode `random` only: share of prompts whose first complete candidate is accepted in round 1, 2, ...; the last
     one holds for later rounds. Give the accepted fractions of the run to compare with."""

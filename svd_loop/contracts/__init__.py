@@ -4,6 +4,7 @@ Standard library only, so that every layer can import it and importing costs not
 """
 
 from svd_loop.contracts.protocols import (
+    ChoiceEngine,
     Engine,
     Evaluator,
     Ledger,
@@ -18,6 +19,7 @@ from svd_loop.contracts.records import (
     AgentCall,
     CallId,
     Candidate,
+    ChoiceRequest,
     Episode,
     Estimate,
     Generation,
@@ -56,6 +58,8 @@ __all__ = [
     "CallId",
     "Candidate",
     "CascadeMode",
+    "ChoiceEngine",
+    "ChoiceRequest",
     "Domain",
     "Engine",
     "Episode",

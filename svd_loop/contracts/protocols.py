@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from svd_loop.contracts.records import (
     AgentCall,
     Candidate,
+    ChoiceRequest,
     Episode,
     Generation,
     GenerationRequest,
@@ -33,6 +34,15 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the memory held. The engine cannot be used afterwards."""
+        ...
+
+
+@runtime_checkable
+class ChoiceEngine(Protocol):
+    """An engine that can also tell how likely tokens are; not every engine can."""
+
+    def choice_logprobs(self, requests: Sequence[ChoiceRequest], *, label: str = "") -> list[tuple[float, ...]]:
+        """Natural logarithm of each token's probability right behind its prompt, at temperature 1, aligned."""
         ...
 
 

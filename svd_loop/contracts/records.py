@@ -104,11 +104,16 @@ class CallId:
 
 @dataclass(frozen=True, slots=True)
 class AgentCall:
-    """One thing to ask the policy in one role: rendered messages and what they were rendered from."""
+    """One thing to ask the policy in one role: rendered messages and what they were rendered from.
+
+    With `choices` nothing is written: the reply's text is a JSON list with the log probability of each, at the first
+    token in which they differ, as the beginning of the answer.
+    """
 
     id: CallId
     messages: tuple[Message, ...]
     template_version: str
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +141,14 @@ class GenerationRequest:
     prompt_ids: tuple[int, ...]
     sampling: Sampling
     seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceRequest:
+    """One row for an engine that compares tokens instead of sampling: prompt ids, and the tokens that may follow."""
+
+    prompt_ids: tuple[int, ...]
+    tokens: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ class Rejection(StrEnum):
     TRUNCATED = "truncated"
     EMPTY = "empty"
     VOTE = "vote"
+    PREFILTER = "prefilter"
     NOT_SELECTED_AT_RANDOM = "not_selected_at_random"
     GOLD = "gold"
 
