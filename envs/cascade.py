@@ -35,7 +35,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from envs.audit_slice import audit_metrics, in_slice
-from envs.judging import Ballot, cast_votes
+from envs.judging import ROLES, Ballot, cast_votes
 from envs.look_ahead import reach
 from envs.ordering import Unit, paper_order
 from envs.prefilter import Prefilter, prefilter_metrics
@@ -75,6 +75,7 @@ class CascadeSettings:
     at_least: int | None = None
     fill_rows: int | None = None
     prefilter: Prefilter | None = None
+    wordings: int = 1
 
     def __post_init__(self) -> None:
         if not self.stages or len(set(self.stages)) != len(self.stages):
@@ -145,6 +146,15 @@ class Cascade:
     templates: TemplateSet
     settings: CascadeSettings = CascadeSettings()
     order_of: Callable[[int], tuple[Unit, ...]] | None = None
+
+    def __post_init__(self) -> None:
+        few = {role: self.templates.wordings(role) for stage in self.settings.stages for role in ROLES[stage]}
+        if short := [f"{role} {count}" for role, count in few.items() if count < self.settings.wordings]:
+            raise ConfigError(
+                f"cascade.wordings: {self.settings.wordings}, but the template set {self.templates.name} has fewer: "
+                f"{', '.join(short)}; lower it, or add files such as {next(iter(few))}.2.txt (a model that knows only "
+                "the words it was trained on, like nano, must keep to one)"
+            )
 
     def units(self, round: int) -> tuple[Unit, ...]:
         """Every (stage, vote) in the order in which it is asked in a round."""
@@ -239,7 +249,10 @@ class Cascade:
         """Ask every trial the units of a wave that it wants, all in one batch."""
         asked = [(t, stage, vote) for t in trials for stage, vote in wave if not t.tally.is_settled(stage)]
         ballots = [Ballot(t.prompt, t.candidate, stage, vote, round, purpose) for t, stage, vote in asked]
-        votes = cast_votes(judge, ballots, self.templates, invalid_retries=self.settings.invalid_retries)
+        votes = cast_votes(
+            judge, ballots, self.templates,
+            invalid_retries=self.settings.invalid_retries, wordings=self.settings.wordings,
+        )  # fmt: skip
         for (trial, _, _), vote in zip(asked, votes, strict=True):
             trial.record(vote)
 

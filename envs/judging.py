@@ -10,7 +10,7 @@ reader gets, and reasoning usually restates the question, which would give cycle
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 from envs.asking import ask
@@ -53,6 +53,7 @@ class _Clerk:
     templates: TemplateSet
     ballot: Ballot
     attempt: int
+    wording: int = 0
 
     def call(self, role: Role, **fields: str) -> AgentCall:
         """A call in a role, its id saying which vote it belongs to."""
@@ -67,7 +68,8 @@ class _Clerk:
             vote=ballot.vote,
             attempt=self.attempt,
         )
-        return AgentCall(call_id, self.templates.render(role, domain, **fields), self.templates.version(role, domain))
+        messages = self.templates.render(role, domain, wording=self.wording, **fields)
+        return AgentCall(call_id, messages, self.templates.version(role, domain, wording=self.wording))
 
     @property
     def question(self) -> str:
@@ -80,7 +82,9 @@ class _Clerk:
         return answer_of(self.ballot.candidate.text).strip()
 
 
-def cast_votes(judge: Policy, ballots: Sequence[Ballot], templates: TemplateSet, *, invalid_retries: int) -> list[Vote]:
+def cast_votes(
+    judge: Policy, ballots: Sequence[Ballot], templates: TemplateSet, *, invalid_retries: int, wordings: int = 1
+) -> list[Vote]:
     """Cast all ballots, asking the judge once per turn for every conversation that is still going.
 
     Args:
@@ -88,6 +92,7 @@ def cast_votes(judge: Policy, ballots: Sequence[Ballot], templates: TemplateSet,
         ballots: The votes to cast, in any order.
         templates: The judge's instructions.
         invalid_retries: How often a vote without a readable verdict is asked again (with `attempt` counting up).
+        wordings: How many of the judge's wordings take turns, by the number of the vote.
 
     Returns:
         The votes, aligned with `ballots`.
@@ -95,7 +100,7 @@ def cast_votes(judge: Policy, ballots: Sequence[Ballot], templates: TemplateSet,
     Raises:
         EngineError: The judge left a call unanswered.
     """
-    conversations = [_converse(ballot, templates, invalid_retries) for ballot in ballots]
+    conversations = [_converse(ballot, templates, invalid_retries, ballot.vote % wordings) for ballot in ballots]
     votes: dict[int, Vote] = {}
     waiting = {place: next(conversation) for place, conversation in enumerate(conversations)}
     while waiting:
@@ -109,11 +114,11 @@ def cast_votes(judge: Policy, ballots: Sequence[Ballot], templates: TemplateSet,
     return [votes[place] for place in range(len(ballots))]
 
 
-def _converse(ballot: Ballot, templates: TemplateSet, invalid_retries: int) -> Conversation:
+def _converse(ballot: Ballot, templates: TemplateSet, invalid_retries: int, wording: int) -> Conversation:
     """One vote: the stage's question, asked again while its answer cannot be read."""
     value, text = VoteValue.INVALID, ""
     for attempt in range(1 + invalid_retries):
-        value, text = yield from _QUESTIONS[ballot.stage](_Clerk(templates, ballot, attempt))
+        value, text = yield from _QUESTIONS[ballot.stage](_Clerk(templates, ballot, attempt, wording))
         if value is not VoteValue.INVALID:
             break
     return Vote(ballot.prompt.id, ballot.candidate.index, ballot.stage, ballot.vote, value, text)
@@ -149,3 +154,10 @@ _QUESTIONS: dict[Stage, Callable[[_Clerk], _Opinion]] = {
     Stage.FACTUALITY: _factuality,
     Stage.CORRECTNESS: _correctness,
 }
+
+ROLES: Mapping[Stage, tuple[Role, ...]] = {
+    Stage.CYCLE_CONSISTENCY: (Role.QUESTION_INFERRER, Role.QUESTION_COMPARER),
+    Stage.FACTUALITY: (Role.FACT_CHECKER,),
+    Stage.CORRECTNESS: (Role.GRADER,),
+}
+"""Who is asked in a stage."""

@@ -188,6 +188,7 @@ def cascade_settings(config: Config) -> CascadeSettings:
         section.needed,
         section.fill_rows,
         None if quick is None else Prefilter(quick.stage, quick.threshold),
+        section.wordings,
     )
 
 

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from envs.judging import ROLES
 from envs.template_sets import PLACEHOLDERS, TemplateSet
 from svd_loop.build.backends import Backend, samplings_of
 from svd_loop.config import Config
-from svd_loop.contracts import CascadeMode, Domain, Problem, Role, Stage
+from svd_loop.contracts import CascadeMode, Domain, Problem, Role
 from svd_loop.errors import ConfigError, DataError
 
-_ASKED = {
-    Stage.CYCLE_CONSISTENCY: (Role.QUESTION_INFERRER, Role.QUESTION_COMPARER),
-    Stage.FACTUALITY: (Role.FACT_CHECKER,),
-    Stage.CORRECTNESS: (Role.GRADER,),
-}
 _MARGIN = 16
 """Tokens kept free because joining texts can change how their ends are tokenised."""
 
@@ -57,7 +53,7 @@ def too_long(room: int | None, backend: Backend, templates: TemplateSet) -> Call
 
 def _roles(config: Config) -> list[Role]:
     judged = config.cascade.stages if config.cascade.mode is CascadeMode.SELF else ()
-    return [Role.SOLVER, *(role for stage in judged for role in _ASKED[stage])]
+    return [Role.SOLVER, *(role for stage in judged for role in ROLES[stage])]
 
 
 def _taken(role: Role, config: Config, backend: Backend, templates: TemplateSet) -> int:
@@ -65,12 +61,15 @@ def _taken(role: Role, config: Config, backend: Backend, templates: TemplateSet)
     samplings = samplings_of(config)
     longest = {"solution": samplings[Role.SOLVER].max_tokens, "inferred": samplings[Role.QUESTION_INFERRER].max_tokens}
     others = sum(longest[name] for name in PLACEHOLDERS[role] if name != "question")
-    template = max(_template_tokens(role, domain, backend, templates) for domain in Domain)
+    used = 1 if role is Role.SOLVER else config.cascade.wordings
+    wordings = range(min(used, templates.wordings(role)))
+    template = max(_template_tokens(role, domain, backend, templates, w) for domain in Domain for w in wordings)
     return template + others + samplings[role].max_tokens
 
 
-def _template_tokens(role: Role, domain: Domain, backend: Backend, templates: TemplateSet) -> int:
-    return backend.prompt_tokens(templates.render(role, domain, **dict.fromkeys(PLACEHOLDERS[role], "")))
+def _template_tokens(role: Role, domain: Domain, backend: Backend, templates: TemplateSet, wording: int = 0) -> int:
+    empty = dict.fromkeys(PLACEHOLDERS[role], "")
+    return backend.prompt_tokens(templates.render(role, domain, wording=wording, **empty))
 
 
 def refuse_long(problems: Iterable[Problem], check: Callable[[str], bool]) -> None:

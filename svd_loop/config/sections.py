@@ -135,6 +135,10 @@ class CascadeSection(Section):
     tokens. Larger batches stay as they are. null asks nothing ahead. docs/cascade.md has measurements."""
     prefilter: PrefilterSection | None = None
     """A one-token verdict before the votes, an approximation of the method; null is off."""
+    wordings: Positive = 1
+    """How many differently worded templates of the judge's roles take turns, by the number of the vote: votes of one
+    model on one question are correlated, another wording less so. The set `chat` has 3, `nano` 1 (it knows no others).
+    1 is the method's."""
     random_accept: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (1.0,)
     """Mode `random` only: share of prompts whose first complete candidate is accepted in round 1, 2, ...; the last
     one holds for later rounds. Give the accepted fractions of the run to compare with."""
