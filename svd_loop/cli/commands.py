@@ -97,14 +97,16 @@ def judge(
     job: JobName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the cascade alone over solutions from anywhere; resumable under the same job name."""
+    """Run the cascade alone over solutions from anywhere, and report; resumable under the same job name."""
     from svd_loop.jobs import judge_file
+    from svd_loop.report import render_judged
 
     summary = judge_file(load(config, override, job or f"judge-{source.stem}"), source, output)
     if as_json:
         print_json(summary)
     else:
-        stderr().print(f"{summary['accepted']} of {summary['candidates']} accepted; verdicts in {output}", markup=False)
+        render_judged(stderr(), summary)
+        stderr().print(f"verdicts in {output}", markup=False, highlight=False, soft_wrap=True)
 
 
 def report(
