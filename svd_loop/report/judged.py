@@ -1,4 +1,4 @@
-"""What `svd-loop judge` shows at its end: who was accepted, where the others fell, how the judge voted, what it cost."""
+"""What `svd-loop judge` shows at its end: who was accepted, where others fell, how the judge voted, what it cost."""
 
 from __future__ import annotations
 
