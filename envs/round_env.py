@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -24,10 +24,11 @@ from envs.acceptors import Acceptor
 from envs.cascade import Cascade, funnel
 from envs.demo import DEMO_PROMPTS, DemoJudge
 from envs.look_ahead import reach
+from envs.revising import revision_of
 from envs.spaces import CandidateBatchSpace, PromptBatchSpace
 from envs.spending import Account, next_served
 from envs.template_sets import TemplateSet
-from svd_loop.contracts import Candidate, Episode, Policy, Prompt, Selection, Stage, Verdict
+from svd_loop.contracts import Candidate, Episode, Policy, Prompt, Revision, Selection, Stage, Verdict
 from svd_loop.errors import ActionError, ConfigError, DataError, EngineError
 from svd_loop.metering import MeteredPolicy
 
@@ -69,7 +70,7 @@ class _Round:
     """Where an episode stands.
 
     `unsettled` prompts may get further candidates; `wanted` are wanted now of each of the `open` ones, which were asked
-    for `asked` before.
+    for `asked` before. With `revisions`, one for each of them, the step is the last one.
     """
 
     number: int
@@ -80,6 +81,7 @@ class _Round:
     account: Account
     wanted: int
     asked: int = 0
+    revisions: tuple[Revision, ...] = ()
 
 
 class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
@@ -88,6 +90,9 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
     Observation: `PromptBatchSpace(P)`. Action: `CandidateBatchSpace(P, block)`, n in place of block where blocks may
     grow; candidates given for prompts of which
     nothing is wanted any more, or beyond a prompt's n, are ignored, and giving fewer than wanted forfeits the rest.
+
+    With `revise` the last step asks for a revision each of prompts with nothing accepted; `info["revisions"]` then says
+    of what, aligned with `open`.
 
     `info` holds `open` (places of the prompts still open), `indices` (numbers of the candidates wanted of each now)
     and `verdicts` (of this step); when the episode ends also `episode` (`svd_loop.contracts.Episode`).
@@ -104,6 +109,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         block: int | None = None,
         selection: Selection = Selection.FIRST_VALID,
         budget_tokens: int | None = None,
+        revise: bool = False,
         fill_rows: int | None = None,
     ) -> None:
         """Set up; nothing is asked before `reset`.
@@ -119,6 +125,8 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
             selection: Whether the first or all accepted candidates of a prompt are selected. Only under
                 `first_valid` does an accepted candidate settle its prompt.
             budget_tokens: Output tokens of solver and judge that a round may cost (`envs.spending`); None is no limit.
+            revise: Whether prompts with nothing accepted get one more candidate at the end, number n, that revises a
+                rejected one (`envs.revising`).
             fill_rows: Rows that a step's batch should hold: later blocks grow up to it (`envs.look_ahead`). None keeps
                 the block.
 
@@ -138,6 +146,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         self._selection = selection
         self._budget = budget_tokens
         self._fill_rows = fill_rows
+        self._revise = revise
         self._round = self._new_round(0, [], self._judge)
         self._set_spaces(len(_checked(prompts)))
 
@@ -243,8 +252,9 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
                 f"{self._largest_block} candidates, each a str or a Candidate; found {_shape(action)}"
             )
         slots = self._round.slots
+        revised = {revision.prompt.id: revision.rejected.index for revision in self._round.revisions}
         return [
-            (slots[place], _as_candidate(answer, slots[place].prompt, index))
+            (slots[place], _as_candidate(answer, slots[place].prompt, index, revised.get(slots[place].prompt.id)))
             for place in self._round.open
             for index, answer in zip(self._indices, action[place], strict=False)  # fewer, or a surplus, are allowed
         ]
@@ -259,6 +269,10 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
     def _advance(self) -> None:
         """Move on to the next block; prompts stay unsettled while they have no accepted candidate, or all are kept."""
         round, stops_early = self._round, self._selection is Selection.FIRST_VALID
+        if round.revisions:
+            round.unsettled = [place for place in round.unsettled if not round.slots[place].has_accepted]
+            round.open, round.wanted, round.revisions = [], 0, ()
+            return
         round.asked = self._indices.stop
         for place in round.open:
             round.slots[place].tries = round.asked
@@ -273,6 +287,20 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         if round.open:
             round.asked = round.slots[round.open[0]].tries
         round.wanted = self._next_block() if round.open else 0
+        if self._revise and not round.open:
+            self._open_revisions()
+
+    def _open_revisions(self) -> None:
+        """A last step: one candidate of every prompt with nothing accepted that can be revised and paid for."""
+        round = self._round
+        barren = [(place, slot) for place, slot in enumerate(round.slots) if not slot.has_accepted]
+        found = [(place, revision_of(slot.prompt, slot.candidates, slot.verdicts)) for place, slot in barren]
+        chosen = [(place, revision) for place, revision in found if revision is not None]
+        if self._budget is not None:
+            chosen = chosen[: round.account.affordable(1)]
+        round.open = [place for place, _ in chosen]
+        round.revisions = tuple(revision for _, revision in chosen)
+        round.asked, round.wanted = self._n, int(bool(chosen))
 
     def _next_block(self) -> int:
         """Candidates wanted of each open prompt: the block, or more where few are open and the budget allows."""
@@ -285,8 +313,11 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         return max(block, ahead)
 
     def _info(self, verdicts: Sequence[Verdict]) -> Info:
-        info: Info = {"open": tuple(self._round.open), "indices": self._indices, "verdicts": tuple(verdicts)}
-        return info if self._round.open else {**info, "episode": self._episode()}
+        round = self._round
+        info: Info = {"open": tuple(round.open), "indices": self._indices, "verdicts": tuple(verdicts)}
+        if self._revise:
+            info["revisions"] = round.revisions
+        return info if round.open else {**info, "episode": self._episode()}
 
     def _episode(self) -> Episode:
         slots = self._round.slots
@@ -305,9 +336,15 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
     def _metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
         """The cascade's figures; under a budget also what it was, what was spent, and who was left unserved.
 
-        With `fill_rows`, `ahead.candidates` are those sampled beyond the first accepted one of their prompt.
+        With `fill_rows`, `ahead.candidates` are those sampled beyond the first accepted one of their prompt; with
+        `revise`, `revise.tried` and `revise.accepted` count revised candidates.
         """
         metrics = {} if self._acceptor else self._cascade.metrics(self._round.number, verdicts)
+        if self._revise:
+            revised = [c.revised_from is not None for slot in self._round.slots for c in slot.candidates]
+            accepted = [v.accepted for slot in self._round.slots for v in slot.verdicts]
+            metrics["revise.tried"] = float(sum(revised))
+            metrics["revise.accepted"] = float(sum(a and b for a, b in zip(revised, accepted, strict=True)))
         if self._fill_rows is not None:
             metrics["ahead.candidates"] = float(sum(slot.beyond_first() for slot in self._round.slots))
         if self._budget is None:
@@ -330,14 +367,14 @@ def _checked(prompts: Sequence[Prompt]) -> Sequence[Prompt]:
     return prompts
 
 
-def _as_candidate(answer: str | Candidate, prompt: Prompt, index: int) -> Candidate:
+def _as_candidate(answer: str | Candidate, prompt: Prompt, index: int, revised_from: int | None) -> Candidate:
     if isinstance(answer, str):
-        return Candidate(prompt.id, index, answer)
+        return Candidate(prompt.id, index, answer, revised_from=revised_from)
     if (answer.prompt_id, answer.index) != (prompt.id, index):
         raise ActionError(
             f"expected candidate {index} of prompt {prompt.id}, found candidate {answer.index} of {answer.prompt_id}"
         )
-    return answer
+    return replace(answer, revised_from=revised_from)
 
 
 def _shape(action: object) -> str:

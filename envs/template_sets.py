@@ -1,10 +1,10 @@
 """Prompt templates as versioned files: one folder per set, one file per role.
 
 A set is a folder under `envs/templates` (or any path) with `solver.txt`, `question_inferrer.txt`,
-`question_comparer.txt`, `fact_checker.txt` and `grader.txt`; `<role>.<domain>.txt` takes precedence for its domain. A
-file is one user message; a line `---user---` parts a system message from it. Placeholders are `$question`,
-`$solution` and `$inferred` (`$$` is a dollar sign). Which of them a role may use is fixed here, and that is how the
-question inferrer is kept from seeing the question.
+`question_comparer.txt`, `fact_checker.txt` and `grader.txt`, and with `reviser.txt` where `sampling.revise` is used;
+`<role>.<domain>.txt` takes precedence for its domain. A file is one user message; a line `---user---` parts a system
+message from it. Placeholders are `$question`, `$solution`, `$inferred` and `$critique` (`$$` is a dollar sign). Which
+of them a role may use is fixed here, and that is how the question inferrer is kept from seeing the question.
 
 A judge's role may have further wordings of the same question, `<role>.2.txt`, `<role>.3.txt` and so on
 (`<role>.<domain>.2.txt` for a domain); `cascade.wordings` says how many are used, vote by vote in turn. `<role>.txt` is
@@ -34,6 +34,7 @@ _USER_LINE = re.compile(r"^---user---\n", re.MULTILINE)
 
 PLACEHOLDERS: Mapping[Role, frozenset[str]] = {
     Role.SOLVER: frozenset({"question"}),
+    Role.REVISER: frozenset({"question", "solution", "critique"}),
     Role.QUESTION_INFERRER: frozenset({"solution"}),
     Role.QUESTION_COMPARER: frozenset({"question", "inferred"}),
     Role.FACT_CHECKER: frozenset({"question", "solution"}),
@@ -41,7 +42,9 @@ PLACEHOLDERS: Mapping[Role, frozenset[str]] = {
 }
 """What each role's template must contain, and all it may contain."""
 
-_WRITTEN_BY_CANDIDATES = frozenset({"solution", "inferred"})
+_WRITTEN_BY_CANDIDATES = frozenset({"solution", "inferred", "critique"})
+_OPTIONAL = frozenset({Role.REVISER})
+"""Roles a set may do without, as long as nobody asks them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +70,14 @@ class TemplateSet:
             ConfigError: There is no such set, a role has no file, or a file's placeholders are not its role's.
         """
         folder = _find(name_or_path)
-        paths = {(role, domain): _paths(folder, role, domain) for role in Role for domain in Domain}
+        roles = [role for role in Role if role not in _OPTIONAL or any(folder.glob(f"{role}.*txt"))]
+        paths = {(role, domain): _paths(folder, role, domain) for role in roles for domain in Domain}
         templates = {path: _read(path, role) for (role, _), found in paths.items() for path in found}
         return cls(folder.name, {key: tuple(templates[path] for path in found) for key, found in paths.items()})
 
     def wordings(self, role: Role) -> int:
-        """How many wordings a role has in every domain."""
-        return min(len(self._templates[role, domain]) for domain in Domain)
+        """How many wordings a role has in every domain; 0 if the set does without the role."""
+        return min(len(self._templates.get((role, domain), ())) for domain in Domain)
 
     def render(self, role: Role, domain: Domain, *, wording: int = 0, **fields: str) -> tuple[Message, ...]:
         """The messages of a call. Text that a candidate had a hand in is neutralised here, for every caller.

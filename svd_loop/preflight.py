@@ -69,7 +69,7 @@ def _checked(name: str, look: Callable[[], str]) -> Check:
 
 def _templates(config: Config) -> str:
     templates = Cascade(template_set(config), cascade_settings(config)).templates  # refuses more wordings than it has
-    return ", ".join(templates.version(role, Domain.MATH) for role in Role)
+    return ", ".join(templates.version(role, Domain.MATH) for role in Role if templates.wordings(role))
 
 
 def _model(config: Config, scratch: Path) -> str:

@@ -48,7 +48,7 @@ class SimulatedScript:
         text = "\n".join(message.content for message in call.messages if message.role == "user")
         if call.choices:
             return self._weigh(_question(text, call.id.prompt_id).is_solved_by(text), seed), FinishReason.STOP
-        if call.id.role is Role.SOLVER:
+        if call.id.role in (Role.SOLVER, Role.REVISER):
             return self._solve(_question(text, call.id.prompt_id), seed), FinishReason.STOP
         if call.id.role is Role.QUESTION_INFERRER:
             return self._infer(text, call.id.prompt_id, seed), FinishReason.STOP

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,8 +27,9 @@ from svd_loop.build.inherited import inherited_rows
 from svd_loop.build.lengths import refuse_long, room_for_question, too_long
 from svd_loop.build.retention import Retention
 from svd_loop.config import Config, config_digest
-from svd_loop.contracts import CascadeMode, Episode, JobState, Policy, Problem, Prompt, Tracker
+from svd_loop.contracts import CascadeMode, Episode, JobState, Policy, Problem, Prompt, Role, Tracker
 from svd_loop.controller import Controller
+from svd_loop.errors import ConfigError
 from svd_loop.evaluation import EvaluationSettings, Evaluator, GoldAcceptor
 from svd_loop.firewall import CompletionFirewall
 from svd_loop.health import HealthRule
@@ -39,6 +41,8 @@ from svd_loop.parts import Parts, Plan
 from svd_loop.plateau import PlateauRule
 from svd_loop.replay import AnchorSource, Replay, no_anchors
 from svd_loop.tracking import MlflowTracker, NullTracker, summarise
+
+log = logging.getLogger(__name__)
 
 ENVIRONMENT = "SelfVerification-v0"
 assert envs.__name__
@@ -130,7 +134,12 @@ def make_judge_watch(
 
 def template_set(config: Config) -> TemplateSet:
     """The configured templates; base models without a chat template speak through the chat set, plainly."""
-    return TemplateSet.load("chat" if config.model.templates == "plain" else config.model.templates)
+    templates = TemplateSet.load("chat" if config.model.templates == "plain" else config.model.templates)
+    if config.sampling.revise and not templates.wordings(Role.REVISER):
+        raise ConfigError(f"sampling.revise: the template set {templates.name} has no reviser.txt; add one")
+    if config.sampling.revise and templates.name == "nano":
+        log.warning("sampling.revise: nano was never trained to revise; expect its second tries to be guesses")
+    return templates
 
 
 def open_prompts(
@@ -216,6 +225,7 @@ def make_environment(
         block=config.sampling.block,
         selection=config.cascade.selection,
         budget_tokens=config.sampling.budget_tokens,
+        revise=config.sampling.revise,
         fill_rows=config.cascade.fill_rows,
     )
 

@@ -12,7 +12,7 @@ from envs.judging import ROLES
 from envs.template_sets import PLACEHOLDERS, TemplateSet
 from svd_loop.build.backends import Backend, samplings_of
 from svd_loop.config import Config
-from svd_loop.contracts import CascadeMode, Domain, Problem, Role
+from svd_loop.contracts import CascadeMode, Domain, Problem, Role, Stage
 from svd_loop.errors import ConfigError, DataError
 
 _MARGIN = 16
@@ -53,15 +53,19 @@ def too_long(room: int | None, backend: Backend, templates: TemplateSet) -> Call
 
 def _roles(config: Config) -> list[Role]:
     judged = config.cascade.stages if config.cascade.mode is CascadeMode.SELF else ()
-    return [Role.SOLVER, *(role for stage in judged for role in ROLES[stage])]
+    revising = [Role.REVISER] if config.sampling.revise and judged else []
+    return [Role.SOLVER, *revising, *(role for stage in judged for role in ROLES[stage])]
 
 
 def _taken(role: Role, config: Config, backend: Backend, templates: TemplateSet) -> int:
     """Tokens of a call that are not the question: template, other texts at their longest, and the answer."""
     samplings = samplings_of(config)
-    longest = {"solution": samplings[Role.SOLVER].max_tokens, "inferred": samplings[Role.QUESTION_INFERRER].max_tokens}
+    inferred = samplings[Role.QUESTION_INFERRER].max_tokens
+    verdict = max(samplings[asked].max_tokens for stage in Stage for asked in ROLES[stage][-1:])
+    critique = 2 * (verdict + inferred)  # a repeated vote may take twice as long, and cycle consistency quotes both
+    longest = {"solution": samplings[Role.SOLVER].max_tokens, "inferred": inferred, "critique": critique}
     others = sum(longest[name] for name in PLACEHOLDERS[role] if name != "question")
-    used = 1 if role is Role.SOLVER else config.cascade.wordings
+    used = 1 if role in (Role.SOLVER, Role.REVISER) else config.cascade.wordings
     wordings = range(min(used, templates.wordings(role)))
     template = max(_template_tokens(role, domain, backend, templates, w) for domain in Domain for w in wordings)
     return template + others + samplings[role].max_tokens

@@ -93,6 +93,11 @@ class SolverSection(SamplingSection):
     another block at the round's mean price (so it is kept up to the surprise of one step). null is the method's fixed
     n for every prompt."""
 
+    revise: bool = False
+    """Critique and revise: a prompt with nothing accepted in the end gets one more candidate, written in sight of the
+    rejected one that came furthest and of the vote that rejected it, and judged as a new one. Trained on is the plain
+    prompt with the revised solution, which was sampled from another prompt: off-policy. Sampled as the solver is."""
+
 
 class AtLeast(Section):
     """A rule of k yes votes of v."""
@@ -164,8 +169,9 @@ class CascadeSection(Section):
             raise ValueError(
                 f"cascade.rule: at_least: {self.needed} can never be reached with cascade.votes: {self.votes}"
             )
-        if Role.SOLVER in self.roles:
-            raise ValueError("cascade.roles.solver: the solver is configured under `sampling`")
+        for role in (Role.SOLVER, Role.REVISER):
+            if role in self.roles:
+                raise ValueError(f"cascade.roles.{role}: the {role} is configured under `sampling`")
         if len(set(self.stages)) != len(self.stages):
             raise ValueError(f"cascade.stages: a stage is named twice in {[s.value for s in self.stages]}")
         return self

@@ -18,6 +18,7 @@ from svd_loop.contracts.records import (
     PolicyVersion,
     Prompt,
     Reply,
+    Revision,
     RoundRecord,
     Scores,
     TrainingRow,
@@ -90,6 +91,10 @@ class Solver(Protocol):
         self, policy: Policy, prompts: Sequence[Prompt], indices: Sequence[int], *, round: int, purpose: str = "train"
     ) -> list[Candidate]:
         """Candidates number `indices` of every prompt, prompt-major."""
+        ...
+
+    def revise(self, policy: Policy, revisions: Sequence[Revision], index: int, *, round: int) -> list[Candidate]:
+        """One new candidate, number `index`, for each rejected one, in their order."""
         ...
 
 

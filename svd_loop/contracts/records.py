@@ -161,7 +161,11 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One sampled solution of a prompt; `index` is its place among the prompt's n candidates."""
+    """One sampled solution of a prompt; `index` is its place among the prompt's n candidates.
+
+    One with `revised_from`, the index of a rejected candidate, was written with that candidate and a judge's words in
+    view. Its `prompt_ids` are nevertheless those of the plain solver prompt, as it is what is trained on.
+    """
 
     prompt_id: str
     index: int
@@ -170,6 +174,16 @@ class Candidate:
     policy: PolicyVersion | None = None
     prompt_ids: tuple[int, ...] = ()
     token_ids: tuple[int, ...] = ()
+    revised_from: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A candidate to be revised: its prompt, the candidate as sampled, and the words of the vote that rejected it."""
+
+    prompt: Prompt
+    rejected: Candidate
+    critique: str
 
 
 @dataclass(frozen=True, slots=True)

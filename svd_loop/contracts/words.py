@@ -17,6 +17,7 @@ class Role(StrEnum):
     """The hats one policy wears."""
 
     SOLVER = "solver"
+    REVISER = "reviser"
     QUESTION_INFERRER = "question_inferrer"
     QUESTION_COMPARER = "question_comparer"
     FACT_CHECKER = "fact_checker"

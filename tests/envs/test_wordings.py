@@ -16,7 +16,7 @@ from svd_loop.contracts import Candidate, Domain, Role, Stage, Verdict
 from svd_loop.errors import ConfigError
 
 CHAT = TemplateSet.load("chat")
-JUDGES = [role for role in Role if role is not Role.SOLVER]
+JUDGES = [role for role in Role if role not in (Role.SOLVER, Role.REVISER)]
 ITEMS = [(prompt(p), Candidate(f"p{p}", 0, f"solution of {p}")) for p in range(6)]
 
 

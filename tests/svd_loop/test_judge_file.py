@@ -83,7 +83,8 @@ def test_a_killed_run_reports_as_if_it_had_not_been_and_pays_nothing_twice(tmp_p
     run_until_it_kills_itself([*kill_cli, "0/evaluate/recorded*4", *arguments], cwd=ROOT)
     assert not output.exists()
     with LedgerReader.open_for_reading(tmp_path / "killed" / "jobs" / "scripted") as ledger:
-        assert [row["n"] for row in ledger.query("SELECT COUNT(*) AS n FROM answers")] == [30]  # the last chunk of a wave of 30 is short
+        paid = [row["n"] for row in ledger.query("SELECT COUNT(*) AS n FROM answers")]
+    assert paid == [30]  # four chunks, the last one of a wave of 30 being short
     assert judge_file(small(tmp_path / "killed", *settings), source, output) == whole
     assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     assert whole["accepted"] > 0 and whole["stages"]["factuality"]["invalid"] > 0
