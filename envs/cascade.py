@@ -19,6 +19,10 @@ them, so this is sound, and even closer to the intention: otherwise a wrong solu
 at a judge's lapse. But candidates are seeded by their number, so each of the five would draw its own votes; to keep
 the paper's figures the setting is off.
 
+Late waves hold few candidates. `fill_rows` lets such a wave ask several of the next units at once (`envs.look_ahead`):
+fewer waves for a few more votes. A candidate's votes are recorded in the order of the units, so a rejection still names
+the first that decided, and what was asked beyond it is only paid for.
+
 `at_least` replaces unanimity by k yes votes of v in every stage, an approximation of the method (`envs.tally`). Early
 exit then leaves a stage as soon as its outcome is settled either way, and a rejection names the vote that settled it.
 """
@@ -31,8 +35,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from envs.audit_slice import audit_metrics, in_slice
-from envs.judging import Ballot, cast_votes
+from envs.judging import ROLES, Ballot, cast_votes
+from envs.look_ahead import reach
 from envs.ordering import Unit, paper_order
+from envs.prefilter import Prefilter, prefilter_metrics
 from envs.tally import Tally
 from envs.template_sets import TemplateSet
 from envs.votes import answer_of, is_blank
@@ -49,6 +55,8 @@ from svd_loop.contracts import (
 )
 from svd_loop.errors import ConfigError
 
+FILTERED = ("train", "judge")
+"""Purposes under which the prefilter is used; canaries and audits measure the votes."""
 VoteOrder = Literal["stage_major", "vote_major", "measured"]
 
 
@@ -66,6 +74,9 @@ class CascadeSettings:
     audit_seed: int = 0
     at_least: int | None = None
     show_thought: bool = False
+    fill_rows: int | None = None
+    prefilter: Prefilter | None = None
+    wordings: int = 1
 
     def __post_init__(self) -> None:
         if not self.stages or len(set(self.stages)) != len(self.stages):
@@ -137,6 +148,15 @@ class Cascade:
     settings: CascadeSettings = CascadeSettings()
     order_of: Callable[[int], tuple[Unit, ...]] | None = None
 
+    def __post_init__(self) -> None:
+        few = {role: self.templates.wordings(role) for stage in self.settings.stages for role in ROLES[stage]}
+        if short := [f"{role} {count}" for role, count in few.items() if count < self.settings.wordings]:
+            raise ConfigError(
+                f"cascade.wordings: {self.settings.wordings}, but the template set {self.templates.name} has fewer: "
+                f"{', '.join(short)}; lower it, or add files such as {next(iter(few))}.2.txt (a model that knows only "
+                "the words it was trained on, like nano, must keep to one)"
+            )
+
     def units(self, round: int) -> tuple[Unit, ...]:
         """Every (stage, vote) in the order in which it is asked in a round."""
         if self.settings.order == "measured" and self.order_of is not None:
@@ -146,16 +166,22 @@ class Cascade:
     def metrics(self, round: int, verdicts: Sequence[Verdict]) -> dict[str, float]:
         """What a round shows beside its verdicts, each part where its setting is on.
 
-        `order.<stage>.<vote>` is the place of a unit, from 0, in the measured order; `audit.*` see `envs.audit_slice`.
+        `order.<stage>.<vote>` is the place of a unit, from 0, in the measured order; `audit.*` see
+        `envs.audit_slice`; `ahead.votes` are those that `fill_rows` had asked beyond the one that rejected a candidate;
+        `prefilter.*` see `envs.prefilter`.
         """
         metrics: dict[str, float] = {}
         if self.settings.order == "measured":
             units = enumerate(self.units(round))
             metrics |= {f"order.{stage}.{vote}": float(place) for place, (stage, vote) in units}
+        audited = [v for v in verdicts if self._is_audited(v, round)]
         if self.settings.audit_share > 0.0:
-            metrics |= audit_metrics(
-                [v for v in verdicts if self._is_audited(v, round)], self.settings.stages, self.settings.needed
-            )
+            metrics |= audit_metrics(audited, self.settings.stages, self.settings.needed)
+        if self.settings.prefilter is not None:
+            metrics |= prefilter_metrics(verdicts, [v for v in audited if v.votes], self.settings.needed)
+        if self.settings.fill_rows is not None:
+            ahead = sum(votes_beyond(v) for v in verdicts if not self._is_audited(v, round))
+            metrics["ahead.votes"] = float(ahead)
         return metrics
 
     def _is_audited(self, of: Candidate | Verdict, round: int) -> bool:
@@ -187,12 +213,14 @@ class Cascade:
         trials = {place: self._trial(*items[place]) for place in dict.fromkeys(judged)}
         open_trials = [trial for trial in trials.values() if trial.is_open]
         audited = [t for t in open_trials if purpose == "train" and self._is_audited(t.candidate, round)]
+        if self.settings.prefilter is not None and purpose in FILTERED:
+            self._filter(judge, self.settings.prefilter, open_trials, round)
         self._ask(judge, audited, self.units(round), round, purpose)
-        others = [trial for trial in open_trials if not trial.votes]
-        if not settings.early_exit:
+        others = [trial for trial in open_trials if trial.is_open and not trial.votes]
+        if not self.settings.early_exit:
             self._ask(judge, others, self.units(round), round, purpose)
-        for stage, vote in self.units(round) if settings.early_exit else ():
-            self._ask(judge, [trial for trial in others if trial.wants(stage)], [(stage, vote)], round, purpose)
+        else:
+            self._ask_in_waves(judge, others, round, purpose)
         verdicts = {place: trial.verdict() for place, trial in trials.items()}
         return [
             replace(verdicts[place], candidate=candidate.index)
@@ -203,13 +231,30 @@ class Cascade:
         tally = Tally(self.settings.votes, self.settings.needed)
         return _Trial(prompt, candidate, self.settings.stages, tally, unfit(candidate))
 
+    def _filter(self, judge: Policy, prefilter: Prefilter, trials: Sequence[_Trial], round: int) -> None:
+        """Reject those who have little chance of a yes; the audit slice among them is asked every vote all the same."""
+        items = [(trial.prompt, trial.candidate) for trial in trials]
+        scores = prefilter.scores(judge, items, self.templates, round=round)
+        for trial, score in zip(trials, scores, strict=True):
+            if prefilter.rejects(score):
+                trial.rejection = Rejection.PREFILTER
+
+    def _ask_in_waves(self, judge: Policy, trials: Sequence[_Trial], round: int, purpose: str) -> None:
+        """Ask the units in order, of those that still want them; several at once where `fill_rows` leaves room."""
+        units = rest = self.units(round)
+        while rest and (alive := [trial for trial in trials if any(trial.wants(stage) for stage, _ in rest)]):
+            count = reach(self.settings.fill_rows, len(alive), len(units) - len(rest), len(rest))
+            self._ask(judge, alive, rest[:count], round, purpose)
+            rest = rest[count:]
+
     def _ask(self, judge: Policy, trials: Sequence[_Trial], wave: Sequence[Unit], round: int, purpose: str) -> None:
-        """Ask every unit of a wave about every trial, all in one batch."""
-        asked = [(trial, stage, vote) for trial in trials for stage, vote in wave]
+        """Ask every trial the units of a wave that it wants, all in one batch."""
+        asked = [(t, stage, vote) for t in trials for stage, vote in wave if not t.tally.is_settled(stage)]
         ballots = [Ballot(t.prompt, t.candidate, stage, vote, round, purpose) for t, stage, vote in asked]
         votes = cast_votes(
             judge, ballots, self.templates,
             invalid_retries=self.settings.invalid_retries, show_thought=self.settings.show_thought,
+            wordings=self.settings.wordings,
         )  # fmt: skip
         for (trial, _, _), vote in zip(asked, votes, strict=True):
             trial.record(vote)
@@ -225,16 +270,29 @@ def unfit(candidate: Candidate) -> Rejection | None:
 def funnel(verdicts: Sequence[Verdict], stages: Sequence[Stage]) -> dict[str, int]:
     """How many candidates were generated, complete, still alive after each stage, and accepted, in that order.
 
+    `prefilter` comes before the stages in rounds in which it rejected any.
+
     A candidate leaves at the stage of the vote that rejected it. Pass no stages for acceptors that have none.
     """
     left_at = Counter(verdict.stage for verdict in verdicts)
     unfit_count = sum(verdict.rejection in (Rejection.TRUNCATED, Rejection.EMPTY) for verdict in verdicts)
     alive = len(verdicts) - unfit_count
     counts = {"generated": len(verdicts), "complete": alive}
+    if filtered := sum(verdict.rejection is Rejection.PREFILTER for verdict in verdicts):
+        alive -= filtered
+        counts["prefilter"] = alive
     for stage in stages:
         alive -= left_at[stage]
         counts[stage.value] = alive
     return counts | {"accepted": sum(verdict.accepted for verdict in verdicts)}
+
+
+def votes_beyond(verdict: Verdict) -> int:
+    """Votes cast on a candidate after the one that rejected it, in the order of the units; none for a copy."""
+    if verdict.vote is None or verdict.votes[0].candidate != verdict.candidate:
+        return 0
+    cast = [(vote.stage, vote.vote) for vote in verdict.votes]
+    return len(cast) - 1 - cast.index((verdict.stage, verdict.vote)) if verdict.stage else 0
 
 
 def vote_counts(verdicts: Sequence[Verdict], stages: Sequence[Stage]) -> dict[Stage, dict[VoteValue, int]]:

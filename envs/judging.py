@@ -11,7 +11,7 @@ shows the reasoning to the stages that see the question anyway.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 from envs.asking import ask
@@ -55,6 +55,7 @@ class _Clerk:
     ballot: Ballot
     attempt: int
     show_thought: bool = False
+    wording: int = 0
 
     def call(self, role: Role, **fields: str) -> AgentCall:
         """A call in a role, its id saying which vote it belongs to."""
@@ -69,7 +70,8 @@ class _Clerk:
             vote=ballot.vote,
             attempt=self.attempt,
         )
-        return AgentCall(call_id, self.templates.render(role, domain, **fields), self.templates.version(role, domain))
+        messages = self.templates.render(role, domain, wording=self.wording, **fields)
+        return AgentCall(call_id, messages, self.templates.version(role, domain, wording=self.wording))
 
     @property
     def question(self) -> str:
@@ -94,6 +96,7 @@ def cast_votes(
     *,
     invalid_retries: int,
     show_thought: bool = False,
+    wordings: int = 1,
 ) -> list[Vote]:
     """Cast all ballots, asking the judge once per turn for every conversation that is still going.
 
@@ -103,6 +106,7 @@ def cast_votes(
         templates: The judge's instructions.
         invalid_retries: How often a vote without a readable verdict is asked again (with `attempt` counting up).
         show_thought: Whether fact checker and grader see the candidate's reasoning.
+        wordings: How many of the judge's wordings take turns, by the number of the vote.
 
     Returns:
         The votes, aligned with `ballots`.
@@ -110,7 +114,9 @@ def cast_votes(
     Raises:
         EngineError: The judge left a call unanswered.
     """
-    conversations = [_converse(ballot, templates, invalid_retries, show_thought) for ballot in ballots]
+    conversations = [
+        _converse(ballot, templates, invalid_retries, show_thought, ballot.vote % wordings) for ballot in ballots
+    ]
     votes: dict[int, Vote] = {}
     waiting = {place: next(conversation) for place, conversation in enumerate(conversations)}
     while waiting:
@@ -124,11 +130,13 @@ def cast_votes(
     return [votes[place] for place in range(len(ballots))]
 
 
-def _converse(ballot: Ballot, templates: TemplateSet, invalid_retries: int, show_thought: bool) -> Conversation:
+def _converse(
+    ballot: Ballot, templates: TemplateSet, invalid_retries: int, show_thought: bool, wording: int
+) -> Conversation:
     """One vote: the stage's question, asked again while its answer cannot be read."""
     value, text = VoteValue.INVALID, ""
     for attempt in range(1 + invalid_retries):
-        value, text = yield from _QUESTIONS[ballot.stage](_Clerk(templates, ballot, attempt, show_thought))
+        value, text = yield from _QUESTIONS[ballot.stage](_Clerk(templates, ballot, attempt, show_thought, wording))
         if value is not VoteValue.INVALID:
             break
     return Vote(ballot.prompt.id, ballot.candidate.index, ballot.stage, ballot.vote, value, text)
@@ -164,3 +172,10 @@ _QUESTIONS: dict[Stage, Callable[[_Clerk], _Opinion]] = {
     Stage.FACTUALITY: _factuality,
     Stage.CORRECTNESS: _correctness,
 }
+
+ROLES: Mapping[Stage, tuple[Role, ...]] = {
+    Stage.CYCLE_CONSISTENCY: (Role.QUESTION_INFERRER, Role.QUESTION_COMPARER),
+    Stage.FACTUALITY: (Role.FACT_CHECKER,),
+    Stage.CORRECTNESS: (Role.GRADER,),
+}
+"""Who is asked in a stage."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -23,10 +23,12 @@ from gymnasium.error import ResetNeeded
 from envs.acceptors import Acceptor
 from envs.cascade import Cascade, funnel
 from envs.demo import DEMO_PROMPTS, DemoJudge
+from envs.look_ahead import reach
+from envs.revising import revision_of
 from envs.spaces import CandidateBatchSpace, PromptBatchSpace
 from envs.spending import Account, next_served
 from envs.template_sets import TemplateSet
-from svd_loop.contracts import Candidate, Episode, Policy, Prompt, Selection, Stage, Verdict
+from svd_loop.contracts import Candidate, Episode, Policy, Prompt, Revision, Selection, Stage, Verdict
 from svd_loop.errors import ActionError, ConfigError, DataError, EngineError
 from svd_loop.metering import MeteredPolicy
 
@@ -53,6 +55,11 @@ class _Slot:
         self.verdicts.append(verdict)
         return is_first
 
+    def beyond_first(self) -> int:
+        """Candidates after the first accepted one."""
+        accepted = [verdict.accepted for verdict in self.verdicts]
+        return len(accepted) - 1 - accepted.index(True) if self.has_accepted else 0
+
     def selected(self, selection: Selection) -> list[Candidate]:
         accepted = [c for c, verdict in zip(self.candidates, self.verdicts, strict=True) if verdict.accepted]
         return accepted[:1] if selection is Selection.FIRST_VALID else accepted
@@ -62,7 +69,8 @@ class _Slot:
 class _Round:
     """Where an episode stands.
 
-    `unsettled` prompts may get further candidates; a block is wanted now of the `open` ones, `asked` of each before.
+    `unsettled` prompts may get further candidates; `wanted` are wanted now of each of the `open` ones, which were asked
+    for `asked` before. With `revisions`, one for each of them, the step is the last one.
     """
 
     number: int
@@ -71,14 +79,20 @@ class _Round:
     open: list[int]
     judge: MeteredPolicy
     account: Account
+    wanted: int
     asked: int = 0
+    revisions: tuple[Revision, ...] = ()
 
 
 class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
     """Registered as `SelfVerification-v0`.
 
-    Observation: `PromptBatchSpace(P)`. Action: `CandidateBatchSpace(P, block)`; candidates given for prompts of which
+    Observation: `PromptBatchSpace(P)`. Action: `CandidateBatchSpace(P, block)`, n in place of block where blocks may
+    grow; candidates given for prompts of which
     nothing is wanted any more, or beyond a prompt's n, are ignored, and giving fewer than wanted forfeits the rest.
+
+    With `revise` the last step asks for a revision each of prompts with nothing accepted; `info["revisions"]` then says
+    of what, aligned with `open`.
 
     `info` holds `open` (places of the prompts still open), `indices` (numbers of the candidates wanted of each now)
     and `verdicts` (of this step); when the episode ends also `episode` (`svd_loop.contracts.Episode`).
@@ -95,6 +109,8 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         block: int | None = None,
         selection: Selection = Selection.FIRST_VALID,
         budget_tokens: int | None = None,
+        revise: bool = False,
+        fill_rows: int | None = None,
     ) -> None:
         """Set up; nothing is asked before `reset`.
 
@@ -109,6 +125,10 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
             selection: Whether the first or all accepted candidates of a prompt are selected. Only under
                 `first_valid` does an accepted candidate settle its prompt.
             budget_tokens: Output tokens of solver and judge that a round may cost (`envs.spending`); None is no limit.
+            revise: Whether prompts with nothing accepted get one more candidate at the end, number n, that revises a
+                rejected one (`envs.revising`).
+            fill_rows: Rows that a step's batch should hold: later blocks grow up to it (`envs.look_ahead`). None keeps
+                the block.
 
         Raises:
             ConfigError: `n` or `block` is below 1.
@@ -125,6 +145,8 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         self._block = min(block or n, n)
         self._selection = selection
         self._budget = budget_tokens
+        self._fill_rows = fill_rows
+        self._revise = revise
         self._round = self._new_round(0, [], self._judge)
         self._set_spaces(len(_checked(prompts)))
 
@@ -201,16 +223,22 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
     @property
     def _indices(self) -> range:
         """Numbers of the candidates wanted now of every open prompt."""
-        return range(self._round.asked, min(self._round.asked + self._block, self._n))
+        return range(self._round.asked, self._round.asked + self._round.wanted)
 
     def _new_round(self, number: int, prompts: Sequence[Prompt], judge: Policy) -> _Round:
         places = list(range(len(prompts)))
         account = Account(self._budget or 0)
-        return _Round(number, [_Slot(prompt) for prompt in prompts], places, places, MeteredPolicy(judge), account)
+        slots = [_Slot(prompt) for prompt in prompts]
+        return _Round(number, slots, places, places, MeteredPolicy(judge), account, wanted=self._block)
+
+    @property
+    def _largest_block(self) -> int:
+        """Candidates of a prompt that a step may ask for."""
+        return self._block if self._fill_rows is None else self._n
 
     def _set_spaces(self, size: int) -> None:
         self.observation_space = PromptBatchSpace(size)
-        self.action_space = CandidateBatchSpace(size, self._block)
+        self.action_space = CandidateBatchSpace(size, self._largest_block)
 
     def _observation(self) -> tuple[str, ...]:
         wanted = set(self._round.open)
@@ -220,12 +248,13 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         """The candidates that count, prompt-major, with their slots."""
         if not self.action_space.contains(action):
             raise ActionError(
-                f"an action is {len(self._round.slots)} tuples or lists, one for each prompt, of at most {self._block} "
-                f"candidates, each a str or a Candidate; found {_shape(action)}"
+                f"an action is {len(self._round.slots)} tuples or lists, one for each prompt, of at most "
+                f"{self._largest_block} candidates, each a str or a Candidate; found {_shape(action)}"
             )
         slots = self._round.slots
+        revised = {revision.prompt.id: revision.rejected.index for revision in self._round.revisions}
         return [
-            (slots[place], _as_candidate(answer, slots[place].prompt, index))
+            (slots[place], _as_candidate(answer, slots[place].prompt, index, revised.get(slots[place].prompt.id)))
             for place in self._round.open
             for index, answer in zip(self._indices, action[place], strict=False)  # fewer, or a surplus, are allowed
         ]
@@ -240,6 +269,10 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
     def _advance(self) -> None:
         """Move on to the next block; prompts stay unsettled while they have no accepted candidate, or all are kept."""
         round, stops_early = self._round, self._selection is Selection.FIRST_VALID
+        if round.revisions:
+            round.unsettled = [place for place in round.unsettled if not round.slots[place].has_accepted]
+            round.open, round.wanted, round.revisions = [], 0, ()
+            return
         round.asked = self._indices.stop
         for place in round.open:
             round.slots[place].tries = round.asked
@@ -253,10 +286,38 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
             round.open = next_served(waiting, round.account, block=self._block, n=self._n)
         if round.open:
             round.asked = round.slots[round.open[0]].tries
+        round.wanted = self._next_block() if round.open else 0
+        if self._revise and not round.open:
+            self._open_revisions()
+
+    def _open_revisions(self) -> None:
+        """A last step: one candidate of every prompt with nothing accepted that can be revised and paid for."""
+        round = self._round
+        barren = [(place, slot) for place, slot in enumerate(round.slots) if not slot.has_accepted]
+        found = [(place, revision_of(slot.prompt, slot.candidates, slot.verdicts)) for place, slot in barren]
+        chosen = [(place, revision) for place, revision in found if revision is not None]
+        if self._budget is not None:
+            chosen = chosen[: round.account.affordable(1)]
+        round.open = [place for place, _ in chosen]
+        round.revisions = tuple(revision for _, revision in chosen)
+        round.asked, round.wanted = self._n, int(bool(chosen))
+
+    def _next_block(self) -> int:
+        """Candidates wanted of each open prompt: the block, or more where few are open and the budget allows."""
+        round = self._round
+        left = self._n - round.asked
+        block = min(self._block, left)
+        ahead = reach(self._fill_rows, len(round.open), round.asked, left)
+        while self._budget is not None and ahead > block and not round.account.affords(len(round.open), ahead):
+            ahead -= 1
+        return max(block, ahead)
 
     def _info(self, verdicts: Sequence[Verdict]) -> Info:
-        info: Info = {"open": tuple(self._round.open), "indices": self._indices, "verdicts": tuple(verdicts)}
-        return info if self._round.open else {**info, "episode": self._episode()}
+        round = self._round
+        info: Info = {"open": tuple(round.open), "indices": self._indices, "verdicts": tuple(verdicts)}
+        if self._revise:
+            info["revisions"] = round.revisions
+        return info if round.open else {**info, "episode": self._episode()}
 
     def _episode(self) -> Episode:
         slots = self._round.slots
@@ -273,8 +334,19 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         )
 
     def _metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
-        """The cascade's figures; under a budget also what it was, what was spent, and who was left unserved."""
+        """The cascade's figures; under a budget also what it was, what was spent, and who was left unserved.
+
+        With `fill_rows`, `ahead.candidates` are those sampled beyond the first accepted one of their prompt; with
+        `revise`, `revise.tried` and `revise.accepted` count revised candidates.
+        """
         metrics = {} if self._acceptor else self._cascade.metrics(self._round.number, verdicts)
+        if self._revise:
+            revised = [c.revised_from is not None for slot in self._round.slots for c in slot.candidates]
+            accepted = [v.accepted for slot in self._round.slots for v in slot.verdicts]
+            metrics["revise.tried"] = float(sum(revised))
+            metrics["revise.accepted"] = float(sum(a and b for a, b in zip(revised, accepted, strict=True)))
+        if self._fill_rows is not None:
+            metrics["ahead.candidates"] = float(sum(slot.beyond_first() for slot in self._round.slots))
         if self._budget is None:
             return metrics
         return metrics | {
@@ -295,14 +367,14 @@ def _checked(prompts: Sequence[Prompt]) -> Sequence[Prompt]:
     return prompts
 
 
-def _as_candidate(answer: str | Candidate, prompt: Prompt, index: int) -> Candidate:
+def _as_candidate(answer: str | Candidate, prompt: Prompt, index: int, revised_from: int | None) -> Candidate:
     if isinstance(answer, str):
-        return Candidate(prompt.id, index, answer)
+        return Candidate(prompt.id, index, answer, revised_from=revised_from)
     if (answer.prompt_id, answer.index) != (prompt.id, index):
         raise ActionError(
             f"expected candidate {index} of prompt {prompt.id}, found candidate {answer.index} of {answer.prompt_id}"
         )
-    return answer
+    return replace(answer, revised_from=revised_from)
 
 
 def _shape(action: object) -> str:

@@ -34,6 +34,11 @@ class Account:
             return None
         return max(0, self.budget - self.spent) * self.candidates // (self.spent * size)
 
+    def affords(self, blocks: int, size: int) -> bool:
+        """Whether the rest pays for so many blocks of `size` candidates."""
+        affordable = self.affordable(size)
+        return affordable is None or blocks <= affordable
+
 
 def next_served(waiting: Sequence[tuple[int, int]], account: Account, *, block: int, n: int) -> list[int]:
     """The places of the prompts to be served next; none ends the round.

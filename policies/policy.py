@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from policies.chat import ChatCodec
+from policies.choices import choose_replies
 from svd_loop.contracts import (
     AgentCall,
     Engine,
@@ -82,6 +83,7 @@ class ModelPolicy:
             self._version.fingerprint, call.template_version, [astuple(message) for message in call.messages],
             _sampling_key(sampling), self._max_context, self._codec.identity(sampling.thinking),
             call.id.seed(self._job_seed), astuple(call.id),
+            *([call.choices] if call.choices else []),
         )  # fmt: skip
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -99,6 +101,8 @@ class ModelPolicy:
         """
         if not calls:
             return []
+        if any(call.choices for call in calls):
+            return self._choose(calls)
         prompts = self._prompts(calls)
         requests = [self._request(call, prompt) for call, prompt in zip(calls, prompts, strict=True)]
         answers = self._ask([request for request in requests if request is not None], _label(calls, self._version))
@@ -133,6 +137,17 @@ class ModelPolicy:
     def close(self) -> None:
         """Free the engine's memory."""
         self._engine.close()
+
+    def _choose(self, calls: Sequence[AgentCall]) -> list[Reply]:
+        """Answer calls of which some, or all, are answered by comparing tokens."""
+        chosen = [call for call in calls if call.choices]
+        replies = choose_replies(
+            self._engine, self._codec, self._version, chosen, label=_label(chosen, self._version),
+            limit=self._max_context,
+        )  # fmt: skip
+        written = self.generate([call for call in calls if not call.choices])
+        by_call = {reply.call: reply for reply in (*replies, *written)}
+        return [by_call[call.id] for call in calls]
 
     def _prompts(self, calls: Sequence[AgentCall]) -> list[tuple[int, ...]]:
         """Token ids of each call, with or without the thinking of its role."""

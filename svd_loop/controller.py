@@ -118,7 +118,10 @@ class Controller:
             while not terminated:
                 wanted = [prompts[place] for place in info["open"]]
                 with self.watch.phase("sample"):
-                    candidates = self.parts.solver.sample(policy, wanted, info["indices"], round=round)
+                    if revisions := info.get("revisions"):
+                        candidates = self.parts.solver.revise(policy, revisions, info["indices"][0], round=round)
+                    else:
+                        candidates = self.parts.solver.sample(policy, wanted, info["indices"], round=round)
                 with self.watch.phase("judge"):
                     _, _, terminated, _, info = environment.step(environment.unwrapped.action(candidates))
             metrics = usage_metrics(policy) | usage_metrics(judge) | vote_metrics(info["episode"])

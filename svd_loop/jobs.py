@@ -27,7 +27,7 @@ from svd_loop.errors import ConfigError, DataError, JobInterrupted
 from svd_loop.evaluation import EvaluationSettings, Evaluator, read_solutions, score_solutions
 from svd_loop.ledger import Interrupt, Ledger, LedgerReader, SharedAnswers
 from svd_loop.registry.models import find_version, local_folder, registry_of, talking_to_registry
-from svd_loop.report import write_page
+from svd_loop.report import judged_json, write_page
 
 log = logging.getLogger(__name__)
 
@@ -95,14 +95,14 @@ def evaluate_solutions(config: Config, path: Path, split: str) -> Scores:
     return score_solutions(_split(config, split), read_solutions(path), settings, split=split, seed=config.job.seed)
 
 
-def judge_file(config: Config, source: Path, output: Path) -> dict[str, int]:
+def judge_file(config: Config, source: Path, output: Path) -> dict[str, Any]:
     """The cascade alone over `{"prompt", "solution"}` lines; one verdict line each, in their order.
 
     Votes go through a ledger of their own, so an interrupted run goes on where it stopped. The output appears when
     complete.
 
     Returns:
-        Counts: `candidates`, `accepted`, and rejections by reason or stage.
+        The report as plain data, see `svd_loop.report.judged_json`.
 
     Raises:
         DataError: a line cannot be used, naming file and line.
@@ -113,6 +113,7 @@ def judge_file(config: Config, source: Path, output: Path) -> dict[str, int]:
         cascade = Cascade(template_set(config), cascade_settings(config))
         with closing(policy_opener(config, backend, ledger, interrupt)(0)) as judge:
             verdicts = cascade.judge(judge, items, round=0, purpose="judge")
+            usage = judge.take_usage()
     partial = output.with_name(f"{output.name}.part")
     with partial.open("w", encoding="utf-8") as file:
         file.writelines(
@@ -120,8 +121,7 @@ def judge_file(config: Config, source: Path, output: Path) -> dict[str, int]:
             for (prompt, candidate), verdict in zip(items, verdicts, strict=True)
         )
     partial.replace(output)
-    reasons = Counter(str(v.stage or v.rejection) for v in verdicts if not v.accepted)
-    return {"candidates": len(verdicts), "accepted": sum(v.accepted for v in verdicts), **reasons}
+    return judged_json(verdicts, config.cascade.stages, usage)
 
 
 def report_job(job: str, root: Path) -> tuple[JobState, Path]:

@@ -53,7 +53,7 @@ class MeteredPolicy:
         """Answer and count."""
         replies = self._policy.generate(calls)
         for reply in replies:
-            self._usage.setdefault(reply.call.role.value, Usage()).add(reply)
+            self._usage.setdefault(_counted_as(reply), Usage()).add(reply)
         return replies
 
     def take_usage(self) -> Mapping[str, Mapping[str, int]]:
@@ -64,6 +64,11 @@ class MeteredPolicy:
     def close(self) -> None:
         """Close the wrapped policy."""
         self._policy.close()
+
+
+def _counted_as(reply: Reply) -> str:
+    """The role, except that one-token verdicts are no votes and are counted apart."""
+    return "prefilter" if reply.call.purpose == "prefilter" else reply.call.role.value
 
 
 def vote_metrics(episode: Episode) -> dict[str, float]:

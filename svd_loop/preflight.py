@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from envs.cascade import Cascade
 from svd_loop.build.backends import make_backend
 from svd_loop.build.data import held_out
 from svd_loop.build.job import cascade_settings, open_prompts, template_set
@@ -104,8 +105,8 @@ def _checked(name: str, look: Callable[[], str]) -> Check:
 
 
 def _templates(config: Config) -> str:
-    templates = template_set(config)
-    return ", ".join(templates.version(role, Domain.MATH) for role in Role)
+    templates = Cascade(template_set(config), cascade_settings(config)).templates  # refuses more wordings than it has
+    return ", ".join(templates.version(role, Domain.MATH) for role in Role if templates.wordings(role))
 
 
 def _model(config: Config, scratch: Path) -> str:

@@ -46,6 +46,7 @@ LAYERS: dict[str, int] = {
     "svd_loop.build": 6,
     "svd_loop.forecast": 6,
     "svd_loop.jobs": 7,
+    "svd_loop.thresholds": 7,
     "svd_loop.registry.models": 7,
     "svd_loop.registry.history": 7,
     "svd_loop.registry.examination": 7,

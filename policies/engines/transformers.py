@@ -15,9 +15,10 @@ from typing import Any
 import torch
 
 from policies.engines.cache import ATTENTION
-from policies.engines.decoding import DecodingPool
+from policies.engines.decoding import PREFILL_TOKENS, DecodingPool
+from policies.engines.forward import chunks_by_size, next_logprobs
 from policies.memory import is_out_of_memory, release_gpu_memory
-from svd_loop.contracts import Generation, GenerationRequest
+from svd_loop.contracts import ChoiceRequest, Generation, GenerationRequest
 from svd_loop.errors import EngineError, ModelError
 from svd_loop.progress import Progress, progress
 
@@ -103,6 +104,31 @@ class TransformersEngine:
                         raise EngineError("out of memory while generating a single row; shorten model.max_context "
                                           "or use a smaller model.dtype") from error  # fmt: skip
                 self._shrink()  # behind the handler: while it runs, the traceback holds the batch's memory
+        return [done[index] for index in range(len(requests))]
+
+    def choice_logprobs(self, requests: Sequence[ChoiceRequest], *, label: str = "") -> list[tuple[float, ...]]:
+        """Log probability of each token right behind its prompt, in one forward pass a prompt; temperature 1.
+
+        Args:
+            requests: prompts (not empty) and the tokens to compare.
+            label: names the work on the progress line; empty shows none.
+
+        Raises:
+            EngineError: the engine is closed, a prompt is empty, the logits are not finite, or memory runs out.
+        """
+        if self._model is None:
+            raise EngineError("the engine is closed")
+        if any(not request.prompt_ids for request in requests):
+            raise EngineError("a prompt has no tokens; nothing can follow it")
+        order = sorted(range(len(requests)), key=lambda i: (-len(requests[i].prompt_ids), requests[i].prompt_ids, i))
+        done: dict[int, tuple[float, ...]] = {}
+        with progress(label, len(requests)) as bar, torch.inference_mode():
+            for chunk in chunks_by_size([requests[index].prompt_ids for index in order], PREFILL_TOKENS):
+                places = [order[place] for place in chunk]
+                logprobs = next_logprobs(self._model, [requests[i].prompt_ids for i in places], self._pad_id)
+                for row, index in enumerate(places):
+                    done[index] = tuple(logprobs[row, list(requests[index].tokens)].tolist())
+                bar.advance(len(places))
         return [done[index] for index in range(len(requests))]
 
     def close(self) -> None:

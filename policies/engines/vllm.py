@@ -15,7 +15,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from policies.engines.child import Child, gather
 from policies.engines.sharding import shards_by_prefix
 from policies.engines.vllm_child import Answer, Row, Start, Started
 from svd_loop.config.engines import RepetitionSection, VllmEngineSection
-from svd_loop.contracts import FinishReason, Generation, GenerationRequest
+from svd_loop.contracts import ChoiceRequest, FinishReason, Generation, GenerationRequest
 from svd_loop.errors import ConfigError, EngineError, ModelError
 from svd_loop.progress import progress
 
@@ -130,23 +130,45 @@ class VllmEngine:
             raise EngineError("the engine is closed")
         if any(not request.prompt_ids for request in requests):
             raise EngineError("a prompt has no tokens; there is nothing to continue")
+        with progress(label, len(requests)) as bar:
+            answers = self._distribute("generate", requests, [_row(request) for request in requests], bar.advance)
+            done = [self._generation(request, answer) for request, answer in zip(requests, answers, strict=True)]
+            bar.advance(0, sum(len(answer.token_ids) for answer in done))
+        return done
+
+    def choice_logprobs(self, requests: Sequence[ChoiceRequest], *, label: str = "") -> list[tuple[float, ...]]:
+        """Log probability of each token right behind its prompt.
+
+        Raises:
+            EngineError: the engine is closed, a prompt is empty, or a child failed, died or hangs; it is closed then.
+        """
+        if not self._children:
+            raise EngineError("the engine is closed")
+        if any(not request.prompt_ids for request in requests):
+            raise EngineError("a prompt has no tokens; nothing can follow it")
+        rows = [(list(request.prompt_ids), list(request.tokens)) for request in requests]
+        with progress(label, len(requests)) as bar:
+            return [tuple(found) for found in self._distribute("choose", requests, rows, bar.advance)]
+
+    def _distribute(
+        self, word: str, requests: Sequence[GenerationRequest | ChoiceRequest], rows: Sequence[Any],
+        notice: Callable[[int], None],
+    ) -> list[Any]:  # fmt: skip
+        """Send the rows to the children, those with a common beginning to the same one; their answers, aligned."""
         shards = shards_by_prefix([request.prompt_ids for request in requests], len(self._children))
         work = [(child, shard) for child, shard in zip(self._children, shards, strict=True) if shard]
-        done: dict[int, Generation] = {}
-        with progress(label, len(requests)) as bar:
-            try:
-                for child, shard in work:
-                    child.send("generate", [_row(requests[index]) for index in shard])
-                replies: list[list[Answer]] = gather(
-                    [child for child, _ in work], self._settings.stall_seconds, bar.advance
-                )
-            except BaseException:
-                self._end(at_once=True)
-                raise
-            for (_, shard), answers in zip(work, replies, strict=True):
-                for index, answer in zip(shard, answers, strict=True):
-                    done[index] = self._generation(requests[index], answer)
-            bar.advance(0, sum(len(answer.token_ids) for answer in done.values()))
+        try:
+            for child, shard in work:
+                child.send(word, [rows[index] for index in shard])
+            replies = gather([child for child, _ in work], self._settings.stall_seconds, notice)
+        except BaseException:
+            self._end(at_once=True)
+            raise
+        done = {
+            index: answer
+            for (_, shard), answers in zip(work, replies, strict=True)
+            for index, answer in zip(shard, answers, strict=True)
+        }
         return [done[index] for index in range(len(requests))]
 
     def close(self) -> None:

@@ -61,6 +61,7 @@ class ScriptedPolicy:
             call.template_version,
             [(message.role, message.content) for message in call.messages],
             call.id.seed(self._job_seed),
+            *([call.choices] if call.choices else []),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

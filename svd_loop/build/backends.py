@@ -90,8 +90,9 @@ def make_backend(config: Config, folder: Path, config_digest: str = "") -> Backe
 
 def samplings_of(config: Config) -> dict[Role, Sampling]:
     """Sampling parameters by role."""
-    judge = {role: config.cascade.roles.get(role, config.cascade.judge) for role in Role if role is not Role.SOLVER}
-    return {Role.SOLVER: config.sampling.to_sampling(), **{role: item.to_sampling() for role, item in judge.items()}}
+    solver = dict.fromkeys((Role.SOLVER, Role.REVISER), config.sampling)
+    judge = {role: config.cascade.roles.get(role, config.cascade.judge) for role in Role if role not in solver}
+    return {role: section.to_sampling() for role, section in {**solver, **judge}.items()}
 
 
 class ModelBackend:

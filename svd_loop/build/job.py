@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import gymnasium
 import envs  # registers the environment
 from envs.acceptors import Acceptor, RandomAcceptor, SelfCertainty, SelfConsistency
 from envs.cascade import Cascade, CascadeSettings
+from envs.prefilter import Prefilter
 from envs.prompts import PromptPool
 from envs.solving import SolverAgent
 from envs.template_sets import TemplateSet
@@ -26,8 +28,9 @@ from svd_loop.build.lengths import refuse_long, room_for_question, too_long
 from svd_loop.build.retention import Retention
 from svd_loop.build.serving import make_loadable
 from svd_loop.config import Config, config_digest
-from svd_loop.contracts import CascadeMode, Episode, JobState, Policy, Problem, Prompt, Tracker
+from svd_loop.contracts import CascadeMode, Episode, JobState, Policy, Problem, Prompt, Role, Tracker
 from svd_loop.controller import Controller
+from svd_loop.errors import ConfigError
 from svd_loop.evaluation import EvaluationSettings, Evaluator, GoldAcceptor, final_answer
 from svd_loop.firewall import CompletionFirewall
 from svd_loop.health import HealthRule
@@ -39,6 +42,8 @@ from svd_loop.parts import Parts, Plan
 from svd_loop.plateau import PlateauRule
 from svd_loop.replay import AnchorSource, Replay, no_anchors
 from svd_loop.tracking import MlflowTracker, NullTracker, summarise
+
+log = logging.getLogger(__name__)
 
 ENVIRONMENT = "SelfVerification-v0"
 assert envs.__name__
@@ -132,7 +137,12 @@ def make_judge_watch(
 
 def template_set(config: Config) -> TemplateSet:
     """The configured templates; base models without a chat template speak through the chat set, plainly."""
-    return TemplateSet.load("chat" if config.model.templates == "plain" else config.model.templates)
+    templates = TemplateSet.load("chat" if config.model.templates == "plain" else config.model.templates)
+    if config.sampling.revise and not templates.wordings(Role.REVISER):
+        raise ConfigError(f"sampling.revise: the template set {templates.name} has no reviser.txt; add one")
+    if config.sampling.revise and templates.name == "nano":
+        log.warning("sampling.revise: nano was never trained to revise; expect its second tries to be guesses")
+    return templates
 
 
 def open_prompts(
@@ -184,6 +194,7 @@ def policy_opener(
 def cascade_settings(config: Config) -> CascadeSettings:
     """The cascade's settings as `envs` takes them."""
     section = config.cascade
+    quick = section.prefilter
     return CascadeSettings(
         section.stages,
         section.votes,
@@ -195,6 +206,9 @@ def cascade_settings(config: Config) -> CascadeSettings:
         config.job.seed,
         section.needed,
         section.show_thought,
+        section.fill_rows,
+        None if quick is None else Prefilter(quick.stage, quick.threshold),
+        section.wordings,
     )
 
 
@@ -213,6 +227,8 @@ def make_environment(
         block=config.sampling.block,
         selection=config.cascade.selection,
         budget_tokens=config.sampling.budget_tokens,
+        revise=config.sampling.revise,
+        fill_rows=config.cascade.fill_rows,
     )
 
 

@@ -100,14 +100,16 @@ def judge(
     job: JobName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the cascade alone over solutions from anywhere; resumable under the same job name."""
+    """Run the cascade alone over solutions from anywhere, and report; resumable under the same job name."""
     from svd_loop.jobs import judge_file
+    from svd_loop.report import render_judged
 
     summary = judge_file(load(config, override, job or f"judge-{source.stem}"), source, output)
     if as_json:
         print_json(summary)
     else:
-        stderr().print(f"{summary['accepted']} of {summary['candidates']} accepted; verdicts in {output}", markup=False)
+        render_judged(stderr(), summary)
+        stderr().print(f"verdicts in {output}", markup=False, highlight=False, soft_wrap=True)
 
 
 def report(
@@ -125,6 +127,32 @@ def report(
     else:
         render_rounds(stderr(), state.history)
         stderr().print(f"report: {page}", markup=False)
+
+
+def threshold(
+    job: Annotated[str, typer.Argument(help="A job played with cascade.prefilter.")],
+    lose: Annotated[float, typer.Option(min=0.0, max=0.5, help="Share of accepted candidates to give up.")] = 0.02,
+    root: Annotated[Path, typer.Option(help="Where jobs live.")] = Path("mlruns"),
+    as_json: AsJson = False,
+) -> None:
+    """Set the prefilter's threshold from a job's votes: the largest that loses no more than said."""
+    from dataclasses import asdict
+
+    from svd_loop.thresholds import scored_candidates, threshold_for
+
+    found = threshold_for(scored_candidates(job, root), lose)
+    if as_json:
+        print_json(asdict(found))
+        return
+    rates = (f"{100 * e.value:.1f}% ({100 * e.low:.1f}-{100 * e.high:.1f})" for e in (found.false_reject, found.spared))
+    lost, spared = rates
+    stderr().print(
+        f"cascade.prefilter.threshold: {found.value:.6g}\n"
+        f"of {found.accepted} candidates that the votes accept it rejects {lost}, "
+        f"of the {found.candidates - found.accepted} others {spared}; AUC {found.auc:.3f} (0.5 is no use)\n"
+        "Set on the candidates it is measured on: with cascade.audit_share later rounds show prefilter.false_reject.",
+        markup=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
 
 
 def nano_build(

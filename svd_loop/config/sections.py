@@ -17,6 +17,7 @@ from svd_loop.config.data import DataSection, fill_in_domain
 from svd_loop.config.engines import EngineSection, ServerEngineSection, TransformersEngineSection, VllmEngineSection
 from svd_loop.config.gate import GateSection
 from svd_loop.config.health import HealthSection
+from svd_loop.config.judging import PrefilterSection
 from svd_loop.config.schedule import ScheduleSection
 from svd_loop.contracts import THOUGHT_MARKS, CascadeMode, Role, Sampling, Selection, Stage
 
@@ -105,6 +106,11 @@ class SolverSection(SamplingSection):
     another block at the round's mean price (so it is kept up to the surprise of one step). null is the method's fixed
     n for every prompt."""
 
+    revise: bool = False
+    """Critique and revise: a prompt with nothing accepted in the end gets one more candidate, written in sight of the
+    rejected one that came furthest and of the vote that rejected it, and judged as a new one. Trained on is the plain
+    prompt with the revised solution, which was sampled from another prompt: off-policy. Sampled as the solver is."""
+
 
 class AtLeast(Section):
     """A rule of k yes votes of v."""
@@ -141,6 +147,17 @@ class CascadeSection(Section):
     audit_share: Fraction = 0.0
     """Share of the candidates, drawn by a hash, that get every vote of every stage for the sake of measurement: their
     yes rates are the round's `audit.*` metrics. Never changes who is accepted. 0 is off; 0.03 costs little."""
+    fill_rows: Positive | None = None
+    """Rows that a batch should hold. Where early exit and `sampling.block` leave fewer candidates or prompts, their
+    next votes and next candidates are asked ahead until the batch holds so many, each at most as far as it has been
+    asked already (1, 2, 4, ...). Never changes who is accepted or selected: fewer and fuller batches for some more
+    tokens. Larger batches stay as they are. null asks nothing ahead. docs/cascade.md has measurements."""
+    prefilter: PrefilterSection | None = None
+    """A one-token verdict before the votes, an approximation of the method; null is off."""
+    wordings: Positive = 1
+    """How many differently worded templates of the judge's roles take turns, by the number of the vote: votes of one
+    model on one question are correlated, another wording less so. The set `chat` has 3, `nano` 1 (it knows no others).
+    1 is the method's."""
     random_accept: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (1.0,)
     """Mode `random` only: share of prompts whose first complete candidate is accepted in round 1, 2, ...; the last
     one holds for later rounds. Give the accepted fractions of the run to compare with."""
@@ -169,8 +186,9 @@ class CascadeSection(Section):
             raise ValueError(
                 f"cascade.rule: at_least: {self.needed} can never be reached with cascade.votes: {self.votes}"
             )
-        if Role.SOLVER in self.roles:
-            raise ValueError("cascade.roles.solver: the solver is configured under `sampling`")
+        for role in (Role.SOLVER, Role.REVISER):
+            if role in self.roles:
+                raise ValueError(f"cascade.roles.{role}: the {role} is configured under `sampling`")
         if len(set(self.stages)) != len(self.stages):
             raise ValueError(f"cascade.stages: a stage is named twice in {[s.value for s in self.stages]}")
         return self

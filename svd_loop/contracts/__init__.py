@@ -4,6 +4,7 @@ Standard library only, so that every layer can import it and importing costs not
 """
 
 from svd_loop.contracts.protocols import (
+    ChoiceEngine,
     Engine,
     Evaluator,
     Ledger,
@@ -18,6 +19,7 @@ from svd_loop.contracts.records import (
     AgentCall,
     CallId,
     Candidate,
+    ChoiceRequest,
     Episode,
     Estimate,
     Generation,
@@ -29,6 +31,7 @@ from svd_loop.contracts.records import (
     Problem,
     Prompt,
     Reply,
+    Revision,
     RoundRecord,
     Sampling,
     Scores,
@@ -58,6 +61,8 @@ __all__ = [
     "CallId",
     "Candidate",
     "CascadeMode",
+    "ChoiceEngine",
+    "ChoiceRequest",
     "Domain",
     "Engine",
     "Episode",
@@ -78,6 +83,7 @@ __all__ = [
     "PromptSource",
     "Rejection",
     "Reply",
+    "Revision",
     "Role",
     "RoundRecord",
     "Sampling",

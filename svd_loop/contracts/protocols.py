@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from svd_loop.contracts.records import (
     AgentCall,
     Candidate,
+    ChoiceRequest,
     Episode,
     Generation,
     GenerationRequest,
@@ -17,6 +18,7 @@ from svd_loop.contracts.records import (
     PolicyVersion,
     Prompt,
     Reply,
+    Revision,
     RoundRecord,
     Scores,
     TrainingRow,
@@ -33,6 +35,15 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the memory held. The engine cannot be used afterwards."""
+        ...
+
+
+@runtime_checkable
+class ChoiceEngine(Protocol):
+    """An engine that can also tell how likely tokens are; not every engine can."""
+
+    def choice_logprobs(self, requests: Sequence[ChoiceRequest], *, label: str = "") -> list[tuple[float, ...]]:
+        """Natural logarithm of each token's probability right behind its prompt, at temperature 1, aligned."""
         ...
 
 
@@ -80,6 +91,10 @@ class Solver(Protocol):
         self, policy: Policy, prompts: Sequence[Prompt], indices: Sequence[int], *, round: int, purpose: str = "train"
     ) -> list[Candidate]:
         """Candidates number `indices` of every prompt, prompt-major."""
+        ...
+
+    def revise(self, policy: Policy, revisions: Sequence[Revision], index: int, *, round: int) -> list[Candidate]:
+        """One new candidate, number `index`, for each rejected one, in their order."""
         ...
 
 

@@ -115,11 +115,16 @@ class CallId:
 
 @dataclass(frozen=True, slots=True)
 class AgentCall:
-    """One thing to ask the policy in one role: rendered messages and what they were rendered from."""
+    """One thing to ask the policy in one role: rendered messages and what they were rendered from.
+
+    With `choices` nothing is written: the reply's text is a JSON list with the log probability of each, at the first
+    token in which they differ, as the beginning of the answer.
+    """
 
     id: CallId
     messages: tuple[Message, ...]
     template_version: str
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +156,14 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ChoiceRequest:
+    """One row for an engine that compares tokens instead of sampling: prompt ids, and the tokens that may follow."""
+
+    prompt_ids: tuple[int, ...]
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """An engine's answer: sampled ids, the stop token included when `finish_reason` is STOP."""
 
@@ -160,7 +173,11 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One sampled solution of a prompt; `index` is its place among the prompt's n candidates."""
+    """One sampled solution of a prompt; `index` is its place among the prompt's n candidates.
+
+    One with `revised_from`, the index of a rejected candidate, was written with that candidate and a judge's words in
+    view. Its `prompt_ids` are nevertheless those of the plain solver prompt, as it is what is trained on.
+    """
 
     prompt_id: str
     index: int
@@ -169,6 +186,16 @@ class Candidate:
     policy: PolicyVersion | None = None
     prompt_ids: tuple[int, ...] = ()
     token_ids: tuple[int, ...] = ()
+    revised_from: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A candidate to be revised: its prompt, the candidate as sampled, and the words of the vote that rejected it."""
+
+    prompt: Prompt
+    rejected: Candidate
+    critique: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,6 +154,8 @@ def _write_episode(connection: sqlite3.Connection, store: ContentStore, round: i
                 ids[encode_ids(candidate.token_ids)])  # fmt: skip
 
     _insert(connection, "candidates", [candidate_row(candidate) for candidate in episode.candidates])
+    revised = [(round, c.prompt_id, c.index, c.revised_from) for c in episode.candidates if c.revised_from is not None]
+    _insert(connection, "revisions", revised)
     verdict_rows = [
         (round, verdict.prompt_id, verdict.candidate, verdict.accepted, verdict.rejection, verdict.stage, verdict.vote)
         for verdict in episode.verdicts

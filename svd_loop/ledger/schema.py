@@ -178,10 +178,24 @@ CREATE TABLE sessions (id INTEGER PRIMARY KEY, seconds REAL NOT NULL);
 INSERT INTO sessions (seconds) SELECT coalesce(sum(value), 0.0) FROM rounds, json_each(rounds.seconds);
 """
 
-MIGRATIONS: tuple[str, ...] = (_TABLES, _SESSIONS)
+_REVISIONS = """
+-- Candidates that revise a rejected one of the same round and prompt, and which one.
+CREATE TABLE revisions (
+    round INTEGER NOT NULL REFERENCES rounds (round),
+    prompt_id TEXT NOT NULL,
+    candidate INTEGER NOT NULL,
+    revised_from INTEGER NOT NULL,
+    PRIMARY KEY (round, prompt_id, candidate)
+) WITHOUT ROWID;
+UPDATE rounds SET counts = json_set(counts, '$.revisions', 0);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES, _SESSIONS, _REVISIONS)
 """`MIGRATIONS[v]` turns a file of version v into one of version v + 1."""
 
-ROUND_TABLES = ("candidates", "verdicts", "votes", "accepted_rows", "updates", "evaluations", "estimates")
+ROUND_TABLES = (
+    "candidates", "revisions", "verdicts", "votes", "accepted_rows", "updates", "evaluations", "estimates",
+)  # fmt: skip
 """Tables whose rows belong to one row of `rounds`."""
 
 TABLES = (

@@ -50,6 +50,7 @@ VIEWS = (
         texts=("text",),
         ids=("prompt_ids", "token_ids"),
     ),
+    View("revisions", "revisions", (*_CANDIDATE, "revised_from"), "round, prompt_id, candidate"),
     View(
         "verdicts",
         "verdicts",

@@ -5,12 +5,15 @@ again from the ledger (`svd-loop report JOB`). Nothing imports matplotlib or ric
 """
 
 from svd_loop.report.as_json import history_json, result_json, scores_json
+from svd_loop.report.judged import judged_json, render_judged
 from svd_loop.report.page import page_html, write_page
 from svd_loop.report.tables import render_result, render_round, render_rounds, render_scores
 
 __all__ = [
     "history_json",
+    "judged_json",
     "page_html",
+    "render_judged",
     "render_result",
     "render_round",
     "render_rounds",

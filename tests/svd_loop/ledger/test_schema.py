@@ -69,7 +69,7 @@ def test_time_spent_before_sessions_were_kept_is_taken_from_the_rounds(tmp_path:
         spent = sum(sum(record.seconds.values()) for record in ledger.state().history)
     assert spent > 0
     old = sqlite3.connect(tmp_path / FILE)
-    old.executescript("DROP TABLE sessions; PRAGMA user_version = 1;")
+    old.executescript("DROP TABLE sessions; DROP TABLE revisions; PRAGMA user_version = 1;")
     old.close()
     with Ledger.open(tmp_path, samples.config()) as ledger:
         assert ledger.hours() * 3600 == pytest.approx(spent)

@@ -1,0 +1,78 @@
+"""What `svd-loop judge` shows at its end: who was accepted, where others fell, how the judge voted, what it cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from envs.cascade import funnel, vote_counts
+from svd_loop.contracts import Stage, Verdict, VoteValue
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def judged_json(
+    verdicts: Sequence[Verdict], stages: Sequence[Stage], usage: Mapping[str, Mapping[str, int]]
+) -> dict[str, Any]:
+    """The report as plain data (docs/json.md).
+
+    Args:
+        verdicts: One for each candidate.
+        stages: The cascade's.
+        usage: Calls and tokens by role, with what the ledger remembered from an interrupted run.
+    """
+    accepted = sum(verdict.accepted for verdict in verdicts)
+    return {
+        "candidates": len(verdicts),
+        "accepted": accepted,
+        "accepted_share": accepted / len(verdicts) if verdicts else 0.0,
+        "rejected": dict(Counter(str(v.stage or v.rejection) for v in verdicts if not v.accepted)),
+        "funnel": funnel(verdicts, stages),
+        "stages": {stage.value: _stage(verdicts, stage) for stage in stages},
+        "usage": {role: dict(counts) for role, counts in usage.items()},
+    }
+
+
+def render_judged(console: Console, report: Mapping[str, Any]) -> None:
+    """Two tables and a line."""
+    from rich.table import Table
+
+    votes = Table(title="votes", title_justify="left")
+    for heading in ("stage", "yes", "no", "invalid", "invalid %", "agree %", "left here"):
+        votes.add_column(heading, justify="left" if heading == "stage" else "right")
+    for stage, figures in report["stages"].items():
+        counts = [f"{figures[value.value]:,}" for value in VoteValue]
+        shares = [_percent(figures["invalid_share"]), _percent(figures["agreement"])]
+        votes.add_row(stage, *counts, *shares, f"{report['rejected'].get(stage, 0):,}")
+    cost = Table(title="cost", title_justify="left")
+    for heading in ("role", "calls", "prompt tokens", "output tokens"):
+        cost.add_column(heading, justify="left" if heading == "role" else "right")
+    for role, counts in report["usage"].items():
+        cost.add_row(role, *(f"{counts[name]:,}" for name in ("calls", "prompt_tokens", "output_tokens")))
+    console.print(votes)
+    console.print(cost)
+    unasked = {why: n for why, n in report["rejected"].items() if why not in report["stages"]}
+    without = "".join(f"; {count:,} {why}" for why, count in unasked.items())
+    line = (
+        f"{report['accepted']:,} of {report['candidates']:,} accepted ({_percent(report['accepted_share'])}%){without}"
+    )
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _stage(verdicts: Sequence[Verdict], stage: Stage) -> dict[str, Any]:
+    """Votes by value, the invalid ones' share, and the share of candidates whose several votes all agree, or null."""
+    counts = {value.value: count for value, count in vote_counts(verdicts, (stage,))[stage].items()}
+    total = sum(counts.values())
+    own = [[v.value for v in w.votes if v.stage is stage and v.candidate == w.candidate] for w in verdicts]
+    several = [len(set(values)) == 1 for values in own if len(values) > 1]
+    return {
+        **counts,
+        "invalid_share": counts[VoteValue.INVALID.value] / total if total else None,
+        "agreement": sum(several) / len(several) if several else None,
+    }
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
