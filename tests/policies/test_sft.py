@@ -9,8 +9,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from policies.loading import export_merged, load_model
 from policies.sft import SftUpdater
+from policies.training import TrainingTask
 from policies.weights import WeightStore
-from svd_loop.config.sections import LoraSection, UpdateSection
+from svd_loop.config.update import LoraSection, UpdateSection
 from svd_loop.contracts import TrainingRow
 from svd_loop.errors import TrainingError
 
@@ -149,11 +150,11 @@ def test_out_of_memory_halves_the_micro_batch_once(
     limited = updater(tmp_path, checkpoint)
     train, sizes = limited._train, []
 
-    def scarce(*arguments: object) -> object:
-        sizes.append(arguments[4])
+    def scarce(task: TrainingTask, rows: list[TrainingRow]) -> object:
+        sizes.append(task.micro_batch)
         if sizes[-1] > limit:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return train(*arguments)
+        return train(task, rows)
 
     monkeypatch.setattr(limited, "_train", scarce)
     limit = 2
