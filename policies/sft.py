@@ -122,9 +122,7 @@ class SftUpdater:
         origin = Origin(
             start.version.round, digest, self._config_digest, base, result.metrics, len(rows), result.steps
         )  # fmt: skip
-        stored = self._store.write(
-            round, "lora" if lora else "full", lambda folder: self._save(trained, folder), origin
-        )
+        stored = self._store.write(round, kind, lambda folder: self._save(result, folder), origin)
         shutil.rmtree(work, ignore_errors=True)
         return _result(stored)
 
