@@ -58,7 +58,8 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
         plain = plain.get_base_model() if hasattr(plain, "get_base_model") else plain
         if "logits_to_keep" not in inspect.signature(type(plain).forward).parameters:
             return False
-        return labels.shape[0] * columns * plain.config.get_text_config().vocab_size * 4 <= _LOGITS_BYTES
+        logits = labels.shape[0] * columns * int(plain.config.get_text_config().vocab_size)
+        return logits * 4 <= _LOGITS_BYTES
 
 
 class Watcher(TrainerCallback):  # type: ignore[misc]
@@ -93,7 +94,7 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         self._on_step(state.global_step)
 
 
-def full_state(trainer: SupervisedTrainer, work: Path) -> dict[str, Any] | None:
+def full_state(trainer: Any, work: Path) -> dict[str, Any] | None:
     """All weights in single precision, on process 0 (the others may get None); every process has to call this.
 
     DeepSpeed in half precision keeps its single-precision weights in the optimizer, from where only a checkpoint of

@@ -23,7 +23,7 @@ from policies.training_rows import dataset_columns, sample_count, training_order
 from policies.versions import StoredVersion, stored_version
 from svd_loop.config.update import UpdateSection
 from svd_loop.contracts import TrainingRow
-from svd_loop.errors import ConfigError
+from svd_loop.errors import ConfigError, TrainingError
 
 _log = logging.getLogger(__name__)
 
@@ -116,6 +116,7 @@ def train(
     collator = DataCollatorForLanguageModeling(pad_token_id=task.pad_id, padding_free=settings.packing)
 
     def look(model: Any) -> None:
+        _require_shards(model)
         if settings.packing:
             require_isolation(model, rows, collator, "bfloat16" if arguments.bf16 else "float32")
 
@@ -221,6 +222,16 @@ def _let_cpu_processes_shard() -> None:
     from accelerate.utils import DistributedType
 
     PartialState(cpu=True).distributed_type = DistributedType.MULTI_GPU
+
+
+def _require_shards(model: Any) -> None:
+    """Refuse to go on where shards were asked for and every process holds a whole copy."""
+    if os.environ.get("ACCELERATE_USE_FSDP") != "true" or os.environ.get("FSDP_VERSION") != "2":
+        return
+    from torch.distributed.tensor import DTensor
+
+    if not any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+        raise TrainingError("accelerate was told to use FSDP2 and did not shard the model; see update.launch")
 
 
 def _dataset(rows: Sequence[TrainingRow], order: Sequence[int], task: TrainingTask) -> Any:

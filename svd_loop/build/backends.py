@@ -6,6 +6,7 @@ entry in `make_backend`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +47,10 @@ class Backend(Protocol):
 
     def open(self, round: int) -> Policy:
         """The version that a round produced; 0 is the base."""
+        ...
+
+    def usable(self, rows: Sequence[TrainingRow]) -> tuple[list[TrainingRow], dict[str, float]]:
+        """The rows that `update` takes, and how many it would refuse, by reason."""
         ...
 
     def update(self, rows: list[TrainingRow], round: int, parent: int) -> UpdateResult:
@@ -93,6 +98,11 @@ class ModelBackend:
 
             require_vllm()
         keep_freed_memory()
+        if config.update.launch.apart:  # refused before anything is sampled
+            from policies.launching import accelerate_config
+            from policies.loading import resolve_device
+
+            accelerate_config(config.update, resolve_device(config.model.device))
         self._config = config
         self._engine = engine
         self._config_digest = config_digest
@@ -112,6 +122,10 @@ class ModelBackend:
     def open(self, round: int) -> Policy:
         """Load a version into an engine."""
         return _open_weights(self._config, self._engine, self._store.load(round))
+
+    def usable(self, rows: Sequence[TrainingRow]) -> tuple[list[TrainingRow], dict[str, float]]:
+        """Rows with a supervised part that ends in a stop token and fits `update.max_length`."""
+        return self._updater.usable(rows)
 
     def update(self, rows: list[TrainingRow], round: int, parent: int) -> UpdateResult:
         """Train on `rows` from the version of round `parent` or the base."""
@@ -179,6 +193,10 @@ class ScriptedBackend:
         from policies.versions import stored_version
 
         return _open_script(self._config, self._engine, stored_version(self._versions / PolicyVersion(round, "").name))
+
+    def usable(self, rows: Sequence[TrainingRow]) -> tuple[list[TrainingRow], dict[str, float]]:
+        """All of them."""
+        return list(rows), {}
 
     def update(self, rows: list[TrainingRow], round: int, parent: int) -> UpdateResult:
         """Move the simulated skill towards the rows' quality."""
