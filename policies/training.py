@@ -116,7 +116,7 @@ def train(
     collator = DataCollatorForLanguageModeling(pad_token_id=task.pad_id, padding_free=settings.packing)
 
     def look(model: Any) -> None:
-        _require_shards(model)
+        _require_strategy(trainer)
         if settings.packing:
             require_isolation(model, rows, collator, "bfloat16" if arguments.bf16 else "float32")
 
@@ -180,10 +180,8 @@ def _arguments(task: TrainingTask, steps: int) -> Any:
     cpu = task.device == "cpu"
     if cpu and settings.bf16:
         _log.warning("update.bf16: true needs a GPU; training in single precision")
-    if cpu:
-        _let_cpu_processes_shard()
     scheduler = {"constant": "constant_with_warmup"}.get(settings.schedule, settings.schedule)
-    return SFTConfig(
+    arguments = SFTConfig(
         output_dir=str(task.work),
         per_device_train_batch_size=task.micro_batch,
         gradient_accumulation_steps=settings.batch_size // (settings.launch.processes * task.micro_batch),
@@ -212,25 +210,29 @@ def _arguments(task: TrainingTask, steps: int) -> Any:
         disable_tqdm=True,
         dataloader_pin_memory=not cpu,
     )
+    if cpu:
+        _let_cpu_processes_shard(arguments)
+    return arguments
 
 
-def _let_cpu_processes_shard() -> None:
+def _let_cpu_processes_shard(arguments: Any) -> None:
     """Let FSDP work on a CPU: accelerate (1.15) takes it up for accelerators alone, else runs DDP and says nothing."""
     if os.environ.get("ACCELERATE_USE_FSDP") != "true":
         return
-    from accelerate.state import PartialState
     from accelerate.utils import DistributedType
 
-    PartialState(cpu=True).distributed_type = DistributedType.MULTI_GPU
+    # The state that the accelerator will be made from: whatever was there before, the arguments have replaced.
+    arguments.distributed_state.distributed_type = DistributedType.MULTI_GPU
 
 
-def _require_shards(model: Any) -> None:
-    """Refuse to go on where shards were asked for and every process holds a whole copy."""
-    if os.environ.get("ACCELERATE_USE_FSDP") != "true" or os.environ.get("FSDP_VERSION") != "2":
-        return
+def _require_strategy(trainer: Any) -> None:
+    """Refuse to go on where shards were asked for and every process would hold a whole copy: accelerate falls back."""
     from torch.distributed.tensor import DTensor
 
-    if not any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" and not trainer.is_deepspeed_enabled:
+        raise TrainingError("accelerate was told to use DeepSpeed and does not; see update.launch")
+    fsdp2 = os.environ.get("ACCELERATE_USE_FSDP") == "true" and os.environ.get("FSDP_VERSION") == "2"
+    if fsdp2 and not any(isinstance(parameter, DTensor) for parameter in trainer.model.parameters()):
         raise TrainingError("accelerate was told to use FSDP2 and did not shard the model; see update.launch")
 
 
