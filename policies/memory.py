@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 
 
@@ -19,3 +20,17 @@ def release_gpu_memory() -> None:
     if torch.cuda.is_available():
         gc.collect()
         torch.cuda.empty_cache()
+
+
+def release_memory() -> None:
+    """Give everything that is free back to the GPU and to the system, for another process to use.
+
+    Needed on a CPU because `svd_loop.allocator` keeps freed blocks; where the C library cannot trim, they stay.
+    """
+    gc.collect()
+    release_gpu_memory()
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError):  # not glibc
+        return
+    trim(0)

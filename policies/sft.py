@@ -1,32 +1,31 @@
 """The update: supervised fine-tuning of the sampled token ids through TRL's `SFTTrainer`, full or LoRA.
 
-Rows come tokenised, with the loss on the answer alone: exactly what was sampled is what is learned, and no chat
-template or truncation of the trainer is ever involved. The finished weights go to the `WeightStore`; on a CPU the
-same rows give the same bits. Weights train and are stored in single precision whatever the base was published in,
-since small updates would be rounded away. Left out: packing (it leaks between rows without variable-length kernels).
+What is done before and after a run of the trainer: rows that cannot teach are refused, a finished update is found
+again, memory that ran out gets a second try, and the finished weights go to the `WeightStore`. The run itself is
+`policies.training`, here or in processes of its own (`policies.launching`). On a CPU, in one process, the same rows
+give the same bits.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import math
 import shutil
-import time
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from policies.loading import foundation, load_checkpoint, load_model, resolve_device
+from policies.loading import foundation, resolve_device
 from policies.memory import is_out_of_memory, release_gpu_memory
-from policies.training_rows import check_rows, data_digest, sample_count, training_order
+from policies.training import Trained, TrainingTask, train
+from policies.training_rows import check_rows, data_digest, describe, share_of_batch, usable_rows
 from policies.versions import StoredVersion, read_manifest, stored_version
 from policies.weights import Origin, WeightStore
-from svd_loop.config.sections import UpdateSection
+from svd_loop.config.update import UpdateSection
 from svd_loop.contracts import PolicyVersion, TrainingRow, UpdateResult
 from svd_loop.errors import TrainingError
-from svd_loop.progress import Progress, progress
+from svd_loop.progress import progress
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +65,20 @@ class SftUpdater:
         self._device = resolve_device(device)
         self._config_digest = config_digest
 
+    def usable(self, rows: Sequence[TrainingRow]) -> tuple[list[TrainingRow], dict[str, float]]:
+        """The rows that can be trained on, and how many were refused as `rows_refused.<reason>`.
+
+        Raises:
+            TrainingError: there are rows, and none can be used.
+        """
+        kept, refused = usable_rows(rows, self._stop_ids, self._settings.max_length)
+        if len(kept) < len(rows):
+            what = describe(refused, self._settings.max_length)
+            if not kept:
+                raise TrainingError(f"none of {len(rows)} rows can be trained on: {what}")
+            _log.warning("%d of %d rows are left out of training: %s", len(rows) - len(kept), len(rows), what)
+        return kept, {f"rows_refused.{reason}": float(len(items)) for reason, items in refused.items()}
+
     def fit(self, rows: Sequence[TrainingRow], *, round: int, parent: Path) -> UpdateResult:
         """Train on `rows` and store the result as version `round`.
 
@@ -90,21 +103,26 @@ class SftUpdater:
         work = self._store.folder / f"training-{round:03d}-{_name(digest, self._config_digest, start)}"
         for other in set(self._store.folder.glob(f"training-{round:03d}-*")) - {work}:
             shutil.rmtree(other, ignore_errors=True)  # of other rows or weights: nothing will ever go on from them
-        seed = _seed(self._job_seed, round)
-        micro_batch = min(self._settings.micro_batch_size or self._settings.batch_size, self._settings.batch_size)
+        settings = self._settings
+        task = TrainingTask(
+            settings, start.path, work, _seed(self._job_seed, round),
+            share_of_batch(settings.batch_size, settings.launch.processes, settings.micro_batch_size),
+            self._pad_id, self._device, PolicyVersion(round, "").name,
+        )  # fmt: skip
+        trained: Trained | None = None
         try:
-            trained = self._train(rows, start, work, seed, micro_batch, PolicyVersion(round, "").name)
+            trained = self._train(task, rows)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            trained = None
         if trained is None:  # behind the handler: while it runs, the traceback holds the batch's memory
-            trained = self._train_again(rows, start, work, seed, micro_batch, PolicyVersion(round, "").name)
-        model, metrics, steps = trained
-        lora = self._settings.method == "lora"
-        base = foundation(start) if lora else None
-        origin = Origin(start.version.round, digest, self._config_digest, base, metrics, len(rows), steps)
-        stored = self._store.write(round, "lora" if lora else "full", lambda folder: self._save(model, folder), origin)
+            trained = self._train_again(task, rows)
+        result, kind = trained, settings.method
+        base = foundation(start) if kind == "lora" else None
+        origin = Origin(
+            start.version.round, digest, self._config_digest, base, result.metrics, len(rows), result.steps
+        )  # fmt: skip
+        stored = self._store.write(round, kind, lambda folder: self._save(result, folder), origin)
         shutil.rmtree(work, ignore_errors=True)
         return _result(stored)
 
@@ -112,180 +130,43 @@ class SftUpdater:
         """The version whose weights the update starts from."""
         return self._store.load(0) if self._settings.start == "base" else parent
 
-    def _train_again(
-        self, rows: Sequence[TrainingRow], start: StoredVersion, work: Path, seed: int, micro_batch: int, label: str
-    ) -> tuple[Any, dict[str, float], int]:
+    def _train(self, task: TrainingTask, rows: Sequence[TrainingRow]) -> Trained:
+        """Run the trainer, here or elsewhere."""
+        if self._settings.launch.apart:
+            from policies.launching import launch
+
+            return launch(task, rows)
+        with progress(f"{task.label} trains", task.steps(len(rows))) as bar:
+            done = 0
+
+            def on_step(step: int) -> None:
+                nonlocal done
+                bar.advance(step - done)
+                done = step
+
+            return train(task, rows, self._tokenizer, on_step)
+
+    def _train_again(self, task: TrainingTask, rows: Sequence[TrainingRow]) -> Trained:
         """The second and last attempt after memory ran out: half as many rows per forward pass, from the beginning."""
         release_gpu_memory()
         advice = "set update.micro_batch_size lower, or update.gradient_checkpointing: true"
-        if micro_batch == 1:
+        if task.micro_batch == 1:
             raise TrainingError(f"out of memory while training on a single row; {advice}")
-        half = micro_batch // 2
+        half = share_of_batch(self._settings.batch_size, self._settings.launch.processes, task.micro_batch // 2)
         _log.warning("out of memory while training with %d rows per forward pass: once more with %d; %s",
-                     micro_batch, half, advice)  # fmt: skip
-        shutil.rmtree(work, ignore_errors=True)
+                     task.micro_batch, half, advice)  # fmt: skip
+        shutil.rmtree(task.work, ignore_errors=True)
         try:
-            return self._train(rows, start, work, seed, half, label)
+            return self._train(replace(task, micro_batch=half), rows)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             raise TrainingError(f"out of memory, even with {half} rows per forward pass; {advice}") from error
 
-    def _train(
-        self, rows: Sequence[TrainingRow], start: StoredVersion, work: Path, seed: int, micro_batch: int, label: str
-    ) -> tuple[Any, dict[str, float], int]:
-        """Run the trainer; returns the model, its metrics and the number of optimizer steps."""
-        from transformers.trainer_callback import PrinterCallback
-        from transformers.utils import logging as library_logging
-        from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
-
-        settings = self._settings
-        samples = sample_count(len(rows), epochs=settings.epochs, steps=settings.steps, batch_size=settings.batch_size)
-        order = training_order(
-            [len(row.input_ids) for row in rows], samples=samples, batch_size=settings.batch_size, seed=seed
-        )  # fmt: skip
-        steps = math.ceil(samples / settings.batch_size)
-        library_logging.set_verbosity_error()
-        with progress(f"{label} trains", steps) as bar:
-            trainer = SFTTrainer(
-                model=self._model(start),
-                args=self._arguments(work, seed, micro_batch, steps),
-                # TRL's collator masks by length, never by id: a true end token keeps its loss.
-                data_collator=DataCollatorForLanguageModeling(pad_token_id=self._pad_id),
-                train_dataset=_dataset(rows, order),
-                processing_class=self._tokenizer,
-                peft_config=self._lora(start),
-                callbacks=[_callback(bar)],
-            )
-            trainer.remove_callback(PrinterCallback)
-            began = time.monotonic()
-            trainer.train(resume_from_checkpoint=_newest_checkpoint(work))
-            seconds = time.monotonic() - began
-        tokens = sum(len(rows[index].input_ids) for index in order)
-        # The trainer's own history, which its checkpoints carry: the same figures after an interruption as without.
-        logged = [entry for entry in trainer.state.log_history if "loss" in entry]
-        metrics = {
-            "loss": math.fsum(entry["loss"] for entry in logged) / max(1, len(logged)),
-            "final_loss": float(logged[-1]["loss"]) if logged else math.nan,
-            "gradient_norm": math.fsum(entry.get("grad_norm", 0.0) for entry in logged) / max(1, len(logged)),
-            "tokens_per_second": tokens / seconds,
-            "training_seconds": seconds,
-        }
-        return trainer.model, metrics, steps
-
-    def _model(self, start: StoredVersion) -> Any:
-        """What the trainer trains: all weights, or an earlier adapter that goes on."""
-        if self._settings.method == "lora" and start.kind == "lora":
-            from peft import PeftModel
-
-            base = load_checkpoint(foundation(start), "float32")
-            return PeftModel.from_pretrained(base, str(start.path), is_trainable=True)
-        return load_model(start, dtype="float32", device="cpu")
-
-    def _lora(self, start: StoredVersion) -> Any:
-        """A new adapter's configuration, or None where none is wanted or one goes on."""
-        if self._settings.method != "lora" or start.kind == "lora":
-            return None
-        from peft import LoraConfig
-
-        lora = self._settings.lora
-        return LoraConfig(
-            r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, use_rslora=lora.rslora,
-            target_modules="all-linear", task_type="CAUSAL_LM",
-        )  # fmt: skip
-
-    def _arguments(self, work: Path, seed: int, micro_batch: int, steps: int) -> Any:
-        from trl.trainer.sft_config import SFTConfig
-
-        settings = self._settings
-        cpu = self._device == "cpu"
-        if cpu and settings.bf16:
-            _log.warning("update.bf16: true needs a GPU; training in single precision")
-        scheduler = {"constant": "constant_with_warmup"}.get(settings.schedule, settings.schedule)
-        return SFTConfig(
-            output_dir=str(work),
-            per_device_train_batch_size=micro_batch,
-            gradient_accumulation_steps=math.ceil(settings.batch_size / micro_batch),
-            max_steps=steps,
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type=scheduler,
-            warmup_steps=math.ceil(settings.warmup * steps),
-            weight_decay=settings.weight_decay,
-            max_grad_norm=settings.max_grad_norm,
-            optim="adamw_torch",
-            bf16=settings.bf16 and not cpu,
-            gradient_checkpointing=settings.gradient_checkpointing,
-            use_cpu=cpu,
-            seed=seed,
-            train_sampling_strategy="sequential",
-            max_length=None,
-            dataset_kwargs={"skip_prepare_dataset": True},
-            save_strategy="steps" if settings.checkpoint_steps else "no",
-            save_steps=settings.checkpoint_steps or 500,
-            save_total_limit=2,
-            logging_steps=1,
-            logging_nan_inf_filter=False,
-            report_to="none",
-            disable_tqdm=True,
-            dataloader_pin_memory=not cpu,
-        )
-
-    def _save(self, model: Any, folder: Path) -> None:
-        model.save_pretrained(folder)
-        if self._settings.method == "lora":
-            _settle_adapter_config(folder / "adapter_config.json")
-        else:
+    def _save(self, trained: Trained, folder: Path) -> None:
+        trained.save(folder)
+        if self._settings.method == "full":
             self._tokenizer.save_pretrained(folder)
-
-
-def _dataset(rows: Sequence[TrainingRow], order: Sequence[int]) -> Any:
-    """Rows in training order, -100 where there is no loss."""
-    from datasets import Dataset
-
-    ids = [list(row.input_ids) for row in rows]
-    labels = [[-100] * row.supervised_from + list(row.input_ids[row.supervised_from :]) for row in rows]
-    return Dataset.from_dict({"input_ids": ids, "labels": labels}).select(order)
-
-
-def _callback(bar: Progress) -> Any:
-    """Watches a run: stops at the first loss or gradient norm that is not finite, moves the bar."""
-    from transformers import TrainerCallback
-
-    class Watching(TrainerCallback):
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-            if not logs or "loss" not in logs:
-                return
-            loss, norm = float(logs["loss"]), float(logs.get("grad_norm", 0.0))
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise TrainingError(f"step {state.global_step}: the loss is {loss} and the gradient norm {norm}; lower "
-                                    f"update.learning_rate (it is {args.learning_rate:g}) or raise update.warmup. "
-                                    "No version was written")  # fmt: skip
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            bar.advance(1)
-
-    return Watching()
-
-
-def _newest_checkpoint(work: Path) -> str | None:
-    """The newest complete training checkpoint: the trainer writes its state file last."""
-    found = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
-    for path in found:
-        try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        _log.warning("going on from training checkpoint %s", path)
-        return str(path)
-    return None
-
-
-def _settle_adapter_config(path: Path) -> None:
-    """Make equal adapters equal files: PEFT writes sets in arbitrary order, and the base's location."""
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["target_modules"] = sorted(config["target_modules"])
-    config["base_model_name_or_path"] = None
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _result(stored: StoredVersion) -> UpdateResult:

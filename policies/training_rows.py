@@ -9,14 +9,20 @@ import hashlib
 import json
 import math
 import random
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from svd_loop.contracts import TrainingRow
 from svd_loop.errors import TrainingError
 
 _GROUP_BATCHES = 16
 """Batches whose rows are sorted by length together."""
+
+REASONS = {
+    "no_supervised_token": "without a supervised token behind a prompt",
+    "no_stop_token": "do not end in a stop token",
+    "over_length": "longer than update.max_length: {max_length}",
+}
+"""Why a row is refused: names as in metrics, words as in messages."""
 
 
 def check_rows(rows: Sequence[TrainingRow], stop_ids: Collection[int], max_length: int) -> None:
@@ -27,27 +33,63 @@ def check_rows(rows: Sequence[TrainingRow], stop_ids: Collection[int], max_lengt
     """
     if not rows:
         raise TrainingError("there are no rows to train on")
-    faults: Counter[str] = Counter()
-    example: dict[str, str] = {}
+    usable, refused = usable_rows(rows, stop_ids, max_length)
+    if len(usable) < len(rows):
+        raise TrainingError(f"{len(rows)} rows cannot be trained on: {describe(refused, max_length)}. "
+                            "Nothing is cut or left out silently")  # fmt: skip
+
+
+def usable_rows(
+    rows: Sequence[TrainingRow], stop_ids: Collection[int], max_length: int
+) -> tuple[list[TrainingRow], dict[str, list[TrainingRow]]]:
+    """The rows that can be trained on, and those that cannot, by each of their reasons (all of `REASONS`)."""
+    refused: dict[str, list[TrainingRow]] = {reason: [] for reason in REASONS}
+    usable = []
     for row in rows:
-        for fault in _faults(row, stop_ids, max_length):
-            faults[fault] += 1
-            example.setdefault(fault, row.prompt_id or row.origin)
-    if faults:
-        counts = "; ".join(f"{count} {fault} (such as {example[fault]})" for fault, count in faults.items())
-        raise TrainingError(f"{len(rows)} rows cannot be trained on: {counts}. Nothing is cut or left out silently")
+        faults = _faults(row, stop_ids, max_length)
+        for fault in faults:
+            refused[fault].append(row)
+        if not faults:
+            usable.append(row)
+    return usable, refused
+
+
+def describe(refused: Mapping[str, Sequence[TrainingRow]], max_length: int) -> str:
+    """How many rows were refused for which reason, with an example of each."""
+    return "; ".join(
+        f"{len(rows)} {REASONS[reason].format(max_length=max_length)} (such as {rows[0].prompt_id or rows[0].origin})"
+        for reason, rows in refused.items()
+        if rows
+    )
 
 
 def _faults(row: TrainingRow, stop_ids: Collection[int], max_length: int) -> list[str]:
     faults = []
     # The first token has no context to be predicted from, so a row must leave at least it unsupervised.
     if not 1 <= row.supervised_from < len(row.input_ids):
-        faults.append("without a supervised token behind a prompt")
+        faults.append("no_supervised_token")
     elif row.input_ids[-1] not in stop_ids:
-        faults.append("do not end in a stop token")
+        faults.append("no_stop_token")
     if len(row.input_ids) > max_length:
-        faults.append(f"longer than update.max_length: {max_length}")
+        faults.append("over_length")
     return faults
+
+
+def dataset_columns(rows: Sequence[TrainingRow]) -> dict[str, list[list[int]]]:
+    """`input_ids`, and `labels` with -100 where there is no loss."""
+    return {
+        "input_ids": [list(row.input_ids) for row in rows],
+        "labels": [[-100] * row.supervised_from + list(row.input_ids[row.supervised_from :]) for row in rows],
+    }
+
+
+def share_of_batch(batch_size: int, processes: int, at_most: int | None) -> int:
+    """Rows per forward pass: the largest divisor of a process's share of the batch that is at most `at_most`.
+
+    A divisor, so that an optimizer step sees `batch_size` rows and not a few more.
+    """
+    share = batch_size // processes
+    return next(size for size in range(min(share, at_most or share), 0, -1) if share % size == 0)
 
 
 def data_digest(rows: Sequence[TrainingRow]) -> str:

@@ -88,10 +88,12 @@ class Controller:
         if self.parts.health.distrusts(record):
             return self.withdraw(record, episode, state)
 
-        new = accepted_rows(episode, prompts)
+        # Refused rows are never called accepted: neither replayed nor found in anyone's lineage.
+        new, refused = self.parts.usable(accepted_rows(episode, prompts))
+        metrics = metrics | refused
         rows = self.parts.replay.mix(new, self.parts.ledger.accepted_rows(), round=round)
         if not rows:
-            return self.commit(record, episode)
+            return self.commit(replace(record, metrics=metrics), episode)
         with self.watch.phase("update"):
             update = self.parts.update(rows, round, parent)
         with self.policy(round) as policy:

@@ -56,6 +56,10 @@ class Backend(Protocol):
         """The version that a round produced; 0 is the base."""
         ...
 
+    def usable(self, rows: Sequence[TrainingRow]) -> tuple[list[TrainingRow], dict[str, float]]:
+        """The rows that `update` takes, and how many it would refuse, by reason."""
+        ...
+
     def update(self, rows: list[TrainingRow], round: int, parent: int) -> UpdateResult:
         """Train and store the version of a round, going on from the version of round `parent`."""
         ...
@@ -111,6 +115,11 @@ class ModelBackend:
             manners_of(engine)  # a missing key is found before any work
         keep_freed_memory()
         refuse_foreign_anchors(config)
+        if config.update.launch.apart:  # refused before anything is sampled
+            from policies.launching import accelerate_config
+            from policies.loading import resolve_device
+
+            accelerate_config(config.update, resolve_device(config.model.device))
         self._config = config
         self._engine = engine
         self._config_digest = config_digest
@@ -137,6 +146,10 @@ class ModelBackend:
     def open(self, round: int) -> Policy:
         """Load a version into an engine."""
         return _open_weights(self._config, self._engine, self._store.load(round))
+
+    def usable(self, rows: Sequence[TrainingRow]) -> tuple[list[TrainingRow], dict[str, float]]:
+        """Rows with a supervised part that ends in a stop token and fits `update.max_length`."""
+        return self._updater.usable(rows)
 
     def update(self, rows: list[TrainingRow], round: int, parent: int) -> UpdateResult:
         """Train on `rows` from the version of round `parent` or the base."""
@@ -220,6 +233,10 @@ class ScriptedBackend:
         from policies.versions import stored_version
 
         return _open_script(self._config, self._engine, stored_version(self._versions / PolicyVersion(round, "").name))
+
+    def usable(self, rows: Sequence[TrainingRow]) -> tuple[list[TrainingRow], dict[str, float]]:
+        """All of them."""
+        return list(rows), {}
 
     def update(self, rows: list[TrainingRow], round: int, parent: int) -> UpdateResult:
         """Move the simulated skill towards the rows' quality."""

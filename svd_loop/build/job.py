@@ -28,7 +28,17 @@ from svd_loop.build.lengths import refuse_long, room_for_question, too_long
 from svd_loop.build.retention import Retention
 from svd_loop.build.serving import make_loadable
 from svd_loop.config import Config, config_digest
-from svd_loop.contracts import CascadeMode, Episode, JobState, Policy, Problem, Prompt, Role, Tracker
+from svd_loop.contracts import (
+    CascadeMode,
+    Episode,
+    JobState,
+    Policy,
+    Problem,
+    Prompt,
+    Role,
+    Tracker,
+    TrainingRow,
+)
 from svd_loop.controller import Controller
 from svd_loop.errors import ConfigError
 from svd_loop.evaluation import EvaluationSettings, Evaluator, GoldAcceptor, final_answer
@@ -108,6 +118,7 @@ def build_job(
             firewall=CompletionFirewall(chain(*problems.values()), config.data.leak, leaks),
             solver=solver,
             open_policy=opener,
+            usable=backend.usable,
             update=backend.update,
             replay=make_replay(config, backend, ledger),
             evaluator=Evaluator(problems, solver, measuring, seed=config.job.seed),
@@ -256,9 +267,13 @@ def make_replay(config: Config, backend: Backend, ledger: Ledger) -> Replay:
         "own": OwnJudgements(ledger),
         "posttrain": lambda count, round: posttrain_rows(backend.encode_rows, count, config.job.seed + round),
     }
+
+    def anchors(count: int, round: int) -> Sequence[TrainingRow]:
+        return backend.usable(sources[settings.anchor](count, round))[0]
+
     anchor_ratio = 0.0 if settings.anchor == "none" else settings.anchor_ratio
     inherited = inherited_rows(config.schedule.replay, config.job.root)
-    return Replay(settings.rounds, settings.ratio, anchor_ratio, config.job.seed, sources[settings.anchor], inherited)
+    return Replay(settings.rounds, settings.ratio, anchor_ratio, config.job.seed, anchors, inherited)
 
 
 def make_tracker(

@@ -19,6 +19,7 @@ from svd_loop.config.gate import GateSection
 from svd_loop.config.health import HealthSection
 from svd_loop.config.judging import PrefilterSection
 from svd_loop.config.schedule import ScheduleSection
+from svd_loop.config.update import UpdateSection
 from svd_loop.contracts import THOUGHT_MARKS, CascadeMode, Role, Sampling, Selection, Stage
 
 Mark = Annotated[str, Field(min_length=2)]
@@ -192,66 +193,6 @@ class CascadeSection(Section):
         if len(set(self.stages)) != len(self.stages):
             raise ValueError(f"cascade.stages: a stage is named twice in {[s.value for s in self.stages]}")
         return self
-
-
-# --------------------------------------------------------------------------------------------- update
-
-
-class LoraSection(Section):
-    """LoRA through PEFT, on all linear layers."""
-
-    rank: Positive = 32
-    alpha: Positive = 64
-    dropout: Fraction = 0.0
-    rslora: bool = False
-    """Scale by alpha / sqrt(rank) instead of alpha / rank."""
-
-
-class ReplaySection(Section):
-    """Rows of earlier rounds, and anchors, mixed into an update."""
-
-    rounds: Annotated[int, Field(ge=0)] | None = None
-    """How many earlier rounds' accepted rows are replayed: null all of them, 0 none."""
-    ratio: Annotated[float, Field(ge=0.0)] | None = None
-    """Replayed rows per new row at most (drawn at random); null means no limit."""
-    anchor: Literal["none", "own", "posttrain"] = "none"
-    """Rows that keep the judge's roles alive: the policy's own verified judgements, or nano's post-training
-    mixture, which nano and checkpoints trained from it can be given."""
-    anchor_ratio: Annotated[float, Field(ge=0.0)] = 1.0
-    """Anchor rows per accepted row (new and replayed together)."""
-
-
-class UpdateSection(Section):
-    """Supervised fine-tuning on accepted rows."""
-
-    method: Literal["full", "lora"] = "full"
-    start: Literal["base", "previous"] = "previous"
-    """Weights an update starts from: always round 0, or the previous round's."""
-    learning_rate: Annotated[float, Field(gt=0.0)] = 2e-5
-    epochs: Annotated[float, Field(gt=0.0)] = 2.0
-    """Passes over the mixed rows; ignored when `steps` is set."""
-    steps: Positive | None = None
-    """Optimizer steps; null derives them from `epochs`."""
-    batch_size: Positive = 64
-    """Rows per optimizer step (per device rows times accumulation)."""
-    micro_batch_size: Positive | None = None
-    """Rows per forward pass; null means the whole batch at once."""
-    warmup: Fraction = 0.03
-    """Share of the steps with rising learning rate."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
-    max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
-    max_length: Annotated[int, Field(ge=8)] = 32768
-    """Longest row in tokens; longer ones are refused with a count, never cut."""
-    bf16: bool = False
-    gradient_checkpointing: bool = False
-    checkpoint_steps: Annotated[int, Field(ge=0)] = 0
-    """Write a training checkpoint every so many steps, to resume from; 0 writes none."""
-    keep_versions: Annotated[int, Field(ge=1)] | None = None
-    """How many of the newest versions stay on disk, beside the base, the best, and what the registry points to; null
-    keeps all. A fork needs the version of its round."""
-    lora: LoraSection = LoraSection()
-    replay: ReplaySection = ReplaySection()
 
 
 # ----------------------------------------------------------------------------- evaluation and stopping

@@ -8,37 +8,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from policies.loading import export_merged, load_model
-from policies.sft import SftUpdater
+from policies.training import TrainingTask
 from policies.weights import WeightStore
-from svd_loop.config.sections import LoraSection, UpdateSection
+from svd_loop.config.update import LoraSection
 from svd_loop.contracts import TrainingRow
 from svd_loop.errors import TrainingError
-
-STOP = 2
-
-
-def rows(count: int = 12) -> list[TrainingRow]:
-    return [
-        TrainingRow((1, *range(10, 14 + i % 5), 20 + i, 30, STOP), 5 + i % 5, "accepted", f"p{i}") for i in range(count)
-    ]
-
-
-def settings(**overrides: object) -> UpdateSection:
-    base = {"learning_rate": 1e-3, "epochs": 2.0, "batch_size": 4, "max_length": 64, "warmup": 0.1, **overrides}
-    return UpdateSection.model_validate(base)
-
-
-def updater(folder: Path, checkpoint: Path, **overrides: object) -> SftUpdater:
-    store = WeightStore(folder / "versions")
-    store.add_base(checkpoint)
-    return SftUpdater(
-        store, settings(**overrides), tokenizer=AutoTokenizer.from_pretrained(checkpoint), stop_ids={STOP, 3},
-        pad_id=0, device="cpu", config_digest="c",
-    )  # fmt: skip
-
-
-def parent(folder: Path) -> Path:
-    return folder / "versions" / "round-000"
+from tests.policies.updates import STOP, parent, rows, updater
 
 
 def test_an_update_lowers_the_loss_and_leaves_nothing_but_versions(tmp_path: Path, checkpoint: Path) -> None:
@@ -149,11 +124,11 @@ def test_out_of_memory_halves_the_micro_batch_once(
     limited = updater(tmp_path, checkpoint)
     train, sizes = limited._train, []
 
-    def scarce(*arguments: object) -> object:
-        sizes.append(arguments[4])
+    def scarce(task: TrainingTask, rows: list[TrainingRow]) -> object:
+        sizes.append(task.micro_batch)
         if sizes[-1] > limit:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return train(*arguments)
+        return train(task, rows)
 
     monkeypatch.setattr(limited, "_train", scarce)
     limit = 2

@@ -1,0 +1,105 @@
+"""How a round's rows become the next version: the `update` section."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from svd_loop.config.base import Fraction, Positive, Section
+
+
+class LoraSection(Section):
+    """LoRA through PEFT, on all linear layers."""
+
+    rank: Positive = 32
+    alpha: Positive = 64
+    dropout: Fraction = 0.0
+    rslora: bool = False
+    """Scale by alpha / sqrt(rank) instead of alpha / rank."""
+
+
+class ReplaySection(Section):
+    """Rows of earlier rounds, and anchors, mixed into an update."""
+
+    rounds: Annotated[int, Field(ge=0)] | None = None
+    """How many earlier rounds' accepted rows are replayed: null all of them, 0 none."""
+    ratio: Annotated[float, Field(ge=0.0)] | None = None
+    """Replayed rows per new row at most (drawn at random); null means no limit."""
+    anchor: Literal["none", "own", "posttrain"] = "none"
+    """Rows that keep the judge's roles alive: the policy's own verified judgements, or nano's post-training
+    mixture, which nano and checkpoints trained from it can be given."""
+    anchor_ratio: Annotated[float, Field(ge=0.0)] = 1.0
+    """Anchor rows per accepted row (new and replayed together)."""
+
+
+class LaunchSection(Section):
+    """Training in processes of its own, one a GPU, through `accelerate launch` (docs/updates.md)."""
+
+    processes: Positive = 1
+    """Processes on this machine; 1 trains inside the job's own process, unless `accelerate_config` is set."""
+    strategy: Literal["ddp", "fsdp2", "zero2", "zero3"] = "ddp"
+    """`ddp`: a whole copy in each process. `fsdp2`: weights, gradients and optimizer states in shards. `zero2` and
+    `zero3`: the same by DeepSpeed, which has to be installed. Each is a file in `configs/accelerate`."""
+    accelerate_config: Path | None = None
+    """A configuration file of accelerate to use instead of the strategy's; its number of processes and its precision
+    give way to `processes` and `update.bf16`. null takes the strategy's."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether an update trains outside the job's own process."""
+        return self.processes > 1 or self.accelerate_config is not None
+
+    @model_validator(mode="after")
+    def _strategy_has_processes(self) -> LaunchSection:
+        if self.strategy != "ddp" and not self.apart:
+            raise ValueError(f"update.launch.strategy: {self.strategy} needs update.launch.processes above 1")
+        return self
+
+
+class UpdateSection(Section):
+    """Supervised fine-tuning on accepted rows."""
+
+    method: Literal["full", "lora"] = "full"
+    start: Literal["base", "previous"] = "previous"
+    """Weights an update starts from: always round 0, or the previous round's."""
+    learning_rate: Annotated[float, Field(gt=0.0)] = 2e-5
+    epochs: Annotated[float, Field(gt=0.0)] = 2.0
+    """Passes over the mixed rows; ignored when `steps` is set."""
+    steps: Positive | None = None
+    """Optimizer steps; null derives them from `epochs`."""
+    batch_size: Positive = 64
+    """Rows per optimizer step, of all processes together; a multiple of `launch.processes`."""
+    micro_batch_size: Positive | None = None
+    """Rows per forward pass of a process at most: the largest divisor of its share of the batch is taken. null means
+    the whole share at once."""
+    warmup: Fraction = 0.03
+    """Share of the steps with rising learning rate."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
+    max_length: Annotated[int, Field(ge=8)] = 32768
+    """Longest row in tokens; longer ones are refused with a count, never cut."""
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    packing: bool = False
+    """Lay the rows of a forward pass end to end instead of padding them to the longest. Same batches, same gradient; a
+    probe before the first step refuses an attention that lets rows see each other. Worth it with flash attention."""
+    attention: Literal["eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3"] | None = None
+    """Attention implementation of training; null is transformers' default for the model."""
+    checkpoint_steps: Annotated[int, Field(ge=0)] = 0
+    """Write a training checkpoint every so many steps, to resume from; 0 writes none."""
+    keep_versions: Annotated[int, Field(ge=1)] | None = None
+    """How many of the newest versions stay on disk, beside the base, the best, and what the registry points to; null
+    keeps all. A fork needs the version of its round."""
+    lora: LoraSection = LoraSection()
+    replay: ReplaySection = ReplaySection()
+    launch: LaunchSection = LaunchSection()
+
+    @model_validator(mode="after")
+    def _processes_share_the_batch(self) -> UpdateSection:
+        if self.batch_size % self.launch.processes:
+            raise ValueError(f"update.batch_size: {self.batch_size} rows cannot be shared equally by "
+                             f"update.launch.processes: {self.launch.processes}; make it a multiple")  # fmt: skip
+        return self

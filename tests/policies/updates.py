@@ -1,0 +1,46 @@
+"""Rows and updaters for tests of training; run as a program, it is the job's process of a launched update.
+
+`python -m tests.policies.updates FOLDER CHECKPOINT SETTINGS` trains version 1; SETTINGS are keys of `update` as JSON.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from transformers import AutoTokenizer
+
+from policies.sft import SftUpdater
+from policies.weights import WeightStore
+from svd_loop.config.update import UpdateSection
+from svd_loop.contracts import TrainingRow
+
+STOP = 2
+
+
+def rows(count: int = 12) -> list[TrainingRow]:
+    return [
+        TrainingRow((1, *range(10, 14 + i % 5), 20 + i, 30, STOP), 5 + i % 5, "accepted", f"p{i}") for i in range(count)
+    ]
+
+
+def settings(**overrides: object) -> UpdateSection:
+    base = {"learning_rate": 1e-3, "epochs": 2.0, "batch_size": 4, "max_length": 64, "warmup": 0.1, **overrides}
+    return UpdateSection.model_validate(base)
+
+
+def updater(folder: Path, checkpoint: Path, **overrides: object) -> SftUpdater:
+    store = WeightStore(folder / "versions")
+    store.add_base(checkpoint)
+    return SftUpdater(
+        store, settings(**overrides), tokenizer=AutoTokenizer.from_pretrained(checkpoint), stop_ids={STOP, 3},
+        pad_id=0, device="cpu", config_digest="c",
+    )  # fmt: skip
+
+
+def parent(folder: Path) -> Path:
+    return folder / "versions" / "round-000"
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    updater(folder, Path(sys.argv[2]), **json.loads(sys.argv[3])).fit(rows(13), round=1, parent=parent(folder))
