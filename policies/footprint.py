@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from svd_loop.config.sections import UpdateSection
+from svd_loop.config.update import UpdateSection
 from svd_loop.errors import ModelError
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}

@@ -22,7 +22,8 @@ PADDED = DataCollatorForLanguageModeling(pad_token_id=0)
 
 def gradients(model: torch.nn.Module, collate: DataCollatorForLanguageModeling) -> tuple[float, list[torch.Tensor]]:
     examples = [
-        {"input_ids": list(row.input_ids), "labels": [-100] * row.supervised_from + [*row.input_ids[row.supervised_from:]]}
+        {"input_ids": list(row.input_ids),
+         "labels": [-100] * row.supervised_from + [*row.input_ids[row.supervised_from:]]}
         for row in rows()
     ]  # fmt: skip
     model.zero_grad()
