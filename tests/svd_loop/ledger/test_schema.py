@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from svd_loop.errors import LedgerError
 from svd_loop.ledger import Ledger, LedgerReader, schema
 from svd_loop.ledger.database import FILE
+from svd_loop.ledger.rounds import count_rows
 from tests.svd_loop.ledger import samples
 
 SECOND = "ALTER TABLE rounds ADD COLUMN remark TEXT NOT NULL DEFAULT ''; UPDATE rounds SET remark = 'from before';"
@@ -73,6 +75,19 @@ def test_time_spent_before_sessions_were_kept_is_taken_from_the_rounds(tmp_path:
     old.close()
     with Ledger.open(tmp_path, samples.config()) as ledger:
         assert ledger.hours() * 3600 == pytest.approx(spent)
+
+
+def test_rounds_from_before_revisions_count_as_whole(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path, samples.config()) as ledger:
+        samples.commit_rounds(ledger, 2)
+    old = sqlite3.connect(tmp_path / FILE)
+    old.executescript("""DROP TABLE revisions; UPDATE rounds SET counts = json_remove(counts, '$.revisions');
+                         PRAGMA user_version = 2;""")
+    old.close()
+    Ledger.open(tmp_path, samples.config()).close()
+    new = sqlite3.connect(tmp_path / FILE)
+    for round, counts in new.execute("SELECT round, counts FROM rounds").fetchall():
+        assert json.loads(counts) == count_rows(new, round) and "revisions" in json.loads(counts)
 
 
 @pytest.mark.parametrize("for_writing", [True, False])
