@@ -84,13 +84,15 @@ def _settings(stored: StoredVersion, config: Config, templates: TemplateSet) -> 
 def _mlmodel(stored: StoredVersion, settings: Mapping[str, Any]) -> str:
     import mlflow
     from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
     from mlflow.types.schema import Array, Object, Property
 
     turn = Object([Property("role", DataType.string), Property("content", DataType.string)])
-    asked = [ColSpec(Array(turn), "messages", required=False),
-             *(ColSpec(DataType.string, name, required=False) for name in ("question", "domain"))]  # fmt: skip
-    answered = [ColSpec(DataType.string, name) for name in ("answer", "finish_reason", "version")]
+    optional = [ColSpec(DataType.string, name, required=False) for name in ("question", "domain")]
+    asked: list[ColSpec | TensorSpec] = [ColSpec(Array(turn), "messages", required=False), *optional]
+    answered: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.string, name) for name in ("answer", "finish_reason", "version")
+    ]
     sampling = settings["sampling"]
     kinds = {"max_tokens": DataType.long, "temperature": DataType.double, "top_p": DataType.double,
              "seed": DataType.long}  # fmt: skip
