@@ -21,6 +21,7 @@ import mlflow
 import pandas
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc.model import PythonModel
 
 VERSION = "version"
 """Name of the artifact that is the version's folder."""
@@ -28,7 +29,7 @@ SETTINGS = "serving/settings.json"
 _BATCH = 16
 
 
-class ChatModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined, unused-ignore]
+class ChatModel(PythonModel):
     """Verified weights of one version with the tokenizer and words they were trained with.
 
     `unwrap_python_model()` of the loaded model gives this object: its `model` and `tokenizer` are plain objects of

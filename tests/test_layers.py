@@ -49,6 +49,7 @@ LAYERS: dict[str, int] = {
     "svd_loop.thresholds": 7,
     "svd_loop.registry.models": 7,
     "svd_loop.registry.history": 7,
+    "svd_loop.registry.registering": 7,
     "svd_loop.registry.examination": 7,
     "svd_loop.registry.promotion": 7,
     "svd_loop.registry.lineage": 7,

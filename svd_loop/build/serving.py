@@ -87,10 +87,11 @@ def _mlmodel(stored: StoredVersion, settings: Mapping[str, Any]) -> str:
     from mlflow.types.schema import Array, Object, Property
 
     turn = Object([Property("role", DataType.string), Property("content", DataType.string)])
-    asked: list[ColSpec | TensorSpec] = [ColSpec(Array(turn), "messages", required=False),
-             *(ColSpec(DataType.string, name, required=False) for name in ("question", "domain"))]  # fmt: skip
-    answers = ("answer", "finish_reason", "version")
-    answered: list[ColSpec | TensorSpec] = [ColSpec(DataType.string, name) for name in answers]
+    optional = [ColSpec(DataType.string, name, required=False) for name in ("question", "domain")]
+    asked: list[ColSpec | TensorSpec] = [ColSpec(Array(turn), "messages", required=False), *optional]
+    answered: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.string, name) for name in ("answer", "finish_reason", "version")
+    ]
     sampling = settings["sampling"]
     kinds = {"max_tokens": DataType.long, "temperature": DataType.double, "top_p": DataType.double,
              "seed": DataType.long}  # fmt: skip

@@ -94,6 +94,25 @@ def history(name: ModelName = None, root: Root = _ROOT, uri: Uri = None, as_json
 
 
 @models.command()
+def register(
+    version: Annotated[str, typer.Argument(metavar="JOB@ROUND", help="A round of a job that has ended.")],
+    root: Root = _ROOT,
+    as_json: AsJson = False,
+) -> None:
+    """Register any version of a job, beside its best one, which is registered when the job ends. Moves no alias."""
+    from svd_loop.registry.models import version_json
+    from svd_loop.registry.registering import register_round
+
+    found = register_round(version, root)
+    if as_json:
+        print_json(version_json(found))
+    else:
+        _say(
+            f"{version} is {found}; svd-loop models promote CONFIG {found.name}/{found.number} puts it before the gate"
+        )
+
+
+@models.command()
 def promote(
     config: ConfigFile,
     version: Reference = "challenger",

@@ -13,7 +13,7 @@ from typing import Any
 from svd_loop.config.sections import TrackingSection
 from svd_loop.contracts import JobResult, RoundRecord
 from svd_loop.errors import ConfigError, SvdError
-from svd_loop.registry import ALARMS_METRIC, ALARMS_TAG, Registry, manifest_tags, score_tags
+from svd_loop.registry import ALARMS_METRIC, ALARMS_TAG, RegisteredVersion, Registry, manifest_tags, score_tags
 from svd_loop.tracking.datasets import DataSummary
 from svd_loop.tracking.runs import JobRuns
 from svd_loop.tracking.store import Store, open_store
@@ -120,32 +120,45 @@ class MlflowTracker:
             temporary.replace(path)
         return known
 
+    def register(self, record: RoundRecord, result: JobResult) -> RegisteredVersion:
+        """Register the version of one round of an ended job, for whatever use; no alias moves.
+
+        Raises:
+            MlflowException: the store failed.
+            WeightsError: the version is not stored any more.
+        """
+        try:
+            return self._add(Registry(self._store.client), record, result)
+        finally:
+            self._runs.end(result.stop)
+
     def _register(self, result: JobResult) -> None:
-        best = result.best
-        if best.version.round == 0:
+        if result.best.version.round == 0:
             logger.info("no round was better than the start: nothing is registered")
             return
         registry = Registry(self._store.client)
-        source = self._versions / best.version.name
-        self._prepare(source)
+        registry.nominate(self._add(registry, result.best, result))
+
+    def _add(self, registry: Registry, record: RoundRecord, result: JobResult) -> RegisteredVersion:
+        source = self._versions / record.version.name
         tags = {
             "svd_loop.job": self._job,
-            "svd_loop.round": str(best.version.round),
+            "svd_loop.round": str(record.version.round),
             "svd_loop.stop_reason": result.stop.value,
-            "svd_loop.problems": str(len(best.scores.problem_ids)),
+            "svd_loop.problems": str(len(record.scores.problem_ids)),
             "svd_loop.accepted_fraction": f"{_accepted_fraction(result):.4f}",
-            ALARMS_TAG: f"{best.metrics.get(ALARMS_METRIC, 0.0):g}",
+            ALARMS_TAG: f"{record.metrics.get(ALARMS_METRIC, 0.0):g}",
             **manifest_tags(source),
-            **score_tags(best.scores, "svd_loop."),
+            **score_tags(record.scores, "svd_loop."),
         }
-        version = registry.register(
+        self._prepare(source)
+        return registry.register(
             self._settings.register_as or self._job,
             source,
-            fingerprint=best.version.fingerprint,
+            fingerprint=record.version.fingerprint,
             run_id=self._runs.run_id,
             tags=tags,
         )
-        registry.nominate(version)
 
     @contextmanager
     def _forgiving(self, consequence: str) -> Iterator[None]:

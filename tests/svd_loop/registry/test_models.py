@@ -135,6 +135,21 @@ def test_history_compares_champions_on_one_test_set_and_says_when_it_changed(pla
     assert shown.exit_code == 0 and "the test set was changed" in shown.stderr
 
 
+def test_any_round_of_an_ended_job_can_be_registered(played: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(played, root)
+    base = printed("models", "register", "weak@0", "--root", str(root))
+    assert (base["name"], base["version"], base["aliases"]) == ("model", 3, [])
+    assert (base["tags"]["svd_loop.round"], base["tags"]["svd_loop.job"]) == ("0", "weak")
+    assert float(base["tags"]["svd_loop.pass_at_1"]) > 0
+    again = printed("models", "register", "weak@0", "--root", str(root))
+    assert again["version"] == 3
+    path = printed("models", "path", "model/3", "--root", str(root))["path"]
+    assert Path(path) == (root / "jobs" / "weak" / "versions" / "round-000").resolve()
+    assert "versions [0, 1]" in refused(ConfigError, "models", "register", "weak@7", "--root", str(root))
+    assert "JOB@ROUND" in refused(ConfigError, "models", "register", "weak", "--root", str(root))
+
+
 def test_what_is_not_there_is_said(played: Path, tmp_path: Path) -> None:
     root = ("--root", str(played))
     assert "no job was tracked there" in refused(ConfigError, "models", "list", "--root", str(tmp_path))
