@@ -188,7 +188,8 @@ def _arguments(task: TrainingTask, steps: int) -> Any:
         max_steps=steps,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=scheduler,
-        warmup_steps=math.ceil(settings.warmup * steps),
+        # The first step of a warm-up has the rate 0: a run of a single step would learn nothing.
+        warmup_steps=min(math.ceil(settings.warmup * steps), steps - 1),
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         optim="adamw_torch",

@@ -10,6 +10,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from policies.isolation import require_isolation
 from policies.loading import load_model
+from policies.training_rows import dataset_columns
 from policies.weights import WeightStore
 from svd_loop.contracts import TrainingRow
 from svd_loop.errors import ConfigError
@@ -21,11 +22,8 @@ PADDED = DataCollatorForLanguageModeling(pad_token_id=0)
 
 
 def gradients(model: torch.nn.Module, collate: DataCollatorForLanguageModeling) -> tuple[float, list[torch.Tensor]]:
-    examples = [
-        {"input_ids": list(row.input_ids),
-         "labels": [-100] * row.supervised_from + [*row.input_ids[row.supervised_from:]]}
-        for row in rows()
-    ]  # fmt: skip
+    columns = dataset_columns(rows())
+    examples = [dict(zip(columns, pair, strict=True)) for pair in zip(*columns.values(), strict=True)]
     model.zero_grad()
     loss = model(**collate(examples), use_cache=False).loss
     loss.backward()

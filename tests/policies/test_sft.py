@@ -1,5 +1,6 @@
 """Updates with the real trainer on a tiny model."""
 
+import json
 import math
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from policies.loading import export_merged, load_model
 from policies.training import TrainingTask
+from policies.training_rows import share_of_batch
 from policies.weights import WeightStore
 from svd_loop.config.update import LoraSection
 from svd_loop.contracts import TrainingRow
@@ -33,11 +35,30 @@ def test_the_same_rows_give_the_same_bits(tmp_path: Path, checkpoint: Path, meth
     assert other.version != first.version
 
 
-def test_micro_batches_give_the_gradient_of_the_whole_batch(tmp_path: Path, checkpoint: Path) -> None:
-    whole = updater(tmp_path / "a", checkpoint).fit(rows(), round=1, parent=parent(tmp_path / "a"))
-    parts = updater(tmp_path / "b", checkpoint, micro_batch_size=2).fit(rows(), round=1, parent=parent(tmp_path / "b"))
-    assert parts.steps == whole.steps
-    assert parts.metrics["loss"] == pytest.approx(whole.metrics["loss"], rel=1e-4)
+def uneven(count: int = 12) -> list[TrainingRow]:
+    """Rows with 2 to 11 supervised tokens: a mean of the micro-batches' means is not the mean over the tokens."""
+    return [TrainingRow((1, 10, 11, *range(20, 21 + 3 * (i % 4)), STOP), 3, "accepted", f"p{i}") for i in range(count)]
+
+
+@pytest.mark.parametrize("at_most", [1, 3, 5])
+def test_micro_batches_give_the_step_of_the_whole_batch(tmp_path: Path, checkpoint: Path, at_most: int) -> None:
+    run = {"batch_size": 6, "steps": 2, "schedule": "constant", "warmup": 0.0}
+    whole = updater(tmp_path / "a", checkpoint, **run).fit(uneven(), round=1, parent=parent(tmp_path / "a"))
+    parts = updater(tmp_path / "b", checkpoint, micro_batch_size=at_most, **run).fit(
+        uneven(), round=1, parent=parent(tmp_path / "b")
+    )
+    for name in ("loss", "final_loss", "gradient_norm", "tokens", "supervised_tokens", "steps"):
+        assert parts.metrics[name] == pytest.approx(whole.metrics[name], rel=1e-4), name
+    one, other = (
+        load_model(WeightStore(tmp_path / name / "versions").load(1), device="cpu").state_dict() for name in "ab"
+    )
+    # Adam's first step is the learning rate times the sign of the gradient: compare where the sign is certain.
+    assert all(torch.isclose(one[name], other[name], atol=1e-5).float().mean() > 0.95 for name in one)
+
+
+def test_forward_passes_divide_the_share_of_a_process() -> None:
+    assert [share_of_batch(64, 1, most) for most in (None, 64, 100, 24, 7, 1)] == [64, 64, 64, 16, 4, 1]
+    assert [share_of_batch(64, 4, most) for most in (None, 12)] == [16, 8]
 
 
 def test_one_step_is_the_step_of_a_bare_loop(tmp_path: Path, checkpoint: Path) -> None:
@@ -62,6 +83,13 @@ def test_one_step_is_the_step_of_a_bare_loop(tmp_path: Path, checkpoint: Path) -
     for name, weight in model.state_dict().items():
         # Adam's first step is the learning rate times the sign of the gradient: compare where the sign is certain.
         assert torch.isclose(weight, trained[name], atol=1e-4).float().mean() > 0.98, name
+
+
+def test_an_update_of_one_step_learns_in_spite_of_warming_up(tmp_path: Path, checkpoint: Path) -> None:
+    result = updater(tmp_path, checkpoint, steps=1).fit(rows(), round=1, parent=parent(tmp_path))
+    assert result.metrics["learning_rate"] == result.metrics["largest_learning_rate"] == 1e-3
+    before, after = (load_model(WeightStore(tmp_path / "versions").load(i), device="cpu").state_dict() for i in (0, 1))
+    assert not torch.equal(before["model.norm.weight"], after["model.norm.weight"])
 
 
 def test_a_finished_update_is_not_repeated(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,6 +165,84 @@ def test_out_of_memory_halves_the_micro_batch_once(
     limit = 1
     with pytest.raises(TrainingError, match="even with 2 rows"):
         limited.fit(rows(11), round=2, parent=parent(tmp_path))
+
+
+def test_gradient_checkpointing_changes_memory_and_nothing_else(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recomputed = []
+    again = torch.utils.checkpoint.checkpoint
+    monkeypatch.setattr(
+        "transformers.modeling_utils.checkpoint", lambda *args, **kwargs: recomputed.append(1) or again(*args, **kwargs)
+    )
+    plain = updater(tmp_path / "a", checkpoint).fit(rows(), round=1, parent=parent(tmp_path / "a"))
+    assert not recomputed
+    saving = updater(tmp_path / "b", checkpoint, gradient_checkpointing=True).fit(
+        rows(), round=1, parent=parent(tmp_path / "b")
+    )
+    assert recomputed
+    assert saving.metrics["loss"] == pytest.approx(plain.metrics["loss"], rel=1e-5)
+
+
+def test_half_precision_without_a_gpu_says_that_it_is_not_used(
+    tmp_path: Path, checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    half = updater(tmp_path / "a", checkpoint, bf16=True).fit(rows(), round=1, parent=parent(tmp_path / "a"))
+    assert "update.bf16: true needs a GPU" in caplog.text
+    assert half.version == updater(tmp_path / "b", checkpoint).fit(
+        rows(), round=1, parent=parent(tmp_path / "b")
+    ).version  # fmt: skip
+
+
+def test_lora_trains_all_linear_layers_and_rank_stabilises_the_scale(tmp_path: Path, checkpoint: Path) -> None:
+    for name, rslora in (("plain", False), ("stable", True)):
+        lora = LoraSection(rank=4, alpha=8, rslora=rslora).model_dump()
+        updater(tmp_path / name, checkpoint, method="lora", lora=lora).fit(
+            rows(), round=1, parent=parent(tmp_path / name)
+        )
+    config = json.loads((tmp_path / "stable" / "versions" / "round-001" / "adapter_config.json").read_text())
+    assert config["use_rslora"] is True
+    assert {name.rpartition(".")[2] for name in config["target_modules"]} == {
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"
+    }  # fmt: skip
+    plain, stable = (
+        load_model(WeightStore(tmp_path / name / "versions").load(1), device="cpu").state_dict()
+        for name in ("plain", "stable")
+    )
+    assert not torch.equal(plain["model.layers.0.mlp.up_proj.weight"], stable["model.layers.0.mlp.up_proj.weight"])
+
+
+def test_from_the_base_a_round_knows_only_its_own_rows(tmp_path: Path, checkpoint: Path) -> None:
+    """`start: base` on accumulated data, `previous` on top of what there is: one adapter either way, never a stack."""
+    for start in ("base", "previous"):
+        again = updater(tmp_path / start, checkpoint, method="lora", start=start)
+        first = again.fit(rows(6), round=1, parent=parent(tmp_path / start))
+        again.fit(rows(), round=2, parent=first.path)
+    fresh = updater(tmp_path / "fresh", checkpoint, method="lora", start="base")
+    fresh.fit(rows(), round=2, parent=parent(tmp_path / "fresh"))
+    base, previous, alone = (
+        WeightStore(tmp_path / name / "versions").load(2) for name in ("base", "previous", "fresh")
+    )
+    assert base.version == alone.version and base.parent == 0
+    assert previous.version != alone.version and previous.parent == 1
+    assert previous.base_path == base.base_path == checkpoint.resolve()
+
+
+def test_usable_rows_are_kept_and_the_others_counted(
+    tmp_path: Path, checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = TrainingRow((1, *[9] * 70, STOP), 1, "accepted", "long")
+    cut = TrainingRow((1, 5, 6), 1, "accepted", "cut-off")
+    both = TrainingRow((1, *[9] * 70), 1, "accepted", "both")
+    kept, counts = updater(tmp_path, checkpoint).usable([*rows(3), long, cut, both])
+    assert kept == rows(3)
+    assert counts == {
+        "rows_refused.no_supervised_token": 0, "rows_refused.no_stop_token": 2, "rows_refused.over_length": 2
+    }  # fmt: skip
+    assert "3 of 6 rows are left out of training" in caplog.text and "such as long" in caplog.text
+    assert updater(tmp_path, checkpoint).usable([]) == ([], dict.fromkeys(counts, 0))
+    with pytest.raises(TrainingError, match=r"none of 1 rows .* longer than update\.max_length: 64"):
+        updater(tmp_path, checkpoint).usable([long])
 
 
 def test_lora_stores_the_adapter_and_goes_on_from_it(tmp_path: Path, checkpoint: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from policies.training_rows import REASONS
 from svd_loop.config import Config, load_config
-from svd_loop.contracts import StopReason
+from svd_loop.contracts import RoundRecord, StopReason
 from svd_loop.jobs import evaluate_model, run_job
 from svd_loop.ledger import LedgerReader
 
@@ -95,19 +98,36 @@ def test_every_kind_of_update_plays_two_rounds(tmp_path: Path, overrides: tuple[
     assert len({record.version.fingerprint for record in result.history}) == 3
 
 
+def update_reached_mlflow(logged: Mapping[str, float], record: RoundRecord) -> None:
+    for name in ("loss", "final_loss", "gradient_norm", "largest_gradient_norm", "learning_rate", "tokens_per_second"):
+        assert logged[f"update/{name}"] == pytest.approx(record.metrics[name])
+        assert math.isfinite(record.metrics[name]) and record.metrics[name] > 0
+    refused = {name: logged[f"rows_refused/{name}"] for name in REASONS}
+    assert refused["over_length"] > 0 and refused["no_stop_token"] == refused["no_supervised_token"] == 0
+    assert logged["rows_refused/over_length"] == record.metrics["rows_refused.over_length"]
+
+
 def test_mlflow_holds_the_story_and_the_registered_model(tmp_path: Path, migrated_database: Path) -> None:
     import shutil
 
     from svd_loop.tracking.store import open_store
 
     shutil.copy(migrated_database, tmp_path / "mlflow.db")
-    result = run_job(small(tmp_path, "tracking.enabled=true", "job.rounds=1"))
+    result = run_job(
+        small(tmp_path, "tracking.enabled=true", "job.rounds=1", "update.replay.anchor=none", "update.max_length=40")
+    )
     client = open_store(None, tmp_path, "svd-loop").client
     experiment = client.get_experiment_by_name("svd-loop")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert len(runs) == 3  # the job, the baseline and one round
+    logged = next(run for run in runs if "update/loss" in run.data.metrics and "cost/votes" in run.data.metrics)
+    update_reached_mlflow(logged.data.metrics, result.history[1])
+    with LedgerReader.open_for_reading(tmp_path / "jobs" / "nano") as reader:
+        lengths = [len(row.input_ids) for row in reader.accepted_rows()]
+    assert len(lengths) == result.history[1].accepted_prompts - logged.data.metrics["rows_refused/over_length"]
+    assert max(lengths) <= 40
     assert client.get_model_version_by_alias("nano", "champion").source.endswith(result.best.version.name)
     assert evaluate_model(small(tmp_path), "models:/nano@champion", "development").correct == result.best.scores.correct
 
