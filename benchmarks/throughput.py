@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python -m benchmarks.throughput [phase|update|both] [--engine transformers|vllm] [--repeats 5]
 
 *phase*: one round's sampling and judging as a job plays it (environment, cascade, templates, tokenizer, ledger,
-metering), then every request it made once more, straight to the engine. *update*: a job's update of nano's post-training
+metering), then every request it made once more, straight to the engine. *update*: a job's update of post-training
 rows, then a plain PyTorch loop over the same batches with the same optimizer. Both alternate, so that whatever else the
 machine does falls on both; one JSON object on stdout gives the median and the range of the repetitions. Wall-clock
 figures of a busy machine are indicative; processor seconds (of this process: not of vLLM's) bear other work better.
