@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from policies.engines.delivery import Delivery, delivery_of
@@ -29,6 +29,7 @@ from policies.engines.vllm import (
     default_tolerance,
     repetition_detection,
     shared_sampling,
+    token_sampling,
 )
 from policies.engines.vllm_child import Probed, Started
 from svd_loop.config.engines import ServerEngineSection
@@ -254,7 +255,7 @@ class ServedReplica:
             EngineError: it refuses the request, or its answer cannot be used.
         """
         request = self._requests[row]
-        body = {**self._shared, **asdict(request.sampling), "seed": request.seed}
+        body = {**self._shared, **token_sampling(request.sampling), "seed": request.seed}
         found, choice = await self.endpoint.complete(self._proven[self.name], list(request.prompt_ids), body)
         finish = str(choice.get("finish_reason"))
         if finish in _CUT_OFF:

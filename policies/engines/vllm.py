@@ -16,7 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from policies.engines.child import Child, gather
 from policies.engines.sharding import shards_by_prefix
 from policies.engines.vllm_child import Answer, Row, Start, Started
 from svd_loop.config.engines import RepetitionSection, VllmEngineSection
-from svd_loop.contracts import ChoiceRequest, FinishReason, Generation, GenerationRequest
+from svd_loop.contracts import ChoiceRequest, FinishReason, Generation, GenerationRequest, Sampling
 from svd_loop.errors import ConfigError, EngineError, ModelError
 from svd_loop.progress import progress
 
@@ -239,6 +239,12 @@ def start_message(
     )
 
 
+def token_sampling(sampling: Sampling) -> dict[str, Any]:
+    """What of a row's parameters is about drawing tokens, in vLLM's words; the rest is the policy's business."""
+    return {"max_tokens": sampling.max_tokens, "temperature": sampling.temperature, "top_p": sampling.top_p,
+            "top_k": sampling.top_k, "min_p": sampling.min_p}  # fmt: skip
+
+
 def shared_sampling(stop_ids: Collection[int], thinking_token_budget: int | None) -> dict[str, Any]:
     """What every request asks for: the codec's stop tokens, and nothing that a file or a default of vLLM's decides."""
     sampling: dict[str, Any] = {
@@ -345,4 +351,4 @@ def _spawn(settings: VllmEngineSection, index: int, name: str) -> Child:
 
 
 def _row(request: GenerationRequest) -> Row:
-    return list(request.prompt_ids), asdict(request.sampling), request.seed
+    return list(request.prompt_ids), token_sampling(request.sampling), request.seed

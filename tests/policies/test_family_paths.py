@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 
 from policies.loading import load_codec, open_policy
 from policies.policy import ModelPolicy
-from policies.sft import SftUpdater, _dataset
+from policies.sft import SftUpdater
+from policies.training_rows import dataset_columns
 from policies.versions import StoredVersion
 from policies.weights import WeightStore
 from svd_loop.config.engines import TransformersEngineSection
@@ -60,10 +61,10 @@ def test_from_an_answer_to_a_better_informed_one(tmp_path: Path, name: str) -> N
     assert complete and all(reply.token_ids[-1] in stops for reply in complete)
     rows = [TrainingRow((*r.prompt_ids, *r.token_ids), len(r.prompt_ids), "accepted", r.call.prompt_id)
             for r in complete]  # fmt: skip
-    for row, reply, item in zip(rows, complete, _dataset(rows, range(len(rows))), strict=True):
-        supervised = [label for label in item["labels"] if label != -100]
-        assert tuple(supervised) == reply.token_ids and len(item["labels"]) == len(row.input_ids)
-        assert item["labels"][: row.supervised_from] == [-100] * row.supervised_from
+    for row, reply, item in zip(rows, complete, dataset_columns(rows)["labels"], strict=True):
+        supervised = [label for label in item if label != -100]
+        assert tuple(supervised) == reply.token_ids and len(item) == len(row.input_ids)
+        assert item[: row.supervised_from] == [-100] * row.supervised_from
     for round, method in enumerate(("full", "lora"), 1):
         version = trained(store, rows, method, name, round)
         assert version.version.fingerprint != base.version.fingerprint

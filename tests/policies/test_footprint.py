@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from policies.footprint import Shape, checkpoint_bytes, serving_memory, shape_of, training_memory, version_bytes
-from svd_loop.config.sections import LoraSection, UpdateSection
+from svd_loop.config.update import LoraSection, UpdateSection
 from svd_loop.errors import ModelError
 from tests.policies.memory_watch import MemoryWatch
 

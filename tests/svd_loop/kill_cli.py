@@ -100,21 +100,17 @@ def _after(owner: Any, name: str, told: Callable[[dict[str, Any]], object]) -> N
 
 
 def _watch_training(moment: Moment) -> None:
-    make = sft._callback
+    train = sft.train
 
-    def callback(*arguments: Any) -> Any:
-        made = make(*arguments)
-        step_end = made.on_step_end
+    def watched(task: Any, rows: Any, tokenizer: Any, on_step: Callable[[int], None]) -> Any:
+        def after(step: int) -> None:
+            on_step(step)
+            moment.reached_in_round(f"step-{step}")
 
-        def on_step_end(args: Any, state: Any, control: Any, **others: Any) -> None:
-            step_end(args, state, control, **others)
-            moment.reached_in_round(f"step-{state.global_step}")
-
-        made.on_step_end = on_step_end
-        return made
+        return train(task, rows, tokenizer, after)
 
     module: Any = sft
-    module._callback = callback
+    module.train = watched
 
 
 if __name__ == "__main__":
