@@ -15,7 +15,8 @@ from policies.training_rows import dataset_columns
 from policies.versions import StoredVersion
 from policies.weights import WeightStore
 from svd_loop.config.engines import TransformersEngineSection
-from svd_loop.config.sections import LoraSection, ModelSection, UpdateSection
+from svd_loop.config.sections import ModelSection
+from svd_loop.config.update import LoraSection, UpdateSection
 from svd_loop.contracts import AgentCall, CallId, FinishReason, Message, Reply, Role, Sampling, TrainingRow
 from tests.policies.families import FAMILIES, save_family
 

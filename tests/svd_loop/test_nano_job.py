@@ -112,15 +112,15 @@ def test_mlflow_holds_the_story_and_the_registered_model(tmp_path: Path, migrate
     from svd_loop.tracking.store import open_store
 
     shutil.copy(migrated_database, tmp_path / "mlflow.db")
-    result = run_job(small(tmp_path, "tracking.enabled=true", "job.rounds=1"))
+    result = run_job(small(tmp_path, "tracking.enabled=true", "update.replay.anchor=none", "update.steps=25"))
     client = open_store(None, tmp_path, "svd-loop").client
     experiment = client.get_experiment_by_name("svd-loop")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert len(runs) == 3  # the job, the baseline and one round
+    assert len(runs) == 4  # the job, the baseline and two rounds
     logged = next(run for run in runs if "update/loss" in run.data.metrics and "cost/votes" in run.data.metrics)
-    update_reached_mlflow(logged.data.metrics, result.history[1])
+    update_reached_mlflow(logged.data.metrics, result.history[-1])  # the newest run comes first
     assert client.get_model_version_by_alias("nano", "champion").source.endswith(result.best.version.name)
     assert evaluate_model(small(tmp_path), "models:/nano@champion", "development").correct == result.best.scores.correct
 
