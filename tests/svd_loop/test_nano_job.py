@@ -11,7 +11,7 @@ import pytest
 from policies.training_rows import REASONS
 from svd_loop.config import Config, load_config
 from svd_loop.contracts import RoundRecord, StopReason
-from svd_loop.jobs import evaluate_model, run_job
+from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader
 
 NANO = Path(__file__).parents[2] / "configs" / "nano.yaml"
@@ -106,7 +106,7 @@ def update_reached_mlflow(logged: Mapping[str, float], record: RoundRecord) -> N
     assert set(refused.values()) == {0.0}  # what is refused, and counted, is tested with the updater
 
 
-def test_mlflow_holds_the_story_and_the_registered_model(tmp_path: Path, migrated_database: Path) -> None:
+def test_mlflow_holds_the_story_and_registers_only_a_gain(tmp_path: Path, migrated_database: Path) -> None:
     import shutil
 
     from svd_loop.tracking.store import open_store
@@ -121,8 +121,8 @@ def test_mlflow_holds_the_story_and_the_registered_model(tmp_path: Path, migrate
     assert len(runs) == 4  # the job, the baseline and two rounds
     logged = next(run for run in runs if "update/loss" in run.data.metrics and "cost/votes" in run.data.metrics)
     update_reached_mlflow(logged.data.metrics, result.history[-1])  # the newest run comes first
-    assert client.get_model_version_by_alias("nano", "champion").source.endswith(result.best.version.name)
-    assert evaluate_model(small(tmp_path), "models:/nano@champion", "development").correct == result.best.scores.correct
+    # So small a job may gain nothing, and then nothing is registered; test_nano_quarter.py has one that does.
+    assert bool(client.search_registered_models()) == (result.best.round > 0)
 
 
 @pytest.mark.parametrize(
