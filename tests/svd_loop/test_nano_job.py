@@ -11,7 +11,7 @@ import pytest
 from policies.training_rows import REASONS
 from svd_loop.config import Config, load_config
 from svd_loop.contracts import RoundRecord, StopReason
-from svd_loop.jobs import run_job
+from svd_loop.jobs import evaluate_model, run_job
 from svd_loop.ledger import LedgerReader
 
 NANO = Path(__file__).parents[2] / "configs" / "nano.yaml"
