@@ -241,4 +241,6 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[str] = MIGRATIO
     except sqlite3.Error:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
+        if version_of(connection) == len(migrations):  # another process did it while this one waited for the lock
+            return
         raise

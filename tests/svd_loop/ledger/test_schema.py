@@ -98,3 +98,15 @@ def test_a_newer_ledger_is_refused(for_writing: bool, tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(LedgerError, match="schema version 99, this program knows up to"):
         Ledger.open(tmp_path, samples.config()) if for_writing else LedgerReader.open_for_reading(tmp_path)
+
+
+def test_a_file_that_another_process_made_meanwhile_is_taken_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (sqlite3.connect(tmp_path / "shared.sqlite", isolation_level=None) for _ in range(2))
+    schema.migrate(first)
+    true, looked = schema.version_of, iter([0, 0])  # what the second one read before the first was done
+    monkeypatch.setattr(schema, "version_of", lambda connection: next(looked, true(connection)))
+    schema.migrate(second)
+    assert true(second) == len(schema.MIGRATIONS)
+    assert next(looked, None) is None
