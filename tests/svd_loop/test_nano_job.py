@@ -10,6 +10,8 @@ from svd_loop.config import Config, load_config
 from svd_loop.contracts import StopReason
 from svd_loop.jobs import evaluate_model, run_job
 from svd_loop.ledger import LedgerReader
+from svd_loop.registry import Registry
+from svd_loop.registry.registering import register_round
 
 NANO = Path(__file__).parents[2] / "configs" / "nano.yaml"
 SMALL = (
@@ -108,8 +110,16 @@ def test_mlflow_holds_the_story_and_the_registered_model(tmp_path: Path, migrate
     runs = client.search_runs([experiment.experiment_id])
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert len(runs) == 3  # the job, the baseline and one round
-    assert client.get_model_version_by_alias("nano", "champion").source.endswith(result.best.version.name)
-    assert evaluate_model(small(tmp_path), "models:/nano@champion", "development").correct == result.best.scores.correct
+    champion = Registry(client).by_alias("nano", "champion")
+    if result.best.version.round == 0:  # the start remained the best: there is nothing to put in use
+        assert champion is None
+    else:
+        assert champion is not None and champion.source.endswith(result.best.version.name)
+    trained = register_round("nano@1", tmp_path)
+    assert trained.source.endswith("round-001") and trained.tags["svd_loop.kind"] == "full"
+    found = evaluate_model(small(tmp_path), f"models:/nano/{trained.number}", "development")
+    assert found.correct == result.history[1].scores.correct
+    assert {run.info.status for run in client.search_runs([experiment.experiment_id])} == {"FINISHED"}
 
 
 @pytest.mark.parametrize(
