@@ -1,5 +1,6 @@
 """From a round to production: versions and aliases in MLflow's registry, the gate between them, and lineage.
 
+- `records`: what is told of versions and events;
 - `store`: registered versions, the aliases champion, challenger and previous, and what happened to them;
 - `turns`: one process at a time moves an alias;
 - `gate`: pure rules that compare a challenger with the champion;
@@ -12,6 +13,7 @@
 The lower modules know nothing of the upper ones (`tests/test_layers.py`); `tracking` uses `store` alone.
 """
 
+from svd_loop.registry.records import NOTHING_GAINED, Event, Measured, RegisteredVersion
 from svd_loop.registry.store import (
     ALARMS_METRIC,
     ALARMS_TAG,
@@ -19,13 +21,9 @@ from svd_loop.registry.store import (
     CHAMPION,
     FINGERPRINT_TAG,
     GATE_TAG,
-    NOTHING_GAINED,
     OVER_TAG,
     PREVIOUS,
     ROLLED_BACK_TAG,
-    Event,
-    Measured,
-    RegisteredVersion,
     Registry,
     manifest_tags,
     score_tags,

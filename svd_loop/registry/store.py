@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from policies.portable import make_portable
 from policies.versions import read_manifest
 from svd_loop.contracts import Scores
 from svd_loop.errors import RegistryConflictError, RegistryError
+from svd_loop.registry.records import NOT_MEASURED, NOTHING_GAINED, Event, Measured, RegisteredVersion
 from svd_loop.registry.turns import is_server, turn
 
 if TYPE_CHECKING:
@@ -43,67 +44,9 @@ OVER_TAG = "svd_loop.gate.over"
 """What the gate said last, `passed`, `refused` or `forced`, and the number of the champion it compared with."""
 ALARMS_METRIC = "health.alarms"
 ALARMS_TAG = "svd_loop.health_alarms"
-NOTHING_GAINED = "nothing gained"
 _EVENT_TAG = "svd_loop.event."
 _DIGITS = {"output_tokens": 1}
 """Decimals of figures that are no shares."""
-
-
-@dataclass(frozen=True, slots=True)
-class RegisteredVersion:
-    """One version of a registered model; `source` is where its weights lie."""
-
-    name: str
-    number: int
-    source: str
-    tags: Mapping[str, str] = field(default_factory=dict)
-    aliases: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        """As messages call it."""
-        return f"{self.name} version {self.number}"
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One change of a model's champion, or a refusal of one.
-
-    `what` is `first`, `promoted`, `forced`, `refused`, `rolled back`, `moved` for an alias found elsewhere than the
-    history left it, or `nothing gained` for a job without a version to promote; `version` is the one it is about (then
-    the champion), `over` the champion before it (0 for none); `at` is a UTC time, for people: `number` is the order.
-    `test`, `score` and `over_score` are those of `Measured`.
-    """
-
-    number: int
-    what: str
-    version: int
-    over: int
-    why: str = ""
-    at: str = ""
-    test: str = ""
-    score: float | None = None
-    over_score: float | None = None
-
-    @property
-    def champion(self) -> int:
-        """The champion after it."""
-        return self.over if self.what == "refused" else self.version
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What a gate measured: pass@1 of the version and of the champion, on one test set.
-
-    `test` is a digest of the problems with their gold and of how they are asked: scores with the same one may be
-    compared. Empty, and None, where nothing was measured.
-    """
-
-    test: str = ""
-    score: float | None = None
-    over_score: float | None = None
-
-
-NOT_MEASURED = Measured()
 
 
 def manifest_tags(folder: Path) -> dict[str, str]:

@@ -13,6 +13,8 @@ from svd_loop.config import Config, load_config
 from svd_loop.contracts import RoundRecord, StopReason
 from svd_loop.jobs import evaluate_model, run_job
 from svd_loop.ledger import LedgerReader
+from svd_loop.registry import Registry
+from svd_loop.registry.registering import register_round
 
 NANO = Path(__file__).parents[2] / "configs" / "nano.yaml"
 SMALL = (
@@ -106,23 +108,31 @@ def update_reached_mlflow(logged: Mapping[str, float], record: RoundRecord) -> N
     assert set(refused.values()) == {0.0}  # what is refused, and counted, is tested with the updater
 
 
-def test_mlflow_holds_the_story_and_registers_only_a_gain(tmp_path: Path, migrated_database: Path) -> None:
+def test_mlflow_holds_the_story_and_the_registered_model(tmp_path: Path, migrated_database: Path) -> None:
     import shutil
 
     from svd_loop.tracking.store import open_store
 
     shutil.copy(migrated_database, tmp_path / "mlflow.db")
-    result = run_job(small(tmp_path, "tracking.enabled=true", "update.replay.anchor=none", "update.steps=25"))
+    result = run_job(small(tmp_path, "tracking.enabled=true", "job.rounds=1"))
     client = open_store(None, tmp_path, "svd-loop").client
     experiment = client.get_experiment_by_name("svd-loop")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert len(runs) == 4  # the job, the baseline and two rounds
+    assert len(runs) == 3  # the job, the baseline and one round
     logged = next(run for run in runs if "update/loss" in run.data.metrics and "cost/votes" in run.data.metrics)
-    update_reached_mlflow(logged.data.metrics, result.history[-1])  # the newest run comes first
-    # So small a job may gain nothing, and then nothing is registered; test_nano_quarter.py has one that does.
-    assert bool(client.search_registered_models()) == (result.best.round > 0)
+    update_reached_mlflow(logged.data.metrics, result.history[1])
+    champion = Registry(client).by_alias("nano", "champion")
+    if result.best.version.round == 0:  # the start remained the best: there is nothing to put in use
+        assert champion is None
+    else:
+        assert champion is not None and champion.source.endswith(result.best.version.name)
+    trained = register_round("nano@1", tmp_path)
+    assert trained.source.endswith("round-001") and trained.tags["svd_loop.kind"] == "full"
+    found = evaluate_model(small(tmp_path), f"models:/nano/{trained.number}", "development")
+    assert found.correct == result.history[1].scores.correct
+    assert {run.info.status for run in client.search_runs([experiment.experiment_id])} == {"FINISHED"}
 
 
 @pytest.mark.parametrize(
