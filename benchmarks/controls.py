@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from svd_loop.report.marked import put
+
 REPOSITORY = Path(__file__).parents[1]
 STORED = REPOSITORY / "benchmarks" / "results" / "controls.json"
 GROUPS = ("overall", "math", "science", "coding")
@@ -133,13 +135,6 @@ def main() -> None:
     if options.write:
         put(REPOSITORY / "docs" / "results.md", "controls", table(jobs))
         put(REPOSITORY / "README.md", "headline", table(jobs))
-
-
-def put(page: Path, marker: str, text: str) -> None:
-    """Replace what stands between `<!-- marker -->` and `<!-- /marker -->`."""
-    head, _, rest = page.read_text().partition(f"<!-- {marker} -->")
-    _, _, tail = rest.partition(f"<!-- /{marker} -->")
-    page.write_text(f"{head}<!-- {marker} -->\n{text}\n<!-- /{marker} -->{tail}")
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@ judging; the loop itself does not need it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from policies.engines.forward import chunks_by_size
 from policies.loading import load_model
 from policies.memory import release_gpu_memory
 from policies.versions import StoredVersion
@@ -40,26 +41,15 @@ def self_certainty(
     model = load_model(stored, dtype=dtype, device=device).eval()
     scores = [0.0] * len(candidates)
     with torch.inference_mode():
-        for places in _batches(candidates):
-            batch = [candidates[place] for place in places]
-            for place, score in zip(places, _batch(model, batch), strict=True):
+        rows = [(*candidate.prompt_ids, *candidate.token_ids) for candidate in candidates]
+        by_length = sorted(range(len(rows)), key=lambda place: len(rows[place]))
+        for chunk in chunks_by_size([rows[place] for place in by_length], ROW_TOKENS):
+            places = [by_length[place] for place in chunk]
+            for place, score in zip(places, _batch(model, [candidates[p] for p in places]), strict=True):
                 scores[place] = score
     del model
     release_gpu_memory()
     return scores
-
-
-def _batches(candidates: Sequence[Candidate]) -> Iterator[list[int]]:
-    """Places in order of length, as many together as `ROW_TOKENS` allows."""
-    lengths = [len(candidate.prompt_ids) + len(candidate.token_ids) for candidate in candidates]
-    batch: list[int] = []
-    for place in sorted(range(len(candidates)), key=lengths.__getitem__):
-        if batch and (len(batch) + 1) * lengths[place] > ROW_TOKENS:
-            yield batch
-            batch = []
-        batch.append(place)
-    if batch:
-        yield batch
 
 
 def _batch(model: Any, batch: Sequence[Candidate]) -> list[float]:

@@ -3,7 +3,8 @@
 The shape is read from the model itself, built on torch's meta device, which allocates nothing. Weights, gradients,
 optimizer states, adapters and the KV cache are exact. Activations are a model of what the usual decoder layer (norms,
 attention without a score matrix, gated MLP) keeps for its backward pass; tests hold it against what torch really
-keeps. Left out: fragmentation, the CUDA context (about half a GiB), sharding over several GPUs (FSDP).
+keeps. Left out: fragmentation, the CUDA context (about half a GiB), and the layer that
+shards gather for a moment.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from policies.training_rows import share_of_batch
 from svd_loop.config.update import UpdateSection
 from svd_loop.errors import ModelError
 
@@ -125,26 +127,29 @@ def shape_of(checkpoint: Path) -> Shape:
 
 
 def training_memory(shape: Shape, update: UpdateSection, *, tokens: int, bf16: bool) -> TrainingMemory:
-    """Memory of an update whose longest row has `tokens` tokens.
+    """Memory of one process of an update whose longest row has `tokens` tokens.
 
     Args:
         shape: of the base.
-        update: method, rank, rows per forward pass, checkpointing.
+        update: method, rank, rows per forward pass, checkpointing, and the processes and shards of `launch`.
         tokens: of the longest row; the rows beside it in a forward pass are padded to it.
         bf16: compute in half precision (autocast); weights train in single precision either way.
     """
     trained = shape.parameters if update.method == "full" else shape.adapter(update.lora.rank)
     frozen = 0 if update.method == "full" else shape.parameters
     casts = 2 * (shape.linear + shape.hidden * shape.vocabulary) if bf16 else 0
-    rows = min(update.micro_batch_size or update.batch_size, update.batch_size)
+    launch = update.launch
+    rows = share_of_batch(update.batch_size, launch.processes, update.micro_batch_size)
+    shards = launch.processes if launch.strategy != "ddp" else 1  # of gradients and optimizer states
+    weight_shards = shards if launch.strategy in ("fsdp2", "zero3") else 1
     layers = _kept_by_layers(shape, bf16)
     if update.gradient_checkpointing:  # each layer's input, and one layer in full while it is computed again
         layers = 4 * shape.hidden * shape.layers + layers // shape.layers
     # Logits, their single-precision copy, the log-probabilities, and the gradient of all: three and a half copies.
     logits = 14 * shape.vocabulary
     return TrainingMemory(
-        4 * (trained + frozen) + casts, 4 * trained, 4 * _ADAMW_STATES * trained, rows * tokens * layers,
-        rows * tokens * logits,
+        4 * (trained + frozen) // weight_shards + casts, 4 * trained // shards, 4 * _ADAMW_STATES * trained // shards,
+        rows * tokens * layers, rows * tokens * logits,
     )  # fmt: skip
 
 

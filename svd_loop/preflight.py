@@ -13,21 +13,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from envs.cascade import Cascade
+from envs.judging import ROLES
 from svd_loop.build.backends import make_backend
 from svd_loop.build.data import held_out
 from svd_loop.build.job import cascade_settings, open_prompts, template_set
 from svd_loop.build.lengths import room_for_question
 from svd_loop.config import Config
 from svd_loop.config.engines import ServerEngineSection
-from svd_loop.contracts import Domain, Problem, Role, Stage
+from svd_loop.contracts import Domain, Problem, Role
 from svd_loop.errors import SvdError
 from svd_loop.forecast.probe import measure
 from svd_loop.forecast.room import disk_needed, memory_needed
 from svd_loop.forecast.work import Forecast, forecast
 
 _NEEDED_TO_PROBE = ("held-out problems", "prompt templates", "model and lengths", "training prompts")
-_CALLS = {Stage.CYCLE_CONSISTENCY: 2}
-"""Calls of one vote; one where a stage is not named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +174,6 @@ def _work(config: Config) -> str:
     if prompts is None:
         return "every prompt, every round (data.prompts_per_round is null)"
     settings = cascade_settings(config)
-    calls = settings.votes * sum(_CALLS.get(stage, 1) for stage in settings.stages)
+    calls = settings.votes * sum(len(ROLES[stage]) for stage in settings.stages)
     candidates = prompts * config.sampling.n
     return f"at most {candidates:,} candidates and {candidates * calls:,} judge calls"

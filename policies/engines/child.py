@@ -14,12 +14,14 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import Pipe
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from svd_loop.errors import EngineError
@@ -164,6 +166,25 @@ def gather(children: Sequence[Child], seconds: float, notice: Callable[[Any], No
         if time.monotonic() - heard > seconds:
             raise waiting[0].failure(f"gave no sign for {seconds:g} s")
     return [answers[child] for child in children]
+
+
+def converse(talk: Callable[[Connection], None]) -> None:
+    """For the program: talk over the pipe whose descriptor is the last argument, until either side is gone.
+
+    Args:
+        talk: the conversation; it ends with `EOFError` when the parent closes the pipe. Any other error is sent as
+            `FAILED` and ends the program with status 1.
+    """
+    die_with_parent()
+    connection = Connection(int(sys.argv[1]))
+    try:
+        talk(connection)
+    except EOFError:
+        return
+    except Exception as error:
+        traceback.print_exc()
+        connection.send((FAILED, f"{type(error).__name__}: {error}"))
+        sys.exit(1)
 
 
 def die_with_parent() -> None:

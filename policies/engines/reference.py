@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from policies.engines.child import FAILED, Child, die_with_parent, gather
+from policies.engines.child import Child, converse, gather
 from policies.engines.vllm_child import Probed, reference_logprobs
 
 
@@ -42,17 +41,12 @@ def reference_in_child(probed: Probed, seconds: float) -> list[list[float]]:
 
 def main() -> None:
     """Answer one request over the pipe whose descriptor is the program's argument."""
-    die_with_parent()
-    connection = Connection(int(sys.argv[1]))
-    try:
-        _, probed = connection.recv()
-        connection.send(("logprobs", reference_logprobs(probed)))
-    except EOFError:
-        return
-    except Exception as error:
-        traceback.print_exc()
-        connection.send((FAILED, f"{type(error).__name__}: {error}"))
-        sys.exit(1)
+    converse(_answer)
+
+
+def _answer(connection: Connection) -> None:
+    _, probed = connection.recv()
+    connection.send(("logprobs", reference_logprobs(probed)))
 
 
 if __name__ == "__main__":

@@ -7,14 +7,12 @@ pipe is plain data, so that neither side needs the other's libraries.
 from __future__ import annotations
 
 import gc
-import sys
 import time
-import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from policies.engines.child import FAILED, die_with_parent
+from policies.engines.child import converse
 
 if TYPE_CHECKING:
     from vllm import LLM, SamplingParams
@@ -212,25 +210,20 @@ class _Nowhere:
 
 def main() -> None:
     """Serve the pipe whose descriptor is the program's argument."""
-    die_with_parent()
-    connection = Connection(int(sys.argv[1]))
-    try:
-        _, start = connection.recv()
-        import vllm  # before torch: it sets environment variables that torch reads
+    converse(_serve)
 
-        reference = reference_logprobs(start) if start["reference"] else None
-        server = Server(connection, start)
-        served = server.logprobs(start["prompts"])
-        connection.send(("started", Started(version=vllm.__version__, served=served, reference=reference)))
-        while True:
-            word, rows = connection.recv()
-            connection.send(("answers", server.choices(rows) if word == "choose" else server.generate(rows)))
-    except EOFError:
-        return
-    except Exception as error:
-        traceback.print_exc()
-        connection.send((FAILED, f"{type(error).__name__}: {error}"))
-        sys.exit(1)
+
+def _serve(connection: Connection) -> None:
+    _, start = connection.recv()
+    import vllm  # before torch: it sets environment variables that torch reads
+
+    reference = reference_logprobs(start) if start["reference"] else None
+    server = Server(connection, start)
+    served = server.logprobs(start["prompts"])
+    connection.send(("started", Started(version=vllm.__version__, served=served, reference=reference)))
+    while True:
+        word, rows = connection.recv()
+        connection.send(("answers", server.choices(rows) if word == "choose" else server.generate(rows)))
 
 
 if __name__ == "__main__":

@@ -15,14 +15,15 @@ from dataclasses import replace
 from itertools import cycle, islice
 
 from envs.cascade import Cascade, unfit
+from envs.judging import ROLES
 from envs.solving import SolverAgent
 from policies.policy import ModelPolicy
 from svd_loop.build.backends import Backend
 from svd_loop.build.job import cascade_settings, template_set
 from svd_loop.config import Config
 from svd_loop.config.engines import TransformersEngineSection, VllmEngineSection
-from svd_loop.contracts import AgentCall, CascadeMode, Policy, PolicyVersion, Prompt, Reply, Role, Stage, VoteValue
-from svd_loop.forecast.work import ROLES_OF, Measured, RoleMeans
+from svd_loop.contracts import AgentCall, CascadeMode, Policy, Prompt, Reply, Role, Stage, VoteValue
+from svd_loop.forecast.work import Measured, RoleMeans
 from svd_loop.metering import MeteredPolicy
 
 _MOST_ROWS = 256
@@ -44,8 +45,7 @@ def measure(config: Config, backend: Backend, prompts: Sequence[Prompt], candida
     """
     templates = template_set(config)
     with closing(backend.open(0)) as policy:
-        listening = _Listening(policy)
-        metered = MeteredPolicy(listening)
+        metered = _Listening(policy)
         asked = prompts[:candidates]
         tries = range(-(-candidates // len(asked)))
         sampled = SolverAgent(templates).sample(metered, asked, tries, round=1)[:candidates]
@@ -66,33 +66,21 @@ def measure(config: Config, backend: Backend, prompts: Sequence[Prompt], candida
         measured = Measured(len(sampled), complete, _roles(metered.take_usage(), yes), yes)
         if not isinstance(policy, ModelPolicy):
             return measured
-        return _with_speed(measured, policy, listening.prompts, _rows(config))
+        return _with_speed(measured, policy, metered.prompts, _rows(config))
 
 
-class _Listening:
-    """Passes calls on and remembers which prompts were asked."""
+class _Listening(MeteredPolicy):
+    """Counts, and remembers which prompts were asked."""
 
     def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+        super().__init__(policy)
         self.prompts: list[tuple[int, ...]] = []
 
-    @property
-    def version(self) -> PolicyVersion:
-        """The weights that answer."""
-        return self._policy.version
-
-    def key(self, call: AgentCall) -> str:
-        """The policy's key."""
-        return self._policy.key(call)
-
     def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
-        """Answer, remembering the prompts."""
-        replies = self._policy.generate(calls)
+        """Answer, count, remember."""
+        replies = super().generate(calls)
         self.prompts += [reply.prompt_ids for reply in replies if reply.token_ids]
         return replies
-
-    def close(self) -> None:
-        """The policy is closed by whom it belongs to."""
 
 
 def _with_speed(measured: Measured, policy: ModelPolicy, asked: Sequence[tuple[int, ...]], rows: int) -> Measured:
@@ -123,7 +111,7 @@ def _rows(config: Config) -> int:
 
 def _roles(usage: Mapping[str, Mapping[str, int]], yes: Mapping[Stage, tuple[int, int]]) -> dict[Role, RoleMeans]:
     """Mean calls by role; a judge's also by vote, since invalid votes are asked again."""
-    votes = {role: yes[stage][1] for stage, roles in ROLES_OF.items() if stage in yes for role in roles}
+    votes = {role: yes[stage][1] for stage, roles in ROLES.items() if stage in yes for role in roles}
     means = {}
     for name, counts in usage.items():
         role, calls = Role(name), counts["calls"]

@@ -1,7 +1,7 @@
 """Whether memory and disk will do: what training, serving and keeping versions take, against what there is.
 
 Training is taken at the longest row the configuration allows, serving at the longest context: that is what a long
-job will meet some day. Sharding over several GPUs is not assumed.
+job will meet some day. Training is what one process takes, of the several that `update.launch` may start.
 """
 
 from __future__ import annotations
@@ -21,7 +21,12 @@ from policies.footprint import (
 )
 from svd_loop.build.backends import checkpoint_path
 from svd_loop.config import Config
-from svd_loop.config.engines import ScriptedEngineSection, TransformersEngineSection, VllmEngineSection
+from svd_loop.config.engines import (
+    ScriptedEngineSection,
+    ServerEngineSection,
+    TransformersEngineSection,
+    VllmEngineSection,
+)
 from svd_loop.errors import ConfigError
 
 GIB = 2**30
@@ -111,7 +116,7 @@ def _training(config: Config, shape: Shape, device: Device) -> str:
         if fitting > 0 else "even weights, gradients and optimizer states do not fit: "
     )  # fmt: skip
     raise ConfigError(f"{words}; there is {device.name}. {fits}set {' or '.join(_savings(config))}, or train on "
-                      "several GPUs, which this estimate does not assume")  # fmt: skip
+                      "several GPUs in shards (update.launch)")  # fmt: skip
 
 
 def _savings(config: Config) -> list[str]:
@@ -128,6 +133,8 @@ def _savings(config: Config) -> list[str]:
 
 def _serving(config: Config, shape: Shape, device: Device) -> str:
     engine, context = config.engine, config.model.max_context
+    if isinstance(engine, ServerEngineSection):
+        return "generating is the endpoints' business"
     share, gpus, wanted = 1.0, 1, 1
     match engine:
         case VllmEngineSection():

@@ -16,16 +16,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import product
+from operator import attrgetter
 
+from envs.judging import ROLES
 from svd_loop.config import Config
 from svd_loop.contracts import CascadeMode, Role, Selection, Stage
 from svd_loop.statistics import wilson
 
-ROLES_OF: Mapping[Stage, tuple[Role, ...]] = {
-    Stage.CYCLE_CONSISTENCY: (Role.QUESTION_INFERRER, Role.QUESTION_COMPARER),
-    Stage.FACTUALITY: (Role.FACT_CHECKER,),
-    Stage.CORRECTNESS: (Role.GRADER,),
-}
 _CONFIDENCE = 0.9
 _CANARY_KINDS = 5
 _TRAINING = 3.0
@@ -125,15 +122,18 @@ def forecast(config: Config, measured: Measured, *, prompts: int, held_out: Mapp
     rounds = config.job.rounds
     measuring = _evaluation(config, measured, held_out)
     names = ("candidates", "judge_calls", "prompt_tokens", "output_tokens", "accepted")
-    round = {name: ranged(lambda work, name=name: float(getattr(work, name))) for name in names}  # type: ignore[misc]
+    round = {name: ranged(attrgetter(name)) for name in names}
     job = {
         name: round[name].times(rounds) + _exactly(getattr(measuring, name))
         for name in ("prompt_tokens", "output_tokens")
     } | {name: round[name].times(rounds) for name in ("candidates", "judge_calls", "accepted")}
     if measured.prompt_rate and measured.output_rate:
         generating = ranged(lambda work: _seconds(work, measured) / 3600)
-        updates = [ranged(lambda work, r=r: _update_seconds(config, measured, work, r) / 3600)  # type: ignore[misc]
-                   for r in range(1, rounds + 1)]  # fmt: skip
+
+        def updating(number: int) -> Range:
+            return ranged(lambda work: _update_seconds(config, measured, work, number) / 3600)
+
+        updates = [updating(number) for number in range(1, rounds + 1)]
         round["hours"] = generating + (updates[0] if updates else _exactly(0.0))
         job["hours"] = sum(updates, generating.times(rounds) + _exactly(_seconds(measuring, measured) / 3600))
     return Forecast(round, job, rounds, measured)
@@ -178,7 +178,7 @@ def _candidate(config: Config, measured: Measured, complete: float, votes: Mappi
     """The mean work of one candidate: sampling it and, where it is complete, judging it."""
     solver = _means(config, measured, Role.SOLVER)
     calls = {role: complete * cast * _means(config, measured, role).calls
-             for stage, cast in votes.items() for role in ROLES_OF[stage]}  # fmt: skip
+             for stage, cast in votes.items() for role in ROLES[stage]}  # fmt: skip
     judge = {role: _means(config, measured, role) for role in calls}
     return Work(
         1.0, sum(calls.values()),

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from svd_loop.contracts import Reply
 from svd_loop.ledger import answers
@@ -22,7 +20,7 @@ from svd_loop.ledger.database import advice, open_for_writing, transaction
 
 
 class SharedAnswers:
-    """An open file of shared answers; implements `svd_loop.ledger.durable.AnswerStore`.
+    """An open file of shared answers, to be closed; implements `svd_loop.ledger.durable.AnswerStore`.
 
     Attributes:
         taken: answers it has given since it was opened.
@@ -61,11 +59,3 @@ class SharedAnswers:
     def close(self) -> None:
         """Close the file; repeated calls do nothing."""
         self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

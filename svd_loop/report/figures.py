@@ -26,7 +26,7 @@ PRECISION = "precision."
 def pass_at_1_figure(history: Sequence[RoundRecord], job: str) -> Figure:
     """Held-out pass@1 by round: one panel for the whole and one per domain, with intervals and round 0 as reference."""
     names = [name for name, metrics in history[-1].scores.estimates.items() if "pass@1" in metrics]
-    figure = _new_figure(width=1.2 + 2.6 * len(names), height=3.6)
+    figure = new_figure(width=1.2 + 2.6 * len(names), height=3.6)
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for axes, name in zip(panels, names, strict=True):
         _draw_panel(axes, name, {record.round: record.scores.estimates[name]["pass@1"] for record in history})
@@ -41,7 +41,7 @@ def funnel_figure(record: RoundRecord, job: str) -> Figure:
     steps = list(record.funnel)
     counts = [record.funnel[step] for step in steps]
     total = max(counts, default=0) or 1
-    figure = _new_figure(width=7.5, height=1.2 + 0.5 * max(len(steps), 1))
+    figure = new_figure(width=7.5, height=1.2 + 0.5 * max(len(steps), 1))
     axes = figure.subplots()
     bars = axes.barh([_words(step) for step in steps], counts, color="#0072B2", height=0.7)
     axes.bar_label(bars, [f"{count:,} ({count / total:.1%})" for count in counts], padding=4)
@@ -58,7 +58,7 @@ def stages_figure(history: Sequence[RoundRecord], job: str) -> Figure:
     """Precision after each funnel step where an audit with labels was made, else the share each stage let through."""
     played = [record for record in history if record.funnel]
     audited = {step: points for step in _steps(played) if (points := _audited(played, step))}
-    figure = _new_figure(width=7.5, height=4.0)
+    figure = new_figure(width=7.5, height=4.0)
     axes = figure.subplots()
     if audited:
         lines = audited
@@ -87,7 +87,8 @@ def to_svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure in inches, drawn without a display."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=120, layout="constrained")

@@ -8,7 +8,7 @@ from typing import Any
 
 from svd_loop.contracts import Estimate
 from svd_loop.errors import DataError
-from svd_loop.ledger.identity import write_atomically
+from svd_loop.report.marked import put
 from svd_loop.sweep.figures import GROUPS, ClaimFigures, Figures
 from svd_loop.sweep.plots import draw
 
@@ -21,17 +21,11 @@ def write_page(figures: Figures, path: Path) -> Path:
     Raises:
         DataError: the page cannot be written.
     """
-    name = figures.section.name
-    begin, end = f"<!-- sweep {name} -->", f"<!-- /sweep {name} -->"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         images = draw(figures, path.parent / "images")
-        page = path.read_text(encoding="utf-8") if path.exists() else f"{begin}\n{end}\n"
-        if begin not in page or end not in page:
-            page = f"{page.rstrip()}\n\n{begin}\n{end}\n"
-        head, _, rest = page.partition(begin)
         text = render(figures, images=[image.relative_to(path.parent) for image in images])
-        write_atomically(path, f"{head}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
+        put(path, f"sweep {figures.section.name}", text)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
     return path

@@ -106,7 +106,7 @@ class Plan:
         wanted = tuple(arms) or (short.arms if short else tuple(section.arms))
         chosen = tuple(seeds) or (short.seeds if short else section.seeds)
         plan = cls(section, path, root or section.root, chosen, _in_order(section, wanted, path))
-        assert plan.plays
+        assert plan.plays, "which checks the configuration of every arm"
         return plan
 
     @property

@@ -52,7 +52,7 @@ def play(item: Play) -> ArmResult:
     if item.section.accepts_as is not None:
         item = item.accepting(_rates(item, item.section.accepts_as))
     started = time.monotonic()
-    with SharedAnswers(item.shared) as shared:
+    with closing(SharedAnswers(item.shared)) as shared:
         result = _job(item, shared) if item.section.kind == "job" else _test_time(item, shared)
         result = replace(result, seconds=time.monotonic() - started, taken=shared.taken)
     store(item.folder / RESULTS, result)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from svd_loop.report.figures import to_svg
+from svd_loop.report.figures import new_figure, to_svg
 from svd_loop.sweep.figures import Figures
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _gains(figures: Figures) -> Figure | None:
         return None
     groups = list(dict.fromkeys(figures.section.arms[arm].group for arm in arms))
     ordered = [arm for group in groups for arm in _from_best(figures, arms, group)]
-    figure = _new_figure(9.0, 1.2 + 0.27 * len(ordered))
+    figure = new_figure(9.0, 1.2 + 0.27 * len(ordered))
     axes = figure.subplots()
     for place, arm in enumerate(ordered):
         gain = figures.gain(arm)
@@ -65,7 +65,7 @@ def _n_and_v(figures: Figures) -> Figure | None:
             points.setdefault(int(match[2]), {})[int(match[1])] = arm
     if sum(map(len, points.values())) < 3:
         return None
-    figure = _new_figure(6.0, 4.0)
+    figure = new_figure(6.0, 4.0)
     axes = figure.subplots()
     for (votes, by_n), colour in zip(sorted(points.items()), _COLOURS, strict=False):
         found = [(n, gain) for n, arm in sorted(by_n.items()) if (gain := figures.gain(arm)) is not None]
@@ -87,7 +87,7 @@ def _rounds(figures: Figures) -> Figure | None:
     arms = [arm for arm in figures.results if len(figures.by_round(arm, "development")) > 2]
     if not arms:
         return None
-    figure = _new_figure(9.0, 6.5)
+    figure = new_figure(9.0, 6.5)
     above, below = figure.subplots(2, 1, sharex=True)
     styles = ("-", "--", ":")
     for place, arm in enumerate(arms):
@@ -117,9 +117,3 @@ def _from_best(figures: Figures, arms: Sequence[str], group: str) -> list[str]:
 def _plain(axes: Axes, grid: str) -> None:
     axes.grid(axis=grid, linewidth=0.4, alpha=0.6)  # type: ignore[arg-type]
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _new_figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=120, layout="constrained")

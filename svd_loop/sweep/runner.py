@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 
 from svd_loop.errors import JobInterrupted, SvdError
 from svd_loop.sweep.plan import Plan, Play
@@ -117,9 +117,19 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def _prepare() -> None:
-    """In a worker: quiet, and deaf to Ctrl-C between plays (a play listens itself)."""
+    """In a worker: quiet, deaf to Ctrl-C between plays (a play listens itself), and gone when its parent is."""
     from svd_loop.allocator import let_threads_sleep
+
+    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
 
     let_threads_sleep()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.getLogger("svd_loop").setLevel(logging.ERROR)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would play on beside the command that goes on."""
+    parent = parent_process()
+    assert parent is not None, "called in a worker"
+    parent.join()
+    os._exit(1)

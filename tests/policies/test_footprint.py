@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from policies.footprint import Shape, checkpoint_bytes, serving_memory, shape_of, training_memory, version_bytes
-from svd_loop.config.update import LoraSection, UpdateSection
+from svd_loop.config.update import LaunchSection, LoraSection, UpdateSection
 from svd_loop.errors import ModelError
 from tests.policies.memory_watch import MemoryWatch
 
@@ -105,6 +105,19 @@ def test_rows_beyond_the_batch_are_not_counted() -> None:
     shape = shape_of(NANO)
     one, many = UpdateSection(batch_size=4, micro_batch_size=64), UpdateSection(batch_size=4)
     assert training_memory(shape, one, tokens=9, bf16=False) == training_memory(shape, many, tokens=9, bf16=False)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "weights", "states"), [("ddp", 1, 1), ("zero2", 1, 4), ("fsdp2", 4, 4), ("zero3", 4, 4)]
+)
+def test_shards_divide_what_their_strategy_divides(tmp_path: Path, strategy: str, weights: int, states: int) -> None:
+    shape = shaped(config_of(Qwen3Config, 200), tmp_path)
+    alone = training_memory(shape, UpdateSection(batch_size=8), tokens=TOKENS, bf16=False)
+    launch = LaunchSection(processes=4, strategy=strategy)  # type: ignore[arg-type]
+    each = training_memory(shape, UpdateSection(batch_size=8, launch=launch), tokens=TOKENS, bf16=False)
+    assert each.weights == alone.weights // weights
+    assert (each.gradients, each.optimizer) == (alone.gradients // states, alone.optimizer // states)
+    assert 4 * each.activations == alone.activations  # a process computes its share of the batch
 
 
 def test_what_is_no_language_model_is_refused(tmp_path: Path) -> None:

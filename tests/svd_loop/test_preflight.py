@@ -85,3 +85,8 @@ def test_versions_that_do_not_fit_the_disk_are_refused(tmp_path: Path, monkeypat
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10 * 2**20))
     with pytest.raises(ConfigError, match=r"job\.root: 3 versions .* but there are 10\.0 MiB free .*keep_versions"):
         room.disk_needed(config)
+
+
+def test_a_served_model_needs_no_memory_here_to_generate(tmp_path: Path) -> None:
+    served = nano(tmp_path, "engine={type: server, endpoints: ['http://localhost:1']}", "update.method=lora")
+    assert "generating is the endpoints' business" in room.memory_needed(served)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def job(root: Path, name: str, *extra: str) -> Config:
 
 
 def test_a_job_that_differs_in_selection_alone_pays_for_no_answer_of_its_first_round(tmp_path: Path) -> None:
-    with SharedAnswers(tmp_path / "shared.sqlite") as shared:
+    with closing(SharedAnswers(tmp_path / "shared.sqlite")) as shared:
         run_job(job(tmp_path, "all", "cascade.selection=all_valid", "sampling.block=null"), shared=shared)
         assert shared.taken == 0
         run_job(job(tmp_path, "first", "sampling.block=null"), shared=shared)
@@ -30,7 +31,7 @@ def test_a_job_that_differs_in_selection_alone_pays_for_no_answer_of_its_first_r
 
 def test_sharing_changes_nothing_in_a_jobs_own_ledger(tmp_path: Path) -> None:
     run_job(job(tmp_path / "alone", "a"))
-    with SharedAnswers(tmp_path / "shared.sqlite") as shared:
+    with closing(SharedAnswers(tmp_path / "shared.sqlite")) as shared:
         run_job(job(tmp_path / "giver", "a", "cascade.votes=3"), shared=shared)
         run_job(job(tmp_path / "taker", "a"), shared=shared)
         assert shared.taken > 0
@@ -52,7 +53,7 @@ def test_two_processes_may_write_at_once(tmp_path: Path) -> None:
 
 def play(root: Path, name: str) -> None:
     """One job in a process of its own."""
-    with SharedAnswers(root / "shared.sqlite") as shared:
+    with closing(SharedAnswers(root / "shared.sqlite")) as shared:
         run_job(job(root, name), shared=shared)
 
 

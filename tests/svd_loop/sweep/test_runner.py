@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -136,3 +138,36 @@ def test_ctrl_c_stops_with_everything_kept_and_the_same_command_goes_on(tmp_path
     assert "the same command goes on" in errors
     result = run_sweep(Plan.load(path, arms=["svd"], seeds=[1]))[0]
     assert len(result.rounds) == 13
+
+
+def test_when_the_command_is_killed_its_workers_end_too_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    changed = sweep_data(tmp_path / "runs")
+    path = write_sweep(tmp_path, set=changed["set"] | {"job.rounds": 12}, seeds=[1])
+    command = [sys.executable, "-m", "svd_loop.cli", "sweep", str(path), "--arm", "svd"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    ledger = tmp_path / "runs" / "sweeps" / "small" / "jobs" / "svd-s1" / "ledger.sqlite"
+    wait_until(lambda: ledger.exists() or process.poll() is not None)
+    process.kill()
+    process.wait()
+    wait_until(lambda: not living_in(process.pid))
+    assert not living_in(process.pid)
+    assert len(run_sweep(Plan.load(path, arms=["svd"], seeds=[1]))[0].rounds) == 13
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    """Up to a minute."""
+    for _ in range(600):
+        if done():
+            return
+        time.sleep(0.1)
+
+
+def living_in(session: int) -> list[int]:
+    """Processes of a session that are not yet dead."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, _, of = entry.read_text().rpartition(")")[2].split()[:4]
+            if int(of) == session and state != "Z":
+                found.append(int(entry.parent.name))
+    return found
