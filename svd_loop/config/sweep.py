@@ -30,6 +30,8 @@ class ArmSection(Section):
     answers with the first accepted one, or else with its first (UQ's validators used at test time)."""
     figure: Literal["last", "kept"] = "last"
     """Which version is reported: that of the last round, or the one the job keeps (best on the development split)."""
+    guarded: bool = False
+    """Keep the job's own stop rule and health action. Otherwise an arm plays all its rounds, whatever comes of them."""
     group: str = ""
     """Heading of the table the arm belongs to."""
     also: tuple[Name, ...] = ()

@@ -132,13 +132,21 @@ def _round_table(figures: Figures, arms: Sequence[str]) -> str:
     rows = []
     for arm in arms:
         scores, right = figures.by_round(arm, "development"), figures.by_round(arm, "right")
-        recall, distinct = figures.by_round(arm, "recall"), figures.by_round(arm, "distinct")
         if len(scores) < 3:
             continue
-        rows.append([figures.section.arms[arm].says, *(_percents(item) for item in (scores, right, recall, distinct))])
+        others = (figures.by_round(arm, value) for value in ("accepted_share", "recall", "distinct"))
+        rows.append([figures.section.arms[arm].says, *(_percents(item) for item in (scores, right, *others)),
+                     _alarms(figures, arm)])  # fmt: skip
     headings = ["by round, %", "development pass@1 (from round 0)", "accepted that are right",
-                "judge's recall (from round 0)", "distinct among accepted"]  # fmt: skip
+                "prompts with an accepted one", "judge's recall (from round 0)", "distinct among accepted",
+                "alarms"]  # fmt: skip
     return _table(headings, rows)
+
+
+def _alarms(figures: Figures, arm: str) -> str:
+    """Rounds in which the judge's health raised an alarm, of the rounds of all seeds."""
+    rounds = [item for result in figures.results[arm].values() for item in result.rounds[1:]]
+    return f"{sum(bool(item.alarms) for item in rounds)} of {len(rounds)}"
 
 
 def _claim_table(claims: Iterable[ClaimFigures]) -> str:

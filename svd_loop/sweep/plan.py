@@ -14,9 +14,11 @@ from svd_loop.config.data import Source
 from svd_loop.config.sweep import ArmSection, SweepSection
 from svd_loop.errors import ConfigError
 
-_ALONE = {"plateau.patience": 10_000, "plateau.regression": 1.0, "health.action": "warn", "tracking.enabled": False,
-          "benchmark": True}  # fmt: skip
-"""Arms play all their rounds, whatever comes of them, and are no runs of MLflow: nothing of a sweep is served."""
+_ALONE = {"tracking.enabled": False, "benchmark": True}
+"""Arms are no runs of MLflow: nothing of a sweep is served."""
+
+_TO_THE_END = {"plateau.patience": 10_000, "plateau.regression": 1.0, "health.action": "warn"}
+"""Arms that are not `guarded` play all their rounds, whatever comes of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,8 @@ class Plan:
     def _play(self, arm: str, seed: int) -> Play:
         section = self.section.arms[arm]
         name = f"{arm}-s{seed}"
-        changes = {**_ALONE, **self.section.set, **changes_of(self.section, arm), "job.root": str(self.folder),
+        rules = {} if section.guarded else _TO_THE_END
+        changes = {**_ALONE, **rules, **self.section.set, **changes_of(self.section, arm), "job.root": str(self.folder),
                    "job.name": name, "job.seed": seed}  # fmt: skip
         if section.accepts_as is not None:
             changes |= {"cascade.mode": "random", "sampling.n": 1, "sampling.block": None}

@@ -51,6 +51,11 @@ class RoundFigures:
     length: float | None
     alarms: tuple[str, ...]
 
+    @property
+    def accepted_share(self) -> float | None:
+        """Share of the round's prompts with an accepted solution."""
+        return self.accepted / self.prompts if self.prompts else None
+
 
 @dataclass(frozen=True, slots=True)
 class ArmResult:

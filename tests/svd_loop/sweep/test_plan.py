@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweeps import sweep_data, write_sweep
+from sweeps import CONFIGS, sweep_data, write_sweep
 
+from svd_loop.config import load_config
 from svd_loop.errors import ConfigError
 from svd_loop.sweep.plan import Plan
 
@@ -30,6 +31,16 @@ def test_an_arm_like_another_takes_over_its_keys(tmp_path: Path) -> None:
     arms = sweep_data(tmp_path)["arms"] | {"more": {"says": "more", "like": "votes", "set": {"sampling.n": 2}}}
     plan = Plan.load(write_sweep(tmp_path, arms=arms), arms=["more"], seeds=[1])
     assert (plan.plays[0].config.cascade.votes, plan.plays[0].config.sampling.n) == (1, 2)
+
+
+def test_only_a_guarded_arm_keeps_the_jobs_stop_rule_and_health_action(tmp_path: Path) -> None:
+    arms = {"free": {"says": "free"}, "guarded": {"says": "guarded", "guarded": True}}
+    plan = Plan.load(write_sweep(tmp_path, arms=arms, control=None, ceiling=None, claims=[], quick=None), seeds=[1])
+    free, guarded = (item.config for item in plan.plays)
+    job = load_config(CONFIGS / "scripted.yaml")
+    assert (guarded.plateau, guarded.health.action) == (job.plateau, job.health.action)
+    assert free.plateau.patience > free.job.rounds and free.health.action == "warn"
+    assert not guarded.tracking.enabled and not free.tracking.enabled
 
 
 @pytest.mark.parametrize(
