@@ -111,7 +111,7 @@ def judge_file(config: Config, source: Path, output: Path) -> dict[str, Any]:
     with Interrupt(_announce_stop) as interrupt, Ledger.open(job_folder(config), config) as ledger:
         backend = make_backend(config, job_folder(config))
         cascade = Cascade(template_set(config), cascade_settings(config))
-        with closing(policy_opener(config, backend, ledger, interrupt)(0)) as judge:
+        with closing(policy_opener(config, backend.open, ledger, interrupt)(0)) as judge:
             verdicts = cascade.judge(judge, items, round=0, purpose="judge")
             usage = judge.take_usage()
     partial = output.with_name(f"{output.name}.part")

@@ -27,6 +27,7 @@ from svd_loop.build.inherited import inherited_rows
 from svd_loop.build.lengths import refuse_long, room_for_question, too_long
 from svd_loop.build.retention import Retention
 from svd_loop.build.serving import make_loadable
+from svd_loop.build.standby import Standby
 from svd_loop.config import Config, config_digest
 from svd_loop.contracts import (
     CascadeMode,
@@ -102,10 +103,11 @@ def build_job(
     folder = job_folder(config)
     with Ledger.open(folder, config) as ledger:
         backend = make_backend(config, folder, config_digest(config))
+        standby = Standby(backend.open)
         prompts = open_prompts(config, problems, folder, templates, backend)
         ledger.record_prompts(prompts)
         tracker = make_tracker(config, prompts, problems, folder)
-        opener = policy_opener(config, backend, ledger, interrupt, record, shared)
+        opener = policy_opener(config, standby.open, ledger, interrupt, record, shared)
         solver = SolverAgent(templates)
         cascade = Cascade(templates, cascade_settings(config))
         measuring = EvaluationSettings.from_section(config.evaluation)
@@ -119,7 +121,7 @@ def build_job(
             solver=solver,
             open_policy=opener,
             usable=backend.usable,
-            update=backend.update,
+            update=standby.before(backend.update),
             replay=make_replay(config, backend, ledger),
             evaluator=Evaluator(problems, solver, measuring, seed=config.job.seed),
             judge_watch=make_judge_watch(config, cascade),
@@ -134,7 +136,8 @@ def build_job(
             on_round(state)
             retention.apply(state)
 
-        yield Job(config, folder, ledger, prompts, Controller(parts, make_plan(config), after_round), tracker)
+        with standby:
+            yield Job(config, folder, ledger, prompts, Controller(parts, make_plan(config), after_round), tracker)
 
 
 def make_judge_watch(
@@ -180,7 +183,7 @@ def open_prompts(
 
 def policy_opener(
     config: Config,
-    backend: Backend,
+    opener: Callable[[int], Policy],
     ledger: Ledger,
     interrupt: Interrupt,
     record: Path | None = None,
@@ -190,7 +193,7 @@ def policy_opener(
     from policies.policy import RecordingPolicy
 
     def open_version(round: int) -> MeteredPolicy:
-        policy = backend.open(round)
+        policy = opener(round)
         if record is not None:
             policy = RecordingPolicy(policy, record)
         engine = config.engine

@@ -121,7 +121,7 @@ def _versions(item: Play, shared: SharedAnswers) -> Iterator[Callable[[int], Met
     """Opens versions of a play's job, through its ledger and the shared answers."""
     config, folder = item.config, job_folder(item.config)
     with Interrupt() as interrupt, Ledger.open(folder, config) as ledger:
-        yield policy_opener(config, make_backend(config, folder), ledger, interrupt, shared=shared)
+        yield policy_opener(config, make_backend(config, folder).open, ledger, interrupt, shared=shared)
 
 
 def _held_out(item: Play) -> dict[str, list[Problem]]:

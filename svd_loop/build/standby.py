@@ -1,0 +1,97 @@
+"""Keeps the last version open between two uses of it, since opening one is what costs.
+
+A round ends with measuring its version and the next one begins with sampling from it: on vLLM that would be two starts,
+with the loading, compiling and probing of each. Training needs the memory, so an update has everything closed first.
+
+Left out: keeping more than one. A second model in memory is what `cascade.frozen_judge` asks for, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+from svd_loop.contracts import AgentCall, Policy, PolicyVersion, Reply, TrainingRow, UpdateResult
+
+
+class Standby:
+    """Opens versions, and keeps the one that was given back last.
+
+    Ends as a context manager, closing what it keeps. What is still in use it leaves alone: an engine that hangs must
+    not be closed.
+
+    Args:
+        opener: opens the version of a round.
+    """
+
+    def __init__(self, opener: Callable[[int], Policy]) -> None:
+        self._opener = opener
+        self._kept: tuple[int, Policy] | None = None
+
+    def open(self, round: int) -> Policy:
+        """The version of a round; closing it gives it back."""
+        if self._kept is not None and self._kept[0] == round:
+            policy = self._kept[1]
+            self._kept = None
+        else:
+            self.release()
+            policy = self._opener(round)
+        return _Lent(policy, lambda: self._keep(round, policy))
+
+    def release(self) -> None:
+        """Close what is kept: its memory is wanted."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept[1].close()
+
+    def before(
+        self, update: Callable[[list[TrainingRow], int, int], UpdateResult]
+    ) -> Callable[[list[TrainingRow], int, int], UpdateResult]:
+        """The update, with everything closed before it."""
+
+        def run(rows: list[TrainingRow], round: int, parent: int) -> UpdateResult:
+            self.release()
+            return update(rows, round, parent)
+
+        return run
+
+    def __enter__(self) -> Standby:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close what is kept."""
+        self.release()
+
+    def _keep(self, round: int, policy: Policy) -> None:
+        self.release()
+        self._kept = (round, policy)
+
+
+class _Lent:
+    """A policy whose `close` gives it back, once."""
+
+    def __init__(self, policy: Policy, give_back: Callable[[], None]) -> None:
+        self._policy = policy
+        self._give_back: Callable[[], None] | None = give_back
+
+    @property
+    def version(self) -> PolicyVersion:
+        """The weights that answer."""
+        return self._policy.version
+
+    def key(self, call: AgentCall) -> str:
+        """The lent policy's key."""
+        return self._policy.key(call)
+
+    def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
+        """Answer all calls."""
+        return self._policy.generate(calls)
+
+    def close(self) -> None:
+        """Give it back."""
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back()
