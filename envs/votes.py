@@ -8,7 +8,8 @@ training data, while a vote read as invalid is merely asked again. The rules, in
 2. Reasoning in a `<think>` block is not part of the answer. Reasoning that never closes leaves no answer, and more
    than one closing tag makes it unclear where the answer begins: invalid.
 3. Everything in the answer that looks like a marker is heard: other alphabets, other brackets, lower case, spaces,
-   deeper nesting, invisible characters, HTML entities, quotations. If any two say different things, the reply is invalid.
+   deeper nesting, invisible characters, HTML entities, quotations. If any two say different things, the reply is
+   invalid.
 4. The last of them is the verdict, and it must be written exactly `[[Y]]` or `[[N]]` and stand as plain text: not
    next to a quotation mark or backtick, not in a fenced code block, not in a quoted line (`>`).
 5. Everything else is invalid. It is never guessed from words such as "yes".

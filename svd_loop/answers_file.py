@@ -1,4 +1,4 @@
-"""Answers from anywhere in, verdicts out: the two files of `svd-loop judge`.
+"""Answers from anywhere in, verdicts out: the two files of `svd-loop judge`, and answers that somebody has labelled.
 
 Lines are read as the prompts of a job are (`envs.prompts.files`), so that a line is what JSON Lines says it is,
 whatever characters its texts hold. A solution without a word is an answer like any other: its candidate is rejected as
@@ -20,19 +20,20 @@ from envs.prompts.normalise import is_blank
 from svd_loop.contracts import Candidate, Domain, Prompt, Verdict
 from svd_loop.errors import ConfigError, DataError, SvdError
 
-_FIELDS = ("prompt", "solution", "domain", "id")
+_FIELDS = ("prompt", "solution", "domain", "id", "correct")
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One line: a solution to be judged, and the name its file gives it (None where it gives none)."""
+    """One line: a solution to be judged, the name its file gives it, and its label; None where it has none."""
 
     prompt: Prompt
     candidate: Candidate
     id: str | int | None = None
+    correct: bool | None = None
 
 
-def read_answers(path: Path, domain: Domain) -> list[Answer]:
+def read_answers(path: Path, domain: Domain, *, labelled: bool = False) -> list[Answer]:
     """The answers of a file of `{"prompt", "solution"}` lines, each with optional `id` and `domain`.
 
     Several answers to one prompt are candidates 0, 1, ... of it, in the order of the file.
@@ -40,6 +41,7 @@ def read_answers(path: Path, domain: Domain) -> list[Answer]:
     Args:
         path: JSON Lines; `.gz` and `.zst` are unpacked.
         domain: of lines that name none.
+        labelled: whether every line must say `"correct": true` or `false`; otherwise a label is not looked at.
 
     Raises:
         DataError: a line cannot be used, naming file, line and field.
@@ -52,7 +54,8 @@ def read_answers(path: Path, domain: Domain) -> list[Answer]:
             raise DataError(f"{row.where}: `prompt` is empty")
         about = _domain(row, domain)
         prompt = Prompt(content_id(question, about), question, about, row.where)
-        answers.append(Answer(prompt, Candidate(prompt.id, seen[prompt.id], solution), _own_id(row)))
+        correct = _label(row) if labelled else None
+        answers.append(Answer(prompt, Candidate(prompt.id, seen[prompt.id], solution), _own_id(row), correct))
         seen[prompt.id] += 1
     return answers
 
@@ -117,6 +120,13 @@ def _domain(row: Row, default: Domain) -> Domain:
     if value not in list(Domain):
         raise DataError(f"{row.where}: `domain` is one of {', '.join(Domain)}, found {str(value)[:60]!r}")
     return Domain(value)
+
+
+def _label(row: Row) -> bool:
+    value = row.values.get("correct")
+    if not isinstance(value, bool):
+        raise DataError(f"{row.where}: needs `correct` as true or false, found {value!r:.60}")
+    return value
 
 
 def _own_id(row: Row) -> str | int | None:
