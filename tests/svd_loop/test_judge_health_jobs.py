@@ -152,6 +152,17 @@ def test_a_good_judge_raises_no_alarm_in_ten_rounds(tmp_path: Path, seed: int) -
     assert rounds_with_alarm(result) == []
 
 
+def test_a_judge_that_seldom_gives_a_verdict_raises_the_alarm_of_its_stages(tmp_path: Path) -> None:
+    vague = ("engine.invalid=0.65", "cascade.votes=1", "cascade.stages=[factuality, correctness]", "job.rounds=1")
+    result = run_job(small(tmp_path, *QUICK, *BIGGER[:2], *vague))
+    metrics = result.history[1].metrics
+    assert result.stop is StopReason.JUDGE_UNHEALTHY and "invalid.factuality" in alarm_names(result.history[1])
+    asked = metrics["votes.factuality.invalid"] + metrics["votes.factuality.yes"] + metrics["votes.factuality.no"]
+    assert metrics["health.invalid.factuality"] == metrics["votes.factuality.invalid"] / asked
+    assert 0.3 < metrics["health.invalid.factuality"] < 0.55  # 0.65 squared: every one of them was asked twice
+    assert metrics["fact_checker.calls"] > asked
+
+
 def test_controls_are_not_watched(tmp_path: Path) -> None:
     result = run_job(small(tmp_path, *QUICK, "cascade.mode=random", "job.rounds=1"))
     assert not any(name.startswith(("health.", "canary.")) for name in result.history[1].metrics)
