@@ -4,8 +4,7 @@
 
 One JSON object on stdout: seconds to start, how many greedy answers agree, whether seeds repeat, alone and in other
 company, output tokens per second of sampling, seconds of judging, and the share of prompt tokens that the prefix cache
-answered. `layouts` compares that share for the chat set's judge prompts as they are (question and answer first) and
-with the instruction moved to the front; every vote of every stage is asked, and each arm starts with an empty cache.
+answered. `layouts` is that share for two layouts of the judge's prompts (`benchmarks.vllm_layouts`).
 Greedy answers that differ are listed with the difference of the two tokens' logits where they part.
 """
 
@@ -13,21 +12,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.vllm_layouts import layouts
 from envs.cascade import Cascade
 from envs.solving import SolverAgent
-from envs.template_sets import TemplateSet
 from policies.chat import ChatCodec
 from policies.engines.vllm import VllmEngine
 from policies.loading import load_checkpoint, load_codec, open_engine
@@ -37,10 +34,9 @@ from svd_loop.build.backends import checkpoint_path, samplings_of
 from svd_loop.build.data import held_out
 from svd_loop.build.job import cascade_settings, template_set
 from svd_loop.config import Config, load_config
-from svd_loop.contracts import Candidate, Engine, Generation, GenerationRequest, PolicyVersion, Prompt, Role, Sampling
+from svd_loop.contracts import Engine, Generation, GenerationRequest, PolicyVersion, Prompt, Role, Sampling
 
 CONFIG = Path(__file__).parents[1] / "configs" / "nano.yaml"
-CHAT = Path(__file__).parents[1] / "envs" / "templates" / "chat"
 VLLM = ("type=vllm", "enforce_eager=true", "kv_cache_gib=0.5")
 
 
@@ -131,54 +127,6 @@ def judged(engine: Engine, codec: ChatCodec, config: Config, prompts: list[Promp
     return figures
 
 
-def instruction_first(folder: Path) -> str:
-    """A copy of the chat set whose judge prompts begin with what differs between stages; returns its path."""
-    copy = shutil.copytree(CHAT, folder / "instruction-first")
-    for role in (Role.QUESTION_INFERRER, Role.QUESTION_COMPARER, Role.FACT_CHECKER, Role.GRADER):
-        path = copy / f"{role}.txt"
-        opening, *blocks, instruction = path.read_text(encoding="utf-8").split("\n\n=== ")
-        last, _, instruction = instruction.partition(" ===\n\n")
-        body = instruction if instruction else last
-        shown = "\n\n".join(f"=== {block}" for block in (*blocks, f"{last} ==="))
-        path.write_text(f"{opening}\n\n{body.strip()}\n\n{shown}\n", encoding="utf-8")
-    return str(copy)
-
-
-def layouts(config: Config, prompts: Sequence[Prompt], folder: Path, repeat: int) -> dict[str, Any]:
-    """The prefix cache's share of judge prompt tokens with either layout; answers are cut short, only prompts matter.
-
-    Args:
-        config: the nano job on vLLM.
-        prompts: two candidates of each are judged, every vote of every stage.
-        folder: scratch.
-        repeat: how often a candidate repeats its short text, to see solutions of several lengths.
-    """
-    roomy = shutil.copytree(checkpoint_path("nano"), folder / "checkpoint")  # the chat set's prompts exceed nano's 512
-    described = json.loads((roomy / "config.json").read_text(encoding="utf-8"))
-    described["max_position_embeddings"] = 4096
-    (roomy / "config.json").write_text(json.dumps(described), encoding="utf-8")
-    stored = WeightStore(folder / "versions").add_base(roomy)
-    codec = load_codec(stored)
-    model = config.model.model_copy(update={"max_context": 4096})
-    short = dict.fromkeys(Role, Sampling(4))
-    found = {}
-    for name, templates in (("question first", "chat"), ("instruction first", instruction_first(folder))):
-        chat = TemplateSet.load(templates)
-        with closing(open_engine(stored, codec, config.engine, model)) as engine:  # type: ignore[arg-type]
-            policy = ModelPolicy(engine, codec, PolicyVersion(0, ""), short, job_seed=0, max_context=4096)
-            items = [
-                (prompt, Candidate(prompt.id, index, f"{prompt.text} try {index} " * repeat))
-                for prompt in prompts
-                for index in range(2)
-            ]
-            assert isinstance(engine, VllmEngine)
-            settings = replace(cascade_settings(config), early_exit=False, invalid_retries=0)
-            Cascade(chat, settings).judge(policy, items, round=1)
-            cache = engine.prefix_cache
-            found[name] = {"prompt_tokens": cache.prompt_tokens, "hit_rate": cache.hit_rate}
-    return found
-
-
 def main() -> None:
     """Measure both engines and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -195,10 +143,10 @@ def main() -> None:
     problems = held_out(kinds["vllm"])["development"][: options.prompts]
     prompts = [problem.as_prompt() for problem in problems]
     with tempfile.TemporaryDirectory() as scratch:
-        folder, few = Path(scratch), prompts[:40]
+        folder, few = Path(scratch), prompts[:80]
         compared = {
             f"solution times {repeat}": layouts(kinds["vllm"], few, folder / f"layouts-{repeat}", repeat)
-            for repeat in (1, 24, 150)
+            for repeat in (1, 24, 150, 450)
         }
         if options.layouts_only:
             json.dump(compared, sys.stdout, indent=2)

@@ -8,7 +8,8 @@ training data, while a vote read as invalid is merely asked again. The rules, in
 2. Reasoning in a `<think>` block is not part of the answer. Reasoning that never closes leaves no answer, and more
    than one closing tag makes it unclear where the answer begins: invalid.
 3. Everything in the answer that looks like a marker is heard: other alphabets, other brackets, lower case, spaces,
-   deeper nesting, invisible characters, quotations. If any two say different things, the reply is invalid.
+   deeper nesting, invisible characters, HTML entities, quotations. If any two say different things, the reply is
+   invalid.
 4. The last of them is the verdict, and it must be written exactly `[[Y]]` or `[[N]]` and stand as plain text: not
    next to a quotation mark or backtick, not in a fenced code block, not in a quoted line (`>`).
 5. Everything else is invalid. It is never guessed from words such as "yes".
@@ -60,13 +61,30 @@ def _letters(base: str, look_alikes: str) -> frozenset[str]:
 _YES_LETTERS, _NO_LETTERS = _letters("y", _LOOK_LIKE_Y), _letters("n", _LOOK_LIKE_N)
 
 
+def _entity(*codes: int, names: str) -> str:
+    """Characters written as HTML does it: by decimal or hexadecimal number, or by name."""
+    decimal = "|".join(str(code) for code in codes)
+    hexadecimal = "|".join(f"{code:x}" for code in codes)
+    return rf"&(?:#0{{0,8}}(?:{decimal})|#[xX]0{{0,8}}(?i:{hexadecimal})|(?:{names}));?"
+
+
+_OPEN_ENTITY = _entity(0x5B, 0xFF3B, names="lbrack|lsqb")
+_CLOSE_ENTITY = _entity(0x5D, 0xFF3D, names="rbrack|rsqb")
+_DOUBLE_OPEN_ENTITY = _entity(0x27E6, names="lobrk|LeftDoubleBracket")
+_DOUBLE_CLOSE_ENTITY = _entity(0x27E7, names="robrk|RightDoubleBracket")
+_INVISIBLE_ENTITY = _entity(0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, 
+                            names="shy|zwj|zwnj|ZeroWidthSpace|NoBreak|nbsp")  # fmt: skip
+
+
 def _pattern() -> re.Pattern[str]:
     """Look-alike markers. Every repetition is bounded, so that matching stays linear on hostile text."""
-    opener, closer = f"[{re.escape(_OPENERS)}]", f"[{re.escape(_CLOSERS)}]"
-    invisible, padding = f"[{_INVISIBLE}]{{0,16}}", rf"[\s\\*_~`'\"“”‘’{_INVISIBLE}]{{0,16}}"
+    opener, closer = f"(?:[{re.escape(_OPENERS)}]|{_OPEN_ENTITY})", f"(?:[{re.escape(_CLOSERS)}]|{_CLOSE_ENTITY})"
+    invisible = f"(?:[{_INVISIBLE}]|{_INVISIBLE_ENTITY}){{0,16}}"
+    padding = rf"(?:[\s\\*_~`'\"“”‘’{_INVISIBLE}]|{_INVISIBLE_ENTITY}){{0,16}}"
     yes, no = (f"[{re.escape(''.join(sorted(letters)))}]" for letters in (_YES_LETTERS, _NO_LETTERS))
-    opened = rf"(?P<opened>{opener}(?:{invisible}\\?{opener}){{1,7}}|[⟦〚])"
-    closed = rf"(?P<closed>{closer}(?:{invisible}\\?{closer}){{1,7}}|[⟧〛])"
+    opened = rf"(?P<opened>{opener}(?:{invisible}\\?{opener}){{1,7}}|[⟦〚]|{_DOUBLE_OPEN_ENTITY})"
+    closed = rf"(?P<closed>{closer}(?:{invisible}\\?{closer}){{1,7}}|[⟧〛]|{_DOUBLE_CLOSE_ENTITY})"
+    yes, no = f"(?:{yes}|{_entity(0x59, 0x79, names='Ycy|ycy')})", f"(?:{no}|{_entity(0x4E, 0x6E, names='Ncy|ncy')})"
     letter = f"(?:(?P<yes>{yes}(?:[Ee][Ss])?)|(?P<no>{no}[Oo]?))"
     return re.compile(f"{opened}(?P<inside>{padding}{letter}{padding}){closed}")
 
@@ -145,7 +163,15 @@ def neutralise(text: str) -> str:
     return _CONTROL_TOKEN.sub("< ", _MARKER_LIKE.sub(_spread, text))
 
 
+_BRACKET = re.compile(f"[{re.escape(_OPENERS + _CLOSERS)}]|{_OPEN_ENTITY}|{_CLOSE_ENTITY}")
+_DOUBLE_ENTITY = re.compile(f"(?P<open>{_DOUBLE_OPEN_ENTITY})|{_DOUBLE_CLOSE_ENTITY}")
+
+
 def _spread(marker: re.Match[str]) -> str:
-    opened = (c for c in marker["opened"].translate(_DOUBLE) if c in _OPENERS)
-    closed = (c for c in marker["closed"].translate(_DOUBLE) if c in _CLOSERS)
-    return f"{' '.join(opened)}{marker['inside']}{' '.join(closed)}"
+    return f"{_brackets(marker['opened'])}{marker['inside']}{_brackets(marker['closed'])}"
+
+
+def _brackets(text: str) -> str:
+    """The brackets of one side of a marker, each for itself; what is between them is dropped."""
+    single = _DOUBLE_ENTITY.sub(lambda found: "[[" if found["open"] else "]]", text.translate(_DOUBLE))
+    return " ".join(_BRACKET.findall(single))

@@ -115,8 +115,8 @@ class ModelPolicy:
         texts = self._texts(calls, generations)
         return [
             Reply(
-                call.id, text, self._finish(call, answer), self._version, prompt, answer.token_ids, len(prompt),
-                len(answer.token_ids),
+                call.id, text, self._finish(call, answer), self._version, prompt, answer.token_ids,
+                0 if answer is _UNANSWERED else len(prompt), len(answer.token_ids),
             )
             for call, prompt, answer, text in zip(calls, prompts, generations, texts, strict=True)
         ]  # fmt: skip

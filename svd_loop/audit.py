@@ -33,9 +33,10 @@ class JudgeAudit:
     test_seconds: float = 5.0
 
     def __call__(self, policy: Policy) -> dict[str, float]:
-        """`precision.<step>` and `recall.<step>` for every step of the funnel with survivors, as fractions.
+        """`precision.<step>`, `recall.<step>` and `false_positive.<step>` for the steps of the funnel, as fractions.
 
-        Recall is the share of the right candidates still alive after the step.
+        Recall (the true positive rate) is the share of the right candidates still alive after the step, the false
+        positive rate that of the wrong ones.
         """
         if not self.problems:
             return {}
@@ -52,6 +53,8 @@ class JudgeAudit:
                 metrics[f"precision.{step}"] = float(right[alive].mean())
             if right.any():
                 metrics[f"recall.{step}"] = float(alive[right].mean())
+            if not right.all():
+                metrics[f"false_positive.{step}"] = float(alive[~right].mean())
         return metrics
 
 

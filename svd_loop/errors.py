@@ -62,6 +62,12 @@ class LedgerError(SvdError):
     """The job's ledger cannot be read or written."""
 
 
+class NoSuchJobError(LedgerError):
+    """A job was named that has no ledger where jobs live."""
+
+    exit_code = 2
+
+
 class WeightsError(SvdError):
     """A stored policy version is missing or damaged."""
 

@@ -144,7 +144,7 @@ def read_solutions(path: Path) -> list[Solution]:
         DataError: naming file and line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines() also splits at U+2028 and the like
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
     return [_parse_solution(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]

@@ -3,6 +3,8 @@
 The figures become the round's metrics, named `health.*`. Shares carry their 95% Wilson interval as `.low` and `.high`:
 
 - `false_accept`, `false_accept.<stage>`, `canary.<kind>`: planted wrong candidates let through (`envs.canaries`).
+- `true_positive`, `false_positive`, each also by stage: labelled answers let through, where the user has some
+  (`svd_loop.labelled`).
 - `invalid.<stage>`: votes without a readable verdict.
 - `agreement.<stage>`: of the candidates that got more than one vote of the stage, those whose votes were all the same.
   Under early exit a first no is a last one, so these are candidates whose first vote was a yes.
@@ -36,6 +38,7 @@ ENOUGH = 20
 
 _WORDS = {
     "false_accept": "canaries accepted by the cascade",
+    "false_positive": "wrong labelled answers accepted by the cascade",
     "drift": "rise of the canaries accepted since the first round",
     "invalid": "votes without a verdict",
     "accepted": "candidates accepted",
@@ -110,6 +113,7 @@ class HealthRule:
         """Figures out of bounds, with the limit they crossed."""
         limits = self.settings
         highest = {"false_accept": limits.false_accept, "drift": limits.drift, "accepted": limits.accepted}
+        highest |= {"false_positive": limits.false_positive}
         highest |= {f"false_accept.{stage.value}": limits.stage_false_accept for stage in Stage}
         highest |= {f"invalid.{stage.value}": limits.invalid for stage in Stage}
         crossed = {

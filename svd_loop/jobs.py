@@ -5,10 +5,9 @@ For use from Python as much as from the command line: nothing here parses or pri
 
 from __future__ import annotations
 
-import json
 import logging
-from collections import Counter
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,16 @@ from envs.cascade import Cascade
 from envs.prompts import content_id
 from envs.solving import SolverAgent
 from policies.versions import stored_version
+from svd_loop.answers_file import read_answers, refuse_unwritable, write_verdicts
 from svd_loop.build.backends import make_backend, open_stored
 from svd_loop.build.data import held_out_sources, problems_of
 from svd_loop.build.forking import fork_job
 from svd_loop.build.job import build_job, cascade_settings, job_folder, policy_opener, template_set
 from svd_loop.config import Config, parse_config
-from svd_loop.contracts import Candidate, Domain, JobResult, JobState, Policy, Problem, Prompt, Scores, Verdict
-from svd_loop.errors import ConfigError, DataError, JobInterrupted
+from svd_loop.contracts import CascadeMode, Domain, JobResult, JobState, Policy, Problem, Scores
+from svd_loop.errors import ConfigError, JobInterrupted
 from svd_loop.evaluation import EvaluationSettings, Evaluator, read_solutions, score_solutions
-from svd_loop.ledger import Interrupt, Ledger, LedgerReader, SharedAnswers
+from svd_loop.ledger import Interrupt, Ledger, LedgerReader, SharedAnswers, settled_digest
 from svd_loop.registry.models import find_version, local_folder, registry_of, talking_to_registry
 from svd_loop.report import judged_json, write_page
 
@@ -99,29 +99,39 @@ def judge_file(config: Config, source: Path, output: Path) -> dict[str, Any]:
     """The cascade alone over `{"prompt", "solution"}` lines; one verdict line each, in their order.
 
     Votes go through a ledger of their own, so an interrupted run goes on where it stopped. The output appears when
-    complete.
+    complete. An `id` in a line comes back in its verdict.
 
     Returns:
         The report as plain data, see `svd_loop.report.judged_json`.
 
     Raises:
+        ConfigError: the output cannot be written, or the configuration has no judge.
         DataError: a line cannot be used, naming file and line.
     """
-    items = _read_answers(source)
+    if config.cascade.mode is not CascadeMode.SELF:
+        raise ConfigError(f"cascade.mode: {config.cascade.mode} asks no judge; `judge` needs self")
+    refuse_unwritable(output, source)
+    answers = read_answers(source, config.data.domain or Domain.MATH)
+    items = [(answer.prompt, answer.candidate) for answer in answers]
     with Interrupt(_announce_stop) as interrupt, Ledger.open(job_folder(config), config) as ledger:
         backend = make_backend(config, job_folder(config))
         cascade = Cascade(template_set(config), cascade_settings(config))
         with closing(policy_opener(config, backend.open, ledger, interrupt)(0)) as judge:
             verdicts = cascade.judge(judge, items, round=0, purpose="judge")
             usage = judge.take_usage()
-    partial = output.with_name(f"{output.name}.part")
-    with partial.open("w", encoding="utf-8") as file:
-        file.writelines(
-            json.dumps(_verdict_line(prompt, candidate, verdict), ensure_ascii=False) + "\n"
-            for (prompt, candidate), verdict in zip(items, verdicts, strict=True)
-        )
-    partial.replace(output)
+    write_verdicts(output, answers, verdicts)
     return judged_json(verdicts, config.cascade.stages, usage)
+
+
+def judging_job(config: Config, source: Path) -> Config:
+    """The configuration under a name of its own for this file's name and these settings.
+
+    So the same command goes on after a kill, and a command with other settings is another job.
+    """
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", source.stem)[:40]
+    data = config.model_dump(mode="json")
+    data["job"]["name"] = f"judge-{stem}-{settled_digest(config)[:8]}"
+    return parse_config(data)
 
 
 def report_job(job: str, root: Path) -> tuple[JobState, Path]:
@@ -157,55 +167,6 @@ def _split(config: Config, split: str) -> list[Problem]:
         if name == split:
             return problems_of(source, name)
     raise ConfigError(f"--split {split}: the configuration has no data.{split}")
-
-
-def _read_answers(path: Path) -> list[tuple[Prompt, Candidate]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
-    places: Counter[str] = Counter()
-    items = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        row = _answer_row(line, f"{path}:{number}")
-        domain = Domain(row.get("domain", Domain.MATH.value))
-        prompt = Prompt(content_id(row["prompt"], domain), row["prompt"], domain, f"{path}:{number}")
-        items.append((prompt, Candidate(prompt.id, places[prompt.id], row["solution"])))
-        places[prompt.id] += 1
-    if not items:
-        raise DataError(f"{path}: holds no answers")
-    return items
-
-
-def _answer_row(line: str, where: str) -> Mapping[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{where}: not valid JSON: {error}") from None
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: not a JSON object but {type(row).__name__}")
-    for key in ("prompt", "solution"):
-        if not isinstance(row.get(key), str) or not row[key].strip():
-            raise DataError(f"{where}: needs `{key}` as text, found {row.get(key)!r}")
-    if row.get("domain", Domain.MATH.value) not in list(Domain):
-        raise DataError(f"{where}: `domain` is one of {', '.join(Domain)}, found {row['domain']!r}")
-    return row
-
-
-def _verdict_line(prompt: Prompt, candidate: Candidate, verdict: Verdict) -> dict[str, Any]:
-    return {
-        "prompt": prompt.text,
-        "solution": candidate.text,
-        "accepted": verdict.accepted,
-        "rejection": verdict.rejection,
-        "stage": verdict.stage,
-        "vote": verdict.vote,
-        "votes": [
-            {"stage": vote.stage, "vote": vote.vote, "value": vote.value, "text": vote.text} for vote in verdict.votes
-        ],
-    }
 
 
 def _announce_stop() -> None:

@@ -1,18 +1,19 @@
 """The round's judge, watched: canaries made of what it has just accepted, judged by it, and the episode's own figures.
 
-It needs no label, so it can watch where there are none; `svd_loop.audit` measures the same judge with labels, on
-held-out problems.
+It needs no label, so it can watch where there are none. Where a user has some, `svd_loop.labelled` adds how often the
+judge is right; `svd_loop.audit` measures it on held-out problems.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from envs.canaries import plant, watch
 from envs.cascade import Cascade
 from svd_loop.contracts import Episode, Policy, Prompt
 from svd_loop.health import PREFIX, episode_figures, interval_metrics
+from svd_loop.labelled import LabelledAnswers
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +24,13 @@ class JudgeWatch:
         cascade: the job's own.
         per_kind: canaries of each kind; 0 plants none, and the episode's own figures are all there is.
         seed: the job's; with the round, it decides which canaries are planted.
+        labelled: answers with labels, where the user has some.
     """
 
     cascade: Cascade
     per_kind: int
     seed: int
+    labelled: LabelledAnswers = field(default_factory=LabelledAnswers)
 
     def __call__(self, judge: Policy, episode: Episode, prompts: Sequence[Prompt]) -> dict[str, float]:
         """The round's `health.*` figures. An episode that accepted nothing has nothing to make canaries of.
@@ -35,7 +38,7 @@ class JudgeWatch:
         Raises:
             EngineError: the judge left a call unanswered.
         """
-        figures = episode_figures(episode)
+        figures = episode_figures(episode) | self.labelled.figures(self.cascade, judge, episode.round)
         by_id = {prompt.id: prompt for prompt in prompts}
         solved = [(by_id[candidate.prompt_id], candidate) for candidate in episode.selected]
         canaries = plant(solved, per_kind=self.per_kind, seed=self.seed, round=episode.round)

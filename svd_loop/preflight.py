@@ -16,7 +16,7 @@ from envs.cascade import Cascade
 from envs.judging import ROLES
 from svd_loop.build.backends import make_backend
 from svd_loop.build.data import held_out
-from svd_loop.build.job import cascade_settings, open_prompts, template_set
+from svd_loop.build.job import cascade_settings, labelled_answers, open_prompts, template_set
 from svd_loop.build.lengths import room_for_question
 from svd_loop.config import Config
 from svd_loop.config.engines import ServerEngineSection
@@ -75,6 +75,7 @@ def preflight(config: Config, *, probe: int = 0, gpu_memory: float | None = None
         named: list[tuple[str, Callable[[], str]]] = [
             ("held-out problems", problems),
             ("prompt templates", lambda: _templates(config)),
+            *([("labelled answers", lambda: _labelled(config))] if config.health.labelled else []),
             ("model and lengths", lambda: _model(config, Path(scratch))),
             *([("endpoints", lambda: _endpoints(config, engine))] if isinstance(engine, ServerEngineSection) else []),
             ("training prompts", lambda: _prompts(config, held, Path(scratch))),
@@ -101,6 +102,11 @@ def _checked(name: str, look: Callable[[], str]) -> Check:
         return Check(name, True, look())
     except SvdError as error:
         return Check(name, False, str(error))
+
+
+def _labelled(config: Config) -> str:
+    answers = labelled_answers(config).answers
+    return f"{sum(bool(answer.correct) for answer in answers)} right, {sum(not a.correct for a in answers)} wrong"
 
 
 def _templates(config: Config) -> str:

@@ -32,6 +32,8 @@ LAYERS: dict[str, int] = {
     "svd_loop.nano": 4,
     "svd_loop.evaluation": 4,
     "svd_loop.firewall": 4,
+    "svd_loop.answers_file": 4,
+    "svd_loop.labelled": 5,
     "svd_loop.ledger": 4,
     "svd_loop.registry": 4,
     "svd_loop.registry.turns": 4,

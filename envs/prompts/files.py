@@ -81,16 +81,16 @@ def rows(path: Path, wanted: Collection[str]) -> Iterator[Row]:
     Raises:
         DataError: The file cannot be read, is damaged, or holds no rows.
     """
-    count = 0
-    reader = _reader_of(path)
-    try:
-        for row in reader(path, wanted):
-            count += 1
-            yield row
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if not count:
-        raise DataError(f"{path}: holds no rows")
+    yield from _rows_by(_reader_of(path), path, wanted)
+
+
+def json_lines(path: Path, wanted: Collection[str]) -> Iterator[Row]:
+    """All rows of a file that is JSON Lines whatever its name says; compressed where it ends in `.gz` or `.zst`.
+
+    Raises:
+        DataError: As `rows`.
+    """
+    yield from _rows_by(_read_json_lines, path, wanted)
 
 
 def files_digest(patterns: Iterable[str]) -> str:
@@ -110,6 +110,21 @@ def files_digest(patterns: Iterable[str]) -> str:
                 except OSError as error:
                     raise DataError(f"{file}: cannot be read: {error.strerror}") from None
     return total.hexdigest()
+
+
+_Reader = Callable[[Path, Collection[str]], Iterator[Row]]
+
+
+def _rows_by(reader: _Reader, path: Path, wanted: Collection[str]) -> Iterator[Row]:
+    count = 0
+    try:
+        for row in reader(path, wanted):
+            count += 1
+            yield row
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if not count:
+        raise DataError(f"{path}: holds no rows")
 
 
 # ----------------------------------------------------------------------------------------- choosing
@@ -132,7 +147,7 @@ def _how_to_save(name: str) -> str:
     )
 
 
-def _reader_of(path: Path) -> Callable[[Path, Collection[str]], Iterator[Row]]:
+def _reader_of(path: Path) -> _Reader:
     if path.is_dir():
         return _read_datasets_folder
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]

@@ -31,6 +31,7 @@ from svd_loop.build.standby import Standby
 from svd_loop.config import Config, config_digest
 from svd_loop.contracts import (
     CascadeMode,
+    Domain,
     Episode,
     JobState,
     Policy,
@@ -46,6 +47,7 @@ from svd_loop.evaluation import EvaluationSettings, Evaluator, GoldAcceptor, fin
 from svd_loop.firewall import CompletionFirewall
 from svd_loop.health import HealthRule
 from svd_loop.judge_watch import JudgeWatch, watch_nothing
+from svd_loop.labelled import LabelledAnswers, read_labelled
 from svd_loop.ledger import DurablePolicy, Interrupt, Ledger, LedgerReader, SharedAnswers
 from svd_loop.measured_order import MeasuredOrder
 from svd_loop.metering import MeteredPolicy
@@ -146,7 +148,17 @@ def make_judge_watch(
     """Canaries for the judge; nothing to watch in the controls, which have none."""
     if config.cascade.mode is not CascadeMode.SELF:
         return watch_nothing
-    return JudgeWatch(cascade, config.health.canaries, config.job.seed)
+    return JudgeWatch(cascade, config.health.canaries, config.job.seed, labelled_answers(config))
+
+
+def labelled_answers(config: Config) -> LabelledAnswers:
+    """The user's labelled answers; none where there is no file of them.
+
+    Raises:
+        DataError: a line cannot be used, naming file and line.
+    """
+    path = config.health.labelled
+    return LabelledAnswers() if path is None else read_labelled(path, config.data.domain or Domain.MATH)
 
 
 def template_set(config: Config) -> TemplateSet:

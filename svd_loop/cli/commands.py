@@ -101,10 +101,11 @@ def judge(
     as_json: AsJson = False,
 ) -> None:
     """Run the cascade alone over solutions from anywhere, and report; resumable under the same job name."""
-    from svd_loop.jobs import judge_file
+    from svd_loop.jobs import judge_file, judging_job
     from svd_loop.report import render_judged
 
-    summary = judge_file(load(config, override, job or f"judge-{source.stem}"), source, output)
+    settings = load(config, override, job)
+    summary = judge_file(settings if job else judging_job(settings, source), source, output)
     if as_json:
         print_json(summary)
     else:
@@ -180,4 +181,4 @@ def load(path: Path, override: list[str] | None, job: str | None = None) -> Conf
     """Read a command's configuration: the file, its overrides, and `--job`."""
     from svd_loop.config import load_config
 
-    return load_config(path, [*(override or []), *([f"job.name={job}"] if job else [])])
+    return load_config(path, override or [], name=job)

@@ -6,14 +6,16 @@ sample raises no alarm by chance. docs/health.md has the figures behind the defa
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from svd_loop.config.base import Fraction, Section
 from svd_loop.contracts import AlarmAction
 
 Ratio = Annotated[float, Field(gt=0.0)]
+_LATER_KEYS = ("labelled", "false_positive")
 
 
 class HealthSection(Section):
@@ -47,6 +49,25 @@ class HealthSection(Section):
     distinct: Fraction | None = 0.5
     """Alarm when fewer than this share of the accepted solutions are different texts, as when a policy finds one phrase
     that always passes; null is off, as it must be where answers are single letters."""
+
+    labelled: Path | None = None
+    """JSON Lines of `{"prompt", "solution", "correct"}` that the round's judge is asked about, every vote of every
+    stage: true and false positive rates. They measure and never train; a few dozen are enough. null has none."""
+    false_positive: Fraction | None = None
+    """Alarm when more than this share of the wrong ones among `labelled` is accepted; null is off."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_unset(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys that came later are left out while unset: a job's digest stays what it was before there were any."""
+        data: dict[str, Any] = serialise(self)
+        return {key: value for key, value in data.items() if value is not None or key not in _LATER_KEYS}
+
+    @model_validator(mode="after")
+    def _labels_are_there(self) -> HealthSection:
+        if self.false_positive is not None and self.labelled is None:
+            raise ValueError(f"health.false_positive: {self.false_positive} is a limit for the answers of "
+                             "health.labelled, and there are none")  # fmt: skip
+        return self
 
     @model_validator(mode="after")
     def _band_is_a_band(self) -> HealthSection:

@@ -20,6 +20,10 @@ from svd_loop.errors import ConfigError
 Validated = TypeVar("Validated", bound=BaseModel)
 
 
+_ENUM_MEMBER = re.compile(r"<\w+\.\w+: ('[^']*')>")
+"""A choice as Python shows it, of which a user writes the quoted part."""
+
+
 class _Loader(yaml.SafeLoader):
     """YAML whose `on`, `off`, `yes` and `no` are words, as in YAML 1.2: `on:` is a key here, not a truth value."""
 
@@ -31,8 +35,8 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
 
 
-def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
-    """Read, override and validate.
+def load_config(path: Path, overrides: Iterable[str] = (), *, name: str | None = None) -> Config:
+    """Read, override and validate; `name`, taken as it is, replaces the job's.
 
     Raises:
         ConfigError: naming the file and every offending key, with the nearest known key for unknown ones.
@@ -40,6 +44,8 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
     data = _read_yaml(path)
     for override in overrides:
         _apply_override(data, override)
+    if name is not None:
+        _set_key(data, "job.name", name, f"--job {name}")
     return parse_config(data, origin=str(path))
 
 
@@ -138,7 +144,7 @@ def _describe(item: Mapping[str, Any], model: type[BaseModel]) -> str:
         near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"known keys here: {', '.join(sorted(known))}"
         return f"{key}: unknown key; {hint}"
-    message = str(item["msg"]).removeprefix("Value error, ")
+    message = _ENUM_MEMBER.sub(r"\1", str(item["msg"]).removeprefix("Value error, "))
     if item["loc"] == () or item["type"] == "value_error":
         return message
     return f"{key}: {message} (found {item['input']!r})" if item["type"] != "missing" else f"{key}: is required"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from svd_loop.config.base import Fraction, Positive, Section
 from svd_loop.config.data import DataSection, fill_in_domain
@@ -173,6 +173,18 @@ class CascadeSection(Section):
     """Sampling parameters by judge role; roles left out use `judge`."""
     judge: SamplingSection = SamplingSection()
     """Sampling parameters of judge roles not named in `roles`."""
+
+    @field_validator("rule", mode="before")
+    @classmethod
+    def _rule_is_known(cls, rule: Any) -> Any:
+        """One message for a wrong rule; a union would give one for each of its kinds."""
+        if isinstance(rule, dict) and list(rule) == ["at_least"]:
+            counts = type(rule["at_least"]) is int and rule["at_least"] >= 1
+        else:
+            counts = isinstance(rule, AtLeast)
+        if counts or rule in ("unanimous", "majority"):
+            return rule
+        raise ValueError(f"cascade.rule: unanimous, majority, or {{at_least: k}} with k from 1 on (found {rule!r})")
 
     @property
     def needed(self) -> int:

@@ -7,6 +7,7 @@ from svd_loop.ledger.digest import content_digest
 from svd_loop.ledger.durable import DurablePolicy
 from svd_loop.ledger.export import export_parquet
 from svd_loop.ledger.fork import fork
+from svd_loop.ledger.identity import settled_digest
 from svd_loop.ledger.interrupt import Interrupt
 from svd_loop.ledger.ledger import Ledger
 from svd_loop.ledger.reader import LedgerReader
@@ -23,4 +24,5 @@ __all__ = [
     "export_parquet",
     "fork",
     "salvage",
+    "settled_digest",
 ]

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from svd_loop.errors import LedgerError
+from svd_loop.errors import LedgerError, NoSuchJobError
 from svd_loop.ledger.schema import MIGRATIONS, migrate, refuse_newer, version_of
 
 FILE = "ledger.sqlite"
@@ -54,10 +54,11 @@ def open_for_reading(path: Path, *, checked: bool = False) -> sqlite3.Connection
     """Open an existing file without the right to change it, whether or not a job is writing to it.
 
     Raises:
-        LedgerError: no such file, damaged, or newer than this program.
+        NoSuchJobError: no such file.
+        LedgerError: damaged, or newer than this program.
     """
     if not path.is_file():
-        raise LedgerError(f"{path}: no such ledger; the job has not been started, or its folder was moved")
+        raise NoSuchJobError(f"{path}: no such ledger; the job has not been started, or its folder was moved")
     # A read-only folder has no room for the shared-memory file of the log; without a log none is needed.
     writable = os.access(path.parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
     settled = not writable and not path.with_name(f"{path.name}-wal").exists()

@@ -9,9 +9,10 @@ forks from its last round and keeps everything paid for until then.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,8 @@ def refuse_changes(folder: Path, old: Mapping[str, Any], new: Config) -> None:
         raise JobConflictError(
             f"{folder.name}: the job was started with another configuration:\n"
             + "\n".join(f"  {change}" for change in changes)
-            + "\nUndo these changes to go on, or play on from a finished round under a new name: "
-            f"svd-loop run CONFIG --job NEW --fork {folder.name}@ROUND"
+            + "\nUndo these changes to go on, or start anew under another name (--job NEW), for a job with rounds from "
+            f"a finished one: svd-loop run CONFIG --job NEW --fork {folder.name}@ROUND"
         )
 
 
@@ -61,6 +62,13 @@ def refuse_incomparable(source: Path, old: Mapping[str, Any], new: Config) -> No
             + "\n".join(f"  {change}" for change in changes)
             + "\nStart a job of its own instead: svd-loop run CONFIG --job NEW"
         )
+
+
+def settled_digest(config: Config) -> str:
+    """SHA-256 over what a job may not change on its way, its name aside."""
+    values = dict(_flat(config.model_dump(mode="json")))
+    settled = {key: value for key, value in values.items() if key != "job.name" and not _matches(key, FREE_KEYS)}
+    return hashlib.sha256(json.dumps(settled, sort_keys=True).encode()).hexdigest()
 
 
 def canonical(config: Config) -> str:
@@ -85,6 +93,15 @@ def _changes(old: Mapping[str, Any], new: Config, matters: Callable[[str], bool]
         old = dict(old)
     changes = changed_keys(old, new.model_dump(mode="json"))
     return [change for change in changes if matters(change.partition(": ")[0])]
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys with their values."""
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _matches(key: str, patterns: tuple[str, ...]) -> bool:

@@ -28,6 +28,7 @@ def judged_json(
         "candidates": len(verdicts),
         "accepted": accepted,
         "accepted_share": accepted / len(verdicts) if verdicts else 0.0,
+        "undecided": sum(_is_undecided(verdict) for verdict in verdicts),
         "rejected": dict(Counter(str(v.stage or v.rejection) for v in verdicts if not v.accepted)),
         "funnel": funnel(verdicts, stages),
         "stages": {stage.value: _stage(verdicts, stage) for stage in stages},
@@ -55,6 +56,8 @@ def render_judged(console: Console, report: Mapping[str, Any]) -> None:
     console.print(cost)
     unasked = {why: n for why, n in report["rejected"].items() if why not in report["stages"]}
     without = "".join(f"; {count:,} {why}" for why, count in unasked.items())
+    if report["undecided"]:
+        without += f"; {report['undecided']:,} undecided (the judge's last reply held no verdict)"
     line = (
         f"{report['accepted']:,} of {report['candidates']:,} accepted ({_percent(report['accepted_share'])}%){without}"
     )
@@ -72,6 +75,12 @@ def _stage(verdicts: Sequence[Verdict], stage: Stage) -> dict[str, Any]:
         "invalid_share": counts[VoteValue.INVALID.value] / total if total else None,
         "agreement": sum(several) / len(several) if several else None,
     }
+
+
+def _is_undecided(verdict: Verdict) -> bool:
+    """Whether the vote that rejected carried no verdict, rather than a no."""
+    deciding = (verdict.stage, verdict.vote)
+    return any(v.value is VoteValue.INVALID and (v.stage, v.vote) == deciding for v in verdict.votes)
 
 
 def _percent(share: float | None) -> str:

@@ -123,7 +123,12 @@ def test_judge_writes_a_verdict_a_line(tmp_path: Path) -> None:
     [
         ([{"prompt": "?"}], "answers.jsonl:1: needs `solution`"),
         ([{"prompt": "?", "solution": "x", "domain": "art"}], "answers.jsonl:1: `domain` is one of"),
-        ([], "holds no answers"),
+        ([], "answers.jsonl: holds no rows"),
+        ([{"prompt": "?", "solution": 2}], "answers.jsonl:1: needs `solution` as text, found int '2'"),
+        ([{"prompt": " ", "solution": "x"}], "answers.jsonl:1: `prompt` is empty"),
+        ([{"prompt": "?", "solution": "x"}, {"prompt": "\ud800", "solution": "x"}], "answers.jsonl:2: `prompt` holds"),
+        ([{"prompt": "?", "solution": "x", "id": [1]}], "answers.jsonl:1: `id` is text or a whole number"),
+        ([json.loads("[" * 500 + "]" * 500)], "answers.jsonl:1: must be a JSON object, found list"),
     ],
 )
 def test_judge_names_the_bad_line(tmp_path: Path, rows: list[object], message: str) -> None:
@@ -132,6 +137,15 @@ def test_judge_names_the_bad_line(tmp_path: Path, rows: list[object], message: s
     assert done.returncode == 2
     assert message in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["absent/out", "", "answers.jsonl"])
+def test_judge_refuses_an_output_it_could_not_write_before_it_judges(tmp_path: Path, name: str) -> None:
+    answers = write(tmp_path / "answers.jsonl", {"prompt": "?", "solution": "x"})
+    before = answers.read_bytes()
+    done = svd("judge", str(SCRIPTED), "--input", str(answers), "--output", str(tmp_path / name), root=tmp_path)
+    assert done.returncode == 2 and "--output" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "jobs").exists() and answers.read_bytes() == before
 
 
 BAD_TRAINING_FILES = {
@@ -165,12 +179,13 @@ def test_bad_training_files_stop_before_any_work(tmp_path: Path, case: str) -> N
         (("eval", str(SCRIPTED)), "--solutions"),
         (("eval", str(SCRIPTED), "--model", "nobody@1"), "nobody"),
         (("report", "nobody"), "nobody"),
+        (("threshold", "nobody"), "nobody"),
         (("run", str(SCRIPTED), "--fork", "x"), "JOB@ROUND"),
     ],
 )
 def test_usage_errors_are_readable(arguments: tuple[str, ...], message: str) -> None:
     done = svd(*arguments)
-    assert done.returncode in (1, 2)
+    assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 

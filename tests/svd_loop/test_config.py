@@ -144,3 +144,21 @@ def test_a_domain_that_is_asked_for_and_not_given_is_named() -> None:
 def test_a_source_keeps_the_domain_it_names() -> None:
     config = load_config(CONFIGS / "qwen3-4b.yaml", ["data.test.domain=science"])
     assert (config.data.train.domain, config.data.test.domain) == ("math", "science")
+
+
+@pytest.mark.parametrize("rule", ["most", "{at_least: 0}", "{at_least: two}", "{atleast: 2}", "[majority]", "3"])
+def test_a_wrong_rule_is_one_message_that_names_the_key_and_the_choices(rule: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_config(NANO, [f"cascade.rule={rule}"])
+    [_, problem] = str(refused.value).splitlines()
+    assert problem.strip().startswith("cascade.rule: unanimous, majority, or {at_least: k}")
+
+
+def test_choices_are_named_as_they_are_written() -> None:
+    with pytest.raises(ConfigError, match="Input should be 'factuality' or 'correctness'"):
+        load_config(NANO, ["cascade.prefilter.stage=cycle_consistency"])
+
+
+@pytest.mark.parametrize("name", ["007", "true", "1.5"])
+def test_a_name_from_the_command_line_is_taken_as_it_is(name: str) -> None:
+    assert load_config(NANO, name=name).job.name == name

@@ -147,6 +147,8 @@ def test_solutions_are_read_with_their_lines(tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
     path.write_text('{"id": "a", "solution": "x"}\n\n' + json.dumps({"id": "b", "solution": "", "more": 1}))
     assert read_solutions(path) == [Solution("a", "x", f"{path}:1"), Solution("b", "", f"{path}:3")]
+    path.write_text('\ufeff{"id": "a", "solution": "x\u2028y\x85"}\n', encoding="utf-8")
+    assert read_solutions(path) == [Solution("a", "x\u2028y\x85", f"{path}:1")]
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", '{"id": 3, "solution": "x"}', '{"id": "a"}', "[" * 100_000])

@@ -92,6 +92,19 @@ def test_a_share_alarms_only_when_its_interval_is_clear_of_the_limit(accepted: i
 
 
 @pytest.mark.parametrize(
+    "name, begins, trials",
+    [("false_accept", 11, 60), ("false_accept.factuality", 12, 12), ("false_accept.correctness", 47, 60),
+     ("drift", 13, 60)],
+)  # fmt: skip
+def test_the_default_limits_alarm_from_the_counts_that_the_docs_name(name: str, begins: int, trials: int) -> None:
+    history = [record(1, shares(0, trials))] if name == "drift" else []
+    figure = name.replace("drift", "false_accept")
+    for count, alarmed in ((begins - 1, False), (begins, True)):
+        found = HealthRule(HealthSection()).assess(shares(count, trials, figure), history)
+        assert (name in alarm_names(record(2, found))) is alarmed
+
+
+@pytest.mark.parametrize(
     "metrics, name",
     [
         (shares(8, 8, "false_accept.factuality"), "false_accept.factuality"),

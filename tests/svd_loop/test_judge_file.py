@@ -8,10 +8,13 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
-from svd_loop.contracts import Rejection, Stage, Verdict, Vote, VoteValue
-from svd_loop.jobs import judge_file
+from svd_loop.answers_file import read_answers, write_verdicts
+from svd_loop.contracts import Domain, Rejection, Stage, Verdict, Vote, VoteValue
+from svd_loop.errors import ConfigError, SvdError
+from svd_loop.jobs import judge_file, judging_job
 from svd_loop.ledger import LedgerReader
 from svd_loop.report import judged_json, render_judged
 from tests.kill import run_until_it_kills_itself
@@ -41,7 +44,8 @@ def test_the_report_counts_votes_agreement_cost_and_where_candidates_fell() -> N
     usage = {"grader": {"calls": 2, "prompt_tokens": 30, "output_tokens": 1234}}
     report = judged_json(verdicts, (FACTS, GRADE), usage)
     assert report == {
-        "candidates": 4, "accepted": 1, "accepted_share": 0.25, "rejected": {"factuality": 2, "empty": 1},
+        "candidates": 4, "accepted": 1, "accepted_share": 0.25, "undecided": 1,
+        "rejected": {"factuality": 2, "empty": 1},
         "funnel": {"generated": 4, "complete": 3, "factuality": 1, "correctness": 1, "accepted": 1},
         "stages": {
             "factuality": {"yes": 3, "no": 1, "invalid": 1, "invalid_share": 0.2, "agreement": 0.5},
@@ -55,13 +59,80 @@ def test_the_report_counts_votes_agreement_cost_and_where_candidates_fell() -> N
     rows = {cells[0]: cells[1:] for line in text.splitlines() if (cells := line.replace("│", " ").split())}
     assert rows["factuality"] == ["3", "1", "1", "20.0", "50.0", "2"]
     assert rows["grader"] == ["2", "30", "1,234"]
-    assert "1 of 4 accepted (25.0%); 1 empty" in text
+    assert "1 of 4 accepted (25.0%); 1 empty; 1 undecided" in text
 
 
 def test_nothing_asked_has_no_shares() -> None:
     report = judged_json([Verdict("p", 0, False, Rejection.EMPTY)], (GRADE,), {})
     assert report["stages"]["correctness"]["invalid_share"] is None is report["stages"]["correctness"]["agreement"]
     render_judged(Console(file=StringIO()), report)
+
+
+def judged(folder: Path, lines: str, *settings: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The report and the verdicts on a file of these lines."""
+    source, output = folder / "answers.jsonl", folder / "verdicts.jsonl"
+    source.write_text(lines, encoding="utf-8")
+    report = judge_file(small(folder, *SETTINGS, *settings), source, output)
+    return report, [json.loads(line) for line in output.read_text(encoding="utf-8").split("\n") if line]
+
+
+def test_a_line_is_a_line_whatever_characters_its_texts_hold(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "a\u2028b \x85 ¿漢字?", "solution": "x\u2029 \x0c ［［Ｙ］］ 🙂"},
+        {"prompt": "?", "solution": "y"},
+    ]
+    lines = "\ufeff" + "\n \n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    _, verdicts = judged(tmp_path, lines)
+    assert [{"prompt": v["prompt"], "solution": v["solution"]} for v in verdicts] == rows
+
+
+def test_an_empty_solution_is_rejected_and_the_rest_is_judged(tmp_path: Path) -> None:
+    rows = [{"prompt": "What is 12 + 30?", "solution": text} for text in ("", " \n", "42", "42")]
+    report, verdicts = judged(tmp_path, "".join(json.dumps(row) + "\n" for row in rows))
+    assert report["rejected"]["empty"] == 2 and report["candidates"] == 4
+    assert [verdict["rejection"] for verdict in verdicts[:2]] == ["empty", "empty"] and verdicts[2]["votes"]
+
+
+def test_a_line_keeps_its_own_id_and_other_columns_are_left_alone(tmp_path: Path) -> None:
+    rows = [
+        {"id": "q-7", "prompt": "?", "solution": "x", "answer": "42"},
+        {"id": 8, "prompt": "?", "solution": "x", "domain": None},
+        {"prompt": "?", "solution": "x"},
+    ]
+    _, verdicts = judged(tmp_path, "".join(json.dumps(row) + "\n" for row in rows))
+    assert [verdict.get("id") for verdict in verdicts] == ["q-7", 8, None]
+    assert "answer" not in verdicts[0] and "id" not in verdicts[2]
+
+
+def test_lines_without_a_domain_are_of_the_configurations(tmp_path: Path) -> None:
+    source = tmp_path / "a.jsonl"
+    source.write_text('{"prompt": "?", "solution": "x"}\n{"prompt": "?", "solution": "x", "domain": "math"}\n')
+    assert [answer.prompt.domain for answer in read_answers(source, Domain.CODING)] == [Domain.CODING, Domain.MATH]
+
+
+def test_a_job_is_named_after_the_file_and_the_settings(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    name = judging_job(config, Path("a b/my answers (1).jsonl")).job.name
+    assert name.startswith("judge-my-answers-1-") and name == judging_job(config, Path("my answers (1)")).job.name
+    assert judging_job(small(tmp_path / "elsewhere"), Path("my answers (1)")).job.name == name
+    assert judging_job(small(tmp_path, "cascade.votes=5"), Path("my answers (1)")).job.name != name
+
+
+def test_without_a_judge_there_is_nothing_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cascade\.mode: random asks no judge"):
+        judged(tmp_path, '{"prompt": "?", "solution": "x"}', "cascade.mode=random")
+
+
+def test_a_disk_that_fills_up_is_told_and_nothing_half_written_takes_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(SvdError, match="No space left on device; every vote is kept"):
+        write_verdicts(tmp_path / "out", [], [])
+    assert not (tmp_path / "out").exists()
 
 
 def answers(path: Path) -> Path:

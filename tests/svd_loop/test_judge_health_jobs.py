@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from envs.canaries import Canary, CanaryKind, plant
+from policies.scripted.policy import decode
 from policies.scripted.updater import read_traits
 from policies.versions import read_manifest
 from svd_loop.build import backends
-from svd_loop.contracts import AgentCall, JobResult, Policy, Reply, StopReason
+from svd_loop.contracts import AgentCall, JobResult, Policy, Reply, StopReason, TrainingRow, UpdateResult
 from svd_loop.errors import JobInterrupted
 from svd_loop.health import ALARMS, alarm_action, alarm_names, outcome
 from svd_loop.jobs import run_job
@@ -65,6 +68,48 @@ def test_a_bad_judge_is_caught_within_a_round(
     assert any("canaries" in note and f"Round {caught.round}" in note for note in result.notes)
 
 
+@pytest.mark.parametrize("corrupts, bad_from, slack", [(always_yes, 1, 0), (yes_to_length, 1, 1), (drifting, 3, 1)])
+def test_each_of_them_is_rolled_back_where_that_is_asked_for(
+    tmp_path: Path, spoil: Spoil, corrupts: Corrupts, bad_from: int, slack: int
+) -> None:
+    spoil(corrupts)
+    result = run_job(small(tmp_path, *QUICK, *BIGGER, "job.rounds=5", "health.action=rollback"))
+    caught = rounds_with_alarm(result)
+    assert bad_from <= caught[0] <= bad_from + slack and result.stop is StopReason.ROUND_LIMIT
+    best = max(result.history[: caught[0]], key=lambda record: record.scores.pass_at_1.value)
+    rolled = result.history[caught[0]]
+    assert (outcome(rolled), rolled.version, rolled.rows) == (f"rolled back to {best.version.name}", best.version, 0)
+    assert not rows_in_ledger(tmp_path) & set(caught)
+
+
+def test_no_canary_is_among_the_rows_that_were_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted: list[Canary] = []
+    learned: list[TrainingRow] = []
+    update = backends.ScriptedBackend.update
+
+    def remember(*arguments: Any, **settings: Any) -> list[Canary]:
+        planted.extend(found := plant(*arguments, **settings))
+        return found
+
+    def note(self: backends.ScriptedBackend, rows: Sequence[TrainingRow], *rest: Any) -> UpdateResult:
+        learned.extend(rows)
+        return update(self, rows, *rest)
+
+    monkeypatch.setattr("svd_loop.judge_watch.plant", remember)
+    monkeypatch.setattr(backends.ScriptedBackend, "update", note)
+    own = ("update.replay.anchor=own", "update.replay.anchor_ratio=1.0")
+    run_job(small(tmp_path, *QUICK, *BIGGER, "job.rounds=4", *own))
+    with LedgerReader.open_for_reading(tmp_path / "jobs" / "scripted") as reader:
+        kept = reader.accepted_rows()
+        asked = {row["purpose"] for row in reader.query("SELECT DISTINCT purpose FROM replies")}
+    assert len(planted) > 150 and "canary" in asked and {row.origin for row in learned} == {"accepted", "anchor"}
+    wrong = {(c.prompt.id, c.candidate.text) for c in planted}
+    for row in (*kept, *learned):
+        assert (row.prompt_id, decode(row.input_ids[row.supervised_from :])) not in wrong
+    altered = {c.candidate.text for c in planted if c.kind is CanaryKind.CORRUPTED}
+    assert altered and not any(text in decode(row.input_ids) for text in altered for row in learned)
+
+
 def test_a_rollback_goes_on_from_the_best_version_and_patience_bounds_it(tmp_path: Path, spoil: Spoil) -> None:
     def bad_in_two_and_from_four(call: AgentCall, reply: Reply) -> bool:
         return call.id.round == 2 or call.id.round >= 4
@@ -105,6 +150,17 @@ def test_a_good_judge_raises_no_alarm_in_ten_rounds(tmp_path: Path, seed: int) -
     assert len(result.history) == 11
     assert all(record.metrics["health.false_accept"] < 0.1 for record in result.history[1:])
     assert rounds_with_alarm(result) == []
+
+
+def test_a_judge_that_seldom_gives_a_verdict_raises_the_alarm_of_its_stages(tmp_path: Path) -> None:
+    vague = ("engine.invalid=0.65", "cascade.votes=1", "cascade.stages=[factuality, correctness]", "job.rounds=1")
+    result = run_job(small(tmp_path, *QUICK, *BIGGER[:2], *vague))
+    metrics = result.history[1].metrics
+    assert result.stop is StopReason.JUDGE_UNHEALTHY and "invalid.factuality" in alarm_names(result.history[1])
+    asked = metrics["votes.factuality.invalid"] + metrics["votes.factuality.yes"] + metrics["votes.factuality.no"]
+    assert metrics["health.invalid.factuality"] == metrics["votes.factuality.invalid"] / asked
+    assert 0.3 < metrics["health.invalid.factuality"] < 0.55  # 0.65 squared: every one of them was asked twice
+    assert metrics["fact_checker.calls"] > asked
 
 
 def test_controls_are_not_watched(tmp_path: Path) -> None:

@@ -108,4 +108,4 @@ def test_a_query_from_the_command_line(sound: tuple[Path, str]) -> None:
     answer = command("query", str(sound[0]), "SELECT count(*) AS votes FROM votes")
     assert json.loads(answer.stdout) == {"votes": 8}
     missing = command("query", str(sound[0] / "nowhere"), "SELECT 1")
-    assert missing.returncode == 1 and "no such ledger" in missing.stderr
+    assert missing.returncode == 2 and "no such ledger" in missing.stderr
