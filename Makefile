@@ -1,5 +1,6 @@
 # Two commands matter: `make run` plays the loop on the embedded model, `make test` passes the tests.
-# Each sets itself up on a fresh machine: a virtual environment and the pinned dependencies.
+# Each sets itself up on a fresh machine: a virtual environment and the pinned dependencies. The tests also want vLLM, whose
+# build for machines without a GPU is laid on top of the same environment.
 
 PYTHON ?= python3.11
 VENV   ?= .venv
@@ -7,12 +8,14 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
 
-VLLM_VENV  ?= .venv-vllm
-VLLM_BIN   := $(VLLM_VENV)/bin
-VLLM_READY := $(VLLM_VENV)/.ready
+VLLM   := $(VENV)/.ready-vllm
+PIP    := $(BIN)/python -m pip install --quiet --no-deps
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# A process a core; files that start engines come first (tests/conftest.py), so that none of them is left to the end.
+SPREAD := -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test coverage lint lock clean setup-vllm test-vllm lock-vllm
+.PHONY: help setup run test test-vllm coverage lint setup-vllm clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -21,42 +24,34 @@ setup: $(READY)  ## virtual environment with the pinned dependencies
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(PIP) -r requirements.lock
+	$(PIP) --editable .
 	touch $@
 
 run: $(READY)  ## the main job: the embedded model improves itself (ARGS="--json" and the like)
 	$(BIN)/svd-loop run configs/nano.yaml $(ARGS)
 
-test: $(READY)  ## the whole test suite, one process a core
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+test: $(VLLM)  ## the test suite, real vLLM engines and servers included
+	$(PYTEST) $(SPREAD) -m "not (vllm and slow)" $(ARGS)
 
-coverage: $(READY)  ## the same with the coverage of every line, which takes longer
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --cov=svd_loop --cov=envs --cov=policies \
+test-vllm: $(VLLM)  ## every test that needs vLLM, the slow ones too
+	$(PYTEST) -m vllm $(ARGS)
+
+coverage: $(VLLM)  ## the suite with the coverage of every line, which takes longer
+	$(PYTEST) $(SPREAD) -m "not (vllm and slow)" --cov=svd_loop --cov=envs --cov=policies \
 		--cov-report=term:skip-covered $(ARGS)
 
 lint: $(READY)  ## ruff and mypy (strict)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-lock: $(READY)  ## rewrite requirements.lock from the environment
-	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
-
-setup-vllm: $(VLLM_READY)  ## a second environment with vLLM for machines without a GPU
+setup-vllm: $(VLLM)  ## vLLM for a machine without a GPU, on top of the same environment
 
 # No dependencies are resolved here: torchvision, torchaudio, torchcodec and triton, which vLLM names and text models do
 # not need, are left out of the lock because their builds do not match a CPU torch.
-$(VLLM_READY): requirements-vllm.lock pyproject.toml
-	$(PYTHON) -m venv $(VLLM_VENV)
-	$(VLLM_BIN)/python -m pip install --quiet --no-deps -r requirements-vllm.lock
-	$(VLLM_BIN)/python -m pip install --quiet --no-deps --editable .
+$(VLLM): requirements-vllm.lock $(READY)
+	$(PIP) -r requirements-vllm.lock
 	touch $@
 
-test-vllm: $(VLLM_READY)  ## the tests that need vLLM
-	$(VLLM_BIN)/python -m pytest -m vllm $(ARGS)
-
-lock-vllm: $(VLLM_READY)  ## rewrite requirements-vllm.lock from its environment
-	$(VLLM_BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements-vllm.lock
-
 clean:  ## remove the environment and caches (never mlruns)
-	rm -rf $(VENV) $(VLLM_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 """vLLM against the transformers engine on the embedded checkpoint, the same requests in the same run.
 
-    make setup-vllm && .venv-vllm/bin/python -m benchmarks.vllm_engine
+    make setup-vllm && .venv/bin/python -m benchmarks.vllm_engine
 
 One JSON object on stdout: seconds to start, how many greedy answers agree, whether seeds repeat, alone and in other
 company, output tokens per second of sampling, seconds of judging, and the share of prompt tokens that the prefix cache

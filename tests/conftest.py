@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 
 from svd_loop.allocator import let_threads_sleep
@@ -10,3 +11,12 @@ let_threads_sleep()
 
 settings.register_profile("svd-loop", derandomize=True, deadline=None)
 settings.load_profile("svd-loop")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start vLLM first, then others with slow tests: processes that share the suite then end together."""
+    rank: dict[object, int] = {}
+    for item in items:
+        own = 0 if item.get_closest_marker("vllm") else 1 if item.get_closest_marker("slow") else 2
+        rank[item.path] = min(own, rank.get(item.path, own))
+    items.sort(key=lambda item: rank[item.path])

@@ -123,6 +123,7 @@ def test_a_prompt_without_tokens_is_refused(engine: VllmEngine) -> None:
         engine.choice_logprobs([ChoiceRequest((), (1, 2))])
 
 
+@pytest.mark.slow
 def test_two_children_answer_like_one_and_a_killed_one_is_an_error(
     engine: VllmEngine, codec: ChatCodec, prompts: list[tuple[int, ...]]
 ) -> None:
@@ -155,6 +156,7 @@ def test_an_adapter_is_served_unmerged(codec: ChatCodec, prompts: list[tuple[int
     assert sum(one == other for one, other in zip(found, plain, strict=True)) < 25
 
 
+@pytest.mark.slow
 def test_answers_that_repeat_themselves_are_cut_off(engine: VllmEngine, codec: ChatCodec) -> None:
     asked = [GenerationRequest((token,) * 40, Sampling(300, 0.0), 0) for token in range(20, 60)]  # it goes on for ever
     full = engine.generate(asked)
@@ -166,6 +168,7 @@ def test_answers_that_repeat_themselves_are_cut_off(engine: VllmEngine, codec: C
     assert {a.finish_reason for a, _ in shorter} == {FinishReason.LENGTH}
 
 
+@pytest.mark.slow
 def test_a_stopped_child_is_an_error(codec: ChatCodec, prompts: list[tuple[int, ...]], tmp_path: Path) -> None:
     with closing(open_vllm(codec, stall_seconds=2.0)) as hung:
         (pid,) = hung.pids
@@ -175,6 +178,7 @@ def test_a_stopped_child_is_an_error(codec: ChatCodec, prompts: list[tuple[int, 
         assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.slow
 def test_other_weights_than_those_stored_are_refused(
     codec: ChatCodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -189,6 +189,7 @@ def job(root: Path, *overrides: str) -> Config:
     return load_config(NANO, [*small, f"job.root={root}", *overrides])
 
 
+@pytest.mark.slow
 def test_a_job_on_servers_gets_what_one_on_transformers_gets(replicas: list[Replica], tmp_path: Path) -> None:
     """Two rounds of adapters with the judge frozen at round 0, so that base and adapter are asked in turn."""
     endpoints = f"engine.endpoints=[{', '.join(replica.url for replica in replicas)}]"
@@ -238,6 +239,7 @@ def test_one_killed_mid_wave_loses_and_doubles_nothing_and_is_used_when_it_is_ba
         assert by[replicas[0].url] > 0
 
 
+@pytest.mark.slow
 def test_full_weights_are_changed_in_place(tmp_path: Path) -> None:
     """A head of its own: vLLM 0.32 leaves one that is tied to the embeddings as it was, and the probe refuses."""
     from transformers import GenerationConfig
