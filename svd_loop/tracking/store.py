@@ -17,8 +17,13 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _CHATTY = ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent")
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-"""A server that is away must not hold up a round for minutes; a user's own settings win."""
+_MANNERS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""A server that is away must not hold up a round for minutes, and stdout belongs to `--json`, where MLflow would print
+the address of every run that ends on a server; a user's own settings win."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ def open_store(uri: str | None, root: Path, experiment: str) -> Store:
     Raises:
         ConfigError: The store cannot be reached or used.
     """
-    for name, value in _PATIENCE.items():
+    for name, value in _MANNERS.items():
         os.environ.setdefault(name, value)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
