@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,10 @@ def test_a_domain_that_is_asked_for_and_not_given_is_named() -> None:
 def test_a_source_keeps_the_domain_it_names() -> None:
     config = load_config(CONFIGS / "qwen3-4b.yaml", ["data.test.domain=science"])
     assert (config.data.train.domain, config.data.test.domain) == ("math", "science")
+
+
+@pytest.mark.parametrize("name", ["a/b", "a@b", "a:b", "it's", 'say "a"', "", " a"])
+@pytest.mark.parametrize("key", ["tracking.register_as", "schedule.model"])
+def test_a_model_is_called_what_references_and_searches_can_tell(key: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=key):
+        load_config(CONFIGS / "scripted.yaml", [f"{key}={json.dumps(name)}"])
