@@ -60,7 +60,7 @@ def open_store(uri: str | None, root: Path, experiment: str) -> Store:
         root.mkdir(parents=True, exist_ok=True)
         _probe_sqlite(address)
     except (OSError, sqlite3.Error) as error:
-        raise _unusable(address, error) from None
+        raise _unusable(uri, address, error) from None
 
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -71,7 +71,7 @@ def open_store(uri: str | None, root: Path, experiment: str) -> Store:
             client = MlflowClient(tracking_uri=address, registry_uri=address)
             return Store(client, _experiment_id(client, experiment, address, root), address)
     except (MlflowException, OSError) as error:
-        raise _unusable(address, error) from None
+        raise _unusable(uri, address, error) from None
 
 
 def _experiment_id(client: MlflowClient, name: str, address: str, root: Path) -> str:
@@ -96,8 +96,10 @@ def _probe_sqlite(address: str) -> None:
             connection.close()
 
 
-def _unusable(address: str, error: Exception) -> ConfigError:
+def _unusable(uri: str | None, address: str, error: Exception) -> ConfigError:
+    """With the key that says where the store is: without a URI it lies below `job.root`."""
+    key, remedy = ("tracking.uri", ", start its server") if uri else ("job.root", "")
     return ConfigError(
-        f"tracking.uri: the MLflow store {address} cannot be used: {error}\n"
-        "Correct tracking.uri, start its server, or set tracking.enabled: false"
+        f"{key}: the MLflow store {address} cannot be used: {error}\n"
+        f"Correct {key}{remedy}, or set tracking.enabled: false"
     )
