@@ -40,7 +40,8 @@ def run(
     if as_json:
         print_json(result_json(result))
     else:
-        render_result(stderr(), result, config, root=settings.job.root, overrides=override or ())
+        render_result(stderr(), result, config, root=settings.job.root, overrides=override or (),
+                      store=settings.tracking.uri)  # fmt: skip
 
 
 def check(

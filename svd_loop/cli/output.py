@@ -17,7 +17,7 @@ def stderr() -> Console:
     """The console for progress, tables and errors."""
     from rich.console import Console
 
-    return Console(stderr=True, soft_wrap=True)
+    return Console(stderr=True, soft_wrap=True, emoji=False)  # `:x:` in an id or a file name is no smiley
 
 
 def print_json(value: Any) -> None:

@@ -103,8 +103,8 @@ def _run_on_cron(
 
 def _schedule(settings: Config, inbox: Path) -> Schedule:
     from svd_loop.errors import ConfigError
+    from svd_loop.registry.models import configured_model
     from svd_loop.schedule import RegisteredModels, Schedule
-    from svd_loop.schedule.tick import model_name
 
     if settings.data.test is None:
         raise ConfigError("data.test: null, but the gate compares a new version with the champion on it")
@@ -114,7 +114,7 @@ def _schedule(settings: Config, inbox: Path) -> Schedule:
 
         return consider(job, name)
 
-    return Schedule(settings, inbox, gate=gate, models=RegisteredModels(settings, model_name(settings)))
+    return Schedule(settings, inbox, gate=gate, models=RegisteredModels(settings, configured_model(settings)))
 
 
 def _show(report: TickReport, as_json: bool) -> None:
@@ -149,6 +149,8 @@ def _show_status(settings: Config, as_json: bool) -> None:
         return
     from rich.table import Table
 
+    from svd_loop.report.tables import print_whole
+
     table = Table(title="jobs", title_justify="left")
     for heading in ("job", "prompts", "accepted", "tokens", "pass@1 before", "pass@1", "stopped", "outcome", "why"):
         table.add_column(heading)
@@ -164,6 +166,6 @@ def _show_status(settings: Config, as_json: bool) -> None:
     for row in files:
         if row["state"] == "quarantined":
             out.print(f"quarantined: {row['place']}: {row['reason']}", markup=False)
-    out.print(table)
+    print_whole(out, table)
     if health.alarm:
         out.print(f"alarm: {health}", markup=False)

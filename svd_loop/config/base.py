@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,119}$")]
+"""Registered model: MLflow refuses `/` and `:`, `@` and `/` part a name from its alias, and MLflow's searches break at
+quotes."""
 
 
 class Section(BaseModel):

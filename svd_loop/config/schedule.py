@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from svd_loop.config.base import Positive, Section
+from svd_loop.config.base import ModelName, Positive, Section
 
 HookEvent = Literal["success", "refusal", "failure", "idle"]
 
@@ -50,7 +50,7 @@ class ScheduleSection(Section):
     """A job starts when so many new prompts wait."""
     max_prompts: Positive | None = None
     """At most so many go into one job, oldest first, and the rest wait for the next; null means all."""
-    model: str | None = None
+    model: ModelName | None = None
     """Registered model whose champion is trained further; null is `tracking.register_as`, or else the job's name."""
     settle_seconds: Annotated[float, Field(ge=0.0)] = 60.0
     """A file in the inbox that changed within so many seconds may still be written to and is left for later."""

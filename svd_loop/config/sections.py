@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from svd_loop.config.base import Fraction, Positive, Section
+from svd_loop.config.base import Fraction, ModelName, Positive, Section
 from svd_loop.config.data import DataSection, fill_in_domain
 from svd_loop.config.engines import EngineSection, ServerEngineSection, TransformersEngineSection, VllmEngineSection
 from svd_loop.config.gate import GateSection
@@ -263,7 +263,7 @@ class TrackingSection(Section):
     """MLflow tracking URI; null is `sqlite:///<root>/mlflow.db` with artifacts beside it."""
     experiment: str = "svd-loop"
     """MLflow experiment."""
-    register_as: str | None = None
+    register_as: ModelName | None = None
     """Registered model name of the best version; null is the job's name."""
 
 

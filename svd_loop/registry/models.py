@@ -64,15 +64,21 @@ def existing_registry(uri: str | None, root: Path) -> Registry:
     return open_registry(uri, root)
 
 
-def find_version(registry: Registry, reference: str) -> RegisteredVersion:
+def configured_model(config: Config) -> str:
+    """The registered model a configuration is about: what a schedule trains further, or its jobs register."""
+    return config.schedule.model or config.tracking.register_as or config.job.name
+
+
+def find_version(registry: Registry, reference: str, default: str | None = None) -> RegisteredVersion:
     """The version people mean by `models:/NAME@ALIAS`, `NAME@ALIAS`, `NAME/NUMBER`, `NAME`, `ALIAS` or `NUMBER`.
 
-    Without an alias or number it is the champion; without a name there must be one registered model only.
+    Without an alias or number it is the champion. Without a name it is the model `default` if that is registered, or
+    else there must be one registered model only.
 
     Raises:
         RegistryError: there is no such version, naming what there is.
     """
-    name, which = _split(registry, reference.removeprefix("models:/"))
+    name, which = _split(registry, reference.removeprefix("models:/"), default)
     if which.isdigit():
         return registry.get(name, int(which))
     version = registry.by_alias(name, which)
@@ -83,13 +89,15 @@ def find_version(registry: Registry, reference: str) -> RegisteredVersion:
     return version
 
 
-def model_name(registry: Registry, name: str | None = None) -> str:
-    """`name`, which must be registered, or the only registered model.
+def model_name(registry: Registry, name: str | None = None, default: str | None = None) -> str:
+    """`name`, which must be registered; without one `default` if it is, or else the only registered model.
 
     Raises:
         RegistryError: there is no such model, or without a name several.
     """
     names = registry.names()
+    if name is None and default in names:
+        return str(default)
     if name is None and len(names) == 1:
         return names[0]
     if name in names:
@@ -218,13 +226,13 @@ def difference(old: RegisteredVersion, new: RegisteredVersion, root: Path) -> di
     }
 
 
-def _split(registry: Registry, reference: str) -> tuple[str, str]:
+def _split(registry: Registry, reference: str, default: str | None) -> tuple[str, str]:
     name, sign, which = reference.partition("@") if "@" in reference else reference.partition("/")
     if sign:
         return model_name(registry, name), which or CHAMPION
     if reference in registry.names():
         return reference, CHAMPION
-    return model_name(registry), reference or CHAMPION
+    return model_name(registry, None, default), reference or CHAMPION
 
 
 def _fetch(registry: Registry, version: RegisteredVersion, part: Path) -> None:

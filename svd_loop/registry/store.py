@@ -149,7 +149,7 @@ class Registry:
         by_number: dict[int, list[str]] = {}
         for alias, number in self.aliases(name).items():
             by_number.setdefault(number, []).append(alias)
-        found = [_version_of(item, by_number) for item in self._search_versions(f"name = '{name}'")]
+        found = [_version_of(item, by_number) for item in self._search_versions(_named(name))]
         return sorted(found, key=lambda version: version.number)
 
     def names(self) -> list[str]:
@@ -330,7 +330,7 @@ class Registry:
             self._client.log_artifacts(run_id, temporary, path)
 
     def _model(self, name: str) -> Any:
-        return next(iter(self._client.search_registered_models(f"name = '{name}'")), None)
+        return next(iter(self._client.search_registered_models(_named(name))), None)
 
     def _search_versions(self, condition: str) -> list[Any]:
         found: list[Any] = []
@@ -354,6 +354,12 @@ def _version_of(item: Any, aliases: Mapping[int, list[str]] | None = None) -> Re
     number = int(item.version)
     found = aliases.get(number, []) if aliases is not None else item.aliases
     return RegisteredVersion(item.name, number, item.source, dict(item.tags), tuple(sorted(found)))
+
+
+def _named(name: str) -> str:
+    """A search for one model; other programs may have registered names with an apostrophe in the same store."""
+    quote = '"' if "'" in name else "'"
+    return f"name = {quote}{name}{quote}"
 
 
 def _number(version: RegisteredVersion | None) -> int:

@@ -26,7 +26,7 @@ _COUNTS = ("output_tokens",)
 def render_rounds(console: Console, history: Sequence[RoundRecord], best: int | None = None) -> None:
     """The table by round; `best` marks a round. An empty history prints nothing."""
     if history:
-        _print_whole(console, rounds_table(history, best))
+        print_whole(console, rounds_table(history, best))
 
 
 def render_round(console: Console, record: RoundRecord) -> None:
@@ -46,6 +46,7 @@ def render_result(
     *,
     root: Path = _DEFAULT_ROOT,
     overrides: Sequence[str] = (),
+    store: str | None = None,
 ) -> None:
     """How a job ended: the table, why it stopped, the best version, and what to type next."""
     render_rounds(console, result.history, result.best.round)
@@ -55,15 +56,19 @@ def render_result(
                  f"{gain_sentence(result)}")  # fmt: skip
     lines += [f"Test split, {name}: {_interval(scores.pass_at_1)}" for name, scores in result.test.items()]
     lines.append("Next:")
-    lines += [f"  {command:<64}  {purpose}" for command, purpose in next_commands(result, config, root, overrides)]
+    following = next_commands(result, config, root, overrides, store)
+    lines += [f"  {command:<64}  {purpose}" for command, purpose in following]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def next_commands(
-    result: JobResult, config: Path, root: Path, overrides: Sequence[str] = ()
+    result: JobResult, config: Path, root: Path, overrides: Sequence[str] = (), store: str | None = None
 ) -> list[tuple[str, str]]:
-    """Commands that make sense after this end, each with what it does; the user's own overrides stay in them."""
+    """Commands that make sense after this end, each with what it does; the user's own overrides stay in them.
+
+    `store` is `tracking.uri`; a server shows its runs itself.
+    """
     best = f"{result.job}@{result.best.version.round}"
     kept = [item for item in overrides if not item.startswith(("job.rounds=", "job.name="))]
     options = "".join(f" -o {shlex.quote(item)}" for item in kept)
@@ -71,7 +76,7 @@ def next_commands(
     commands = [
         (f"svd-loop eval {config} --model {best}{options}", "measure the best version again"),
         (f"svd-loop report {result.job}{elsewhere}", "show this again and write report.html"),
-        (f"mlflow ui --backend-store-uri sqlite:///{root}/mlflow.db", "see the story in a browser"),
+        (_browse(root, store), "see the story in a browser"),
     ]
     if result.stop in (StopReason.ROUND_LIMIT, StopReason.INTERRUPTED, StopReason.BUDGET):
         more = f" -o job.rounds={result.history[-1].round + 4}" if result.stop is StopReason.ROUND_LIMIT else ""
@@ -95,7 +100,7 @@ def render_scores(console: Console, scores: Scores) -> None:
     for group, metrics in scores.estimates.items():
         cells = (_interval(metrics[name], 1 if name in _COUNTS else 100) if name in metrics else "" for name in names)
         table.add_row(group, *cells)
-    _print_whole(console, table)
+    print_whole(console, table)
 
 
 def rounds_table(history: Sequence[RoundRecord], best: int | None = None) -> Table:
@@ -128,11 +133,17 @@ def rounds_table(history: Sequence[RoundRecord], best: int | None = None) -> Tab
     return table
 
 
+def _browse(root: Path, store: str | None) -> str:
+    if store is not None and store.startswith(("http://", "https://")):
+        return store
+    return f"mlflow ui --backend-store-uri {store or f'sqlite:///{root}/mlflow.db'}"
+
+
 def _interval(estimate: Estimate, unit: int = 100) -> str:
     return f"{unit * estimate.value:.1f} ({unit * estimate.low:.0f}-{unit * estimate.high:.0f})"
 
 
-def _print_whole(console: Console, table: Table) -> None:
+def print_whole(console: Console, table: Table) -> None:
     """Print at the width the table needs, however narrow the console: a wrapped line loses nothing, a cut cell does."""
     from rich.segment import Segments
 

@@ -78,6 +78,8 @@ class Inbox:
         Raises:
             ScheduleError: a folder cannot be read or written.
         """
+        if inbox.exists() and not inbox.is_dir():
+            raise ScheduleError(f"--inbox {inbox}: is a file; prompts arrive in a folder")
         try:
             for folder in (inbox, self._accepted, self._quarantine):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +94,7 @@ class Inbox:
                     self._admit(place, sifter, seen, now)
                 self._finish_quarantine()
         except OSError as error:
-            raise ScheduleError(f"{error.filename or inbox}: {error.strerror or error}; the inbox cannot be taken in, "
+            raise ScheduleError(f"{error.filename or inbox}: {error.strerror or error}; --inbox cannot be taken in, "
                                 "nothing is lost") from error  # fmt: skip
         counts = Counter(self._book.account())
         counts.subtract(before)

@@ -35,6 +35,7 @@ from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader
 from svd_loop.ledger.identity import write_atomically
 from svd_loop.registry.gate import Decision
+from svd_loop.registry.models import configured_model
 from svd_loop.schedule.book import Book, JobRow, Outcome
 from svd_loop.schedule.health import ScheduleHealth, schedule_health
 from svd_loop.schedule.hooks import call_hooks
@@ -93,11 +94,6 @@ def schedule_folder(config: Config) -> Path:
     return config.job.root.resolve() / "schedules" / config.job.name
 
 
-def model_name(config: Config) -> str:
-    """The registered model a schedule trains further."""
-    return config.schedule.model or config.tracking.register_as or config.job.name
-
-
 class Schedule:
     """A schedule, ready to tick.
 
@@ -127,7 +123,7 @@ class Schedule:
         self._run = run
         self._clock = clock
         self._folder = schedule_folder(config)
-        self._name = model_name(config)
+        self._name = configured_model(config)
         self._problems: list[Problem] | None = None
 
     def tick(self) -> TickReport:

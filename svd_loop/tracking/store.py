@@ -17,8 +17,13 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _CHATTY = ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent")
-_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-"""A server that is away must not hold up a round for minutes; a user's own settings win."""
+_MANNERS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+"""A server that is away must not hold up a round for minutes, and stdout belongs to `--json`, where MLflow would print
+the address of every run that ends on a server; a user's own settings win."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ def open_store(uri: str | None, root: Path, experiment: str) -> Store:
     Raises:
         ConfigError: The store cannot be reached or used.
     """
-    for name, value in _PATIENCE.items():
+    for name, value in _MANNERS.items():
         os.environ.setdefault(name, value)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -55,7 +60,7 @@ def open_store(uri: str | None, root: Path, experiment: str) -> Store:
         root.mkdir(parents=True, exist_ok=True)
         _probe_sqlite(address)
     except (OSError, sqlite3.Error) as error:
-        raise _unusable(address, error) from None
+        raise _unusable(uri, address, error) from None
 
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -66,7 +71,7 @@ def open_store(uri: str | None, root: Path, experiment: str) -> Store:
             client = MlflowClient(tracking_uri=address, registry_uri=address)
             return Store(client, _experiment_id(client, experiment, address, root), address)
     except (MlflowException, OSError) as error:
-        raise _unusable(address, error) from None
+        raise _unusable(uri, address, error) from None
 
 
 def _experiment_id(client: MlflowClient, name: str, address: str, root: Path) -> str:
@@ -91,8 +96,10 @@ def _probe_sqlite(address: str) -> None:
             connection.close()
 
 
-def _unusable(address: str, error: Exception) -> ConfigError:
+def _unusable(uri: str | None, address: str, error: Exception) -> ConfigError:
+    """With the key that says where the store is: without a URI it lies below `job.root`."""
+    key, remedy = ("tracking.uri", ", start its server") if uri else ("job.root", "")
     return ConfigError(
-        f"tracking.uri: the MLflow store {address} cannot be used: {error}\n"
-        "Correct tracking.uri, start its server, or set tracking.enabled: false"
+        f"{key}: the MLflow store {address} cannot be used: {error}\n"
+        f"Correct {key}{remedy}, or set tracking.enabled: false"
     )

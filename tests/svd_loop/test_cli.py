@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from svd_loop.cli.output import stderr
 from tests.svd_loop.jobs_support import SCRIPTED, SMALL
 
 
@@ -194,3 +195,10 @@ def test_help_names_the_commands() -> None:
     text = svd("--help").stdout
     for command in ("run", "check", "eval", "judge", "report", "nano"):
         assert command in text
+
+
+def test_what_users_typed_is_repeated_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    stderr.cache_clear()
+    stderr().print("prompt:x: no such [row]", markup=False, highlight=False)
+    assert capsys.readouterr().err == "prompt:x: no such [row]\n"
+    stderr.cache_clear()

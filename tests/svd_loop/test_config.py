@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,10 @@ def test_choices_are_named_as_they_are_written() -> None:
 @pytest.mark.parametrize("name", ["007", "true", "1.5"])
 def test_a_name_from_the_command_line_is_taken_as_it_is(name: str) -> None:
     assert load_config(NANO, name=name).job.name == name
+
+
+@pytest.mark.parametrize("name", ["a/b", "a@b", "a:b", "it's", 'say "a"', "", " a"])
+@pytest.mark.parametrize("key", ["tracking.register_as", "schedule.model"])
+def test_a_model_is_called_what_references_and_searches_can_tell(key: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=key):
+        load_config(CONFIGS / "scripted.yaml", [f"{key}={json.dumps(name)}"])

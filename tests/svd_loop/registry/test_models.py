@@ -15,6 +15,7 @@ from policies.weights import Origin, WeightStore
 from svd_loop.cli.app import app
 from svd_loop.errors import ConfigError, GateError, ModelError, RegistryError, SvdError, WeightsError
 from svd_loop.registry.models import local_folder, open_registry, servable_folder
+from svd_loop.tracking.store import open_store
 from tests.svd_loop.jobs_support import SCRIPTED, SMALL
 from tests.svd_loop.registry.promotion_jobs import TRACKED, play_two
 
@@ -59,6 +60,35 @@ def test_list_and_show_tell_what_is_registered_and_what_is_behind_it(played: Pat
     assert [event["what"] for event in shown["history"]] == ["first"]
     for arguments in (("list",), ("show", "2"), ("diff",)):
         assert call("models", *arguments, "--root", str(played)).exit_code == 0
+
+
+def test_narrow_logs_cut_nothing_off(played: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    for arguments, cells in (
+        (("list",), ("challenger", "development", "good")),
+        (("history",), ("first", open_registry(None, played).history("model")[0].at)),
+    ):
+        told = call("models", *arguments, "--root", str(played)).stderr
+        assert all(cell in told for cell in cells) and "…" not in told
+
+
+def test_show_reads_well_where_prompts_were_generated_and_the_gate_has_spoken(played: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(played, root)
+    call("models", "promote", str(SCRIPTED), *settings(root))
+    told = call("models", "show", "--root", str(root)).stderr
+    assert "prompts, generated\n" in told and "\n  ok  pass@1: pass@1 +" in told
+    assert "gate.findings" not in told and ".low" not in told
+
+
+def test_a_configuration_names_its_model_where_several_are_registered(played: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(played, root)
+    client = open_store(None, root, "svd-loop").client
+    client.create_registered_model("another")
+    assert printed("models", "promote", str(SCRIPTED), *settings(root))["name"] == "model"
+    assert printed("models", "rollback", str(SCRIPTED), *settings(root))["version"] == 1
+    assert "say which model" in refused(RegistryError, "models", "show", "--root", str(root))
 
 
 def test_diff_names_scores_and_settings_that_differ(played: Path) -> None:

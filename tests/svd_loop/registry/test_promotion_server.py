@@ -21,13 +21,16 @@ from tests.svd_loop.tracking_server import free_port, tracking_server
 
 
 @pytest.mark.slow
-def test_promotion_through_a_server(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_promotion_through_a_server(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     port = free_port()
     server = f"tracking.uri=http://127.0.0.1:{port}"
     config = tracked(root, server, "job.name=gate")
     with tracking_server(root, port):
         play_two(root, server)
+        assert capsys.readouterr().out == ""  # it belongs to `--json`; MLflow would print addresses of runs there
         registry = registry_of(config)
         store = open_store(config.tracking.uri, root, "svd-loop")
         version = find_version(registry, "challenger")

@@ -25,6 +25,12 @@ def test_nothing_is_known_of_a_model_nobody_registered(store: Store) -> None:
     assert registry.by_alias("model", CHAMPION) is None
 
 
+def test_a_name_with_an_apostrophe_that_others_registered_is_found(store: Store) -> None:
+    store.client.create_registered_model("it's theirs")
+    registry = Registry(store.client)
+    assert registry.names() == ["it's theirs"] and registry.versions("it's theirs") == []
+
+
 def test_the_same_weights_keep_their_version_and_get_the_newest_tags(store: Store, tmp_path: Path) -> None:
     first = register(store, tmp_path / "a", "11", score="0.5")
     again = register(store, tmp_path / "a", "11", score="0.6")

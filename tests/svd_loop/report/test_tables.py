@@ -84,6 +84,14 @@ def test_the_commands_keep_what_the_user_overrode(result: JobResult) -> None:
     assert report == "svd-loop report demo --root 'my runs'"
 
 
+def test_a_server_shows_its_own_runs(result: JobResult) -> None:
+    def browsing(store: str | None) -> str:
+        return next_commands(result, Path("c.yaml"), Path("mlruns"), store=store)[-1][0]
+
+    assert browsing("http://registry:5000") == "http://registry:5000"
+    assert browsing("sqlite:///elsewhere.db") == "mlflow ui --backend-store-uri sqlite:///elsewhere.db"
+
+
 def test_lengths_are_not_shown_as_shares(console: Console, result: JobResult) -> None:
     scores = replace(result.test["round-002"], estimates={"overall": {"output_tokens": Estimate(65.8, 64.0, 67.0)}})
     render_scores(console, scores)

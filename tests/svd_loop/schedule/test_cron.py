@@ -99,5 +99,5 @@ def test_weekdays_count_from_sunday_as_cron_does(field: str, days: str) -> None:
     ("expression", "zone"), [("every monday", None), ("0 3 * *", None), ("", None), ("0 3 * * 1", "Nowhere/X")]
 )
 def test_what_cannot_be_read_is_refused(expression: str, zone: str | None) -> None:
-    with pytest.raises(ConfigError, match="--cron"):
+    with pytest.raises(ConfigError, match="--cron" if zone is None else "--timezone Nowhere/X: "):
         cron_trigger(expression, zone)

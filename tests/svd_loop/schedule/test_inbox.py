@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from svd_loop.config import Config
 from svd_loop.config.data import DedupSection
 from svd_loop.contracts import Problem
+from svd_loop.errors import ScheduleError
 from svd_loop.schedule import Book, Inbox, Intake
 from svd_loop.schedule.seen import SeenPrompts
 from tests.svd_loop.schedule.schedule_support import START, drop, problems, schedule_config, texts
@@ -55,6 +56,12 @@ def test_each_row_gets_its_fate(tmp_path: Path) -> None:
     assert rows[4] == ("000002-b.jsonl:1", "duplicate", "same as prompt 2")
     assert listing(tmp_path, "accepted") == ["000001-a.jsonl", "000002-b.jsonl"]
     assert take_in(tmp_path).files == ()
+
+
+def test_an_inbox_that_is_a_file_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "inbox").touch()
+    with Book(tmp_path / "book") as book, pytest.raises(ScheduleError, match=r"--inbox .*inbox: is a file"):
+        Inbox(book, schedule_config(tmp_path), list).take_in(tmp_path / "inbox", 0.0)
 
 
 def test_near_duplicates_are_found_in_later_files(tmp_path: Path) -> None:

@@ -25,8 +25,10 @@ def test_migrations_are_not_told_about(tmp_path: Path, caplog: pytest.LogCapture
 
 def test_a_database_that_is_none_is_a_config_error(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").mkdir()
-    with pytest.raises(ConfigError, match=r"tracking\.uri: the MLflow store sqlite:.*cannot be used: .*unable"):
+    with pytest.raises(ConfigError, match=r"job\.root: the MLflow store sqlite:.*cannot be used: .*unable"):
         open_store(None, tmp_path, "experiment")
+    with pytest.raises(ConfigError, match=r"tracking\.uri: the MLflow store sqlite:(.|\n)*Correct tracking\.uri"):
+        open_store(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, "experiment")
 
 
 def test_a_file_that_is_no_database_is_a_config_error(tmp_path: Path) -> None:
