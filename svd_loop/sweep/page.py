@@ -115,10 +115,10 @@ def _arm_table(figures: Figures, arms: Sequence[str]) -> str:
         )  # fmt: skip
     extra = [
         f"- on `{name}`: " + "; ".join(
-            f"{figures.section.arms[arm].says} {_interval(figures.gain(arm, metric=name))}"
-            for arm in arms if name in figures.section.arms[arm].also
+            f"{figures.section.arms[arm].says} {_interval(gain)}" for arm in arms
+            if name in figures.section.arms[arm].also and (gain := figures.gain(arm, metric=name)) is not None
         )
-        for name in figures.section.held_out if any(name in figures.section.arms[arm].also for arm in arms)
+        for name in figures.section.held_out if any(figures.gain(arm, metric=name) is not None for arm in arms)
     ]  # fmt: skip
     note = (
         "*lift*: over the unverified control; *of gold*: share of the ceiling's gain; *right*: of what was accepted, "

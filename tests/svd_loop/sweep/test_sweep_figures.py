@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from svd_loop.config.sweep import SweepSection
 from svd_loop.sweep.figures import Figures
+from svd_loop.sweep.page import render
 from svd_loop.sweep.results import ArmResult, Outcome
 
 DOMAINS = ("math",) * 20 + ("coding",) * 20
@@ -73,3 +76,17 @@ def test_a_difference_is_the_difference_of_the_gains(a: float, b: float) -> None
     difference = found.difference("a", "b")
     assert difference is not None and gains[0] is not None and gains[1] is not None
     assert difference.value == pytest.approx(gains[0].value - gains[1].value, abs=1e-9)
+
+
+def test_a_page_names_a_further_held_out_set_only_for_arms_that_were_measured_on_it() -> None:
+    arms = {"new": {"says": "measured", "also": ["far"]}, "old": {"says": "played before the set", "also": ["far"]}}
+    section = SweepSection.model_validate(
+        {"name": "s", "config": "c.yaml", "arms": arms, "held_out": {"far": {"type": "arithmetic", "count": 4}}}
+    )
+    measured = result("new", 1, 0.9)
+    there = {"test": measured.last["test"], "far": outcome(0.8, 1)}
+    base = {"test": measured.base["test"], "far": outcome(0.2, 1, 0)}
+    measured = replace(measured, base=base, last=there, kept=there)
+    [line] = [row for row in render(Figures.of(section, [measured, result("old", 1, 0.9)]), None).splitlines()
+              if row.startswith("- on `far`")]  # fmt: skip
+    assert "measured" in line and "played before" not in line
