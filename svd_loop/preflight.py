@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from envs.cascade import Cascade
@@ -94,7 +94,17 @@ def preflight(config: Config, *, probe: int = 0, gpu_memory: float | None = None
         blocking = [check for check in checks if not check.ok and check.name in _NEEDED_TO_PROBE]
         if probe and not blocking:
             checks.append(_checked("probe", probed))
-        return Preflight(checks, found[0] if found else None)
+        return Preflight(_told_once(checks), found[0] if found else None)
+
+
+def _told_once(checks: list[Check]) -> list[Check]:
+    """A missing model stands in the way of several checks: the first one says so, the others refer to it."""
+    told: dict[str, str] = {}
+    return [
+        check if check.ok or told.setdefault(check.detail, check.name) == check.name
+        else replace(check, detail=f"see {told[check.detail]}")
+        for check in checks
+    ]  # fmt: skip
 
 
 def _checked(name: str, look: Callable[[], str]) -> Check:

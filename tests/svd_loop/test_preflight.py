@@ -90,3 +90,11 @@ def test_versions_that_do_not_fit_the_disk_are_refused(tmp_path: Path, monkeypat
 def test_a_served_model_needs_no_memory_here_to_generate(tmp_path: Path) -> None:
     served = nano(tmp_path, "engine={type: server, endpoints: ['http://localhost:1']}", "update.method=lora")
     assert "generating is the endpoints' business" in room.memory_needed(served)
+
+
+def test_a_reason_that_stands_in_the_way_of_several_checks_is_told_once(tmp_path: Path) -> None:
+    checks = preflight(load_config(NANO, ["model.path=nowhere/at/all", f"job.root={tmp_path}"]), probe=0).checks
+    by_name = {check.name: check for check in checks}
+    assert "nowhere/at/all" in by_name["model and lengths"].detail
+    for name in ("training prompts", "disk"):
+        assert not by_name[name].ok and by_name[name].detail == "see model and lengths"
