@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from policies.scripted import Traits, write_traits
 from svd_loop.config.sections import TrackingSection
@@ -181,9 +182,13 @@ def test_a_paused_job_is_running_again_when_it_goes_on(root: Path) -> None:
 
 
 def test_a_registry_that_fails_leaves_a_finished_run_and_a_warning(
-    root: Path, result: JobResult, caplog: pytest.LogCaptureFixture
+    root: Path, result: JobResult, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finish(root, result, register_as="not/a:name")
+    def away(*arguments: Any, **settings: Any) -> None:
+        raise MlflowException("the registry is away")
+
+    monkeypatch.setattr(MlflowClient, "create_model_version", away)
+    finish(root, result, register_as="demo")
     assert runs_of(root)[0][0].info.status == "FINISHED"
     assert "the best version is not registered yet" in caplog.text
 
