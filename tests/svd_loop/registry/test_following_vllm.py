@@ -16,7 +16,7 @@ from policies.weights import Origin, WeightStore
 from svd_loop.build.backends import NANO_CHECKPOINT
 from svd_loop.registry import RegisteredVersion, Registry
 from svd_loop.tracking.store import open_store
-from tests.policies.engines.test_vllm_servers import Replica
+from tests.policies.engines.vllm_replica import Replica
 from tests.svd_loop.registry.test_following import script
 from tests.svd_loop.registry.weighty_versions import store_versions
 
