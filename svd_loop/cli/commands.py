@@ -161,20 +161,23 @@ def nano_build(
     output: Annotated[Path, typer.Option(help="Folder for the checkpoint; must not exist or be empty.")],
     size: Annotated[str, typer.Option(help="small, nano or large.")] = "nano",
     seed: int = 0,
-    steps: Annotated[int | None, typer.Option(help="Training steps; default is the shipped recipe's.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps; default is the recipe's.")] = None,
+    worded: Annotated[bool, typer.Option(help="Go on from the shipped one: more wordings, and revising.")] = False,
 ) -> None:
     """Rebuild the embedded checkpoint from its generators, and measure it."""
     from svd_loop.errors import ConfigError
-    from svd_loop.nano.build import DEFAULT_STEPS, build
+    from svd_loop.nano.build import build
     from svd_loop.nano.train import SIZES
 
     if size not in SIZES:
         raise ConfigError(f"--size {size}: is one of {', '.join(SIZES)}")
+    if worded and size != "nano":
+        raise ConfigError(f"--size {size}: --worded goes on from the shipped checkpoint, whose size is nano")
     if steps is not None and steps < 1:
         raise ConfigError(f"--steps {steps}: must be at least 1")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ConfigError(f"--output {output}: is not an empty folder; choose a new one")
-    build(output, size=size, seed=seed, steps=steps or DEFAULT_STEPS)
+    build(output, size=size, seed=seed, steps=steps, worded=worded)
     stderr().print(f"checkpoint and model card in {output}", markup=False)
 
 

@@ -8,7 +8,7 @@ and only recomputing does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -17,10 +17,11 @@ from string import Template
 from typing import Literal, get_args
 
 from envs.nano_problems import DOMAINS, FAMILIES, Domain, Task, draw_task
+from envs.votes import neutralise
 from svd_loop.nano.works import Flaw, Style, Work, asked_by, check, compare, grade, misread, near, solve
 
-Role = Literal["solver", "question_inferrer", "question_comparer", "fact_checker", "grader"]
-JUDGE_ROLES: tuple[Role, ...] = get_args(Role)[1:]
+Role = Literal["solver", "question_inferrer", "question_comparer", "fact_checker", "grader", "reviser"]
+JUDGE_ROLES: tuple[Role, ...] = get_args(Role)[1:-1]
 
 ROLE_WEIGHTS: dict[Role, float] = {
     "solver": 0.30,
@@ -29,7 +30,7 @@ ROLE_WEIGHTS: dict[Role, float] = {
     "fact_checker": 0.24,
     "grader": 0.20,
 }
-"""Share of rows by role; they add to 1."""
+"""Share of rows by role; they add to 1. The shipped checkpoint never revises: `svd_loop.nano.worded`."""
 
 DERIVE_SHARE: dict[Domain, float] = {"math": 0.36, "science": 0.33, "coding": 0.36}
 """Share of the solver's rows that work the answer out; sets base pass@1 (the rest is guessed)."""
@@ -49,12 +50,21 @@ _WRONG: dict[Style, tuple[Flaw, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One training row: a role's prompt, and what it should reply."""
+    """One training row: a role's prompt, and what it should reply.
+
+    Attributes:
+        fields: what the prompt's template was filled with, for whoever words it differently.
+    """
 
     role: Role
     domain: Domain
     user_text: str
     completion_text: str
+    fields: Mapping[str, str]
+
+
+def _row(role: Role, task: Task, reply: str, **fields: str) -> Row:
+    return Row(role, task.family.domain, prompt(role, **fields), reply, fields)
 
 
 @cache
@@ -63,14 +73,30 @@ def template(role: Role) -> Template:
     return Template((files("envs") / "templates" / "nano" / f"{role}.txt").read_text(encoding="utf-8"))
 
 
-def prompt(role: Role, *, question: str = "", solution: str = "", inferred: str = "") -> str:
+def prompt(role: Role, **fields: str) -> str:
     """Fill a role's template."""
-    return template(role).substitute(question=question, solution=solution, inferred=inferred)
+    return template(role).substitute(fields)
 
 
 def rows(count: int, seed: int) -> Iterator[Row]:
     """The full mixture, solver and judge, from the posttrain split."""
     return _mix(count, seed, tuple(ROLE_WEIGHTS))
+
+
+def revisions(count: int, seed: int) -> Iterator[Row]:
+    """A wrong solution, what a judge wrote against it, and a right one, derived as seldom as the solver derives."""
+    rng = Random(f"nano-revisions/{seed}")
+    for _ in range(count):
+        task = _posttrain_task(rng)
+        work = _wrong(task, _style(rng), rng)
+        critiques = [check(task, work)]
+        if work.final != task.final(task.ans):
+            critiques.append(grade(task, work.final))
+        if work.task != task:
+            critiques.append(f"{work.task.canonical_question}\n\n{compare(task, work.task)}")
+        style: Style = "derive" if rng.random() < DERIVE_SHARE[task.family.domain] else "leap"
+        yield _row("reviser", task, _right(task, style, rng).text, question=task.question, solution=work.text,
+                   critique=neutralise(rng.choice(critiques)))  # fmt: skip
 
 
 def anchor_rows(count: int, seed: int) -> list[Row]:
@@ -111,18 +137,16 @@ def _posttrain_task(rng: Random, domain: Domain | None = None) -> Task:
 
 def _solver_row(task: Task, rng: Random) -> Row:
     style: Style = "derive" if rng.random() < DERIVE_SHARE[task.family.domain] else "leap"
-    return Row("solver", task.family.domain, prompt("solver", question=task.question), _right(task, style, rng).text)
+    return _row("solver", task, _right(task, style, rng).text, question=task.question)
 
 
 def _inferrer_row(task: Task, rng: Random) -> Row:
     if rng.random() < 0.05:
-        user = prompt("question_inferrer", solution=rng.choice(JUNK))
-        return Row("question_inferrer", task.family.domain, user, "none")
+        return _row("question_inferrer", task, "none", solution=rng.choice(JUNK))
     style = _style(rng)
     # Wrong solutions too: the inferrer must say what a solution answers, not what it should have answered.
     work = _right(task, style, rng) if rng.random() < 0.6 else _wrong(task, style, rng)
-    user = prompt("question_inferrer", solution=work.text)
-    return Row("question_inferrer", task.family.domain, user, asked_by(work))
+    return _row("question_inferrer", task, asked_by(work), solution=work.text)
 
 
 def _comparer_row(task: Task, rng: Random) -> Row:
@@ -133,14 +157,12 @@ def _comparer_row(task: Task, rng: Random) -> Row:
         if kind > 0.95:
             inferred = None
     text = "none" if inferred is None else inferred.canonical_question
-    user = prompt("question_comparer", question=task.question, inferred=text)
-    return Row("question_comparer", task.family.domain, user, compare(task, inferred))
+    return _row("question_comparer", task, compare(task, inferred), question=task.question, inferred=text)
 
 
 def _fact_row(task: Task, rng: Random) -> Row:
     def row(solution: str, reply: str) -> Row:
-        user = prompt("fact_checker", question=task.question, solution=solution)
-        return Row("fact_checker", task.family.domain, user, reply)
+        return _row("fact_checker", task, reply, question=task.question, solution=solution)
 
     if rng.random() < 0.5:
         work = _right(task, _style(rng), rng)
@@ -159,8 +181,7 @@ def _fact_row(task: Task, rng: Random) -> Row:
 
 def _grader_row(task: Task, rng: Random) -> Row:
     def row(solution: str, got: str) -> Row:
-        user = prompt("grader", question=task.question, solution=solution)
-        return Row("grader", task.family.domain, user, grade(task, got))
+        return _row("grader", task, grade(task, got), question=task.question, solution=solution)
 
     if rng.random() < 0.5:
         work = _right(task, _style(rng), rng)

@@ -21,7 +21,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from svd_loop.nano.corpus import Row, drills, rows
+from svd_loop.build.backends import NANO_CHECKPOINT
+from svd_loop.nano import corpus, worded
+from svd_loop.nano.corpus import Row
 from svd_loop.nano.tokenizer import ASSISTANT, MAX_LENGTH, render, train_tokenizer
 
 _TOKENIZER_ROWS = 20_000
@@ -72,8 +74,15 @@ class Phase:
         return self.drill_start + (self.drill_end - self.drill_start) * done
 
 
-PHASES = (Phase(steps=8_000, drill_start=0.7, drill_end=0.1), Phase(steps=3_000, drill_start=0.15, drill_end=0.1))
+PHASES: tuple[Phase, ...] = (
+    Phase(steps=8_000, drill_start=0.7, drill_end=0.1),
+    Phase(steps=3_000, drill_start=0.15, drill_end=0.1),
+)
 """The recipe of the shipped checkpoint: arithmetic first, then a second, warm-restarted pass over the mixture."""
+
+WORDED: tuple[Phase, ...] = (Phase(steps=worded.STEPS, drill_start=0.05, drill_end=0.05),)
+RATE, WORDED_RATE = 2e-3, 1e-3
+"""The pass that goes on from the shipped checkpoint: half the rate it was made with, since little is new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +96,19 @@ class Recipe:
         batch_tokens: tokens in a batch, padding included.
         learning_rate: peak, after ``warmup`` steps; a cosine then takes it to ``floor`` of the peak.
         save_every: steps between checkpoints, so that an interrupted run leaves something usable.
+        worded: go on from the shipped checkpoint with the mixture of `svd_loop.nano.worded`.
     """
 
     size: str
     seed: int
     phases: tuple[Phase, ...] = PHASES
     batch_tokens: int = 2_400
-    learning_rate: float = 2e-3
+    learning_rate: float = RATE
     warmup: int = 100
     floor: float = 0.02
     weight_decay: float = 0.05
     save_every: int = 500
+    worded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,17 +163,31 @@ def new_model(size: Size, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalL
 def train(recipe: Recipe, output_dir: Path) -> TrainingReport:
     """Train a tokenizer and a model and save both, with their ``training.json``."""
     torch.manual_seed(recipe.seed)
-    size = SIZES[recipe.size]
-    texts = (render(row.user_text, row.completion_text) for row in rows(_TOKENIZER_ROWS, recipe.seed + 1))
-    tokenizer = train_tokenizer(texts, size.vocab)
-    model = new_model(size, tokenizer)
+    model, tokenizer = _shipped() if recipe.worded else _fresh(recipe)
+    first = recipe.seed * _PHASES_AT_MOST + (len(PHASES) if recipe.worded else 0)  # rows are never seen twice
     done = tuple(
-        _run_phase(model, tokenizer, recipe, phase, recipe.seed * _PHASES_AT_MOST + index, output_dir)
+        _run_phase(model, tokenizer, recipe, phase, first + index, output_dir)
         for index, phase in enumerate(recipe.phases)
     )
     report = TrainingReport(recipe, model.num_parameters(), torch.get_num_threads(), done)
     (output_dir / "training.json").write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
     return report
+
+
+def _fresh(recipe: Recipe) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast]:
+    size = SIZES[recipe.size]
+    texts = (render(row.user_text, row.completion_text) for row in corpus.rows(_TOKENIZER_ROWS, recipe.seed + 1))
+    tokenizer = train_tokenizer(texts, size.vocab)
+    return new_model(size, tokenizer), tokenizer
+
+
+def _shipped() -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast]:
+    """The shipped checkpoint, with room for what a reviser reads."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(NANO_CHECKPOINT, model_max_length=worded.CONTEXT)
+    model: Qwen3ForCausalLM = Qwen3ForCausalLM.from_pretrained(
+        NANO_CHECKPOINT, max_position_embeddings=worded.CONTEXT, dtype=torch.float32
+    )
+    return model.train(), tokenizer
 
 
 def _run_phase(
@@ -176,7 +201,7 @@ def _run_phase(
     """Train through one phase and save."""
     optimizer = torch.optim.AdamW(_groups(model, recipe), lr=recipe.learning_rate, betas=(0.9, 0.95))
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe, phase.steps))
-    batches = islice(_batches(phase, recipe.batch_tokens, data_seed, tokenizer), phase.steps)
+    batches = islice(_batches(phase, recipe, data_seed, tokenizer), phase.steps)
     started, tokens, loss = time.monotonic(), 0, math.nan
     with _progress() as bar:
         task = bar.add_task("nano", total=phase.steps, loss=math.nan, speed=0.0)
@@ -213,21 +238,21 @@ def _step(
 
 
 def _batches(
-    phase: Phase, batch_tokens: int, data_seed: int, tokenizer: PreTrainedTokenizerFast
+    phase: Phase, recipe: Recipe, data_seed: int, tokenizer: PreTrainedTokenizerFast
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Endless batches: pools of fresh rows, sorted by length, cut to the token budget, shuffled."""
-    rng = Random(data_seed)
+    rng, rows = Random(data_seed), worded.rows if recipe.worded else corpus.rows
     step = pool = 0
     while True:
         pool_seed = data_seed * 1_000_003 + pool + 2
         drilled = round(_POOL_ROWS * phase.drill_share(step))
         encoded = _encode(list(rows(_POOL_ROWS - drilled, pool_seed)), tokenizer)
-        encoded += _encode_drills(list(drills(drilled, pool_seed)), tokenizer)
+        encoded += _encode_drills(list(corpus.drills(drilled, pool_seed)), tokenizer)
         pool += 1
         encoded.sort(key=lambda pair: len(pair[0]))
         batches: list[list[_Encoded]] = [[]]
         for pair in encoded:
-            if (len(batches[-1]) + 1) * len(pair[0]) > batch_tokens:
+            if (len(batches[-1]) + 1) * len(pair[0]) > recipe.batch_tokens:
                 batches.append([])
             batches[-1].append(pair)
         rng.shuffle(batches)
