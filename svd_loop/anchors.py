@@ -9,9 +9,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from svd_loop.contracts import TrainingRow, VoteValue
+from svd_loop.contracts import Prompt, Role, TrainingRow
 from svd_loop.ledger import LedgerReader
 
 
@@ -24,45 +24,79 @@ def posttrain_rows(
     return encode([(row.user_text, row.completion_text) for row in anchor_rows(count, seed)])
 
 
+class SameAnswers(Protocol):
+    """Whether two solutions of a prompt come to the same answer, for many at once."""
+
+    def __call__(self, pairs: Sequence[tuple[Prompt, str, str]]) -> list[bool]:
+        """A truth value for each prompt and its two solutions, aligned; nothing but the texts is looked at."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class OwnJudgements:
     """The policy's own judgements of the round before, as far as the cascade itself vouches for them.
 
     A yes is vouched for when its candidate was accepted: every vote of every stage agreed. A no is vouched for when
-    the same prompt has an accepted candidate, so that unanimity picked another answer. Verdicts of yes and of no are
-    drawn in equal number, since what anchors a judge must not teach it to agree; inferred questions, which are no
-    verdicts, come along with the yes votes. The first round has no round before it and gets none, and so does a round
-    that follows one from which nothing was learned, such as one whose judge was found unhealthy.
+    unanimity picked another answer: the same prompt has an accepted candidate, and the two do not come to the same.
+    Without the second condition noes teach the judge to refuse, the more so the better the solver is: in the fourth
+    round of nano, two in three were spoken against the very answer that was accepted later (docs/decisions.md).
+
+    Verdicts of yes and of no are drawn in equal number, since what anchors a judge must teach it neither; inferred
+    questions of accepted candidates, which are no verdicts, come beside them, one to two of each. The first round has
+    no round before it and gets none, and so does a round that follows one from which nothing was learned, such as one
+    whose judge was found unhealthy.
     """
 
     ledger: LedgerReader
+    same_answers: SameAnswers
 
     def __call__(self, count: int, round: int) -> Sequence[TrainingRow]:
         """Up to `count` rows; fewer when the round before holds fewer."""
         generator = random.Random(f"own judgements/{round}")
-        found = [self._judgements(round - 1, value) for value in (VoteValue.YES, VoteValue.NO)]
-        half = min(count // 2, *map(len, found))
-        return [self._row(reply) for replies in found for reply in generator.sample(replies, half)]
+        vouched: list[Mapping[str, Any]] = list(self.ledger.query(_OF_ACCEPTED, (round - 1,)))
+        yes = [reply for reply in vouched if reply["role"] != Role.QUESTION_INFERRER]
+        inferred = [reply for reply in vouched if reply["role"] == Role.QUESTION_INFERRER]
+        no = self._contradicted(round - 1)
+        verdicts = min(2 * count // 5, len(yes), len(no))
+        shares = [(yes, verdicts), (no, verdicts), (inferred, min(verdicts // 2, len(inferred)))]
+        return [self._row(reply) for replies, share in shares for reply in generator.sample(replies, share)]
 
-    def _judgements(self, round: int, value: VoteValue) -> list[Mapping[str, Any]]:
-        """Replies behind the vouched votes of a round with this value, in a fixed order."""
-        return list(self.ledger.query(_VOUCHED, (round, value.value, value is VoteValue.YES)))
+    def _contradicted(self, round: int) -> list[Mapping[str, Any]]:
+        """The noes of a round on candidates whose answer is not the one that was accepted, in a fixed order."""
+        prompts = {prompt.id: prompt for prompt in self.ledger.prompts()}
+        found = list(self.ledger.query(_OF_REFUSED, (round,)))
+        pairs = dict.fromkeys((reply["prompt_id"], reply["refused"], reply["accepted"]) for reply in found)
+        same = self.same_answers([(prompts[name], self.ledger.text(one), self.ledger.text(other))
+                                  for name, one, other in pairs])  # fmt: skip
+        decided = dict(zip(pairs, same, strict=True))
+        return [reply for reply in found if not decided[reply["prompt_id"], reply["refused"], reply["accepted"]]]
 
     def _row(self, reply: Mapping[str, Any]) -> TrainingRow:
         prompt, answer = self.ledger.ids(reply["prompt_ids"]), self.ledger.ids(reply["token_ids"])
         return TrainingRow((*prompt, *answer), len(prompt), "anchor", prompt_id=reply["prompt_id"])
 
 
-_VOUCHED = """
-SELECT replies.prompt_id, replies.prompt_ids, replies.token_ids
+_JUDGED = """
 FROM votes
 JOIN verdicts USING (round, prompt_id, candidate)
+JOIN candidates USING (round, prompt_id, candidate)
 JOIN replies ON replies.purpose = 'train' AND replies.round = votes.round AND replies.prompt_id = votes.prompt_id
     AND replies.candidate = votes.candidate AND replies.stage = votes.stage AND replies.vote = votes.vote
-WHERE votes.round = ?1 AND votes.value = ?2 AND replies.finish_reason = 'stop' AND replies.attempt = 0
-    AND verdicts.accepted = ?3 AND (?3 OR replies.role != 'question_inferrer')
+"""
+_READABLE = """
+WHERE votes.round = ?1 AND replies.finish_reason = 'stop' AND replies.attempt = 0
     AND EXISTS (SELECT 1 FROM updates WHERE updates.round = votes.round)
-    AND EXISTS (SELECT 1 FROM verdicts AS other
-                WHERE other.round = votes.round AND other.prompt_id = votes.prompt_id AND other.accepted)
-ORDER BY votes.prompt_id, votes.candidate, votes.place, replies.role
+"""
+_ORDER = "ORDER BY votes.prompt_id, votes.candidate, votes.place, replies.role"
+_OF_ACCEPTED = f"""
+SELECT replies.prompt_id, replies.prompt_ids, replies.token_ids, replies.role {_JUDGED} {_READABLE}
+    AND votes.value = 'yes' AND verdicts.accepted {_ORDER}
+"""
+_OF_REFUSED = f"""
+SELECT replies.prompt_id, replies.prompt_ids, replies.token_ids, candidates.text AS refused, chosen.text AS accepted
+{_JUDGED}
+JOIN candidates AS chosen ON chosen.round = votes.round AND chosen.prompt_id = votes.prompt_id
+    AND chosen.candidate = (SELECT min(other.candidate) FROM verdicts AS other WHERE other.round = votes.round
+                            AND other.prompt_id = votes.prompt_id AND other.accepted)
+{_READABLE} AND votes.value = 'no' AND NOT verdicts.accepted AND replies.role != 'question_inferrer' {_ORDER}
 """

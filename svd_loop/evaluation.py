@@ -186,6 +186,26 @@ def final_answer(prompt: Prompt, text: str) -> str | None:
     return DOMAINS[prompt.domain].extract(text)
 
 
+def same_answers(pairs: Sequence[tuple[Prompt, str, str]]) -> list[bool]:
+    """Whether the second solution of a prompt comes to the answer of the first: compared as scoring does, without gold.
+
+    Programs are compared as they are written, since they cannot be run without tests. A solution without an answer
+    comes to none.
+    """
+    answers = [final_answer(prompt, answer_of(one)) for prompt, one, _ in pairs]
+    same = [False] * len(pairs)
+    scored: list[tuple[int, Pair]] = []
+    for place, ((prompt, _, other), answer) in enumerate(zip(pairs, answers, strict=True)):
+        if answer is not None and prompt.domain is Domain.CODING:
+            same[place] = answer.split() == (final_answer(prompt, answer_of(other)) or "").split()
+        elif answer is not None:
+            scored.append((place, (other, Problem(prompt.id, prompt.text, prompt.domain, answer))))
+    found = score_pairs([pair for _, pair in scored], test_seconds=0.0)
+    for (place, _), result in zip(scored, found, strict=True):
+        same[place] = result
+    return same
+
+
 def score_pairs(pairs: Sequence[Pair], test_seconds: float) -> list[bool]:
     """Whether each solution is right, by what stands behind its thought; each domain's share is scored in one go."""
     places: dict[Domain, list[int]] = defaultdict(list)

@@ -43,7 +43,7 @@ from svd_loop.contracts import (
 )
 from svd_loop.controller import Controller
 from svd_loop.errors import ConfigError
-from svd_loop.evaluation import EvaluationSettings, Evaluator, GoldAcceptor, final_answer
+from svd_loop.evaluation import EvaluationSettings, Evaluator, GoldAcceptor, final_answer, same_answers
 from svd_loop.firewall import CompletionFirewall
 from svd_loop.health import HealthRule
 from svd_loop.judge_watch import JudgeWatch, watch_nothing
@@ -279,7 +279,7 @@ def make_replay(config: Config, backend: Backend, ledger: Ledger) -> Replay:
     settings = config.update.replay
     sources: dict[str, AnchorSource] = {
         "none": no_anchors,
-        "own": OwnJudgements(ledger),
+        "own": OwnJudgements(ledger, same_answers),
         "posttrain": lambda count, round: posttrain_rows(backend.encode_rows, count, config.job.seed + round),
     }
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from policies.scripted import decode
-from svd_loop.anchors import OwnJudgements, posttrain_rows
-from svd_loop.contracts import TrainingRow
+from svd_loop.anchors import OwnJudgements, SameAnswers, posttrain_rows
+from svd_loop.contracts import Prompt, TrainingRow
+from svd_loop.evaluation import same_answers
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader
 from tests.svd_loop.jobs_support import small
@@ -21,9 +23,9 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "jobs" / "scripted"
 
 
-def test_own_judgements_are_half_yes_and_vouched_for(played: Path) -> None:
+def test_own_judgements_are_vouched_for_and_as_often_yes_as_no(played: Path) -> None:
     with LedgerReader.open_for_reading(played) as reader:
-        rows = OwnJudgements(reader)(20, 2)
+        rows = OwnJudgements(reader, same_answers)(20, 2)
         accepted = {
             row["prompt_id"] for row in reader.query("SELECT DISTINCT prompt_id FROM verdicts WHERE accepted = 1")
         }
@@ -31,15 +33,34 @@ def test_own_judgements_are_half_yes_and_vouched_for(played: Path) -> None:
     yes = [answer for answer in answers if "[[Y]]" in answer]
     no = [answer for answer in answers if "[[N]]" in answer]
     inferred = len(answers) - len(yes) - len(no)
-    assert no
-    assert len(yes) + inferred == len(no) <= 10
+    assert 0 < len(yes) == len(no) <= 8
+    assert inferred == len(yes) // 2
     assert {row.prompt_id for row in rows} <= accepted
     assert {row.origin for row in rows} == {"anchor"}
 
 
+def test_a_no_to_what_was_accepted_in_the_end_is_not_vouched_for(played: Path) -> None:
+    """Both solutions of a pair are told apart by their answers alone."""
+    asked: list[tuple[Prompt, str, str]] = []
+
+    def some(pairs: Sequence[tuple[Prompt, str, str]]) -> list[bool]:
+        asked.extend(pairs)
+        return [place % 2 == 0 for place in range(len(pairs))]
+
+    def noes(same: SameAnswers) -> set[tuple[int, ...]]:
+        found = OwnJudgements(reader, same)(1_000_000, 2)
+        return {row.input_ids for row in found if "[[N]]" in decode(row.input_ids[row.supervised_from :])}
+
+    with LedgerReader.open_for_reading(played) as reader:
+        every, half = noes(lambda pairs: [False] * len(pairs)), noes(some)
+        assert len(asked) == len(set(asked)) > 1
+        assert not noes(lambda pairs: [True] * len(pairs))
+    assert 0 < len(half) < len(every)
+
+
 def test_own_judgements_are_the_same_every_time_and_few_when_few_are_there(played: Path) -> None:
     with LedgerReader.open_for_reading(played) as reader:
-        own = OwnJudgements(reader)
+        own = OwnJudgements(reader, same_answers)
         assert own(8, 2) == own(8, 2)
         assert len(own(1_000_000, 2)) < 1_000_000
         assert list(own(8, 1)) == []

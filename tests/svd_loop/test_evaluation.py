@@ -27,6 +27,7 @@ from svd_loop.evaluation import (
     GoldAcceptor,
     Solution,
     read_solutions,
+    same_answers,
     score_pairs,
     score_solutions,
 )
@@ -200,3 +201,26 @@ def test_only_what_stands_behind_the_thought_is_scored() -> None:
         (f"<think>```python\ndef f(x): return x\n```</think>{program}", code),
     ]  # fmt: skip
     assert score_pairs(pairs, 5.0) == [False, False, True, False, True]
+
+
+def test_solutions_of_a_prompt_come_to_the_same_or_not_without_gold() -> None:
+    def pair(domain: Domain, one: str, other: str, text: str = "?") -> tuple[Prompt, str, str]:
+        return Prompt("p", text, domain), one, other
+
+    options = "Which? A) 3 J B) 12 J"
+    code = "```python\ndef f(x):\n    return {}\n```"
+    same = [
+        pair(Domain.MATH, "\\boxed{0.5}", "so \\boxed{\\frac{1}{2}}"),
+        pair(Domain.SCIENCE, "\\boxed{B}", "\\boxed{12 J}", options),
+        pair(Domain.CODING, code.format("x + 1"), "First:\n" + code.format("x  +  1")),
+        pair(Domain.MATH, "<think>\\boxed{7}</think> \\boxed{5}", "\\boxed{5}"),
+    ]
+    other = [
+        pair(Domain.MATH, "\\boxed{5}", "\\boxed{6}"),
+        pair(Domain.SCIENCE, "\\boxed{A}", "\\boxed{12 J}", options),
+        pair(Domain.CODING, code.format("x + 1"), code.format("1 + x")),
+        pair(Domain.MATH, "none", "none"),
+        pair(Domain.CODING, "none", "none"),
+    ]
+    assert same_answers([*same, *other]) == [True] * len(same) + [False] * len(other)
+    assert same_answers([]) == []
