@@ -19,10 +19,10 @@ from typing import Any
 from benchmarks.controls import REPOSITORY
 from envs.nano_problems import DOMAINS, generate
 from policies.weights import WeightStore
-from svd_loop.build.backends import NANO_CHECKPOINT
 from svd_loop.build.job import template_set
 from svd_loop.build.serving import make_loadable
 from svd_loop.config import Config, load_config
+from svd_loop.nano import NANO_CHECKPOINT
 from svd_loop.registry import Registry, manifest_tags
 from svd_loop.registry.history import model_history
 from svd_loop.registry.models import registry_of

@@ -35,12 +35,13 @@ from policies.training_rows import dataset_columns, sample_count, training_order
 from policies.weights import WeightStore
 from svd_loop.allocator import keep_freed_memory, let_threads_sleep
 from svd_loop.anchors import posttrain_rows
-from svd_loop.build.backends import NANO_CHECKPOINT, make_backend
+from svd_loop.build.backends import make_backend
 from svd_loop.build.job import build_job
 from svd_loop.config import Config, load_config
 from svd_loop.config.update import UpdateSection
 from svd_loop.contracts import Engine, Generation, GenerationRequest, TrainingRow
 from svd_loop.ledger import Interrupt
+from svd_loop.nano import NANO_CHECKPOINT
 
 CONFIG = Path(__file__).parents[1] / "configs" / "nano.yaml"
 VLLM = ("engine.type=vllm", "engine.enforce_eager=true", "engine.kv_cache_gib=0.5", "engine.block_size=32")

@@ -24,14 +24,13 @@ from svd_loop.config.engines import (
 )
 from svd_loop.contracts import Candidate, Message, Policy, PolicyVersion, Role, Sampling, TrainingRow, UpdateResult
 from svd_loop.errors import ConfigError
+from svd_loop.nano import NANO_CHECKPOINT
 
 if TYPE_CHECKING:
     from policies.chat import ChatCodec
     from policies.sft import SftUpdater
     from policies.versions import StoredVersion
     from policies.weights import WeightStore
-
-NANO_CHECKPOINT = Path(__file__).parents[2] / "policies" / "nano"
 
 
 class Backend(Protocol):

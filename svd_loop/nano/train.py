@@ -21,8 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from svd_loop.build.backends import NANO_CHECKPOINT
-from svd_loop.nano import corpus, worded
+from svd_loop.nano import NANO_CHECKPOINT, corpus, worded
 from svd_loop.nano.corpus import Row
 from svd_loop.nano.tokenizer import ASSISTANT, MAX_LENGTH, render, train_tokenizer
 

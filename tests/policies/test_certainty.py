@@ -10,8 +10,8 @@ from policies.certainty import self_certainty
 from policies.loading import load_model
 from policies.versions import StoredVersion
 from policies.weights import WeightStore
-from svd_loop.build.backends import NANO_CHECKPOINT
 from svd_loop.contracts import Candidate
+from svd_loop.nano import NANO_CHECKPOINT
 
 ROWS = [((5, 6, 7), (8, 9)), ((5,), (10, 11, 12, 13)), ((20, 21, 22, 23), (24,))]
 

@@ -9,7 +9,7 @@ import pytest
 
 from policies.chat import ChatCodec
 from policies.versions import checkpoint_digests
-from svd_loop.build.backends import NANO_CHECKPOINT
+from svd_loop.nano import NANO_CHECKPOINT
 from svd_loop.nano.build import build
 
 

@@ -16,7 +16,6 @@ from policies.choices import choice_tokens
 from policies.engines.transformers import TransformersEngine
 from policies.engines.vllm import Served, VllmEngine
 from policies.loading import load_checkpoint
-from svd_loop.build.backends import NANO_CHECKPOINT
 from svd_loop.build.data import held_out
 from svd_loop.build.job import template_set
 from svd_loop.config import Config, load_config
@@ -24,6 +23,7 @@ from svd_loop.config.engines import RepetitionSection, VllmEngineSection
 from svd_loop.contracts import ChoiceRequest, FinishReason, GenerationRequest, JobResult, Role, Sampling, StopReason
 from svd_loop.errors import EngineError, ModelError
 from svd_loop.jobs import run_job
+from svd_loop.nano import NANO_CHECKPOINT
 from svd_loop.statistics import wilson
 from tests.policies.engines.thinking import assert_thoughts_end, thoughts
 

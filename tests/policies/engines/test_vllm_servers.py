@@ -15,11 +15,11 @@ from policies.engines.server import ServedReplica, ServerEngine
 from policies.engines.transformers import TransformersEngine
 from policies.engines.vllm import Served
 from policies.loading import load_checkpoint
-from svd_loop.build.backends import NANO_CHECKPOINT
 from svd_loop.config import Config, load_config
 from svd_loop.config.engines import ServerEngineSection
 from svd_loop.contracts import Generation, GenerationRequest, Sampling, StopReason
 from svd_loop.jobs import run_job
+from svd_loop.nano import NANO_CHECKPOINT
 from svd_loop.preflight import preflight
 from svd_loop.statistics import wilson
 from tests.policies.engines.thinking import assert_thoughts_end, thoughts

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from svd_loop.build.backends import NANO_CHECKPOINT, refuse_foreign_anchors
+from svd_loop.build.backends import refuse_foreign_anchors
 from svd_loop.config import Config, load_config
 from svd_loop.errors import ConfigError
+from svd_loop.nano import NANO_CHECKPOINT
 
 NANO = Path(__file__).parents[3] / "configs" / "nano.yaml"
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from policies.weights import Origin, WeightStore
-from svd_loop.build.backends import NANO_CHECKPOINT
+from svd_loop.nano import NANO_CHECKPOINT
 from svd_loop.registry import RegisteredVersion, Registry
 from svd_loop.tracking.store import open_store
 from tests.policies.engines.vllm_replica import Replica

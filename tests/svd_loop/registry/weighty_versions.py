@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from policies.weights import Origin, WeightStore
-from svd_loop.build.backends import NANO_CHECKPOINT
 from svd_loop.build.job import template_set
 from svd_loop.build.serving import make_loadable
 from svd_loop.config import Config, load_config
+from svd_loop.nano import NANO_CHECKPOINT
 from svd_loop.registry import RegisteredVersion, Registry, manifest_tags
 
 NANO = Path(__file__).parents[3] / "configs" / "nano.yaml"

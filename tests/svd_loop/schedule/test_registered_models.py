@@ -10,10 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from policies.scripted import Traits, write_traits
-from svd_loop.build.backends import NANO_CHECKPOINT
 from svd_loop.cli.app import app
 from svd_loop.config import Config
 from svd_loop.errors import ConfigError
+from svd_loop.nano import NANO_CHECKPOINT
 from svd_loop.registry import CHALLENGER, CHAMPION, Registry
 from svd_loop.schedule import RegisteredModels, Schedule
 from svd_loop.schedule.models import starting_checkpoint, tokenizer_digest
