@@ -38,13 +38,13 @@ development and test problems are disjoint from it by a hash of what they ask. L
 
 ## Training
 
-From scratch, AdamW with a cosine a phase, loss on completions only, rows drawn fresh and never repeated. Bare
+$start, AdamW with a cosine a phase, loss on completions only, rows drawn fresh and never repeated. Bare
 arithmetic leads, since all else waits for it. In all $tokens tokens, padding included, in $minutes minutes on
 $threads CPU threads:
 
 $phases
 
-Rebuild with `svd-loop nano build`.$note
+Rebuild with `$command`.$note
 
 ## Solving
 
@@ -82,7 +82,8 @@ def write_card(checkpoint: Path) -> Path:
     """Write ``README.md`` from ``training.json`` and ``measurements.json`` in the same folder."""
     training: dict[str, Any] = json.loads((checkpoint / "training.json").read_text(encoding="utf-8"))
     measured: dict[str, Any] = json.loads((checkpoint / "measurements.json").read_text(encoding="utf-8"))
-    phases = training["phases"]
+    phases, recipe = training["phases"], training["recipe"]
+    worded, size = recipe.get("worded", False), [] if recipe["size"] == "nano" else [f"--size {recipe['size']}"]
     judging = measured["judging"]
     stages = {
         f"{name}, {stage}": rates
@@ -97,6 +98,8 @@ def write_card(checkpoint: Path) -> Path:
         tokens=f"{sum(phase['tokens'] for phase in phases):,}",
         minutes=round(sum(phase["seconds"] for phase in phases) / 60, 1),
         threads=training["threads"],
+        start="From the shipped checkpoint" if worded else "From scratch",
+        command=" ".join(["svd-loop nano build", *(["--worded"] if worded else size)]),
         phases="\n".join(map(_phase, phases)),
         note=f" {note}" if (note := training.get("note")) else "",
         problems=measured["problems_per_domain"],
