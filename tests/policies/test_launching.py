@@ -95,6 +95,19 @@ def test_a_killed_job_takes_its_processes_along_and_shards_go_on_to_the_weights_
 
 
 @pytest.mark.slow
+def test_an_adapter_of_shards_is_that_of_one_process(tmp_path: Path, checkpoint: Path) -> None:
+    """The weights compared are base and adapter merged."""
+    run = {"steps": 6, "method": "lora", "learning_rate": 1e-2}
+    for name, launch in {"one": {}, "two": {"launch": {"processes": 2, "strategy": "fsdp2"}}}.items():
+        updater(tmp_path / name, checkpoint, **run, **launch).fit(rows(13), round=1, parent=parent(tmp_path / name))
+    assert WeightStore(tmp_path / "two" / "versions").load(1).kind == "lora"
+    one, two = trained_weights(tmp_path / "one"), trained_weights(tmp_path / "two")
+    base = load_model(WeightStore(tmp_path / "two" / "versions").load(0), device="cpu").state_dict()
+    assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
+    assert any(not torch.allclose(two[name], base[name], atol=1e-3) for name in two)
+
+
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_named_and_nothing_is_stored(tmp_path: Path, checkpoint: Path) -> None:
     launched = updater(tmp_path, checkpoint, steps=2000, method="lora", launch={"processes": 2})
 
