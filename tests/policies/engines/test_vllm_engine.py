@@ -228,6 +228,7 @@ def test_other_weights_than_those_stored_are_refused(
 def job(root: Path, *overrides: str) -> Config:
     small = ("data.train.count=20", "data.development.count=20", "data.test=null", "data.prompts_per_round=30",
              "sampling.n=3", "cascade.votes=1", "evaluation.samples=2", "evaluation.audit=0", "job.rounds=2",
+             "health.canaries=0",
              "plateau.patience=9", "plateau.regression=1.0", "tracking.enabled=false", "engine.threads=1")  # fmt: skip
     return load_config(NANO, [*small, f"job.root={root}", *overrides])
 
