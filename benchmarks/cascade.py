@@ -233,6 +233,7 @@ def settings(options: argparse.Namespace, folder: Path) -> Iterator[tuple[int, S
         config = load_config(options.config, [
             f"job.root={folder}", f"job.seed={seed}", f"sampling.n={options.n}", f"cascade.votes={options.votes}",
             f"data.train={{type: nano, count: {-(-options.prompts // 3)}, seed: {seed}}}", "engine.threads=1",
+            "cascade.order=stage_major", "cascade.fill_rows=null",  # an arm changes what it is about, and nothing else
         ])  # fmt: skip
         prompts = [problem.as_prompt() for problem in problems_of(config.data.train, "train")]
         templates = template_set(config)
