@@ -7,6 +7,7 @@ judge roles, on problems of the post-training split), and the policy's own verif
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -37,9 +38,9 @@ class OwnJudgements:
     """The policy's own judgements of the round before, as far as the cascade itself vouches for them.
 
     A yes is vouched for when its candidate was accepted: every vote of every stage agreed. A no is vouched for when
-    unanimity picked another answer: the same prompt has an accepted candidate, and the two do not come to the same.
+    unanimity picked another answer: the same prompt has accepted candidates, and none of them comes to the same.
     Without the second condition noes teach the judge to refuse, the more so the better the solver is: in the fourth
-    round of nano, two in three were spoken against the very answer that was accepted later (docs/decisions.md).
+    round of nano, nearly three in four were spoken against the very answer that was accepted (docs/decisions.md).
 
     Verdicts of yes and of no are drawn in equal number, since what anchors a judge must teach it neither; inferred
     questions of accepted candidates, which are no verdicts, come beside them, one to two of each. The first round has
@@ -62,14 +63,18 @@ class OwnJudgements:
         return [self._row(reply) for replies, share in shares for reply in generator.sample(replies, share)]
 
     def _contradicted(self, round: int) -> list[Mapping[str, Any]]:
-        """The noes of a round on candidates whose answer is not the one that was accepted, in a fixed order."""
+        """The noes of a round on candidates whose answer is none of the accepted ones, in a fixed order."""
         prompts = {prompt.id: prompt for prompt in self.ledger.prompts()}
-        found = list(self.ledger.query(_OF_REFUSED, (round,)))
-        pairs = dict.fromkeys((reply["prompt_id"], reply["refused"], reply["accepted"]) for reply in found)
+        accepted: dict[str, list[int]] = defaultdict(list)
+        for row in self.ledger.query(_ACCEPTED, (round,)):
+            accepted[row["prompt_id"]].append(row["text"])
+        found = [reply for reply in self.ledger.query(_OF_REFUSED, (round,)) if reply["prompt_id"] in accepted]
+        pairs = dict.fromkeys((reply["prompt_id"], reply["refused"], other)
+                              for reply in found for other in accepted[reply["prompt_id"]])  # fmt: skip
         same = self.same_answers([(prompts[name], self.ledger.text(one), self.ledger.text(other))
                                   for name, one, other in pairs])  # fmt: skip
-        decided = dict(zip(pairs, same, strict=True))
-        return [reply for reply in found if not decided[reply["prompt_id"], reply["refused"], reply["accepted"]]]
+        agreed = {(name, one) for (name, one, _), equal in zip(pairs, same, strict=True) if equal}
+        return [reply for reply in found if (reply["prompt_id"], reply["refused"]) not in agreed]
 
     def _row(self, reply: Mapping[str, Any]) -> TrainingRow:
         prompt, answer = self.ledger.ids(reply["prompt_ids"]), self.ledger.ids(reply["token_ids"])
@@ -82,21 +87,19 @@ JOIN verdicts USING (round, prompt_id, candidate)
 JOIN candidates USING (round, prompt_id, candidate)
 JOIN replies ON replies.purpose = 'train' AND replies.round = votes.round AND replies.prompt_id = votes.prompt_id
     AND replies.candidate = votes.candidate AND replies.stage = votes.stage AND replies.vote = votes.vote
-"""
-_READABLE = """
 WHERE votes.round = ?1 AND replies.finish_reason = 'stop' AND replies.attempt = 0
     AND EXISTS (SELECT 1 FROM updates WHERE updates.round = votes.round)
 """
 _ORDER = "ORDER BY votes.prompt_id, votes.candidate, votes.place, replies.role"
 _OF_ACCEPTED = f"""
-SELECT replies.prompt_id, replies.prompt_ids, replies.token_ids, replies.role {_JUDGED} {_READABLE}
+SELECT replies.prompt_id, replies.prompt_ids, replies.token_ids, replies.role {_JUDGED}
     AND votes.value = 'yes' AND verdicts.accepted {_ORDER}
 """
 _OF_REFUSED = f"""
-SELECT replies.prompt_id, replies.prompt_ids, replies.token_ids, candidates.text AS refused, chosen.text AS accepted
-{_JUDGED}
-JOIN candidates AS chosen ON chosen.round = votes.round AND chosen.prompt_id = votes.prompt_id
-    AND chosen.candidate = (SELECT min(other.candidate) FROM verdicts AS other WHERE other.round = votes.round
-                            AND other.prompt_id = votes.prompt_id AND other.accepted)
-{_READABLE} AND votes.value = 'no' AND NOT verdicts.accepted AND replies.role != 'question_inferrer' {_ORDER}
+SELECT replies.prompt_id, replies.prompt_ids, replies.token_ids, candidates.text AS refused {_JUDGED}
+    AND votes.value = 'no' AND NOT verdicts.accepted AND replies.role != 'question_inferrer' {_ORDER}
+"""
+_ACCEPTED = """
+SELECT prompt_id, candidates.text FROM verdicts JOIN candidates USING (round, prompt_id, candidate)
+WHERE round = ?1 AND accepted ORDER BY prompt_id, candidate
 """

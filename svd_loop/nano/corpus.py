@@ -94,8 +94,7 @@ def revisions(count: int, seed: int) -> Iterator[Row]:
             critiques.append(grade(task, work.final))
         if work.task != task:
             critiques.append(f"{work.task.canonical_question}\n\n{compare(task, work.task)}")
-        style: Style = "derive" if rng.random() < DERIVE_SHARE[task.family.domain] else "leap"
-        yield _row("reviser", task, _right(task, style, rng).text, question=task.question, solution=work.text,
+        yield _row("reviser", task, _solution(task, rng), question=task.question, solution=work.text,
                    critique=neutralise(rng.choice(critiques)))  # fmt: skip
 
 
@@ -136,8 +135,13 @@ def _posttrain_task(rng: Random, domain: Domain | None = None) -> Task:
 
 
 def _solver_row(task: Task, rng: Random) -> Row:
+    return _row("solver", task, _solution(task, rng), question=task.question)
+
+
+def _solution(task: Task, rng: Random) -> str:
+    """What a solver is taught to write."""
     style: Style = "derive" if rng.random() < DERIVE_SHARE[task.family.domain] else "leap"
-    return _row("solver", task, _right(task, style, rng).text, question=task.question)
+    return _right(task, style, rng).text
 
 
 def _inferrer_row(task: Task, rng: Random) -> Row:

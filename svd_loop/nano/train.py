@@ -79,7 +79,7 @@ PHASES: tuple[Phase, ...] = (
 )
 """The recipe of the shipped checkpoint: arithmetic first, then a second, warm-restarted pass over the mixture."""
 
-WORDED: tuple[Phase, ...] = (Phase(steps=worded.STEPS, drill_start=0.05, drill_end=0.05),)
+WORDED: tuple[Phase, ...] = (Phase(steps=1_500, drill_start=0.05, drill_end=0.05),)
 RATE, WORDED_RATE = 2e-3, 1e-3
 """The pass that goes on from the shipped checkpoint: half the rate it was made with, since little is new."""
 

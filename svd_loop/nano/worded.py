@@ -20,7 +20,6 @@ from svd_loop.nano.corpus import JUDGE_ROLES, Row
 TEMPLATES = "nano-worded"
 CONTEXT = 768
 """Tokens: a question, a solution, a critique and another solution need more than the shipped checkpoint's 512."""
-STEPS = 1_500
 
 _REVISED = 0.12
 

@@ -20,12 +20,12 @@ from svd_loop.build.data import held_out
 from svd_loop.build.job import template_set
 from svd_loop.config import Config, load_config
 from svd_loop.config.engines import RepetitionSection, VllmEngineSection
-from svd_loop.contracts import ChoiceRequest, FinishReason, GenerationRequest, JobResult, Role, Sampling, StopReason
+from svd_loop.contracts import ChoiceRequest, FinishReason, GenerationRequest, JobResult, Role, Sampling
 from svd_loop.errors import EngineError, ModelError
 from svd_loop.jobs import run_job
 from svd_loop.nano import NANO_CHECKPOINT
-from svd_loop.statistics import wilson
 from tests.policies.engines.thinking import assert_thoughts_end, thoughts
+from tests.policies.engines.two_jobs import NANO, assert_alike, small_job
 
 pytestmark = [
     pytest.mark.vllm,
@@ -33,7 +33,6 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed: make test-vllm"),
 ]
 
-NANO = Path(__file__).parents[3] / "configs" / "nano.yaml"
 SETTINGS = {"enforce_eager": True, "kv_cache_gib": 0.25, "threads": 1, "block_size": 32}
 ON_VLLM = ("engine.type=vllm", *(f"engine.{key}={str(value).lower()}" for key, value in SETTINGS.items()))
 
@@ -226,11 +225,7 @@ def test_other_weights_than_those_stored_are_refused(
 
 
 def job(root: Path, *overrides: str) -> Config:
-    small = ("data.train.count=20", "data.development.count=20", "data.test=null", "data.prompts_per_round=30",
-             "sampling.n=3", "cascade.votes=1", "evaluation.samples=2", "evaluation.audit=0", "job.rounds=2",
-             "health.canaries=0",
-             "plateau.patience=9", "plateau.regression=1.0", "tracking.enabled=false", "engine.threads=1")  # fmt: skip
-    return load_config(NANO, [*small, f"job.root={root}", *overrides])
+    return small_job(root, "health.canaries=0", "engine.threads=1", *overrides)
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -239,11 +234,5 @@ def test_a_job_on_vllm_gets_what_one_on_transformers_gets(method: str, tmp_path:
     update = (f"update.method={method}", *(["update.learning_rate=2.0e-3"] if method == "lora" else []))
     expected: JobResult = run_job(job(tmp_path / "transformers", *update))
     found = run_job(job(tmp_path / "vllm", *update, *ON_VLLM))
-    assert found.stop is expected.stop is StopReason.ROUND_LIMIT
-    for one, other in zip(found.history, expected.history, strict=True):
-        interval = other.scores.pass_at_1
-        assert interval.low <= one.scores.pass_at_1.value <= interval.high
-        if other.prompts:
-            accepted = wilson(other.accepted_prompts, other.prompts)
-            assert accepted.low <= one.accepted_prompts / one.prompts <= accepted.high
+    assert_alike(found, expected)
     assert found.history[1].version.fingerprint != found.history[2].version.fingerprint

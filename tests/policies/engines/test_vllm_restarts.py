@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from svd_loop.config import Config, load_config
-from svd_loop.contracts import StopReason
+from svd_loop.config import Config
 from svd_loop.jobs import run_job
-from svd_loop.statistics import wilson
+from tests.policies.engines.two_jobs import assert_alike, small_job
 from tests.policies.engines.vllm_replica import end_group, free_port
 
 pytestmark = [
@@ -26,11 +25,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def job(root: Path, *overrides: str) -> Config:
-    small = ("data.train.count=20", "data.development.count=20", "data.test=null", "data.prompts_per_round=30",
-             "sampling.n=3", "cascade.votes=1", "evaluation.samples=2", "evaluation.audit=0", "job.rounds=2",
-             "plateau.patience=9", "plateau.regression=1.0", "tracking.enabled=false",
-             "update.method=full")  # fmt: skip
-    return load_config(ROOT / "configs" / "nano.yaml", [*small, f"job.root={root}", *overrides])
+    return small_job(root, "update.method=full", *overrides)
 
 
 def test_a_job_restarts_its_server_on_every_versions_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,11 +44,5 @@ def test_a_job_restarts_its_server_on_every_versions_weights(tmp_path: Path, mon
         end_group(pids)
     assert len(pids.read_text().split()) == len(found.history) == 3  # one start a version
     expected = run_job(job(tmp_path / "transformers", "engine.threads=1"))
-    assert found.stop is expected.stop is StopReason.ROUND_LIMIT
-    for one, other in zip(found.history, expected.history, strict=True):
-        interval = other.scores.pass_at_1
-        assert interval.low <= one.scores.pass_at_1.value <= interval.high
-        if other.prompts:
-            accepted = wilson(other.accepted_prompts, other.prompts)
-            assert accepted.low <= one.accepted_prompts / one.prompts <= accepted.high
+    assert_alike(found, expected)
     assert len({record.version.fingerprint for record in found.history}) == 3
