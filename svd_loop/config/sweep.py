@@ -36,6 +36,8 @@ class ArmSection(Section):
     """Heading of the table the arm belongs to."""
     also: tuple[Name, ...] = ()
     """Further held-out sets (`held_out`) this arm's versions are measured on."""
+    seeds: tuple[int, ...] = ()
+    """Seeds this arm plays instead of the sweep's, where a comparison needs more of them; empty means the sweep's."""
 
 
 class ClaimSection(Section):
@@ -76,7 +78,7 @@ class SweepSection(Section):
     root: Path = Path("mlruns")
     """Where sweeps are written; relative to the working directory."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1, 2, 3)
-    """Job seeds. Every arm plays every seed."""
+    """Job seeds. Every arm plays every seed, unless it has seeds of its own."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Dotted keys changed in every arm."""
     held_out: dict[Name, Source] = Field(default_factory=dict)
@@ -96,6 +98,10 @@ class SweepSection(Section):
     threads: Positive = 1
     """CPU threads of one process."""
 
+    def seeds_of(self, arm: str) -> tuple[int, ...]:
+        """Seeds that an arm plays when nothing else is asked for."""
+        return self.arms[arm].seeds or self.seeds
+
     @model_validator(mode="after")
     def _names_are_known(self) -> SweepSection:
         def known(name: str | None, where: str, names: Any) -> None:
@@ -105,6 +111,9 @@ class SweepSection(Section):
         for name, arm in self.arms.items():
             known(arm.like, f"arms.{name}.like", self.arms)
             known(arm.accepts_as, f"arms.{name}.accepts_as", self.arms)
+            if arm.accepts_as and (alone := set(self.seeds_of(name)) - set(self.seeds_of(arm.accepts_as))):
+                raise ValueError(f"arms.{name}.seeds: {arm.accepts_as}, which it accepts as, does not play "
+                                 f"seed {', '.join(map(str, sorted(alone)))}")  # fmt: skip
             for other in arm.also:
                 known(other, f"arms.{name}.also", self.held_out)
         known(self.control, "control", self.arms)

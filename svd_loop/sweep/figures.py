@@ -7,7 +7,7 @@ base; the interval is over both (`svd_loop.statistics.crossed_mean`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,8 +67,7 @@ class Figures:
         self, arm: str, other: str, group: str = "overall", metric: str = "pass@1", *, share: float = 1.0
     ) -> Estimate | None:
         """Points by which an arm's gain exceeds `share` of another's, over the seeds that both have played."""
-        seeds = [seed for seed in self.results.get(arm, {}) if seed in self.results.get(other, {})]
-        own, its = (self._over_base(name, group, metric, seeds) for name in (arm, other))
+        own, its = self._paired(arm, other, group, metric)
         if len(own) != len(its):
             return None
         return self._estimate([a - share * b for a, b in zip(own, its, strict=True)])
@@ -79,11 +78,9 @@ class Figures:
         return self.difference(arm, control, group) if control and control != arm else None
 
     def share(self, arm: str, group: str = "overall") -> float | None:
-        """The arm's gain as a fraction of the ceiling's; None without a ceiling or where that gained nothing."""
-        gains = self.gain(arm, group), self.gain(self.section.ceiling or "", group)
-        if gains[0] is None or gains[1] is None or gains[1].value <= 0:
-            return None
-        return gains[0].value / gains[1].value
+        """The arm's gain as a fraction of the ceiling's, over the seeds both have; None without one that gained."""
+        own, its = (self._estimate(rows) for rows in self._paired(arm, self.section.ceiling or "", group, "pass@1"))
+        return own.value / its.value if own is not None and its is not None and its.value > 0 else None
 
     def claims(self) -> list[ClaimFigures]:
         """Every claim in every group it is about."""
@@ -124,12 +121,17 @@ class Figures:
         verdict: Verdict = "holds" if difference.low > 0 else "does not hold" if difference.high < 0 else "cannot tell"
         return ClaimFigures(claim, group, difference, verdict)
 
+    def _paired(self, arm: str, other: str, group: str, metric: str) -> tuple[list[FloatArray], list[FloatArray]]:
+        """Both arms over their bases, seed by seed, for the seeds that both have played."""
+        seeds = self.results.get(arm, {}).keys() & self.results.get(other, {}).keys()
+        return self._over_base(arm, group, metric, seeds), self._over_base(other, group, metric, seeds)
+
     def _over_base(
-        self, arm: str, group: str, metric: str, seeds: Sequence[int] | None = None
+        self, arm: str, group: str, metric: str, seeds: Collection[int] | None = None
     ) -> list[FloatArray]:  # fmt: skip
-        """An arm's figures minus its base's, one array of problems a seed."""
+        """An arm's figures minus its base's, one array of problems a seed, seeds in ascending order."""
         gains = []
-        for seed, result in self.results.get(arm, {}).items():
+        for seed, result in sorted(self.results.get(arm, {}).items()):
             own, base = self._values(result, metric), self._values(result, metric, base=True)
             if (seeds is None or seed in seeds) and own is not None and base is not None:
                 gains.append((own - base)[self._mask(result, group, metric)])

@@ -101,17 +101,21 @@ def _cost(figures: Figures) -> str:
 
 
 def _arm_table(figures: Figures, arms: Sequence[str]) -> str:
-    headings = ["arm", "gain", "math", "science", "coding", "lift", "of gold", "pass@4", "right", "rows", "tokens, k"]
+    counts = {arm: str(len(seeds)) for arm, seeds in figures.results.items()}
+    differ = len(set(counts.values())) > 1
+    headings = ["arm", *(["seeds"] if differ else []), "gain", "math", "science", "coding", "lift", "of gold", "pass@4",
+                "right", "rows", "tokens, k"]  # fmt: skip
     rows = []
     for arm in arms:
         section = figures.section.arms[arm]
         share = figures.share(arm)
         tokens = figures.mean(arm, "tokens")
         rows.append(
-            [section.says, _interval(figures.gain(arm)), *(_value(figures.gain(arm, group)) for group in GROUPS[1:]),
-             _interval(figures.lift(arm)), "" if share is None else f"{share:.0%}",
-             _value(figures.gain(arm, metric="pass@4")), _share(figures.mean(arm, "right")),
-             _number(figures.mean(arm, "rows")), "" if tokens is None else f"{tokens / 1000:,.0f}"]
+            [section.says, *([counts[arm]] if differ else []), _interval(figures.gain(arm)),
+             *(_value(figures.gain(arm, group)) for group in GROUPS[1:]), _interval(figures.lift(arm)),
+             "" if share is None else f"{share:.0%}", _value(figures.gain(arm, metric="pass@4")),
+             _share(figures.mean(arm, "right")), _number(figures.mean(arm, "rows")),
+             "" if tokens is None else f"{tokens / 1000:,.0f}"]
         )  # fmt: skip
     extra = [
         f"- on `{name}`: " + "; ".join(

@@ -72,14 +72,14 @@ class Plan:
         section: the file.
         path: where it lies.
         root: where sweeps are written.
-        seeds: what is played of its seeds.
+        chosen: seeds that every arm plays; empty leaves each arm those of the file.
         arms: what is played of its arms, each after the arm it depends on.
     """
 
     section: SweepSection
     path: Path
     root: Path
-    seeds: tuple[int, ...]
+    chosen: tuple[int, ...]
     arms: tuple[str, ...]
 
     @classmethod
@@ -106,7 +106,7 @@ class Plan:
             raise ConfigError(f"--arm {', '.join(unknown)}: {path} has {', '.join(section.arms)}")
         short = section.quick if quick else None
         wanted = tuple(arms) or (short.arms if short else tuple(section.arms))
-        chosen = tuple(seeds) or (short.seeds if short else section.seeds)
+        chosen = tuple(seeds) or (short.seeds if short else ())
         plan = cls(section, path, root or section.root, chosen, _in_order(section, wanted, path))
         assert plan.plays, "which checks the configuration of every arm"
         return plan
@@ -117,9 +117,17 @@ class Plan:
         return self.root / "sweeps" / self.section.name
 
     @cached_property
+    def seeds(self) -> tuple[int, ...]:
+        """All seeds that some arm plays."""
+        return tuple(dict.fromkeys(seed for arm in self.arms for seed in self._seeds_of(arm)))
+
+    @cached_property
     def plays(self) -> tuple[Play, ...]:
-        """Arms times seeds, seed by seed."""
-        return tuple(self._play(arm, seed) for seed in self.seeds for arm in self.arms)
+        """Every arm with each of its seeds, seed by seed."""
+        return tuple(self._play(arm, seed) for seed in self.seeds for arm in self.arms if seed in self._seeds_of(arm))
+
+    def _seeds_of(self, arm: str) -> tuple[int, ...]:
+        return self.chosen or self.section.seeds_of(arm)
 
     def _play(self, arm: str, seed: int) -> Play:
         section = self.section.arms[arm]

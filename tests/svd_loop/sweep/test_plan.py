@@ -33,6 +33,16 @@ def test_an_arm_like_another_takes_over_its_keys(tmp_path: Path) -> None:
     assert (plan.plays[0].config.cascade.votes, plan.plays[0].config.sampling.n) == (1, 2)
 
 
+def test_an_arm_may_play_seeds_of_its_own_and_seeds_asked_for_go_before_them(tmp_path: Path) -> None:
+    arms = sweep_data(tmp_path)["arms"]
+    arms["votes"]["seeds"] = [1, 2, 3]
+    path = write_sweep(tmp_path, arms=arms)
+    by_seed = {seed: [item.arm for item in Plan.load(path).plays if item.seed == seed] for seed in (1, 2, 3)}
+    assert by_seed == {1: list(arms), 2: list(arms), 3: ["votes"]}
+    assert {item.name for item in Plan.load(path, seeds=[2], arms=["svd", "votes"]).plays} == {"svd-s2", "votes-s2"}
+    assert Plan.load(path, quick=True).seeds == (1,)
+
+
 def test_only_a_guarded_arm_keeps_the_jobs_stop_rule_and_health_action(tmp_path: Path) -> None:
     arms = {"free": {"says": "free"}, "guarded": {"says": "guarded", "guarded": True}}
     plan = Plan.load(write_sweep(tmp_path, arms=arms, control=None, ceiling=None, claims=[], quick=None), seeds=[1])
@@ -52,6 +62,10 @@ def test_only_a_guarded_arm_keeps_the_jobs_stop_rule_and_health_action(tmp_path:
         ({"arms": {"a": {"says": "a", "like": "b"}, "b": {"says": "b", "like": "a"}}}, "in a circle (like)"),
         ({"arms": {"a": {"says": "a", "set": {"cascade.vots": 3}}}}, "arms.a"),
         ({"arms": {"a": {"says": "a", "set": {"data.test": None}}}}, "data.test is missing"),
+        (
+            {"arms": {"a": {"says": "a"}, "b": {"says": "b", "accepts_as": "a", "seeds": [1, 9]}}},
+            "arms.b.seeds: a, which it accepts as, does not play seed 9",
+        ),
         ({"arm": {}}, "arm: unknown key; did you mean arms?"),
     ],
 )

@@ -47,6 +47,17 @@ def test_gain_lift_and_share() -> None:
     assert found.gain("svd", "science") is None
 
 
+def test_a_share_is_of_the_seeds_both_have_and_the_table_tells_how_many_an_arm_played() -> None:
+    section = figures(("gold", 0.9), ("svd", 0.7), ("control", 0.4)).section
+    played = {"gold": (1, 2), "svd": (3, 2, 1), "control": (1,)}
+    rates = {"gold": 0.9, "svd": 0.7, "control": 0.4}
+    found = Figures.of(section, [result(arm, seed, rates[arm]) for arm, seeds in played.items() for seed in seeds])
+    both = Figures.of(section, [result(arm, seed, rates[arm]) for arm in ("gold", "svd") for seed in (1, 2)])
+    assert found.share("svd") == pytest.approx(both.share("svd"))
+    assert "| svd | 3 |" in render(found, images=None)
+    assert "seeds |" not in render(both, images=None)
+
+
 @pytest.mark.parametrize(
     ("claim", "verdict"),
     [
