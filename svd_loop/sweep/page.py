@@ -104,18 +104,17 @@ def _arm_table(figures: Figures, arms: Sequence[str]) -> str:
     counts = {arm: str(len(seeds)) for arm, seeds in figures.results.items()}
     differ = len(set(counts.values())) > 1
     headings = ["arm", *(["seeds"] if differ else []), "gain", "math", "science", "coding", "lift", "of gold", "pass@4",
-                "right", "rows", "tokens, k"]  # fmt: skip
+                "right", "rows", "calls, k", "tokens, k"]  # fmt: skip
     rows = []
     for arm in arms:
         section = figures.section.arms[arm]
         share = figures.share(arm)
-        tokens = figures.mean(arm, "tokens")
         rows.append(
             [section.says, *([counts[arm]] if differ else []), _interval(figures.gain(arm)),
              *(_value(figures.gain(arm, group)) for group in GROUPS[1:]), _interval(figures.lift(arm)),
              "" if share is None else f"{share:.0%}", _value(figures.gain(arm, metric="pass@4")),
              _share(figures.mean(arm, "right")), _number(figures.mean(arm, "rows")),
-             "" if tokens is None else f"{tokens / 1000:,.0f}"]
+             *(_thousands(figures.mean(arm, cost)) for cost in ("calls", "tokens"))]
         )  # fmt: skip
     extra = [
         f"- on `{name}`: " + "; ".join(
@@ -126,8 +125,8 @@ def _arm_table(figures: Figures, arms: Sequence[str]) -> str:
     ]  # fmt: skip
     note = (
         "*lift*: over the unverified control; *of gold*: share of the ceiling's gain; *right*: of what was accepted, "
-        "by gold, measured afterwards; *rows*: of an update, replay and anchors included; *tokens*: generated to "
-        "sample and judge."
+        "by gold, measured afterwards; *rows*: of an update, replay and anchors included; *calls* and *tokens*: of "
+        "the model, asked for and generated to sample and judge."
     )
     return "\n".join([_table(headings, rows), "", note, *(["", *extra] if extra else [])])
 
@@ -197,6 +196,10 @@ def _share(value: float | None) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:,.0f}"
+
+
+def _thousands(value: float | None) -> str:
+    return "" if value is None else f"{value / 1000:,.0f}" if value >= 10_000 else f"{value / 1000:.1f}"
 
 
 def _percents(by_round: dict[int, float]) -> str:
