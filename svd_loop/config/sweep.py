@@ -55,7 +55,7 @@ class ClaimSection(Section):
     """Groups it must hold in, each judged apart."""
     share: Annotated[float, Field(gt=0.0)] = 1.0
     """It must reach at least this share of the other's gain over the base."""
-    metric: Name = "pass@1"
+    metric: Annotated[str, Field(pattern=r"^(pass@[1-9][0-9]*|[A-Za-z0-9][A-Za-z0-9._-]{0,59})$")] = "pass@1"
     """`pass@k`, or the name of a held-out set for pass@1 there."""
 
 

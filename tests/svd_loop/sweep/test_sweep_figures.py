@@ -65,6 +65,8 @@ def test_a_share_is_of_the_seeds_both_have_and_the_table_tells_how_many_an_arm_p
         ({"claim": "c", "better": "svd", "than": "gold"}, "does not hold"),
         ({"claim": "c", "better": "svd", "than": "gold", "share": 0.3}, "holds"),
         ({"claim": "c", "better": "twin", "than": "svd"}, "cannot tell"),
+        ({"claim": "c", "better": "svd", "metric": "pass@2"}, "holds"),
+        ({"claim": "c", "better": "svd", "metric": "pass@9"}, "not played"),
         ({"claim": "c", "better": "svd", "on": ["science"]}, "not played"),
     ],
 )
