@@ -124,11 +124,11 @@ def _arm_table(figures: Figures, arms: Sequence[str]) -> str:
         for name in figures.section.held_out if any(figures.gain(arm, metric=name) is not None for arm in arms)
     ]  # fmt: skip
     note = (
-        "*lift*: over the unverified control; *of gold*: share of the ceiling's gain; *right*: of what was accepted, "
-        "by gold, measured afterwards; *rows*: of an update, replay and anchors included; *calls* and *tokens*: of "
-        "the model, asked for and generated to sample and judge."
+        "*lift*: over the unverified control; *of gold*: share of the ceiling's gain (both over the seeds shared with "
+        "that arm); *right*: of what was accepted, by gold, measured afterwards; *rows*: of an update, replay and "
+        "anchors included; *calls* and *tokens*: of the model, asked for and generated to sample and judge."
     )
-    return "\n".join([_table(headings, rows), "", note, *(["", *extra] if extra else [])])
+    return "\n".join([_table(*_filled(headings, rows)), "", note, *(["", *extra] if extra else [])])
 
 
 def _round_table(figures: Figures, arms: Sequence[str]) -> str:
@@ -175,6 +175,12 @@ def _stage_table(figures: Figures) -> str:
 
 
 _KINDS = ("precision", "recall")
+
+
+def _filled(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    """The columns that say something of at least one row: without a control, for one, there are no lifts."""
+    places = [place for place in range(len(headings)) if any(row[place] for row in rows)]
+    return [headings[place] for place in places], [[row[place] for place in places] for row in rows]
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -58,6 +58,13 @@ def test_a_share_is_of_the_seeds_both_have_and_the_table_tells_how_many_an_arm_p
     assert "seeds |" not in render(both, images=None) and "| 0.0 | 0.0 |" in render(both, images=None)
 
 
+def test_a_column_without_a_single_entry_is_left_out() -> None:
+    found = figures(("gold", 0.9), ("svd", 0.7), ("control", 0.4))
+    alone = Figures(found.section.model_copy(update={"control": None, "ceiling": None}), found.results)
+    assert "| coding | lift | of gold | pass@4 |" in render(found, images=None)
+    assert "| coding | pass@4 |" in render(alone, images=None)
+
+
 @pytest.mark.parametrize(
     ("claim", "verdict"),
     [
