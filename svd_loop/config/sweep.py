@@ -11,6 +11,7 @@ from svd_loop.config.base import Positive, Section
 from svd_loop.config.data import Source
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
+PassAtK = Annotated[str, Field(pattern=r"^pass@[1-9][0-9]*$")]
 Group = Literal["overall", "math", "science", "coding"]
 
 
@@ -55,7 +56,7 @@ class ClaimSection(Section):
     """Groups it must hold in, each judged apart."""
     share: Annotated[float, Field(gt=0.0)] = 1.0
     """It must reach at least this share of the other's gain over the base."""
-    metric: Annotated[str, Field(pattern=r"^(pass@[1-9][0-9]*|[A-Za-z0-9][A-Za-z0-9._-]{0,59})$")] = "pass@1"
+    metric: PassAtK | Name = "pass@1"
     """`pass@k`, or the name of a held-out set for pass@1 there."""
 
 

@@ -11,6 +11,7 @@ from svd_loop.errors import DataError
 from svd_loop.report.marked import put
 from svd_loop.sweep.figures import GROUPS, ClaimFigures, Figures
 from svd_loop.sweep.plots import draw
+from svd_loop.sweep.results import TEST
 
 
 def write_page(figures: Figures, path: Path) -> Path:
@@ -90,27 +91,35 @@ def _cost(figures: Figures) -> str:
     seconds = sum(result.seconds for result in plays)
     taken = sum(result.taken for result in plays)
     seeds = sorted({result.seed for result in plays})
-    base = next((level for arm in figures.results if (level := figures.level(arm, base=True))), None)
-    start = f" The base stands at {_interval(base)}." if base else ""
     return (
         f"{len(figures.results)} arms, {len(seeds)} seeds ({', '.join(map(str, seeds))}), {len(plays)} plays in "
         f"{seconds / 3600:.2f} process hours; {taken:,} answers were taken over from another arm instead of being "
-        f"paid for again.{start} Figures are points of pass@1 on the test split over the same base, mean and "
+        f"paid for again.{_start(figures)} Figures are points of pass@1 on the test split over an arm's base, mean and "
         f"{figures.section.confidence:.0%} interval over seeds and problems."
     )
+
+
+def _start(figures: Figures) -> str:
+    """Where the arms start: at one base, or, where the model differs, at several."""
+    levels = [level for arm in figures.results if (level := figures.level(arm, base=True))]
+    bases = {(seed, found.base[TEST]) for seeds in figures.results.values() for seed, found in seeds.items()}
+    if len(bases) > len({seed for seed, _ in bases}):
+        values = [level.value for level in levels]
+        return f" The arms start from several bases, of {min(values):.1f} to {max(values):.1f}."
+    return f" The base stands at {_interval(levels[0])}." if levels else ""
 
 
 def _arm_table(figures: Figures, arms: Sequence[str]) -> str:
     counts = {arm: str(len(seeds)) for arm, seeds in figures.results.items()}
     differ = len(set(counts.values())) > 1
-    headings = ["arm", *(["seeds"] if differ else []), "gain", "math", "science", "coding", "lift", "of gold", "pass@4",
-                "right", "rows", "calls, k", "tokens, k"]  # fmt: skip
+    headings = ["arm", "seeds", "gain", "math", "science", "coding", "lift", "of gold", "pass@4", "right",
+                "rows", "calls, k", "tokens, k"]  # fmt: skip
     rows = []
     for arm in arms:
         section = figures.section.arms[arm]
         share = figures.share(arm)
         rows.append(
-            [section.says, *([counts[arm]] if differ else []), _interval(figures.gain(arm)),
+            [section.says, counts[arm] if differ else "", _interval(figures.gain(arm)),
              *(_value(figures.gain(arm, group)) for group in GROUPS[1:]), _interval(figures.lift(arm)),
              "" if share is None else f"{share:.0%}", _value(figures.gain(arm, metric="pass@4")),
              _share(figures.mean(arm, "right")), _number(figures.mean(arm, "rows")),
