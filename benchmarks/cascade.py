@@ -35,13 +35,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.controls import REPOSITORY
-from envs.cascade import Cascade
-from envs.ordering import Measurements, Unit, measured_order
+from envs.cascade.cascade import Cascade
+from envs.cascade.ordering import Measurements, Unit, measured_order
 from envs.round_env import SelfVerificationEnv
 from envs.solving import SolverAgent
-from svd_loop.build.backends import make_backend
-from svd_loop.build.data import problems_of
-from svd_loop.build.job import cascade_settings, template_set
+from svd_loop.assembly.backends import make_backend
+from svd_loop.assembly.data import problems_of
+from svd_loop.assembly.job import cascade_settings, template_set
 from svd_loop.config import Config, load_config
 from svd_loop.contracts import (
     AgentCall,
@@ -54,7 +54,7 @@ from svd_loop.contracts import (
     VoteValue,
 )
 from svd_loop.ledger import DurablePolicy
-from svd_loop.metering import MeteredPolicy
+from svd_loop.support.usage import MeteredPolicy
 
 STORED = REPOSITORY / "benchmarks" / "results" / "cascade.json"
 REFERENCE, MEASURED_ON, GOAL, ROUND = "stage-gated", "waves, blocks", 3.0, 1

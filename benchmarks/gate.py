@@ -20,7 +20,7 @@ from scipy.optimize import brentq
 
 from svd_loop.config.gate import GateSection
 from svd_loop.contracts import Scores
-from svd_loop.registry.gate import Decision, Evidence, GateRule
+from svd_loop.promotion.gate import Decision, Evidence, GateRule
 
 SAMPLES = 4
 SPREAD = 1.5

@@ -2,9 +2,9 @@
 
     python -m benchmarks.health_limits
 
-No model is asked. `alarm_from` asks the rule itself (`svd_loop.health`) at which count of canaries let through a figure
-is out of bounds; the chances of reaching it follow from a rate per canary, taken as independent. The rates at which an
-honest judge lets canaries through are those of the 25 rounds of the embedded model's jobs in
+No model is asked. `alarm_from` asks the rule itself (`svd_loop.loop.health_rule`) at which count of canaries let
+through a figure is out of bounds; the chances of reaching it follow from a rate per canary, taken as independent. The
+rates at which an honest judge lets canaries through are those of the 25 rounds of the embedded model's jobs in
 `benchmarks/results/controls.json`, and higher ones, since another judge has others.
 """
 
@@ -21,8 +21,8 @@ from scipy.stats import binom
 from benchmarks.controls import REPOSITORY
 from svd_loop.config.health import HealthSection
 from svd_loop.contracts import PolicyVersion, RoundRecord, Scores
-from svd_loop.health import ALARMS, HealthRule, interval_metrics
-from svd_loop.statistics import wilson
+from svd_loop.loop.health_rule import ALARMS, HealthRule, interval_metrics
+from svd_loop.support.statistics import wilson
 
 STORED = REPOSITORY / "benchmarks" / "results" / "controls.json"
 KINDS, ROUNDS = 5, 10

@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.controls import REPOSITORY
-from envs.nano_problems import DOMAINS, generate
-from policies.weights import WeightStore
-from svd_loop.build.job import template_set
-from svd_loop.build.serving import make_loadable
+from envs.problems.nano import DOMAINS, generate
+from policies.versions.weights import WeightStore
+from svd_loop.assembly.job import template_set
 from svd_loop.config import Config, load_config
+from svd_loop.mlflow_store.connection import open_store
+from svd_loop.mlflow_store.packaging import make_loadable
+from svd_loop.mlflow_store.registry import Registry, manifest_tags
 from svd_loop.nano import NANO_CHECKPOINT
-from svd_loop.registry import Registry, manifest_tags
-from svd_loop.registry.history import model_history
-from svd_loop.registry.models import registry_of
-from svd_loop.registry.promotion import consider
+from svd_loop.promotion.history import model_history
+from svd_loop.promotion.lookup import registry_of
+from svd_loop.promotion.promotion import consider
 from svd_loop.schedule import Book, RegisteredModels, Schedule, schedule_folder, schedule_health
-from svd_loop.tracking.store import open_store
 
 MODEL = "nano"
 START, WEEK = 1_750_000_000.0, 7 * 86_400.0

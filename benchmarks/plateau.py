@@ -1,4 +1,4 @@
-"""Error rates of the stop rule on simulated jobs; the table in `svd_loop/plateau.py` comes from here.
+"""Error rates of the stop rule on simulated jobs; the table in `svd_loop/loop/plateau.py` comes from here.
 
     python benchmarks/plateau.py --jobs 400
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from svd_loop.config.sections import PlateauSection
 from svd_loop.contracts import PolicyVersion, RoundRecord, Scores, StopReason
-from svd_loop.plateau import PlateauRule
+from svd_loop.loop.plateau import PlateauRule
 
 SPREAD, SAMPLES, ROUNDS = 1.5, 4, 12
 CURVES = {

@@ -28,20 +28,20 @@ from typing import Any
 
 import torch
 
-import policies.loading
-from policies.loading import load_codec, load_model
-from policies.sft import SftUpdater, _seed
-from policies.training_rows import dataset_columns, sample_count, training_order
-from policies.weights import WeightStore
-from svd_loop.allocator import keep_freed_memory, let_threads_sleep
-from svd_loop.anchors import posttrain_rows
-from svd_loop.build.backends import make_backend
-from svd_loop.build.job import build_job
+import policies.versions.checkpoints
+from policies.training.rows import dataset_columns, sample_count, training_order
+from policies.training.sft import SftUpdater, _seed
+from policies.versions.checkpoints import load_codec, load_model
+from policies.versions.weights import WeightStore
+from svd_loop.assembly.anchors import posttrain_rows
+from svd_loop.assembly.backends import make_backend
+from svd_loop.assembly.job import build_job
 from svd_loop.config import Config, load_config
 from svd_loop.config.update import UpdateSection
 from svd_loop.contracts import Engine, Generation, GenerationRequest, TrainingRow
 from svd_loop.ledger import Interrupt
 from svd_loop.nano import NANO_CHECKPOINT
+from svd_loop.support.allocator import keep_freed_memory, let_threads_sleep
 
 CONFIG = Path(__file__).parents[1] / "configs" / "nano.yaml"
 VLLM = ("engine.type=vllm", "engine.enforce_eager=true", "engine.kv_cache_gib=0.5", "engine.block_size=32")
@@ -85,13 +85,13 @@ class TimedEngine:
 def phase(config: Config, repeats: int) -> dict[str, Any]:
     """Sampling and judging of a round, the rest of the job's work included, against the engine alone."""
     opened: list[TimedEngine] = []
-    open_engine = policies.loading.open_engine
+    open_engine = policies.opening.open_engine
 
     def timed(*args: Any) -> Engine:
         opened.append(TimedEngine(open_engine(*args)))
         return opened[-1]
 
-    policies.loading.open_engine = timed  # type: ignore[assignment]
+    policies.opening.open_engine = timed  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as scratch:
         turns = (_placed(config, Path(scratch) / str(number)) for number in count())
         requests = _phase_once(next(turns), opened).requests  # warms up, and says what is asked
@@ -99,7 +99,7 @@ def phase(config: Config, repeats: int) -> dict[str, Any]:
             _compared(_phase_once(next(turns), opened), _phase_once(next(turns), opened, requests))
             for _ in range(repeats)
         ]
-    policies.loading.open_engine = open_engine
+    policies.opening.open_engine = open_engine
     return {"engine": config.engine.type, **summary(found)}
 
 

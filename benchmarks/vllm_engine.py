@@ -23,16 +23,17 @@ from typing import Any
 import torch
 
 from benchmarks.vllm_layouts import layouts
-from envs.cascade import Cascade
+from envs.cascade.cascade import Cascade
 from envs.solving import SolverAgent
-from policies.chat import ChatCodec
 from policies.engines.vllm import VllmEngine
-from policies.loading import load_checkpoint, load_codec, open_engine
+from policies.opening import open_engine
 from policies.policy import ModelPolicy
-from policies.weights import WeightStore
-from svd_loop.build.backends import checkpoint_path, samplings_of
-from svd_loop.build.data import held_out
-from svd_loop.build.job import cascade_settings, template_set
+from policies.text.chat import ChatCodec
+from policies.versions.checkpoints import load_checkpoint, load_codec
+from policies.versions.weights import WeightStore
+from svd_loop.assembly.backends import checkpoint_path, samplings_of
+from svd_loop.assembly.data import held_out
+from svd_loop.assembly.job import cascade_settings, template_set
 from svd_loop.config import Config, load_config
 from svd_loop.contracts import Engine, Generation, GenerationRequest, PolicyVersion, Prompt, Role, Sampling
 

@@ -18,15 +18,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from envs.cascade import Cascade
+from envs.cascade.cascade import Cascade
+from envs.cascade.template_sets import TemplateSet
 from envs.round_env import SelfVerificationEnv
-from envs.template_sets import TemplateSet
 from policies.engines.vllm import PrefixCache, VllmEngine
-from policies.loading import load_codec, open_engine
+from policies.opening import open_engine
 from policies.policy import ModelPolicy
-from policies.weights import WeightStore
-from svd_loop.build.backends import checkpoint_path
-from svd_loop.build.job import cascade_settings
+from policies.versions.checkpoints import load_codec
+from policies.versions.weights import WeightStore
+from svd_loop.assembly.backends import checkpoint_path
+from svd_loop.assembly.job import cascade_settings
 from svd_loop.config import Config
 from svd_loop.contracts import (
     AgentCall,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from envs.cascade import unfit
+from envs.cascade.cascade import unfit
 from svd_loop.contracts import Candidate, Prompt, Rejection, Verdict
 from svd_loop.errors import ConfigError
 

@@ -23,10 +23,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from random import Random
 
-from envs.cascade import Cascade
-from envs.votes import answer_of
+from envs.cascade.cascade import Cascade
+from envs.cascade.votes import answer_of
 from svd_loop.contracts import Candidate, Estimate, Policy, Prompt, Stage
-from svd_loop.statistics import wilson
+from svd_loop.support.statistics import wilson
 
 Solved = tuple[Prompt, Candidate]
 

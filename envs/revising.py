@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from envs.votes import answer_of
+from envs.cascade.votes import answer_of
 from svd_loop.contracts import Candidate, Prompt, Revision, Verdict, VoteValue
 
 

@@ -21,16 +21,16 @@ import gymnasium
 from gymnasium.error import ResetNeeded
 
 from envs.acceptors import Acceptor
-from envs.cascade import Cascade, funnel
+from envs.cascade.cascade import Cascade, funnel
+from envs.cascade.look_ahead import reach
+from envs.cascade.template_sets import TemplateSet
 from envs.demo import DEMO_PROMPTS, DemoJudge
-from envs.look_ahead import reach
 from envs.revising import revision_of
 from envs.spaces import CandidateBatchSpace, PromptBatchSpace
 from envs.spending import Account, next_served
-from envs.template_sets import TemplateSet
 from svd_loop.contracts import Candidate, Episode, Policy, Prompt, Revision, Selection, Stage, Verdict
 from svd_loop.errors import ActionError, ConfigError, DataError, EngineError
-from svd_loop.metering import MeteredPolicy
+from svd_loop.support.usage import MeteredPolicy
 
 Action = Sequence[Sequence[str | Candidate]]
 Info = dict[str, Any]
@@ -127,8 +127,8 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
             budget_tokens: Output tokens of solver and judge that a round may cost (`envs.spending`); None is no limit.
             revise: Whether prompts with nothing accepted get one more candidate at the end, number n, that revises a
                 rejected one (`envs.revising`).
-            fill_rows: Rows that a step's batch should hold: later blocks grow up to it (`envs.look_ahead`). None keeps
-                the block.
+            fill_rows: Rows that a step's batch should hold: later blocks grow up to it (`envs.cascade.look_ahead`).
+                None keeps the block.
 
         Raises:
             ConfigError: `n` or `block` is below 1.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from envs.asking import ask
-from envs.template_sets import TemplateSet
-from envs.votes import answer_of
+from envs.cascade.asking import ask
+from envs.cascade.template_sets import TemplateSet
+from envs.cascade.votes import answer_of
 from svd_loop.contracts import AgentCall, CallId, Candidate, Policy, Prompt, Reply, Revision, Role
 
 

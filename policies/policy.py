@@ -15,8 +15,8 @@ from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TextIO
 
-from policies.chat import ChatCodec
-from policies.choices import choose_replies
+from policies.text.chat import ChatCodec
+from policies.text.choices import choose_replies
 from svd_loop.contracts import (
     AgentCall,
     Engine,

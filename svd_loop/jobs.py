@@ -12,21 +12,21 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from envs.cascade import Cascade
+from envs.cascade.cascade import Cascade
 from envs.prompts import content_id
 from envs.solving import SolverAgent
-from policies.versions import stored_version
-from svd_loop.answers_file import read_answers, refuse_unwritable, write_verdicts
-from svd_loop.build.backends import make_backend, open_stored
-from svd_loop.build.data import held_out_sources, problems_of
-from svd_loop.build.forking import fork_job
-from svd_loop.build.job import build_job, cascade_settings, job_folder, policy_opener, template_set
+from policies.versions.stored import stored_version
+from svd_loop.assembly.backends import make_backend, open_stored
+from svd_loop.assembly.data import held_out_sources, problems_of
+from svd_loop.assembly.forking import fork_job
+from svd_loop.assembly.job import build_job, cascade_settings, job_folder, policy_opener, template_set
 from svd_loop.config import Config, parse_config
 from svd_loop.contracts import CascadeMode, Domain, JobResult, JobState, Policy, Problem, Scores
 from svd_loop.errors import ConfigError, JobInterrupted
-from svd_loop.evaluation import EvaluationSettings, Evaluator, read_solutions, score_solutions
+from svd_loop.evaluation.answers_file import read_answers, refuse_unwritable, write_verdicts
+from svd_loop.evaluation.evaluation import EvaluationSettings, Evaluator, read_solutions, score_solutions
 from svd_loop.ledger import Interrupt, Ledger, LedgerReader, SharedAnswers, settled_digest
-from svd_loop.registry.models import find_version, local_folder, registry_of, talking_to_registry
+from svd_loop.promotion.lookup import find_version, local_folder, registry_of, talking_to_registry
 from svd_loop.report import judged_json, write_page
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 
-from svd_loop.allocator import let_threads_sleep
+from svd_loop.support.allocator import let_threads_sleep
 
 let_threads_sleep()
 

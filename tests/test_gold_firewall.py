@@ -10,28 +10,39 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("svd_loop", "envs", "policies")
-SCORERS = ("envs.domains", "svd_loop.evaluation")
+SCORERS = ("envs.domains", "svd_loop.evaluation.evaluation")
 
-READERS = ("envs.domains", "svd_loop.evaluation")
+READERS = ("envs.domains", "svd_loop.evaluation.evaluation")
 """Measurement: what gold is for."""
-MAKERS = ("envs.nano_problems", "envs.arithmetic", "envs.prompts", "svd_loop.nano", "svd_loop.build")
+BUILDERS = tuple(
+    f"svd_loop.assembly.{module}"
+    for module in ("backends", "data", "forking", "inherited", "job", "lengths", "vocabulary")
+)
+MAKERS = ("envs.problems", "envs.prompts", "svd_loop.nano", *BUILDERS)
 """Whoever makes problems writes their gold: generators, the door that reads files, and nano's post-training."""
 NAMESAKES = {"policies.scripted.tasks": "`form.answer` is a regular expression over replies"}
 """Attributes of the same name on things that are no problems."""
-SCORING_CALLERS = ("svd_loop.evaluation", "svd_loop.nano", "envs.domains")
+SCORING_CALLERS = ("svd_loop.evaluation.evaluation", "svd_loop.nano", "envs.domains")
 EVALUATION_CALLERS = (
-    "svd_loop.build",
-    "svd_loop.audit",
+    *BUILDERS,
+    "svd_loop.evaluation.audit",
     "svd_loop.jobs",
-    "svd_loop.registry.examination",
-    "svd_loop.sweep",
-    "svd_loop.preflight",
+    "svd_loop.promotion.examination",
+    "svd_loop.experiments",
+    "svd_loop.preflight.checks",
     "svd_loop.cli",
     "svd_loop.nano",
-    "svd_loop.evaluation",
+    "svd_loop.evaluation.evaluation",
 )
 
-TRAINING = ("svd_loop.controller", "svd_loop.replay", "svd_loop.ledger", "policies", "envs.cascade", "envs.round_env")
+TRAINING = (
+    "svd_loop.loop.controller",
+    "svd_loop.loop.replay",
+    "svd_loop.ledger",
+    "policies",
+    "envs.cascade",
+    "envs.round_env",
+)
 
 
 def modules() -> dict[str, ast.Module]:
@@ -93,7 +104,7 @@ def test_only_measurement_and_makers_of_problems_touch_gold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scorer", "callers"), [("envs.domains", SCORING_CALLERS), ("svd_loop.evaluation", EVALUATION_CALLERS)]
+    ("scorer", "callers"), [("envs.domains", SCORING_CALLERS), ("svd_loop.evaluation.evaluation", EVALUATION_CALLERS)]
 )
 def test_scoring_is_imported_by_its_declared_callers_only(scorer: str, callers: tuple[str, ...]) -> None:
     offenders = [

@@ -24,7 +24,7 @@ from itertools import repeat
 from pathlib import Path
 
 from svd_loop.errors import SvdError
-from svd_loop.registry.models import (
+from svd_loop.promotion.lookup import (
     existing_registry,
     find_version,
     local_folder,

@@ -1,6 +1,6 @@
 """What differs between math, science and coding: how an answer is found in a solution, and when it is right.
 
-Scoring reads gold and serves measurement only. `svd_loop.evaluation` is the one caller; a test enforces it.
+Scoring reads gold and serves measurement only. `svd_loop.evaluation.evaluation` is the one caller; a test enforces it.
 """
 
 from envs.domains import coding, math, science

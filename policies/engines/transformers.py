@@ -1,7 +1,7 @@
 """The `transformers` engine: a decode loop of its own over any causal language model, on CPU or GPU.
 
 `model.generate` cannot give rows seeds of their own, decodes finished rows to the end and holds a batch until its
-longest row is done; this loop does none of that (`policies.engines.decoding`). Left out: beam search, penalties,
+longest row is done; this loop does none of that (`policies.engines.decoding.pool`). Left out: beam search, penalties,
 speculative decoding, recurrent and hybrid architectures (use the vllm engine for those).
 """
 
@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
-from policies.engines.cache import ATTENTION
-from policies.engines.decoding import PREFILL_TOKENS, DecodingPool
-from policies.engines.forward import chunks_by_size, next_logprobs
-from policies.memory import is_out_of_memory, release_gpu_memory
+from policies.engines.decoding.forward import chunks_by_size, next_logprobs
+from policies.engines.decoding.kv_cache import ATTENTION
+from policies.engines.decoding.pool import PREFILL_TOKENS, DecodingPool
 from svd_loop.contracts import ChoiceRequest, Generation, GenerationRequest
 from svd_loop.errors import EngineError, ModelError
-from svd_loop.progress import Progress, progress
+from svd_loop.support.progress import Progress, progress
+from svd_loop.support.torch_memory import is_out_of_memory, release_gpu_memory
 
 _log = logging.getLogger(__name__)
 

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from policies.engines.child import Child, gather
 from policies.engines.sharding import shards_by_prefix
 from policies.engines.vllm_child import Answer, Row, Start, Started
 from svd_loop.config.engines import RepetitionSection, VllmEngineSection
 from svd_loop.contracts import ChoiceRequest, FinishReason, Generation, GenerationRequest, Sampling
 from svd_loop.errors import ConfigError, EngineError, ModelError
-from svd_loop.progress import progress
+from svd_loop.support.child_process import Child, gather
+from svd_loop.support.progress import progress
 
 _log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from policies.engines.child import converse
+from svd_loop.support.child_process import converse
 
 if TYPE_CHECKING:
     from vllm import LLM, SamplingParams
@@ -151,7 +151,7 @@ def reference_logprobs(start: Probed) -> list[list[float]]:
     """
     import torch
 
-    from policies.loading import load_checkpoint
+    from policies.versions.checkpoints import load_checkpoint
 
     model = load_checkpoint(Path(start["checkpoint"]), start["dtype"]).eval()
     if start["adapter"] is not None:

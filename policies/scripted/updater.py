@@ -12,7 +12,7 @@ from pathlib import Path
 from policies.scripted import tasks
 from policies.scripted.policy import decode
 from policies.scripted.simulation import Traits
-from policies.versions import MANIFEST, Manifest, StoredVersion, fingerprint_of, stored_version
+from policies.versions.stored import MANIFEST, Manifest, StoredVersion, fingerprint_of, stored_version
 from svd_loop.contracts import PolicyVersion, TrainingRow, UpdateResult
 from svd_loop.errors import TrainingError, WeightsError
 

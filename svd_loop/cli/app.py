@@ -8,7 +8,6 @@ import sys
 import typer
 
 from svd_loop import __version__
-from svd_loop.allocator import let_threads_sleep
 from svd_loop.cli import commands
 from svd_loop.cli.explain import explain
 from svd_loop.cli.models import export, models
@@ -16,6 +15,7 @@ from svd_loop.cli.output import stderr
 from svd_loop.cli.schedule import forget, schedule
 from svd_loop.cli.sweep import sweep
 from svd_loop.errors import SvdError
+from svd_loop.support.allocator import let_threads_sleep
 
 app = typer.Typer(
     name="svd-loop",

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from svd_loop.forecast.work import Forecast, Range
-    from svd_loop.preflight import Preflight
+    from svd_loop.preflight.checks import Preflight
+    from svd_loop.preflight.work import Forecast, Range
 
 _NAMES = {
     "candidates": "candidates",

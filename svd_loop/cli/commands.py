@@ -56,7 +56,7 @@ def check(
 ) -> None:
     """Tell before any work whether the job can run, and what it will take: calls, tokens, hours, memory, disk."""
     from svd_loop.cli.checking import preflight_json, render_preflight
-    from svd_loop.preflight import preflight
+    from svd_loop.preflight.checks import preflight
 
     found = preflight(load(config, override), probe=0 if no_probe else candidates, gpu_memory=gpu_memory)
     if as_json:
@@ -140,7 +140,7 @@ def threshold(
     """Set the prefilter's threshold from a job's votes: the largest that loses no more than said."""
     from dataclasses import asdict
 
-    from svd_loop.thresholds import scored_candidates, threshold_for
+    from svd_loop.experiments.thresholds import scored_candidates, threshold_for
 
     found = threshold_for(scored_candidates(job, root), lose)
     if as_json:

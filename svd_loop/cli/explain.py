@@ -13,7 +13,7 @@ from svd_loop.cli.commands import AsJson
 from svd_loop.cli.output import print_json, stderr
 
 if TYPE_CHECKING:
-    from svd_loop.registry.lineage import Explanation, TrainedVersion
+    from svd_loop.promotion.lineage import Explanation, TrainedVersion
 
 
 def explain(
@@ -23,7 +23,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Why was it trained on this: a row's prompt, its votes in the judge's words, and who learned from it."""
-    from svd_loop.registry.lineage import explain as explain_rows
+    from svd_loop.promotion.lineage import explain as explain_rows
 
     rows = explain_rows(job, root, example)
     if as_json:

@@ -12,7 +12,7 @@ from svd_loop.cli.models_view import finding_line, print_history, print_version,
 from svd_loop.cli.output import print_json
 
 if TYPE_CHECKING:
-    from svd_loop.registry.gate import Decision
+    from svd_loop.promotion.gate import Decision
 
 models = typer.Typer(help="Registered versions: list, compare, promote, roll back, serve.", no_args_is_help=True)
 
@@ -28,7 +28,7 @@ _ROOT = Path("mlruns")
 @models.command("list")
 def list_versions(name: ModelName = None, root: Root = _ROOT, uri: Uri = None, as_json: AsJson = False) -> None:
     """All versions with their aliases and scores."""
-    from svd_loop.registry.models import existing_registry, model_name, talking_to_registry, version_json
+    from svd_loop.promotion.lookup import existing_registry, model_name, talking_to_registry, version_json
 
     with talking_to_registry():
         registry = existing_registry(uri, root)
@@ -43,7 +43,7 @@ def list_versions(name: ModelName = None, root: Root = _ROOT, uri: Uri = None, a
 @models.command()
 def show(version: Reference = "champion", root: Root = _ROOT, uri: Uri = None, as_json: AsJson = False) -> None:
     """One version: scores, digests, the data behind it, what the gate said; and its model's history."""
-    from svd_loop.registry.models import (
+    from svd_loop.promotion.lookup import (
         data_behind,
         event_json,
         existing_registry,
@@ -66,8 +66,8 @@ def show(version: Reference = "champion", root: Root = _ROOT, uri: Uri = None, a
 @models.command()
 def history(name: ModelName = None, root: Root = _ROOT, uri: Uri = None, as_json: AsJson = False) -> None:
     """Champions over the months: what happened, their scores on test sets that stayed the same, what drifts."""
-    from svd_loop.registry.history import model_history
-    from svd_loop.registry.models import existing_registry, model_name, talking_to_registry
+    from svd_loop.promotion.history import model_history
+    from svd_loop.promotion.lookup import existing_registry, model_name, talking_to_registry
 
     with talking_to_registry():
         registry = existing_registry(uri, root)
@@ -85,8 +85,8 @@ def register(
     as_json: AsJson = False,
 ) -> None:
     """Register any version of a job, beside its best one, which is registered when the job ends. Moves no alias."""
-    from svd_loop.registry.models import version_json
-    from svd_loop.registry.registering import register_round
+    from svd_loop.promotion.lookup import version_json
+    from svd_loop.promotion.registering import register_round
 
     found = register_round(version, root)
     if as_json:
@@ -109,8 +109,8 @@ def promote(
     from dataclasses import asdict
 
     from svd_loop.errors import GateError
-    from svd_loop.registry.models import configured_model, find_version, registry_of, talking_to_registry
-    from svd_loop.registry.promotion import promote as promote_version
+    from svd_loop.promotion.lookup import configured_model, find_version, registry_of, talking_to_registry
+    from svd_loop.promotion.promotion import promote as promote_version
 
     settings = load(config, override)
     with talking_to_registry():
@@ -132,14 +132,14 @@ def promote(
 @models.command()
 def rollback(config: ConfigFile, name: ModelName = None, override: Overrides = None, as_json: AsJson = False) -> None:
     """Put the version that was in use before the champion back in use."""
-    from svd_loop.registry.models import (
+    from svd_loop.promotion.lookup import (
         configured_model,
         model_name,
         registry_of,
         talking_to_registry,
         version_json,
     )
-    from svd_loop.registry.promotion import rollback as roll_back
+    from svd_loop.promotion.promotion import rollback as roll_back
 
     settings = load(config, override)
     with talking_to_registry():
@@ -160,7 +160,7 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """What differs between two versions: scores, digests, configuration."""
-    from svd_loop.registry.models import difference, existing_registry, find_version, talking_to_registry
+    from svd_loop.promotion.lookup import difference, existing_registry, find_version, talking_to_registry
 
     with talking_to_registry():
         registry = existing_registry(uri, root)
@@ -176,7 +176,7 @@ def diff(
 @models.command()
 def path(version: Reference = "champion", root: Root = _ROOT, uri: Uri = None, as_json: AsJson = False) -> None:
     """Print a local folder with a version's weights, digests checked, for `vllm serve` and `from_pretrained`."""
-    from svd_loop.registry.models import (
+    from svd_loop.promotion.lookup import (
         existing_registry,
         find_version,
         local_folder,
@@ -204,7 +204,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a version of a job as one checkpoint folder."""
-    from svd_loop.registry.models import export_version
+    from svd_loop.promotion.lookup import export_version
 
     written = export_version(job, root, version, to, adapter=adapter)
     if as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from svd_loop.cli.output import stderr
 
 if TYPE_CHECKING:
-    from svd_loop.registry import RegisteredVersion
+    from svd_loop.mlflow_store.records import RegisteredVersion
 
 _HIDDEN = ("svd_loop.files", "svd_loop.base_files", "svd_loop.gate.findings")
 """Tags that are long and for machines; `--json` has them."""

@@ -12,7 +12,7 @@ from svd_loop.cli.output import print_json, stderr
 
 if TYPE_CHECKING:
     from svd_loop.config import Config
-    from svd_loop.registry.gate import Decision
+    from svd_loop.promotion.gate import Decision
     from svd_loop.schedule import Schedule, TickReport
 
 _WORDS = {
@@ -103,14 +103,14 @@ def _run_on_cron(
 
 def _schedule(settings: Config, inbox: Path) -> Schedule:
     from svd_loop.errors import ConfigError
-    from svd_loop.registry.models import configured_model
+    from svd_loop.promotion.lookup import configured_model
     from svd_loop.schedule import RegisteredModels, Schedule
 
     if settings.data.test is None:
         raise ConfigError("data.test: null, but the gate compares a new version with the champion on it")
 
     def gate(job: Config, name: str) -> Decision:
-        from svd_loop.registry.promotion import consider  # when a job has ended, not at every tick
+        from svd_loop.promotion.promotion import consider  # when a job has ended, not at every tick
 
         return consider(job, name)
 

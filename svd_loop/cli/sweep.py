@@ -29,11 +29,11 @@ def sweep(
     """Play every arm with every seed, resumably, and compare them: one table, plots, and whether each claim holds."""
     from rich.markdown import Markdown
 
-    from svd_loop.sweep.figures import Figures
-    from svd_loop.sweep.page import render, sweep_json, write_page
-    from svd_loop.sweep.plan import Plan
-    from svd_loop.sweep.results import ArmResult, read_collection
-    from svd_loop.sweep.runner import run_sweep
+    from svd_loop.experiments.figures import Figures
+    from svd_loop.experiments.page import render, sweep_json, write_page
+    from svd_loop.experiments.plan import Plan
+    from svd_loop.experiments.results import ArmResult, read_collection
+    from svd_loop.experiments.runner import run_sweep
 
     plan = Plan.load(config, quick=quick, arms=arm or (), seeds=seed or (), root=root)
     started = 0

@@ -1,6 +1,6 @@
 """The configuration as data: strict pydantic models, one per section of the YAML file.
 
-Nothing here imports torch or builds an object (that is `svd_loop.build`'s work). A variant is chosen by
+Nothing here imports torch or builds an object (that is `svd_loop.assembly`'s work). A variant is chosen by
 its `type` field. Every field says its unit and what 0 or null means, since this file is the reference
 the documentation is made from.
 """

@@ -16,8 +16,8 @@ from random import Random
 from string import Template
 from typing import Literal, get_args
 
-from envs.nano_problems import DOMAINS, FAMILIES, Domain, Task, draw_task
-from envs.votes import neutralise
+from envs.cascade.votes import neutralise
+from envs.problems.nano import DOMAINS, FAMILIES, Domain, Task, draw_task
 from svd_loop.nano.works import Flaw, Style, Work, asked_by, check, compare, grade, misread, near, solve
 
 Role = Literal["solver", "question_inferrer", "question_comparer", "fact_checker", "grader", "reviser"]

@@ -18,8 +18,8 @@ from statistics import fmean
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from envs.nano_problems import DOMAINS, Domain, NanoProblem, generate
-from envs.votes import read_verdict
+from envs.cascade.votes import read_verdict
+from envs.problems.nano import DOMAINS, Domain, NanoProblem, generate
 from policies.engines.transformers import TransformersEngine
 from svd_loop.contracts import FinishReason, GenerationRequest, Sampling, VoteValue
 from svd_loop.nano.corpus import Role, prompt

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cache
 from random import Random
 
-from envs.template_sets import TemplateSet
+from envs.cascade.template_sets import TemplateSet
 from svd_loop.contracts import Domain, Role
 from svd_loop.nano import corpus
 from svd_loop.nano.corpus import JUDGE_ROLES, Row

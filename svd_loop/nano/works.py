@@ -14,7 +14,7 @@ from itertools import zip_longest
 from random import Random
 from typing import Literal
 
-from envs.nano_problems.base import PlanStep, Task, compute, program, resolve
+from envs.problems.nano.base import PlanStep, Task, compute, program, resolve
 
 Style = Literal["derive", "leap"]
 Flaw = Literal["none", "slip", "forced", "honest", "final", "misread", "unit", "word"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from svd_loop.contracts import JobResult, JobState, RoundRecord, Scores
-from svd_loop.health import alarm_action, alarm_names
+from svd_loop.loop.health_rule import alarm_action, alarm_names
 from svd_loop.report.summary import accepted_fraction, tokens_of, votes_of
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from envs.cascade import funnel, vote_counts
+from envs.cascade.cascade import funnel, vote_counts
 from svd_loop.contracts import Stage, Verdict, VoteValue
 
 if TYPE_CHECKING:

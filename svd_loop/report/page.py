@@ -10,7 +10,7 @@ from string import Template
 from typing import Any
 
 from svd_loop.contracts import Estimate, JobResult, JobState, RoundRecord
-from svd_loop.health import explain, outcome
+from svd_loop.loop.health_rule import explain, outcome
 from svd_loop.report.summary import STOPPED, gain_sentence, tokens_of, votes_of
 
 _PAGE = Template("""<!doctype html>

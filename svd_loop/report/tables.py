@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from svd_loop.contracts import Estimate, JobResult, RoundRecord, Scores, StopReason
-from svd_loop.health import explain, outcome
+from svd_loop.loop.health_rule import explain, outcome
 from svd_loop.report.summary import STOPPED, gain_sentence, votes_of
 
 if TYPE_CHECKING:

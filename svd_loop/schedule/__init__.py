@@ -4,12 +4,12 @@
 it at the given times. Everything can be killed anywhere and goes on at the next tick.
 """
 
-from svd_loop.schedule.book import Book, JobRow
 from svd_loop.schedule.cron import run_on_cron
 from svd_loop.schedule.forgetting import Forgotten, forget
 from svd_loop.schedule.health import ScheduleHealth, schedule_health
 from svd_loop.schedule.inbox import Inbox, Intake
 from svd_loop.schedule.models import Models, RegisteredModels
+from svd_loop.schedule.state_db import Book, JobRow
 from svd_loop.schedule.tick import Schedule, TickReport, schedule_folder
 
 __all__ = [

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from svd_loop.config import Config
 from svd_loop.errors import DataError, JobConflictError
 from svd_loop.ledger import LedgerReader
-from svd_loop.schedule.book import Book, JobRow
+from svd_loop.schedule.state_db import Book, JobRow
 from svd_loop.schedule.tick import schedule_folder
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import takewhile
 from typing import Any
 
-from svd_loop.schedule.book import JobRow
+from svd_loop.schedule.state_db import JobRow
 
 
 @dataclass(frozen=True, slots=True)

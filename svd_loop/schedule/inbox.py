@@ -29,8 +29,8 @@ from svd_loop.config.data import FilesSource
 from svd_loop.contracts import Problem, Prompt
 from svd_loop.errors import DataError, ScheduleError
 from svd_loop.ledger.identity import write_atomically
-from svd_loop.schedule.book import Book, Fate
-from svd_loop.schedule.seen import SeenPrompts
+from svd_loop.schedule.dedup_index import SeenPrompts
+from svd_loop.schedule.state_db import Book, Fate
 
 ACCEPTED, QUARANTINE = "accepted", "quarantine"
 _UNFINISHED = (".part", ".tmp")

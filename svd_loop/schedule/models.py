@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from policies.versions import stored_version
-from svd_loop.build.backends import checkpoint_path
-from svd_loop.build.vocabulary import vocabulary_digest
+from policies.versions.stored import stored_version
+from svd_loop.assembly.backends import checkpoint_path
+from svd_loop.assembly.vocabulary import vocabulary_digest
 from svd_loop.config import Config
 from svd_loop.errors import ConfigError
-from svd_loop.registry import CHAMPION, FINGERPRINT_TAG, RegisteredVersion
-from svd_loop.registry.models import local_folder, registry_of, servable_folder, talking_to_registry
+from svd_loop.mlflow_store.records import RegisteredVersion
+from svd_loop.mlflow_store.registry import CHAMPION, FINGERPRINT_TAG
+from svd_loop.promotion.lookup import local_folder, registry_of, servable_folder, talking_to_registry
 
 
 class Models(Protocol):

@@ -25,8 +25,8 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from envs.prompts import LeakIndex
-from svd_loop.build.backends import refuse_foreign_anchors
-from svd_loop.build.data import held_out
+from svd_loop.assembly.backends import refuse_foreign_anchors
+from svd_loop.assembly.data import held_out
 from svd_loop.config import Config, parse_config
 from svd_loop.config.schedule import HookEvent
 from svd_loop.contracts import JobResult, Problem, Prompt
@@ -34,13 +34,13 @@ from svd_loop.errors import JobInterrupted, LedgerError, RegistryError, Schedule
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader
 from svd_loop.ledger.identity import write_atomically
-from svd_loop.registry.gate import Decision
-from svd_loop.registry.models import configured_model
-from svd_loop.schedule.book import Book, JobRow, Outcome
+from svd_loop.promotion.gate import Decision
+from svd_loop.promotion.lookup import configured_model
 from svd_loop.schedule.health import ScheduleHealth, schedule_health
 from svd_loop.schedule.hooks import call_hooks
 from svd_loop.schedule.inbox import Inbox, Intake
 from svd_loop.schedule.models import Models, starting_checkpoint, tokenizer_digest
+from svd_loop.schedule.state_db import Book, JobRow, Outcome
 
 log = logging.getLogger(__name__)
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 import re
 
 import pytest
-from judges import prompt
 
 from envs.acceptors import RandomAcceptor, SelfCertainty, SelfConsistency
 from svd_loop.contracts import Candidate, FinishReason, Prompt, Rejection
 from svd_loop.errors import ConfigError
+from tests.envs.judges import prompt
 
 
 def items_of(prompts: int, n: int = 2) -> list[tuple[Prompt, Candidate]]:

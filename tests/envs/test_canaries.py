@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from judges import RulePolicy, always, by_seed, prompt
 
 from envs.canaries import CAUGHT_BY, Canary, CanaryKind, plant, watch
-from envs.cascade import Cascade, CascadeSettings
-from envs.template_sets import TemplateSet
+from envs.cascade.cascade import Cascade, CascadeSettings
+from envs.cascade.template_sets import TemplateSet
 from svd_loop.contracts import Candidate, Domain, Prompt, Role, Stage, VoteValue
+from tests.envs.judges import RulePolicy, always, by_seed, prompt
 
 CASCADE = Cascade(TemplateSet.load("chat"), CascadeSettings(votes=2))
 SOLVED = [(prompt(p), Candidate(f"p{p}", 3, f"<think>99</think>{p + 10}+{p}={2 * p + 10}")) for p in range(8)]

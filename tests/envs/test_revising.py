@@ -4,14 +4,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from judges import RulePolicy, prompt
 
-from envs.cascade import Cascade, CascadeSettings
+from envs.cascade.cascade import Cascade, CascadeSettings
+from envs.cascade.template_sets import TemplateSet
 from envs.play import play
 from envs.revising import revision_of
 from envs.round_env import SelfVerificationEnv
 from envs.solving import SolverAgent
-from envs.template_sets import TemplateSet
 from svd_loop.contracts import (
     AgentCall,
     Candidate,
@@ -26,7 +25,8 @@ from svd_loop.contracts import (
     VoteValue,
 )  # fmt: skip
 from svd_loop.errors import ConfigError
-from svd_loop.replay import accepted_rows
+from svd_loop.loop.replay import accepted_rows
+from tests.envs.judges import RulePolicy, prompt
 
 CHAT = TemplateSet.load("chat")
 PROMPTS = [prompt(number) for number in range(4)]

@@ -8,17 +8,17 @@ import gymnasium
 import pytest
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
-from judges import RulePolicy, always, by_seed, prompt
 
 from envs.acceptors import RandomAcceptor
-from envs.cascade import Cascade, CascadeSettings
+from envs.cascade.cascade import Cascade, CascadeSettings
+from envs.cascade.template_sets import TemplateSet
 from envs.demo import DEMO_PROMPTS, DemoJudge
 from envs.play import play
 from envs.round_env import SelfVerificationEnv
 from envs.solving import SolverAgent
-from envs.template_sets import TemplateSet
 from svd_loop.contracts import Candidate, Episode, FinishReason, Policy, Prompt, Rejection, Selection, Stage, Verdict
 from svd_loop.errors import ActionError, ConfigError, DataError, EngineError
+from tests.envs.judges import RulePolicy, always, by_seed, prompt
 
 CHAT = TemplateSet.load("chat")
 GRADE_ONCE = Cascade(CHAT, CascadeSettings(stages=(Stage.CORRECTNESS,), votes=1))

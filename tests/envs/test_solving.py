@@ -3,12 +3,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from judges import VERSION, RulePolicy, always, prompt
 
+from envs.cascade.template_sets import TemplateSet
 from envs.solving import SolverAgent
-from envs.template_sets import TemplateSet
 from svd_loop.contracts import AgentCall, CallId, Domain, FinishReason, Reply, Role
 from svd_loop.errors import EngineError
+from tests.envs.judges import VERSION, RulePolicy, always, prompt
 
 AGENT = SolverAgent(TemplateSet.load("chat"))
 PROMPTS = [prompt(0), prompt(1, Domain.CODING)]

@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from judges import RulePolicy, by_seed, prompt
 
-from envs.cascade import Cascade, CascadeSettings
+from envs.cascade.cascade import Cascade, CascadeSettings
+from envs.cascade.template_sets import TemplateSet
 from envs.round_env import SelfVerificationEnv
 from envs.solving import SolverAgent
 from envs.spending import Account, next_served
-from envs.template_sets import TemplateSet
 from svd_loop.contracts import AgentCall, Episode, Reply, Stage
 from svd_loop.errors import ConfigError
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader
+from tests.envs.judges import RulePolicy, by_seed, prompt
 from tests.svd_loop.jobs_support import small
 
 CHAT = TemplateSet.load("chat")

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from policies.loading import load_codec, open_policy
+from policies.opening import open_policy
 from policies.policy import ModelPolicy
-from policies.sft import SftUpdater
-from policies.training_rows import dataset_columns
-from policies.versions import StoredVersion
-from policies.weights import WeightStore
+from policies.training.rows import dataset_columns
+from policies.training.sft import SftUpdater
+from policies.versions.checkpoints import load_codec
+from policies.versions.stored import StoredVersion
+from policies.versions.weights import WeightStore
 from svd_loop.config.engines import TransformersEngineSection
 from svd_loop.config.sections import ModelSection
 from svd_loop.config.update import LoraSection, UpdateSection

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from policies.loading import load_codec, open_policy
+from policies.opening import open_policy
 from policies.policy import ModelPolicy, RecordingPolicy
 from policies.scripted.recording import RecordedScript
-from policies.weights import WeightStore
+from policies.versions.checkpoints import load_codec
+from policies.versions.weights import WeightStore
 from svd_loop.config.engines import TransformersEngineSection
 from svd_loop.config.sections import ModelSection
 from svd_loop.contracts import (

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from policies.sft import SftUpdater
-from policies.weights import WeightStore
+from policies.training.sft import SftUpdater
+from policies.versions.weights import WeightStore
 from svd_loop.config.update import UpdateSection
 from svd_loop.contracts import TrainingRow
 

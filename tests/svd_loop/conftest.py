@@ -67,7 +67,7 @@ def result(history: list[RoundRecord]) -> JobResult:
 
 @pytest.fixture(scope="session")
 def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from svd_loop.tracking.store import open_store
+    from svd_loop.mlflow_store.connection import open_store
 
     root = tmp_path_factory.mktemp("mlflow-template")
     store = open_store(None, root, "Default")

@@ -18,14 +18,15 @@ from typing import Any
 
 from envs.round_env import SelfVerificationEnv
 from envs.solving import SolverAgent
-from policies import sft
+from policies.training import sft
 from svd_loop import cli
-from svd_loop.build.backends import ModelBackend, ScriptedBackend
+from svd_loop.assembly.backends import ModelBackend, ScriptedBackend
 from svd_loop.contracts import JobState, Role
-from svd_loop.controller import Controller
-from svd_loop.evaluation import Evaluator
+from svd_loop.evaluation.evaluation import Evaluator
 from svd_loop.ledger import Ledger
-from svd_loop.tracking import MlflowTracker, NullTracker
+from svd_loop.loop.controller import Controller
+from svd_loop.mlflow_store.mlflow_tracker import MlflowTracker
+from svd_loop.mlflow_store.null_tracker import NullTracker
 
 READY = "working"
 

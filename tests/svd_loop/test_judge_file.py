@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from svd_loop.answers_file import read_answers, write_verdicts
 from svd_loop.contracts import Domain, Rejection, Stage, Verdict, Vote, VoteValue
 from svd_loop.errors import ConfigError, SvdError
+from svd_loop.evaluation.answers_file import read_answers, write_verdicts
 from svd_loop.jobs import judge_file, judging_job
 from svd_loop.ledger import LedgerReader
 from svd_loop.report import judged_json, render_judged

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from policies.training_rows import REASONS
+from policies.training.rows import REASONS
 from svd_loop.config import Config, load_config
 from svd_loop.contracts import RoundRecord, StopReason
 from svd_loop.jobs import evaluate_model, run_job
 from svd_loop.ledger import LedgerReader
-from svd_loop.registry import Registry
-from svd_loop.registry.registering import register_round
+from svd_loop.mlflow_store.registry import Registry
+from svd_loop.promotion.registering import register_round
 
 NANO = Path(__file__).parents[2] / "configs" / "nano.yaml"
 SMALL = (
@@ -60,7 +60,7 @@ def test_rows_are_exactly_what_was_sampled_and_end_in_the_stop_token(played: tup
             assert row.input_ids == (*prompt, *answer)
             assert row.supervised_from == len(prompt)
             assert reply["finish_reason"] == "stop"
-    from policies.chat import ChatCodec
+    from policies.text.chat import ChatCodec
 
     codec = ChatCodec.load(NANO.parents[1] / "policies" / "nano")
     assert {row.input_ids[-1] for row in rows} <= codec.stop_ids
@@ -111,7 +111,7 @@ def update_reached_mlflow(logged: Mapping[str, float], record: RoundRecord) -> N
 def test_mlflow_holds_the_story_and_the_registered_model(tmp_path: Path, migrated_database: Path) -> None:
     import shutil
 
-    from svd_loop.tracking.store import open_store
+    from svd_loop.mlflow_store.connection import open_store
 
     shutil.copy(migrated_database, tmp_path / "mlflow.db")
     result = run_job(small(tmp_path, "tracking.enabled=true", "job.rounds=1"))

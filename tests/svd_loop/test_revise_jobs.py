@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import envs.template_sets as template_sets
+import envs.cascade.template_sets as template_sets
 from svd_loop.cli.app import app
 from svd_loop.errors import ConfigError
 from svd_loop.jobs import run_job
@@ -60,7 +60,7 @@ def test_a_set_without_the_template_is_refused_and_nano_is_warned_about(
     mine = shutil.copytree(sets / "chat", tmp_path / "mine", ignore=shutil.ignore_patterns("reviser*"))
     with pytest.raises(ConfigError, match=r"sampling\.revise: the template set mine has no reviser\.txt"):
         run_job(small(tmp_path, *SETTINGS, f"model.templates={mine}"))
-    from svd_loop.build.job import template_set
+    from svd_loop.assembly.job import template_set
 
     template_set(small(tmp_path, f"model.templates={mine}"))
     template_set(small(tmp_path, *SETTINGS, "model.templates=nano"))

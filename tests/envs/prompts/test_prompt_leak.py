@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from envs import arithmetic
+from envs.problems import arithmetic
 from envs.prompts import LeakIndex, LeakRule, content_id
 from svd_loop.config.data import LeakSection
 from svd_loop.contracts import Domain, Problem

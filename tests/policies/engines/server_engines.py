@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from policies.engines.server import ServerEngine
+from policies.engines.served.server import ServerEngine
 from policies.engines.vllm import Served
 from svd_loop.config.engines import ServerEngineSection
 from svd_loop.contracts import FinishReason, Generation, GenerationRequest, Sampling

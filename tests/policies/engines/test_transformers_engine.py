@@ -13,7 +13,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from policies.engines import decoding
+from policies.engines.decoding import pool as decoding
 from policies.engines.transformers import TransformersEngine
 from svd_loop.contracts import FinishReason, Generation, GenerationRequest, Sampling
 from svd_loop.errors import EngineError, ModelError

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from policies.chat import ChatCodec
-from policies.choices import choice_tokens
 from policies.engines.transformers import TransformersEngine
 from policies.engines.vllm import Served, VllmEngine
-from policies.loading import load_checkpoint
-from svd_loop.build.data import held_out
-from svd_loop.build.job import template_set
+from policies.text.chat import ChatCodec
+from policies.text.choices import choice_tokens
+from policies.versions.checkpoints import load_checkpoint
+from svd_loop.assembly.data import held_out
+from svd_loop.assembly.job import template_set
 from svd_loop.config import Config, load_config
 from svd_loop.config.engines import RepetitionSection, VllmEngineSection
 from svd_loop.contracts import ChoiceRequest, FinishReason, GenerationRequest, JobResult, Role, Sampling

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from policies.chat import ChatCodec
-from policies.engines.server import ServedReplica, ServerEngine
+from policies.engines.served.server import ServedReplica, ServerEngine
 from policies.engines.transformers import TransformersEngine
 from policies.engines.vllm import Served
-from policies.loading import load_checkpoint
+from policies.text.chat import ChatCodec
+from policies.versions.checkpoints import load_checkpoint
 from svd_loop.config import Config
 from svd_loop.config.engines import ServerEngineSection
 from svd_loop.contracts import Generation, GenerationRequest, Sampling
 from svd_loop.jobs import run_job
 from svd_loop.nano import NANO_CHECKPOINT
-from svd_loop.preflight import preflight
+from svd_loop.preflight.checks import preflight
 from tests.policies.engines.thinking import assert_thoughts_end, thoughts
 from tests.policies.engines.two_jobs import assert_alike, small_job
 from tests.policies.engines.vllm_replica import Replica

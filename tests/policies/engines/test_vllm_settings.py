@@ -15,7 +15,7 @@ from policies.engines.vllm_child import Start, Started, reference_logprobs
 from svd_loop.config import load_config
 from svd_loop.config.engines import RepetitionSection, VllmEngineSection
 from svd_loop.errors import ConfigError, ModelError
-from svd_loop.preflight import preflight
+from svd_loop.preflight.checks import preflight
 
 NANO = Path(__file__).parents[3] / "configs" / "nano.yaml"
 SERVED = Served(Path("/checkpoint"), "round-003-abc", 3)
@@ -136,7 +136,7 @@ def test_the_probe_refuses_what_is_not_a_number() -> None:
 
 
 def test_the_probe_tells_weights_apart(checkpoint: Path, tmp_path: Path) -> None:
-    from policies.loading import load_checkpoint
+    from policies.versions.checkpoints import load_checkpoint
 
     other = load_checkpoint(checkpoint, "float32")
     with torch.no_grad():

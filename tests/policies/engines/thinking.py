@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from policies.chat import ChatCodec
+from policies.text.chat import ChatCodec
 from svd_loop.contracts import Generation, GenerationRequest, Sampling
 from tests.policies.families import save_family
 

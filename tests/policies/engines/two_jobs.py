@@ -6,7 +6,7 @@ from pathlib import Path
 
 from svd_loop.config import Config, load_config
 from svd_loop.contracts import JobResult, StopReason
-from svd_loop.statistics import wilson
+from svd_loop.support.statistics import wilson
 
 NANO = Path(__file__).parents[3] / "configs" / "nano.yaml"
 SMALL = (

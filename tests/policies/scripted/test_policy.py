@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from envs.arithmetic import generate
-from envs.cascade import Cascade, CascadeSettings
+from envs.cascade.cascade import Cascade, CascadeSettings
+from envs.cascade.template_sets import TemplateSet
+from envs.problems.arithmetic import generate
 from envs.solving import SolverAgent
-from envs.template_sets import TemplateSet
 from policies.scripted import ScriptedPolicy, Traits, decode
 from policies.scripted.policy import STOP_ID
 from svd_loop.contracts import AgentCall, CallId, Candidate, Domain, Message, PolicyVersion, Prompt, Role, Stage

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from envs.arithmetic import generate
+from envs.problems.arithmetic import generate
 from policies.scripted import tasks
 from policies.scripted.tasks import CODE, FORMS, ROPE, SUM, Task
 from svd_loop.contracts import Domain

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from envs.arithmetic import generate
+from envs.problems.arithmetic import generate
 from policies.scripted import ScriptedUpdater, Traits, encode, read_traits, write_traits
 from policies.scripted.policy import STOP_ID
 from policies.scripted.tasks import questions_in, stand_in
-from policies.weights import WeightStore
+from policies.versions.weights import WeightStore
 from svd_loop.contracts import TrainingRow
 from svd_loop.errors import TrainingError, WeightsError
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from envs import arithmetic
+from envs.problems import arithmetic
 from svd_loop.config import Config
 from svd_loop.contracts import Domain, JobResult, PolicyVersion, Problem, RoundRecord, StopReason
 from svd_loop.ledger import LedgerReader
-from svd_loop.registry.gate import Decision as Decided
-from svd_loop.registry.gate import Finding as Found
+from svd_loop.promotion.gate import Decision as Decided
+from svd_loop.promotion.gate import Finding as Found
 from tests.svd_loop.conftest import scores_of
 from tests.svd_loop.jobs_support import small
 

@@ -19,7 +19,7 @@ from svd_loop.config.data import DedupSection
 from svd_loop.contracts import Problem
 from svd_loop.errors import ScheduleError
 from svd_loop.schedule import Book, Inbox, Intake
-from svd_loop.schedule.seen import SeenPrompts
+from svd_loop.schedule.dedup_index import SeenPrompts
 from tests.svd_loop.schedule.schedule_support import START, drop, problems, schedule_config, texts
 
 LEAK = problems("development", 1, 5)[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.nano_quarter import AGAIN, play, summary
-from envs.nano_problems import DOMAINS
+from envs.problems.nano import DOMAINS
 from svd_loop.ledger import LedgerReader
 
 PROMPTS, WEEKS = 6, 3

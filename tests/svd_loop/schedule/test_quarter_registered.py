@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from svd_loop.config import Config
-from svd_loop.registry.gate import Decision
-from svd_loop.registry.history import model_history
-from svd_loop.registry.models import registry_of
-from svd_loop.registry.promotion import consider
+from svd_loop.promotion.gate import Decision
+from svd_loop.promotion.history import model_history
+from svd_loop.promotion.lookup import registry_of
+from svd_loop.promotion.promotion import consider
 from svd_loop.schedule import Book, RegisteredModels, schedule_folder
 from tests.svd_loop.schedule.schedule_support import held_out_file, problems
 from tests.svd_loop.schedule.test_quarter import AGAIN, BAD_JUDGE, LEAKS, NEW, REGRESSIONS, WEEKS, Quarter

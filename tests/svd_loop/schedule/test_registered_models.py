@@ -13,11 +13,11 @@ from policies.scripted import Traits, write_traits
 from svd_loop.cli.app import app
 from svd_loop.config import Config
 from svd_loop.errors import ConfigError
+from svd_loop.mlflow_store.connection import open_store
+from svd_loop.mlflow_store.registry import CHALLENGER, CHAMPION, Registry
 from svd_loop.nano import NANO_CHECKPOINT
-from svd_loop.registry import CHALLENGER, CHAMPION, Registry
 from svd_loop.schedule import RegisteredModels, Schedule
 from svd_loop.schedule.models import starting_checkpoint, tokenizer_digest
-from svd_loop.tracking.store import open_store
 from tests.svd_loop.jobs_support import SCRIPTED
 from tests.svd_loop.schedule.schedule_support import Clock, Decided, drop, schedule_config, texts
 

@@ -11,13 +11,13 @@ import mlflow
 import pytest
 
 from svd_loop.config import Config
-from svd_loop.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
-from svd_loop.registry.history import model_history
-from svd_loop.registry.models import registry_of
-from svd_loop.registry.promotion import consider
+from svd_loop.mlflow_store.connection import open_store
+from svd_loop.mlflow_store.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
+from svd_loop.promotion.history import model_history
+from svd_loop.promotion.lookup import registry_of
+from svd_loop.promotion.promotion import consider
 from svd_loop.schedule import RegisteredModels, Schedule, TickReport
-from svd_loop.tracking.store import open_store
-from tests.svd_loop.registry.weighty_versions import nano_config, register, store_versions
+from tests.svd_loop.promotion.weighty_versions import nano_config, register, store_versions
 from tests.svd_loop.schedule.schedule_support import Clock, drop, schedule_config, texts
 from tests.svd_loop.tracking_server import free_port, tracking_server
 
@@ -48,7 +48,7 @@ def test_two_drops_through_the_gate_and_one_that_brings_nothing(
     tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("svd_loop.jobs.write_page", lambda *arguments: None)
-    monkeypatch.setattr("svd_loop.tracking.runs.figures", _no_figures())
+    monkeypatch.setattr("svd_loop.mlflow_store.runs.figures", _no_figures())
     registry = registry_of(config_of(tmp_path, server))
     first = week(tmp_path, server, 1)
     assert first.action == "promoted" and first.job is not None  # the first champion, with none to compare it with

@@ -1,0 +1,181 @@
+"""The policy as judge: what one vote of each stage asks, and how many votes are asked at once.
+
+A vote is written as a conversation, a generator that yields a call, is sent the reply, and returns the vote. That
+keeps each stage readable from top to bottom (factuality and correctness are one call, cycle consistency is two, an
+invalid vote is asked again) while `cast_votes` runs any number of conversations in step, one batch per turn.
+
+The judge is shown a candidate's answer, not the reasoning before `</think>`: what is to be verified is what the
+reader gets, and reasoning usually restates the question, which would give cycle consistency away. `show_thought`
+shows the reasoning to the stages that see the question anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+
+from envs.cascade.asking import ask
+from envs.cascade.template_sets import TemplateSet
+from envs.cascade.votes import answer_of, is_blank, read_verdict, with_thought
+from svd_loop.contracts import (
+    AgentCall,
+    CallId,
+    Candidate,
+    FinishReason,
+    Policy,
+    Prompt,
+    Reply,
+    Role,
+    Stage,
+    Vote,
+    VoteValue,
+)
+
+Conversation = Generator[AgentCall, Reply, Vote]
+_Opinion = Generator[AgentCall, Reply, tuple[VoteValue, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """One vote to be cast: on which candidate of which prompt, for which stage, which of the v votes."""
+
+    prompt: Prompt
+    candidate: Candidate
+    stage: Stage
+    vote: int
+    round: int
+    purpose: str = "train"
+
+
+@dataclass(frozen=True, slots=True)
+class _Clerk:
+    """Writes the calls of one attempt at a ballot."""
+
+    templates: TemplateSet
+    ballot: Ballot
+    attempt: int
+    show_thought: bool = False
+    wording: int = 0
+
+    def call(self, role: Role, **fields: str) -> AgentCall:
+        """A call in a role, its id saying which vote it belongs to."""
+        ballot, domain = self.ballot, self.ballot.prompt.domain
+        call_id = CallId(
+            ballot.purpose,
+            ballot.round,
+            role,
+            ballot.prompt.id,
+            candidate=ballot.candidate.index,
+            stage=ballot.stage.value,
+            vote=ballot.vote,
+            attempt=self.attempt,
+        )
+        messages = self.templates.render(role, domain, wording=self.wording, **fields)
+        return AgentCall(call_id, messages, self.templates.version(role, domain, wording=self.wording))
+
+    @property
+    def question(self) -> str:
+        """The original question."""
+        return self.ballot.prompt.text
+
+    @property
+    def solution(self) -> str:
+        """The candidate's answer without its reasoning."""
+        return answer_of(self.ballot.candidate.text).strip()
+
+    @property
+    def examined(self) -> str:
+        """What the stages that know the question are shown of the candidate."""
+        return with_thought(self.ballot.candidate.text) if self.show_thought else self.solution
+
+
+def cast_votes(
+    judge: Policy,
+    ballots: Sequence[Ballot],
+    templates: TemplateSet,
+    *,
+    invalid_retries: int,
+    show_thought: bool = False,
+    wordings: int = 1,
+) -> list[Vote]:
+    """Cast all ballots, asking the judge once per turn for every conversation that is still going.
+
+    Args:
+        judge: Who is asked.
+        ballots: The votes to cast, in any order.
+        templates: The judge's instructions.
+        invalid_retries: How often a vote without a readable verdict is asked again (with `attempt` counting up).
+        show_thought: Whether fact checker and grader see the candidate's reasoning.
+        wordings: How many of the judge's wordings take turns, by the number of the vote.
+
+    Returns:
+        The votes, aligned with `ballots`.
+
+    Raises:
+        EngineError: The judge left a call unanswered.
+    """
+    conversations = [
+        _converse(ballot, templates, invalid_retries, show_thought, ballot.vote % wordings) for ballot in ballots
+    ]
+    votes: dict[int, Vote] = {}
+    waiting = {place: next(conversation) for place, conversation in enumerate(conversations)}
+    while waiting:
+        replies = ask(judge, list(waiting.values()))
+        for place, reply in zip(list(waiting), replies, strict=True):
+            try:
+                waiting[place] = conversations[place].send(reply)
+            except StopIteration as finished:
+                votes[place] = finished.value
+                del waiting[place]
+    return [votes[place] for place in range(len(ballots))]
+
+
+def _converse(
+    ballot: Ballot, templates: TemplateSet, invalid_retries: int, show_thought: bool, wording: int
+) -> Conversation:
+    """One vote: the stage's question, asked again while its answer cannot be read."""
+    value, text = VoteValue.INVALID, ""
+    for attempt in range(1 + invalid_retries):
+        value, text = yield from _QUESTIONS[ballot.stage](_Clerk(templates, ballot, attempt, show_thought, wording))
+        if value is not VoteValue.INVALID:
+            break
+    return Vote(ballot.prompt.id, ballot.candidate.index, ballot.stage, ballot.vote, value, text)
+
+
+def _cycle_consistency(clerk: _Clerk) -> _Opinion:
+    """From the solution alone, which question was it; and is that the question that was asked?"""
+    inference = yield clerk.call(Role.QUESTION_INFERRER, solution=clerk.solution)
+    inferred = answer_of(inference.text).strip()
+    if inference.finish_reason is FinishReason.LENGTH or is_blank(inferred):
+        return VoteValue.INVALID, inference.text
+    comparison = yield clerk.call(Role.QUESTION_COMPARER, question=clerk.question, inferred=inferred)
+    return read_verdict(comparison.text, comparison.finish_reason), f"{inferred}\n\n{comparison.text}"
+
+
+def _factuality(clerk: _Clerk) -> _Opinion:
+    """Is anything in the solution clearly wrong?"""
+    return (yield from _single(clerk, Role.FACT_CHECKER))
+
+
+def _correctness(clerk: _Clerk) -> _Opinion:
+    """Is the solution right in process and conclusion?"""
+    return (yield from _single(clerk, Role.GRADER))
+
+
+def _single(clerk: _Clerk, role: Role) -> _Opinion:
+    reply = yield clerk.call(role, question=clerk.question, solution=clerk.examined)
+    return read_verdict(reply.text, reply.finish_reason), reply.text
+
+
+_QUESTIONS: dict[Stage, Callable[[_Clerk], _Opinion]] = {
+    Stage.CYCLE_CONSISTENCY: _cycle_consistency,
+    Stage.FACTUALITY: _factuality,
+    Stage.CORRECTNESS: _correctness,
+}
+
+ROLES: Mapping[Stage, tuple[Role, ...]] = {
+    Stage.CYCLE_CONSISTENCY: (Role.QUESTION_INFERRER, Role.QUESTION_COMPARER),
+    Stage.FACTUALITY: (Role.FACT_CHECKER,),
+    Stage.CORRECTNESS: (Role.GRADER,),
+}
+"""Who is asked in a stage."""

@@ -1,0 +1,1 @@
+"""Problems made by programs, with seeds: nano's domains, and arithmetic for scripts."""

@@ -1,0 +1,1 @@
+"""The decode loop of the transformers engine: a pool of rows, its key-value cache, and the sampler."""

@@ -1,0 +1,256 @@
+"""A pool of rows decoded together: rows enter after a prefill, advance one token a step, and leave when finished.
+
+Rows that finish are replaced by waiting ones (continuous batching), so that a batch stays full although lengths
+differ. A newcomer takes the place of a finished row where it fits; otherwise, and when nobody waits any more, the
+cache of the remaining rows is copied once, without the columns that are padding for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from policies.engines.decoding.kv_cache import RowCache
+from policies.engines.decoding.sampling import SamplingRows, choose, counter_uniform
+from svd_loop.contracts import FinishReason, Generation, GenerationRequest
+from svd_loop.errors import EngineError
+
+PREFILL_TOKENS = 16_384
+"""Prompt tokens (padding included) in one forward pass of a prefill; bounds its activations."""
+REPACK_SHARE = 3
+"""The cache is repacked rather than refilled in place when more than 1 / REPACK_SHARE of its columns are unused."""
+SPARE_COLUMNS = 64
+"""Columns reserved ahead of the newest token, at least; a quarter of the filled ones if that is more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """State of B rows, all (B,) unless said otherwise.
+
+    `steps` counts tokens sampled, `alive` is false once a row is finished, `start` is the row's first column that is
+    not padding, `output` (B, T + 1) holds sampled ids and one column for what finished rows write.
+    """
+
+    token: torch.Tensor
+    prompt_length: torch.Tensor
+    steps: torch.Tensor
+    limit: torch.Tensor
+    seed: torch.Tensor
+    start: torch.Tensor
+    alive: torch.Tensor
+    output: torch.Tensor
+    sampling: SamplingRows
+
+    def select(self, rows: torch.Tensor, moved: int) -> _Rows:
+        """The rows at `rows`, with columns renumbered by `moved`."""
+        return _Rows(
+            self.token[rows], self.prompt_length[rows], self.steps[rows], self.limit[rows], self.seed[rows],
+            self.start[rows] + moved, self.alive[rows], self.output[rows], self.sampling.select(rows),
+        )  # fmt: skip
+
+    def joined(self, other: _Rows) -> _Rows:
+        """These rows, then those of `other`."""
+        width = max(self.output.shape[1], other.output.shape[1])
+
+        def cat(name: str) -> torch.Tensor:
+            return torch.cat([getattr(self, name), getattr(other, name)])
+
+        return _Rows(
+            cat("token"), cat("prompt_length"), cat("steps"), cat("limit"), cat("seed"), cat("start"), cat("alive"),
+            torch.cat([_widened(self.output, width), _widened(other.output, width)]),
+            self.sampling.joined(other.sampling),
+        )  # fmt: skip
+
+
+def _widened(output: torch.Tensor, width: int) -> torch.Tensor:
+    return torch.nn.functional.pad(output, (0, width - output.shape[1]))
+
+
+class DecodingPool:
+    """Rows of one model that are decoded together.
+
+    Args:
+        model: a causal language model of transformers, in inference mode.
+        stop_ids: (S,) int64 on the model's device.
+        pad_id: fills short prompts; masked everywhere, so any id will do.
+        sliding: the model has layers with a sliding window, whose masks transformers must make.
+    """
+
+    def __init__(self, model: Any, stop_ids: torch.Tensor, pad_id: int, *, sliding: bool) -> None:
+        self._model = model
+        self._stop_ids = stop_ids
+        self._pad_id = pad_id
+        self._sliding = sliding
+        self._device = stop_ids.device
+        self._cache: RowCache | None = None
+        self._rows = self._fresh([], columns=0)
+        self._owners: list[int] = []
+        self._visible = torch.zeros((0, 0), dtype=torch.bool, device=self._device)
+
+    def __len__(self) -> int:
+        """Rows held, finished ones included."""
+        return len(self._owners)
+
+    @property
+    def alive(self) -> int:
+        """Rows still being decoded."""
+        return int(self._rows.alive.sum())
+
+    def harvest(self) -> list[tuple[int, Generation]]:
+        """Finished rows as (owner, generation); they stay in the pool until the next `replace`."""
+        finished = (~self._rows.alive).nonzero().squeeze(-1)
+        stops = set(self._stop_ids.tolist())
+        lengths = self._rows.steps[finished].tolist()
+        outputs = self._rows.output[finished].tolist()
+        results = []
+        for row, length, output in zip(finished.tolist(), lengths, outputs, strict=True):
+            reason = FinishReason.STOP if output[length - 1] in stops else FinishReason.LENGTH
+            results.append((self._owners[row], Generation(tuple(output[:length]), reason)))
+        return results
+
+    def replace(self, newcomers: Sequence[tuple[int, GenerationRequest]]) -> None:
+        """Drop finished rows, prefill `newcomers` as (owner, request) and sample their first token.
+
+        Equal prompts that follow one another are prefilled once.
+        """
+        requests = [request for _, request in newcomers]
+        places = self._make_room(requests)
+        for place, (owner, _) in zip(places.tolist(), newcomers, strict=True):
+            self._owners[place] = owner
+        done = 0
+        for prompts, copies in _prefill_chunks([request.prompt_ids for request in requests]):
+            source, logits = self._prefill(prompts)
+            if self._cache is None:
+                self._cache = RowCache.empty_like(source)
+                self._reserve(places[:0], 0, max(len(request.prompt_ids) for request in requests))
+            here = places[done : done + len(copies)]
+            self._cache.fill(source, copies, here)
+            self._take(here, logits[copies])
+            done += len(copies)
+
+    def _make_room(self, requests: Sequence[GenerationRequest]) -> torch.Tensor:
+        """Drop finished rows and enter fresh ones for `requests`; returns their places, (R,) int64."""
+        keep = self._rows.alive.nonzero().squeeze(-1)
+        filled = 0 if self._cache is None else self._cache.length
+        drop = int(self._rows.start[keep].min()) if len(keep) else filled
+        longest = max((len(request.prompt_ids) for request in requests), default=0)
+        if len(requests) == len(self) - len(keep) and longest <= filled and drop * REPACK_SHARE <= filled:
+            fresh = self._fresh(requests, filled)
+            places = (~self._rows.alive).nonzero().squeeze(-1)
+            # Turn "all rows, then the fresh ones" into one order with each fresh row in its place.
+            order = torch.arange(len(self), device=self._device)
+            order[places] = torch.arange(len(self), len(self) + len(requests), device=self._device)
+            self._rows = self._rows.joined(fresh).select(order, 0)
+            self._visible[places] = torch.arange(self._visible.shape[1], device=self._device) >= fresh.start[:, None]
+            return places
+        shift = max(0, longest - (filled - drop))
+        fresh = self._fresh(requests, filled - drop + shift)
+        self._rows = self._rows.select(keep, shift - drop).joined(fresh)
+        self._owners = [self._owners[row] for row in keep.tolist()] + [-1] * len(requests)
+        if self._cache is not None:
+            self._reserve(keep, drop, shift)
+        return torch.arange(len(keep), len(self), device=self._device)
+
+    def step(self) -> None:
+        """Sample one more token for every row that is alive."""
+        assert self._cache is not None, "replace() comes first"
+        rows = self._rows
+        if self._cache.length == self._cache.columns:
+            drop = int(rows.start[rows.alive].min())
+            self._rows = rows = rows.select(torch.arange(len(self), device=self._device), -drop)
+            self._reserve(torch.arange(len(self), device=self._device), drop, 0)
+        visible = self._visible[:, : self._cache.length + 1]
+        output = self._model(
+            input_ids=rows.token[:, None],
+            attention_mask=visible.long() if self._sliding else visible[:, None, None, :],
+            position_ids=(rows.prompt_length + rows.steps - 1)[:, None],
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        self._take(torch.arange(len(self), device=self._device), output.logits[:, -1])
+
+    def _reserve(self, keep: torch.Tensor, drop: int, shift: int) -> None:
+        """Rebuild the cache for the current rows with spare columns, and say which columns each row sees."""
+        assert self._cache is not None
+        filled = self._cache.length - drop + shift
+        columns = filled + max(SPARE_COLUMNS, filled // 4)
+        self._cache.rebuild(keep, rows=len(self), drop=drop, shift=shift, columns=columns)
+        self._visible = torch.arange(columns, device=self._device) >= self._rows.start[:, None]
+
+    def _fresh(self, requests: Sequence[GenerationRequest], columns: int) -> _Rows:
+        """Rows that have sampled nothing; their prompts end in column `columns - 1`."""
+
+        def column(values: list[int]) -> torch.Tensor:
+            return torch.tensor(values, dtype=torch.int64, device=self._device)
+
+        lengths = column([len(request.prompt_ids) for request in requests])
+        limits = [request.sampling.max_tokens for request in requests]
+        count = len(requests)
+        return _Rows(
+            token=column([0] * count),
+            prompt_length=lengths,
+            steps=column([0] * count),
+            limit=column(limits),
+            seed=column([request.seed for request in requests]),
+            start=columns - lengths,
+            alive=torch.ones(count, dtype=torch.bool, device=self._device),
+            output=torch.zeros((count, max(limits, default=0) + 1), dtype=torch.int64, device=self._device),
+            sampling=SamplingRows.of([request.sampling for request in requests], self._device),
+        )
+
+    def _prefill(self, prompts: Sequence[tuple[int, ...]]) -> tuple[DynamicCache, torch.Tensor]:
+        """The cache of different prompts, padded on the left, and the logits (U, V) after each."""
+        longest = max(map(len, prompts))
+        ids = torch.full((len(prompts), longest), self._pad_id, dtype=torch.int64)
+        mask = torch.zeros((len(prompts), longest), dtype=torch.int64)
+        for row, prompt in enumerate(prompts):
+            ids[row, longest - len(prompt) :] = torch.tensor(prompt)
+            mask[row, longest - len(prompt) :] = 1
+        cache = DynamicCache()  # without config: plain layers also where the model slides a window
+        output = self._model(
+            input_ids=ids.to(self._device),
+            attention_mask=mask.to(self._device),
+            position_ids=(mask.cumsum(dim=-1) - 1).clamp(min=0).to(self._device),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return cache, output.logits[:, -1]
+
+    def _take(self, places: torch.Tensor, logits: torch.Tensor) -> None:
+        """Sample the next token of the rows at `places` from `logits` and note who is finished (in place)."""
+        if not bool(torch.isfinite(logits.amax(dim=-1)).all()):
+            raise EngineError("the model's logits are not finite (NaN or infinity): its weights are damaged, or "
+                              "model.dtype cannot hold its activations (float16 often cannot)")  # fmt: skip
+        rows = self._rows
+        alive, steps = rows.alive[places], rows.steps[places]
+        token = choose(logits, rows.sampling.select(places), counter_uniform(rows.seed[places], steps))
+        scratch = rows.output.shape[1] - 1
+        rows.output[places, torch.where(alive, steps, scratch)] = token
+        rows.token[places] = token
+        rows.steps[places] = steps + alive
+        ended = torch.isin(token, self._stop_ids) | (rows.steps[places] >= rows.limit[places])
+        rows.alive[places] = alive & ~ended
+
+
+def _prefill_chunks(
+    prompts: Sequence[tuple[int, ...]],
+) -> Iterator[tuple[list[tuple[int, ...]], torch.Tensor]]:
+    """Split prompts into prefills of at most `PREFILL_TOKENS`: different prompts, and which one each row copies."""
+    unique: list[tuple[int, ...]] = []
+    copies: list[int] = []
+    longest = 0
+    for prompt, group in groupby(prompts):
+        if unique and max(longest, len(prompt)) * (len(unique) + 1) > PREFILL_TOKENS:
+            yield unique, torch.tensor(copies)
+            unique, copies, longest = [], [], 0
+        copies += [len(unique)] * len(list(group))
+        unique.append(prompt)
+        longest = max(longest, len(prompt))
+    if unique:
+        yield unique, torch.tensor(copies)

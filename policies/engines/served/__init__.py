@@ -1,0 +1,1 @@
+"""Replicas of vllm serve that run elsewhere: asked over HTTP, kept on the version that is wanted."""

@@ -1,0 +1,317 @@
+"""The server engine: `vllm serve` replicas that others run, asked over HTTP.
+
+Prompts go out as token ids and answers come back as token ids, so that training rows are exactly what was sampled; a
+server that cannot do so is refused when a version is opened. Every endpoint is compared with transformers then, and
+again after it was away. Left out: streaming (a row counts when it is complete), chat endpoints (the server's template
+would decide the tokens), `n > 1` (one request per row, with its own seed).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from policies.engines.probe import reference_in_child
+from policies.engines.served.dispatch import Patience, Unavailable, Wave, no_replica_left, together
+from policies.engines.served.endpoint import Endpoint, Manners
+from policies.engines.served.weight_sync import Delivery, delivery_of
+from policies.engines.sharding import shards_by_prefix
+from policies.engines.vllm import (
+    FINISH,
+    PrefixCache,
+    Served,
+    check_probe,
+    default_tolerance,
+    repetition_detection,
+    shared_sampling,
+    token_sampling,
+)
+from policies.engines.vllm_child import Probed, Started
+from svd_loop.config.engines import ServerEngineSection
+from svd_loop.contracts import Generation, GenerationRequest
+from svd_loop.errors import ConfigError, EngineError, ModelError
+from svd_loop.support.progress import progress
+
+_log = logging.getLogger(__name__)
+
+_CUT_OFF = {"abort", "error"}
+"""vLLM's words for an answer that its server gave up, as when it is told to end."""
+
+
+def manners_of(settings: ServerEngineSection) -> Manners:
+    """How the endpoints are asked, with the key from the environment.
+
+    Raises:
+        ConfigError: the variable of `engine.api_key_env` is not set.
+    """
+    key = None
+    if settings.api_key_env is not None:
+        key = os.environ.get(settings.api_key_env)
+        if not key:
+            raise ConfigError(f"engine.api_key_env: the environment variable {settings.api_key_env} is not set")
+    return Manners(key, settings.retries, settings.backoff_seconds, settings.request_seconds,
+                   settings.heartbeat_seconds)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What every endpoint is compared on: prompts, transformers' log probabilities, nats allowed."""
+
+    served: Served
+    prompts: list[list[int]]
+    reference: list[list[float]]
+    tolerance: float
+
+
+class ServerEngine:
+    """Implements `svd_loop.contracts.Engine` over HTTP endpoints.
+
+    A row's tokens depend on what the vLLM engine's depend on, and on the endpoint where those differ in hardware or
+    version of vLLM.
+
+    Args:
+        served: the version.
+        settings: endpoints and limits.
+        dtype: precision of the weights, for the reference.
+        max_context: longest prompt plus answer, in tokens.
+        stop_ids: tokens that end an answer; at least one.
+        probe_prompts: token ids to compare log probabilities on, each of at least two tokens.
+        reference: computes transformers' log probabilities, within a number of seconds.
+
+    Raises:
+        ConfigError: the key's environment variable is not set.
+        ModelError: no stop token; a server cannot serve the version, gives no token ids, or serves other weights.
+        EngineError: no endpoint answers, or one refuses.
+    """
+
+    def __init__(
+        self, served: Served, settings: ServerEngineSection, *, dtype: str, max_context: int, stop_ids: Collection[int],
+        probe_prompts: Sequence[Sequence[int]],
+        reference: Callable[[Probed, float], list[list[float]]] = reference_in_child,
+    ) -> None:  # fmt: skip
+        if not stop_ids:
+            raise ModelError("no stop token is known: set eos_token_id in the checkpoint's generation_config.json")
+        self.prefix_cache = PrefixCache()
+        self._name = served.name
+        self._settings = settings
+        self._manners = manners_of(settings)
+        self._stop_ids = frozenset(stop_ids)
+        self._delivery = delivery_of(served, settings, max_context)
+        self._proven: dict[str, str] = {}
+        self._open = True
+        prompts = [list(ids[: max_context - 1]) for ids in probe_prompts]
+        adapter = None if served.adapter is None else (served.name, served.number, str(served.adapter))
+        probed = Probed(checkpoint=str(served.checkpoint), dtype=dtype, adapter=adapter, prompts=prompts)
+        tolerance = settings.probe_tolerance or default_tolerance(dtype)
+        self._probe = Probe(served, prompts, reference(probed, settings.load_seconds), tolerance)
+        asyncio.run(self._reach())
+
+    def generate(self, requests: Sequence[GenerationRequest], *, label: str = "") -> list[Generation]:
+        """Answer all requests, in their order.
+
+        Args:
+            requests: prompts (not empty), sampling parameters and seeds.
+            label: names the work on the progress line; empty shows none.
+
+        Raises:
+            EngineError: the engine is closed, a prompt is empty, no endpoint is left, or one refuses a request. The
+                engine stays usable.
+        """
+        if not self._open:
+            raise EngineError("the engine is closed")
+        if any(not request.prompt_ids for request in requests):
+            raise EngineError("a prompt has no tokens; there is nothing to continue")
+        done: dict[int, Generation] = {}
+        with progress(label, len(requests)) as bar:
+
+            def settled(row: int, answer: tuple[Generation, int]) -> None:
+                done[row], cached = answer
+                self.prefix_cache.prompt_tokens += len(requests[row].prompt_ids)
+                self.prefix_cache.cached_tokens += cached
+                bar.advance(1, len(done[row].token_ids))
+
+            asyncio.run(self._answer(requests, settled))
+        return [done[row] for row in range(len(requests))]
+
+    def close(self) -> None:
+        """Let the servers forget an adapter; what they were started on stays."""
+        if not self._open:
+            return
+        self._open = False
+        if self.prefix_cache.cached_tokens:  # servers tell with --enable-prompt-tokens-details only
+            _log.info("%s: %.0f%% of %s prompt tokens came from the prefix cache", self._name,
+                      100 * self.prefix_cache.hit_rate, f"{self.prefix_cache.prompt_tokens:,}")  # fmt: skip
+        asyncio.run(self._release())
+
+    async def _reach(self) -> None:
+        """Make every endpoint ready; those that are down may come later, as long as there is one."""
+        async with AsyncExitStack() as stack:
+            replicas = await self._replicas(stack, ())
+            deadline = asyncio.get_running_loop().time() + self._settings.recovery_seconds
+            while not self._proven:
+                away: dict[str, str] = {}
+                await together([_try(replica, away) for replica in replicas])
+                if self._proven:
+                    for reason in away.values():
+                        _log.warning("out of service: %s", reason)
+                elif asyncio.get_running_loop().time() >= deadline:
+                    raise no_replica_left(away)
+                else:
+                    await asyncio.sleep(self._settings.heartbeat_seconds)
+
+    async def _answer(
+        self, requests: Sequence[GenerationRequest], settled: Callable[[int, tuple[Generation, int]], None]
+    ) -> None:
+        settings = self._settings
+        patience = Patience(settings.concurrency, settings.heartbeat_seconds, settings.recovery_seconds)
+        shards = shards_by_prefix([request.prompt_ids for request in requests], len(settings.endpoints))
+        async with AsyncExitStack() as stack:
+            replicas = await self._replicas(stack, requests)
+            await Wave(replicas, shards, patience, settled).run()
+
+    async def _release(self) -> None:
+        async with AsyncExitStack() as stack:
+            replicas = await self._replicas(stack, ())
+            await together([
+                self._delivery.release(replica.endpoint) for replica in replicas if replica.name in self._proven
+            ])  # fmt: skip
+
+    async def _replicas(self, stack: AsyncExitStack, requests: Sequence[GenerationRequest]) -> list[ServedReplica]:
+        shared = shared_sampling(self._stop_ids, self._settings.thinking_token_budget)
+        if self._settings.repetition is not None:
+            shared["repetition_detection"] = repetition_detection(self._settings.repetition)
+        return [
+            ServedReplica(
+                await stack.enter_async_context(Endpoint(url, self._manners)), self._delivery, self._probe,
+                self._proven, requests, shared, self._settings.concurrency,
+            )
+            for url in self._settings.endpoints
+        ]  # fmt: skip
+
+
+class ServedReplica:
+    """An endpoint that serves the version: implements `policies.engines.served.dispatch.Replica`.
+
+    Args:
+        endpoint: where it is.
+        delivery: how it comes to serve the version.
+        probe: how that is seen.
+        proven: the endpoints seen to serve it, by URL, with the name they do so under; shared by an engine's waves.
+        requests: what a row's number stands for.
+        shared: sampling parameters of all requests.
+        concurrency: requests of the probe open at once.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, delivery: Delivery, probe: Probe, proven: dict[str, str],
+        requests: Sequence[GenerationRequest], shared: dict[str, Any], concurrency: int,
+    ) -> None:  # fmt: skip
+        self.endpoint = endpoint
+        self._delivery = delivery
+        self._probe = probe
+        self._proven = proven
+        self._requests = requests
+        self._shared = shared
+        self._concurrency = concurrency
+
+    @property
+    def name(self) -> str:
+        """Its URL."""
+        return self.endpoint.url
+
+    async def alive(self) -> None:
+        """Ask for its health."""
+        await self.endpoint.alive()
+
+    async def ready(self) -> None:
+        """Have the version served and compared; costs two small requests where that is so already.
+
+        Raises:
+            Unavailable: it does not answer.
+            ModelError: it cannot serve the version, gives no token ids, or serves other weights.
+        """
+        model = await self._delivery.served_as(self.endpoint)
+        if model is None:
+            self._proven.pop(self.name, None)
+            await self._delivery.load(self.endpoint)
+            model = await self._delivery.served_as(self.endpoint)
+            if model is None:
+                raise ModelError(f"{self.name}: was told to serve {self._probe.served.name}, and does not list it")
+        await self.alive()
+        if self._proven.get(self.name) != model:
+            await self._compare(model)
+            self._proven[self.name] = model
+
+    async def answer(self, row: int) -> tuple[Generation, int]:
+        """The row's answer, and how many prompt tokens came from the prefix cache.
+
+        Raises:
+            Unavailable: it is gone, fails after all retries, or does not serve the version any more.
+            EngineError: it refuses the request, or its answer cannot be used.
+        """
+        request = self._requests[row]
+        body = {**self._shared, **token_sampling(request.sampling), "seed": request.seed}
+        found, choice = await self.endpoint.complete(self._proven[self.name], list(request.prompt_ids), body)
+        finish = str(choice.get("finish_reason"))
+        if finish in _CUT_OFF:
+            raise Unavailable(f"{self.name}: ended an answer with {finish!r}")
+        usage = (found.get("usage") or {}).get("prompt_tokens_details") or {}
+        return self._generation(request, choice["token_ids"], finish), int(usage.get("cached_tokens") or 0)
+
+    def _generation(self, request: GenerationRequest, ids: list[int], finish: str) -> Generation:
+        if finish not in FINISH:
+            raise EngineError(f"{self.name}: ended an answer with {finish!r}")
+        if finish == "stop" and (not ids or ids[-1] not in self._shared["stop_token_ids"]):
+            raise EngineError(f"{self.name}: ended an answer at token {ids[-1] if ids else None}, which is not among "
+                              f"{self._shared['stop_token_ids']}, the model's stop tokens; start the server with "
+                              "--generation-config vllm")  # fmt: skip
+        if finish == "length" and len(ids) != request.sampling.max_tokens:
+            raise EngineError(f"{self.name}: cut an answer off at {len(ids)} tokens of {request.sampling.max_tokens}: "
+                              "the server has a limit of its own. Start it with --generation-config vllm and without "
+                              "max_new_tokens in --override-generation-config")  # fmt: skip
+        return Generation(tuple(ids), FINISH[finish])
+
+    async def _compare(self, model: str) -> None:
+        """Ask for the log probability of every token of the probe, and hold it against transformers'."""
+        prompts = self._probe.prompts
+        found = [[0.0] * (len(ids) - 1) for ids in prompts]
+        places = iter([(row, place) for row, ids in enumerate(prompts) for place in range(1, len(ids))])
+
+        async def ask() -> None:
+            for row, place in places:
+                found[row][place - 1] = await self._logprob(model, prompts[row][:place], prompts[row][place])
+
+        await together([ask() for _ in range(self._concurrency)])
+        try:
+            answers = [Started(version="", served=found, reference=self._probe.reference)]
+            worst = check_probe(answers, self._probe.tolerance, self._probe.served)
+        except ModelError as error:
+            raise ModelError(f"{self.name}: {error}{self._delivery.hint}") from None
+        _log.info("%s serves %s as %s; probe: log probabilities differ from transformers' by %.1g nats on average",
+                  self.name, self._probe.served.name, model, worst)  # fmt: skip
+
+    async def _logprob(self, model: str, before: list[int], token: int) -> float:
+        """In nats; asked for as one sampled token, in the way that answers are sampled."""
+        sampling = {"max_tokens": 1, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "seed": 0}
+        wanted = {"logprobs": 1, "logprob_token_ids": [token], "return_tokens_as_token_ids": True}
+        body = {**self._shared, **sampling, **wanted}
+        body.pop("repetition_detection", None)
+        _, choice = await self.endpoint.complete(model, before, body)
+        try:
+            return float(choice["logprobs"]["top_logprobs"][0][f"token_id:{token}"])
+        except (KeyError, TypeError, IndexError):
+            raise ModelError(f"{self.name}: gives no log probability of a token that is asked for, so the weights it "
+                             "serves cannot be compared; it has to be a `vllm serve` that knows logprob_token_ids "
+                             "(seen with vLLM 0.32)") from None  # fmt: skip
+
+
+async def _try(replica: ServedReplica, away: dict[str, str]) -> None:
+    try:
+        await replica.ready()
+    except Unavailable as error:
+        away[replica.name] = str(error)

@@ -1,0 +1,1 @@
+"""The update: training rows, the trainer, and the processes it runs in."""

@@ -1,0 +1,199 @@
+"""An update in processes of its own, one a GPU, through `accelerate launch`.
+
+The job's process trains nothing then: it writes the run down, gives its memory back, starts the processes and waits.
+Their result becomes a version only when all of it is there; a run that was killed leaves its folder, and goes on from
+its newest checkpoint when the job is run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from policies.training import process as program
+from policies.training.run import Trained, TrainingTask
+from svd_loop import errors
+from svd_loop.config.update import LaunchSection, UpdateSection
+from svd_loop.contracts import TrainingRow
+from svd_loop.errors import ConfigError, SvdError, TrainingError
+from svd_loop.support.progress import progress
+from svd_loop.support.torch_memory import release_memory
+
+CONFIG, LOG = "accelerate.yaml", "output.log"
+"""Files of the run's folder, beside those of the processes."""
+_POLL_SECONDS = 0.1
+_GRACE_SECONDS = 30.0
+"""How long the launcher may take to end its processes before it is killed; they end by themselves then."""
+_TAIL_BYTES = 3000
+
+
+def launch(task: TrainingTask, rows: Sequence[TrainingRow]) -> Trained:
+    """Train in `task.settings.launch.processes` processes.
+
+    Args:
+        task: the run; its folder is created if absent and kept for a later attempt.
+        rows: what to train on, checked.
+
+    Raises:
+        ConfigError: the strategy cannot be used here.
+        TrainingError: a process failed; says which and why, as it did itself or in its last words.
+        torch.OutOfMemoryError: a process ran out of memory.
+    """
+    work, settings = task.work, task.settings
+    config = accelerate_config(settings, task.device)
+    work.mkdir(parents=True, exist_ok=True)
+    for old in [*work.glob("failure-*.json"), work / program.STEP, work / program.RESULT]:
+        old.unlink(missing_ok=True)
+    shutil.rmtree(work / program.WEIGHTS, ignore_errors=True)
+    (work / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
+    (work / program.TASK).write_text(task.dump(), encoding="utf-8")
+    with (work / program.ROWS).open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(program.plain_row(row)) + "\n" for row in rows)
+    release_memory()
+    _run(task, task.steps(len(rows)))
+    result = json.loads((work / program.RESULT).read_text(encoding="utf-8"))
+
+    def save(folder: Path) -> None:
+        for path in (work / program.WEIGHTS).iterdir():
+            shutil.move(path, folder / path.name)
+
+    return Trained(save, result["metrics"], result["steps"])
+
+
+def accelerate_config(settings: UpdateSection, device: str) -> dict[str, Any]:
+    """The configuration `accelerate launch` gets: the strategy's or the user's file, with what `update` says.
+
+    Args:
+        settings: the `update` section.
+        device: `cpu` or `cuda`.
+
+    Raises:
+        ConfigError: the file cannot be used, DeepSpeed or a GPU is missing, or several machines are asked for.
+    """
+    section = settings.launch
+    path = section.accelerate_config or strategy_file(section)
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        kind = str(config["distributed_type"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise ConfigError(f"update.launch.accelerate_config: {path} is no configuration of accelerate: "
+                          f"{error if isinstance(error, OSError) else repr(error)}") from None  # fmt: skip
+    if config.get("num_machines", 1) != 1:
+        raise ConfigError(f"{path}: num_machines is {config['num_machines']}; a job starts processes on its own "
+                          "machine only")  # fmt: skip
+    if kind == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None:
+        raise ConfigError(f"{path}: needs DeepSpeed, which is not installed here; pip install deepspeed, or set "
+                          "update.launch.strategy: fsdp2")  # fmt: skip
+    _require_gpus(section.processes, device)
+    # DeepSpeed is never told of the CPU: accelerate would leave it out. The trainer itself knows (`use_cpu`).
+    on_cpu = device == "cpu" and kind != "DEEPSPEED"
+    precision = "bf16" if settings.bf16 and device != "cpu" else "no"
+    return {**config, "num_processes": section.processes, "mixed_precision": precision, "use_cpu": on_cpu}
+
+
+def strategy_file(section: LaunchSection) -> Path:
+    """The shipped file of a strategy: in a checkout's `configs/accelerate`, or in `policies` once installed."""
+    policies = Path(__file__).parents[1]
+    folders = (policies.parent / "configs" / "accelerate", policies / "accelerate")
+    return next((folder for folder in folders if folder.is_dir()), folders[0]) / f"{section.strategy}.yaml"
+
+
+def command(work: Path) -> list[str]:
+    """The command line of a run whose folder is `work`; a free port, since jobs may share the machine."""
+    return [
+        sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(work / CONFIG),
+        "--main_process_port", "0", "-m", program.__name__, str(work),
+    ]  # fmt: skip
+
+
+def _require_gpus(processes: int, device: str) -> None:
+    if device == "cpu":
+        return
+    import torch
+
+    if processes > (found := torch.cuda.device_count()):
+        raise ConfigError(f"update.launch.processes: {processes}, but torch sees {found} GPUs; each process needs one")
+
+
+def _run(task: TrainingTask, steps: int) -> None:
+    """Start the processes, show their progress, wait until all are gone."""
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+    with (task.work / LOG).open("wb") as log:
+        launcher = subprocess.Popen(
+            command(task.work.resolve()), stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
+            env=environment,
+        )  # fmt: skip
+    try:
+        with progress(f"{task.label} trains in {task.settings.launch.processes} processes", steps) as bar:
+            done = 0
+            while (code := launcher.poll()) is None:
+                time.sleep(_POLL_SECONDS)
+                step = _finished_steps(task.work)
+                bar.advance(step - done)
+                done = step
+    finally:
+        _end(launcher)
+    if code != 0 or not (task.work / program.RESULT).exists():
+        raise _failure(task.work, code)
+
+
+def _finished_steps(work: Path) -> int:
+    try:
+        return int((work / program.STEP).read_text(encoding="utf-8") or 0)
+    except (OSError, ValueError):  # not begun, or just being written
+        return 0
+
+
+def _end(launcher: subprocess.Popen[bytes]) -> None:
+    """End the processes: they watch their stdin, and the launcher ends them when it is asked to."""
+    if launcher.stdin is not None:
+        launcher.stdin.close()
+    if launcher.poll() is None:
+        launcher.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            launcher.wait(_GRACE_SECONDS)
+        launcher.kill()
+    launcher.wait()
+
+
+def _failure(work: Path, code: int) -> BaseException:
+    """Why a run failed, in the words of the process that knew best: one that says so before one that was left alone."""
+    said = [json.loads(path.read_text(encoding="utf-8")) for path in _by_time(work.glob("failure-*.json"))]
+    for failure in said:
+        kind = getattr(errors, failure["kind"], None) if failure["kind"] else None
+        if isinstance(kind, type) and issubclass(kind, SvdError):
+            return kind(failure["message"])
+    if any(failure["kind"] == program.OUT_OF_MEMORY for failure in said):
+        import torch
+
+        return torch.OutOfMemoryError(next(f["message"] for f in said if f["kind"] == program.OUT_OF_MEMORY))
+    output = (work / LOG).read_text(encoding="utf-8", errors="replace")
+    where = f"all that the processes printed is in {work / LOG}"
+    # What torch's launcher says of the process that ended first.
+    if killed := re.search(r"rank\s*:\s*(\d+).*?exitcode\s*:\s*-(\d+)", output, re.DOTALL):
+        name = signal.Signals(int(killed[2])).name
+        hint = " (out of memory?)" if name == "SIGKILL" else ""
+        return TrainingError(f"training process {killed[1]} was ended by {name}{hint}; run the same command again to "
+                             f"go on. {where}")  # fmt: skip
+    if said:
+        return TrainingError(f"a training process failed: {said[0]['message']}; {where}")
+    return TrainingError(f"accelerate launch ended with exit code {code}; its last words:\n"
+                         f"{output[-_TAIL_BYTES:].strip()}")  # fmt: skip
+
+
+def _by_time(paths: Any) -> list[Path]:
+    return sorted(paths, key=lambda path: path.stat().st_mtime)

@@ -1,0 +1,89 @@
+"""The program that `policies.training.launching` has `accelerate launch` run, once in every process of an update.
+
+Everything it needs lies in the run's folder, everything it has to say goes there: the number of finished steps, the
+trained weights and figures of process 0, and, from whichever process fails, why.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from svd_loop.contracts import TrainingRow
+from svd_loop.errors import SvdError
+from svd_loop.support.allocator import keep_freed_memory
+from svd_loop.support.child_process import die_with_parent
+
+TASK, ROWS, STEP, RESULT, WEIGHTS = "task.json", "rows.jsonl", "step", "result.json", "trained"
+"""Files of the run's folder; `WEIGHTS` is a folder."""
+OUT_OF_MEMORY = "out of memory"
+
+
+def failure_file(work: Path, rank: int) -> Path:
+    """Where process `rank` says why it failed."""
+    return work / f"failure-{rank}.json"
+
+
+def main() -> None:
+    """Train; leaves with exit code 1 after saying why."""
+    die_with_parent()  # a job that is killed takes its processes with it: their stdin ends
+    keep_freed_memory()
+    work, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+    try:
+        _run(work, rank)
+    except BaseException as error:
+        failure_file(work, rank).write_text(json.dumps(_failure(error)), encoding="utf-8")
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)  # at once: an orderly end waits for processes that wait for this one
+
+
+def _run(work: Path, rank: int) -> None:
+    from transformers import AutoTokenizer
+
+    from policies.training.run import TrainingTask, train
+    from policies.versions.checkpoints import foundation
+    from policies.versions.stored import stored_version
+
+    task = TrainingTask.parse((work / TASK).read_text(encoding="utf-8"))
+    with (work / ROWS).open(encoding="utf-8") as file:
+        rows = [read_row(json.loads(line)) for line in file]
+    tokenizer = AutoTokenizer.from_pretrained(str(foundation(stored_version(task.start))), local_files_only=True)
+
+    def on_step(step: int) -> None:
+        if rank == 0:
+            (work / STEP).write_text(str(step), encoding="utf-8")
+
+    trained = train(task, rows, tokenizer, on_step)
+    trained.save(work / WEIGHTS)
+    if rank == 0:
+        (work / RESULT).write_text(json.dumps({"metrics": dict(trained.metrics), "steps": trained.steps}))
+
+
+def plain_row(row: TrainingRow) -> dict[str, Any]:
+    """What of a row training needs."""
+    return {"input_ids": row.input_ids, "supervised_from": row.supervised_from}
+
+
+def read_row(data: Mapping[str, Any]) -> TrainingRow:
+    """What `plain_row` gave."""
+    return TrainingRow(tuple(data["input_ids"]), data["supervised_from"], "")
+
+
+def _failure(error: BaseException) -> dict[str, str]:
+    from svd_loop.support.torch_memory import is_out_of_memory
+
+    kind = type(error).__name__ if isinstance(error, SvdError) else ""
+    if isinstance(error, Exception) and is_out_of_memory(error):
+        kind = OUT_OF_MEMORY
+    message = str(error) if kind else f"{type(error).__name__}: {error}"
+    return {"kind": kind, "message": message}
+
+
+if __name__ == "__main__":
+    main()

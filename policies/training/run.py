@@ -1,0 +1,306 @@
+"""One run of the trainer, in the job's own process or in each of several that share it (`policies.training.launching`).
+
+Rows come tokenised, with the loss on the answer alone: exactly what was sampled is what is learned, and no chat
+template or truncation of the trainer is ever involved. Weights train and are stored in single precision whatever the
+base was published in, since small updates would be rounded away.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from policies.training.isolation import require_isolation
+from policies.training.rows import dataset_columns, sample_count, training_order
+from policies.versions.checkpoints import foundation, load_checkpoint, load_model
+from policies.versions.stored import StoredVersion, stored_version
+from svd_loop.config.update import UpdateSection
+from svd_loop.contracts import TrainingRow
+from svd_loop.errors import ConfigError, TrainingError
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingTask:
+    """What a run depends on beside its rows.
+
+    Attributes:
+        settings: the `update` section.
+        start: folder of the version whose weights it starts from.
+        work: folder for checkpoints, and for what processes tell each other.
+        seed: decides order and dropout.
+        micro_batch: rows per forward pass of a process; divides the process's share of the batch.
+        pad_id: fills short rows; masked by length, so that a true end token is never hidden.
+        device: `cpu` or `cuda`.
+        label: names the run in progress lines.
+    """
+
+    settings: UpdateSection
+    start: Path
+    work: Path
+    seed: int
+    micro_batch: int
+    pad_id: int
+    device: str
+    label: str
+
+    def dump(self) -> str:
+        """As JSON text."""
+        fields = {name: getattr(self, name) for name in ("seed", "micro_batch", "pad_id", "device", "label")}
+        paths = {"start": str(self.start.resolve()), "work": str(self.work.resolve())}
+        return json.dumps({**fields, **paths, "settings": self.settings.model_dump(mode="json")}, indent=2)
+
+    @classmethod
+    def parse(cls, text: str) -> TrainingTask:
+        """What `dump` wrote."""
+        fields = json.loads(text)
+        fields |= {"start": Path(fields["start"]), "work": Path(fields["work"])}
+        return cls(**{**fields, "settings": UpdateSection.model_validate(fields["settings"])})
+
+    def steps(self, rows: int) -> int:
+        """Optimizer steps of a run over `rows` rows."""
+        return math.ceil(self.samples(rows) / self.settings.batch_size)
+
+    def samples(self, rows: int) -> int:
+        """Rows drawn in a run over `rows` rows."""
+        settings = self.settings
+        return sample_count(rows, epochs=settings.epochs, steps=settings.steps, batch_size=settings.batch_size)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A finished run; `save` puts the model's files into an empty folder, tokenizer left out."""
+
+    save: Callable[[Path], None]
+    metrics: Mapping[str, float]
+    steps: int
+
+
+def train(
+    task: TrainingTask, rows: Sequence[TrainingRow], tokenizer: Any, on_step: Callable[[int], None] = lambda step: None
+) -> Trained:
+    """Run the trainer to its end, from its newest checkpoint if there is one.
+
+    Args:
+        task: the run.
+        rows: what to train on, checked.
+        tokenizer: the base's; the trainer wants one, though nothing is tokenised.
+        on_step: told the number of finished optimizer steps.
+
+    Raises:
+        ConfigError: packing or the attention implementation cannot be used.
+        TrainingError: a loss or gradient that is not finite.
+    """
+    from transformers.trainer_callback import PrinterCallback
+    from transformers.utils import logging as library_logging
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+    from policies.training.sft_trainer import SupervisedTrainer, Watcher
+
+    settings, start = task.settings, stored_version(task.start)
+    order = training_order(
+        [len(row.input_ids) for row in rows], samples=task.samples(len(rows)), batch_size=settings.batch_size,
+        seed=task.seed,
+    )  # fmt: skip
+    library_logging.set_verbosity_error()
+    arguments = _arguments(task, task.steps(len(rows)))  # before the model: it decides how processes load it
+    # TRL's collator masks by length, never by id: a true end token keeps its loss.
+    collator = DataCollatorForLanguageModeling(pad_token_id=task.pad_id, padding_free=settings.packing)
+
+    def look(model: Any) -> None:
+        _require_strategy(trainer)
+        if settings.packing:
+            require_isolation(model, rows, collator, "bfloat16" if arguments.bf16 else "float32")
+
+    watcher = Watcher(on_step, look)
+    trainer = SupervisedTrainer(
+        model=_model(task, start),
+        args=arguments,
+        data_collator=collator,
+        train_dataset=_dataset(rows, order, task),
+        processing_class=tokenizer,
+        peft_config=_lora(task, start),
+        callbacks=[watcher],
+    )
+    trainer.remove_callback(PrinterCallback)
+    began = time.monotonic()
+    trainer.train(resume_from_checkpoint=_newest_checkpoint(task.work))
+    seconds = time.monotonic() - began
+    metrics = _metrics(trainer.state.log_history, [rows[index] for index in order])
+    now = sum(len(rows[index].input_ids) for index in order[watcher.resumed_at * settings.batch_size :])
+    metrics |= {"tokens_per_second": now / seconds, "training_seconds": seconds}
+    return Trained(lambda folder: _save(trainer, task, folder), metrics, task.steps(len(rows)))
+
+
+def _model(task: TrainingTask, start: StoredVersion) -> Any:
+    """What the trainer trains: all weights, or an earlier adapter that goes on."""
+    if task.settings.method == "lora" and start.kind == "lora":
+        from peft import PeftModel
+
+        base = _attending(load_checkpoint(foundation(start), "float32"), task)
+        return PeftModel.from_pretrained(base, str(start.path), is_trainable=True)
+    return _attending(load_model(start, dtype="float32", device="cpu"), task)
+
+
+def _attending(model: Any, task: TrainingTask) -> Any:
+    """The model with the configured attention implementation."""
+    if (wanted := task.settings.attention) is not None:
+        try:
+            model.set_attn_implementation(wanted)
+        except (ImportError, ValueError) as error:
+            raise ConfigError(f"update.attention: {wanted} cannot be used: {error}") from None
+    return model
+
+
+def _lora(task: TrainingTask, start: StoredVersion) -> Any:
+    """A new adapter's configuration, or None where none is wanted or one goes on."""
+    if task.settings.method != "lora" or start.kind == "lora":
+        return None
+    from peft import LoraConfig
+
+    lora = task.settings.lora
+    return LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, use_rslora=lora.rslora,
+        target_modules="all-linear", task_type="CAUSAL_LM",
+    )  # fmt: skip
+
+
+def _arguments(task: TrainingTask, steps: int) -> Any:
+    from trl.trainer.sft_config import SFTConfig
+
+    settings = task.settings
+    cpu = task.device == "cpu"
+    if cpu and settings.bf16:
+        _log.warning("update.bf16: true needs a GPU; training in single precision")
+    scheduler = {"constant": "constant_with_warmup"}.get(settings.schedule, settings.schedule)
+    arguments = SFTConfig(
+        output_dir=str(task.work),
+        per_device_train_batch_size=task.micro_batch,
+        gradient_accumulation_steps=settings.batch_size // (settings.launch.processes * task.micro_batch),
+        max_steps=steps,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=scheduler,
+        # The first step of a warm-up has the rate 0: a run of a single step would learn nothing.
+        warmup_steps=min(math.ceil(settings.warmup * steps), steps - 1),
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        optim="adamw_torch",
+        bf16=settings.bf16 and not cpu,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        use_cpu=cpu,
+        seed=task.seed,
+        train_sampling_strategy="sequential",
+        average_tokens_across_devices=True,
+        ddp_find_unused_parameters=False,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        save_strategy="steps" if settings.checkpoint_steps else "no",
+        save_steps=settings.checkpoint_steps or 500,
+        save_total_limit=2,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=not cpu,
+    )
+    if cpu:
+        _let_cpu_processes_shard(arguments)
+    return arguments
+
+
+def _let_cpu_processes_shard(arguments: Any) -> None:
+    """Let FSDP work on a CPU: accelerate (1.15) takes it up for accelerators alone, else runs DDP and says nothing."""
+    if os.environ.get("ACCELERATE_USE_FSDP") != "true":
+        return
+    from accelerate.utils import DistributedType
+
+    # The state that the accelerator will be made from: whatever was there before, the arguments have replaced.
+    arguments.distributed_state.distributed_type = DistributedType.MULTI_GPU
+
+
+def _require_strategy(trainer: Any) -> None:
+    """Refuse to go on where shards were asked for and every process would hold a whole copy: accelerate falls back."""
+    from torch.distributed.tensor import DTensor
+
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" and not trainer.is_deepspeed_enabled:
+        raise TrainingError("accelerate was told to use DeepSpeed and does not; see update.launch")
+    fsdp2 = os.environ.get("ACCELERATE_USE_FSDP") == "true" and os.environ.get("FSDP_VERSION") == "2"
+    if fsdp2 and not any(isinstance(parameter, DTensor) for parameter in trainer.model.parameters()):
+        raise TrainingError("accelerate was told to use FSDP2 and did not shard the model; see update.launch")
+
+
+def _dataset(rows: Sequence[TrainingRow], order: Sequence[int], task: TrainingTask) -> Any:
+    """Rows in training order.
+
+    Several processes need equally many rows each: the last batch is filled with rows that have no loss, where
+    accelerate would repeat rows of the first.
+    """
+    from datasets import Dataset
+
+    columns = dataset_columns(rows)
+    missing = -len(order) % task.settings.batch_size if task.settings.launch.processes > 1 else 0
+    columns["input_ids"].append([task.pad_id, task.pad_id])
+    columns["labels"].append([-100, -100])
+    return Dataset.from_dict(columns).select([*order, *[len(rows)] * missing])
+
+
+def _metrics(history: Sequence[Mapping[str, Any]], drawn: Sequence[TrainingRow]) -> dict[str, float]:
+    """Figures of a whole run: the trainer's history is part of its checkpoints, so an interruption changes none."""
+    logged = [entry for entry in history if "loss" in entry]
+    norms = [float(entry.get("grad_norm", 0.0)) for entry in logged]
+    rates = [float(entry["learning_rate"]) for entry in logged]
+    return {
+        "loss": math.fsum(entry["loss"] for entry in logged) / max(1, len(logged)),
+        "final_loss": float(logged[-1]["loss"]) if logged else math.nan,
+        "gradient_norm": math.fsum(norms) / max(1, len(norms)),
+        "largest_gradient_norm": max(norms, default=math.nan),
+        "learning_rate": math.fsum(rates) / max(1, len(rates)),
+        "largest_learning_rate": max(rates, default=math.nan),
+        "steps": float(len(logged)),
+        "tokens": float(sum(len(row.input_ids) for row in drawn)),
+        "supervised_tokens": float(sum(len(row.input_ids) - row.supervised_from for row in drawn)),
+    }
+
+
+def _save(trainer: Any, task: TrainingTask, folder: Path) -> None:
+    """Write the model's files; in a run of several processes each has to call this, and process 0 writes."""
+    from policies.training.sft_trainer import full_state
+
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if not task.settings.launch.apart:
+        model.save_pretrained(folder)
+    else:
+        state = full_state(trainer, task.work)
+        if trainer.is_world_process_zero():
+            model.save_pretrained(folder, state_dict=state)
+    if task.settings.method == "lora" and trainer.is_world_process_zero():
+        _settle_adapter_config(folder / "adapter_config.json")
+
+
+def _newest_checkpoint(work: Path) -> str | None:
+    """The newest complete training checkpoint: the trainer writes its state file last."""
+    found = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
+    for path in found:
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        _log.warning("going on from training checkpoint %s", path)
+        return str(path)
+    return None
+
+
+def _settle_adapter_config(path: Path) -> None:
+    """Make equal adapters equal files: PEFT writes sets in arbitrary order, and the base's location."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["target_modules"] = sorted(config["target_modules"])
+    config["base_model_name_or_path"] = None
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,185 @@
+"""The update: supervised fine-tuning of the sampled token ids through TRL's `SFTTrainer`, full or LoRA.
+
+What is done before and after a run of the trainer: rows that cannot teach are refused, a finished update is found
+again, memory that ran out gets a second try, and the finished weights go to the `WeightStore`. The run itself is
+`policies.training.run`, here or in processes of its own (`policies.training.launching`). On a CPU, in one process, the
+same rows give the same bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from policies.training.rows import check_rows, data_digest, describe, share_of_batch, usable_rows
+from policies.training.run import Trained, TrainingTask, train
+from policies.versions.checkpoints import foundation, resolve_device
+from policies.versions.stored import StoredVersion, read_manifest, stored_version
+from policies.versions.weights import Origin, WeightStore
+from svd_loop.config.update import UpdateSection
+from svd_loop.contracts import PolicyVersion, TrainingRow, UpdateResult
+from svd_loop.errors import TrainingError
+from svd_loop.support.progress import progress
+from svd_loop.support.torch_memory import is_out_of_memory, release_gpu_memory
+
+_log = logging.getLogger(__name__)
+
+
+class SftUpdater:
+    """Implements `svd_loop.contracts.Updater`.
+
+    Args:
+        store: where versions go; round 0 must be stored.
+        settings: the `update` section.
+        tokenizer: saved with full versions; names the padding id.
+        stop_ids: tokens an answer may end in.
+        pad_id: fills short rows; masked by length, so that a true end token is never hidden.
+        job_seed: with the round, decides order and dropout.
+        device: `auto`, `cpu` or `cuda`.
+        config_digest: recorded with each version, compared when a finished update is found again.
+    """
+
+    def __init__(
+        self,
+        store: WeightStore,
+        settings: UpdateSection,
+        *,
+        tokenizer: Any,
+        stop_ids: Collection[int],
+        pad_id: int,
+        job_seed: int = 0,
+        device: str = "auto",
+        config_digest: str = "",
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._tokenizer = tokenizer
+        self._stop_ids = frozenset(stop_ids)
+        self._pad_id = pad_id
+        self._job_seed = job_seed
+        self._device = resolve_device(device)
+        self._config_digest = config_digest
+
+    def usable(self, rows: Sequence[TrainingRow]) -> tuple[list[TrainingRow], dict[str, float]]:
+        """The rows that can be trained on, and how many were refused as `rows_refused.<reason>`.
+
+        Raises:
+            TrainingError: there are rows, and none can be used.
+        """
+        kept, refused = usable_rows(rows, self._stop_ids, self._settings.max_length)
+        if len(kept) < len(rows):
+            what = describe(refused, self._settings.max_length)
+            if not kept:
+                raise TrainingError(f"none of {len(rows)} rows can be trained on: {what}")
+            _log.warning("%d of %d rows are left out of training: %s", len(rows) - len(kept), len(rows), what)
+        return kept, {f"rows_refused.{reason}": float(len(items)) for reason, items in refused.items()}
+
+    def fit(self, rows: Sequence[TrainingRow], *, round: int, parent: Path) -> UpdateResult:
+        """Train on `rows` and store the result as version `round`.
+
+        An update that was finished before (same rows, same configuration, intact files) is not repeated; one that
+        was interrupted goes on from its newest checkpoint, where `checkpoint_steps` asks for them.
+
+        Args:
+            rows: token ids, loss on `input_ids[supervised_from:]`.
+            round: the version to make, at least 1.
+            parent: the previous version's folder.
+
+        Raises:
+            TrainingError: unusable rows, a loss or gradient that is not finite, or not enough memory.
+            WeightsError: the parent is missing, or the result cannot be written.
+        """
+        check_rows(rows, self._stop_ids, self._settings.max_length)
+        digest = data_digest(rows)
+        done = self._store.existing(round, digest, self._config_digest)
+        if done is not None:
+            return _result(done)
+        start = self._start(stored_version(parent))
+        work = self._store.folder / f"training-{round:03d}-{_name(digest, self._config_digest, start)}"
+        for other in set(self._store.folder.glob(f"training-{round:03d}-*")) - {work}:
+            shutil.rmtree(other, ignore_errors=True)  # of other rows or weights: nothing will ever go on from them
+        settings = self._settings
+        task = TrainingTask(
+            settings, start.path, work, _seed(self._job_seed, round),
+            share_of_batch(settings.batch_size, settings.launch.processes, settings.micro_batch_size),
+            self._pad_id, self._device, PolicyVersion(round, "").name,
+        )  # fmt: skip
+        trained: Trained | None = None
+        try:
+            trained = self._train(task, rows)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        if trained is None:  # behind the handler: while it runs, the traceback holds the batch's memory
+            trained = self._train_again(task, rows)
+        result, kind = trained, settings.method
+        base = foundation(start) if kind == "lora" else None
+        origin = Origin(
+            start.version.round, digest, self._config_digest, base, result.metrics, len(rows), result.steps
+        )  # fmt: skip
+        stored = self._store.write(round, kind, lambda folder: self._save(result, folder), origin)
+        shutil.rmtree(work, ignore_errors=True)
+        return _result(stored)
+
+    def _start(self, parent: StoredVersion) -> StoredVersion:
+        """The version whose weights the update starts from."""
+        return self._store.load(0) if self._settings.start == "base" else parent
+
+    def _train(self, task: TrainingTask, rows: Sequence[TrainingRow]) -> Trained:
+        """Run the trainer, here or elsewhere."""
+        if self._settings.launch.apart:
+            from policies.training.launching import launch
+
+            return launch(task, rows)
+        with progress(f"{task.label} trains", task.steps(len(rows))) as bar:
+            done = 0
+
+            def on_step(step: int) -> None:
+                nonlocal done
+                bar.advance(step - done)
+                done = step
+
+            return train(task, rows, self._tokenizer, on_step)
+
+    def _train_again(self, task: TrainingTask, rows: Sequence[TrainingRow]) -> Trained:
+        """The second and last attempt after memory ran out: half as many rows per forward pass, from the beginning."""
+        release_gpu_memory()
+        advice = "set update.micro_batch_size lower, or update.gradient_checkpointing: true"
+        if task.micro_batch == 1:
+            raise TrainingError(f"out of memory while training on a single row; {advice}")
+        half = share_of_batch(self._settings.batch_size, self._settings.launch.processes, task.micro_batch // 2)
+        _log.warning("out of memory while training with %d rows per forward pass: once more with %d; %s",
+                     task.micro_batch, half, advice)  # fmt: skip
+        shutil.rmtree(task.work, ignore_errors=True)
+        try:
+            return self._train(replace(task, micro_batch=half), rows)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError(f"out of memory, even with {half} rows per forward pass; {advice}") from error
+
+    def _save(self, trained: Trained, folder: Path) -> None:
+        trained.save(folder)
+        if self._settings.method == "full":
+            self._tokenizer.save_pretrained(folder)
+
+
+def _result(stored: StoredVersion) -> UpdateResult:
+    manifest = read_manifest(stored.path)
+    return UpdateResult(stored.version, stored.path, manifest.rows, manifest.steps, dict(manifest.metrics))
+
+
+def _seed(job_seed: int, round: int) -> int:
+    """31 bits from job seed and round."""
+    return int.from_bytes(hashlib.sha256(f"update {job_seed} {round}".encode()).digest()[:4], "big") >> 1
+
+
+def _name(digest: str, config_digest: str, start: StoredVersion) -> str:
+    """Names a run by all that decides it, so that only its own checkpoints are ever resumed."""
+    text = f"{digest} {config_digest} {start.version.fingerprint}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

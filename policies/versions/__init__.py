@@ -1,0 +1,1 @@
+"""Stored policy versions: manifests, folders, and loading them as models."""

@@ -1,0 +1,138 @@
+"""From a stored version to a model or a policy in memory, and out again as a plain checkpoint.
+
+An adapter is merged in single precision whatever the precision asked for: adding a small update to half-precision
+weights rounds most of it away. The stored base is never changed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from policies.text.chat import ChatCodec
+from policies.versions.stored import StoredVersion
+from svd_loop.contracts import THOUGHT_MARKS
+from svd_loop.errors import ModelError, WeightsError
+
+PLAIN_TEMPLATES = "plain"
+"""`model.templates` value that says the checkpoint is a base model without chat template."""
+
+
+def load_codec(
+    stored: StoredVersion, *, plain: bool = False, thought: tuple[str, str] | None = THOUGHT_MARKS
+) -> ChatCodec:
+    """Tokenizer and template of a version; an adapter uses those of its base."""
+    return ChatCodec.load(foundation(stored), plain=plain, thought=thought)
+
+
+def foundation(stored: StoredVersion) -> Path:
+    """Folder with complete weights and tokenizer: an adapter's base, else the version's own checkpoint.
+
+    Raises:
+        WeightsError: an adapter names no base.
+    """
+    if stored.kind != "lora":
+        return stored.checkpoint
+    if stored.base_path is None:
+        raise WeightsError(f"{stored.path}: the adapter's manifest does not say what it belongs to")
+    return stored.base_path
+
+
+def positions_of(checkpoint: Path) -> int | None:
+    """Longest sequence a checkpoint was made for; None where it names none, or stretches its positions by scaling."""
+    from transformers import PretrainedConfig
+
+    config, _ = PretrainedConfig.get_config_dict(str(checkpoint))
+    config = config.get("text_config", config)
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    scaled = rope.get("rope_type", rope.get("type", "default")) not in ("default", "llama3")
+    positions = config.get("max_position_embeddings")
+    return None if scaled or positions is None else int(positions)
+
+
+def load_model(stored: StoredVersion, *, dtype: str = "float32", device: str = "auto") -> Any:
+    """The version as one plain causal language model, an adapter merged in.
+
+    Args:
+        stored: which version.
+        dtype: name of a torch type.
+        device: `auto` takes a GPU if there is one.
+
+    Raises:
+        ModelError: the checkpoint cannot be loaded, or the device is missing.
+    """
+    import torch
+
+    target = resolve_device(device)
+    if stored.kind != "lora":
+        return load_checkpoint(stored.checkpoint, dtype).to(target)
+    from peft import PeftModel
+
+    base = load_checkpoint(foundation(stored), "float32").to(target)
+    merged = PeftModel.from_pretrained(base, str(stored.path)).merge_and_unload(safe_merge=True)
+    return merged.to(getattr(torch, dtype))
+
+
+def load_checkpoint(folder: Path, dtype: str) -> Any:
+    """A causal language model from a checkpoint folder, on the CPU.
+
+    Raises:
+        ModelError: transformers cannot load it.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a bar per file would break up the project's own progress line
+    try:
+        return AutoModelForCausalLM.from_pretrained(str(folder), dtype=getattr(torch, dtype), local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise ModelError(f"model.path: {folder}: cannot be loaded as a causal language model: {error}") from error
+
+
+def resolve_device(device: str) -> str:
+    """`cpu` or `cuda` for `auto`, `cpu` or `cuda`.
+
+    Raises:
+        ModelError: a GPU is asked for and torch sees none.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("model.device: cuda, but torch sees no GPU; use auto or cpu")
+    return device
+
+
+def export_merged(stored: StoredVersion, directory: Path) -> None:
+    """Write a version as one checkpoint that `from_pretrained` and `vllm serve` read.
+
+    Weights are merged in single precision and cast once, to the precision the base was published in.
+
+    Args:
+        stored: which version.
+        directory: created; must not hold anything.
+
+    Raises:
+        WeightsError: the directory is not empty or cannot be written.
+    """
+    import torch
+    from transformers import AutoConfig
+
+    if directory.exists() and any(directory.iterdir()):
+        raise WeightsError(f"{directory}: is not empty; export into a new folder")
+    published = AutoConfig.from_pretrained(str(foundation(stored))).dtype
+    model = load_model(stored, dtype="float32", device="cpu").to(published or torch.float32)
+    try:
+        model.save_pretrained(directory)
+        load_codec_files(stored, directory)
+    except OSError as error:
+        raise WeightsError(f"{directory}: cannot be written: {error.strerror or error}") from error
+
+
+def load_codec_files(stored: StoredVersion, directory: Path) -> None:
+    """Copy the tokenizer of a version into `directory`."""
+    from transformers import AutoTokenizer
+
+    AutoTokenizer.from_pretrained(str(foundation(stored))).save_pretrained(directory)

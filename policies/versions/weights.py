@@ -1,0 +1,273 @@
+"""The policy versions of a job on disk: written whole or not at all, verified when read, deleted with care.
+
+A version is written under a temporary name, synced, and renamed, so that a folder called `round-003` is complete by
+construction; its manifest holds a digest of each file, so that later damage is found. The base is stored by
+reference (its files' digests), since copying gigabytes that never change would help nobody.
+
+Importing this module loads no torch, so that listings stay quick.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from policies.versions.stored import (
+    MANIFEST,
+    Kind,
+    Manifest,
+    StoredVersion,
+    checkpoint_digests,
+    file_digest,
+    fingerprint_of,
+    read_manifest,
+    stored_version,
+)
+from svd_loop.contracts import PolicyVersion
+from svd_loop.errors import WeightsError
+
+__all__ = ["Origin", "StoredVersion", "WeightStore", "check_intact"]
+
+_TEMPORARY = ".unfinished-"
+_LIBRARIES = ("torch", "transformers", "trl", "peft")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a trained version comes from: recorded in its manifest, compared when a job resumes.
+
+    `base` is what a `lora` adapter belongs to; `metrics`, `rows` and `steps` describe the training.
+    """
+
+    parent: int | None
+    data_digest: str = ""
+    config_digest: str = ""
+    base: Path | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    rows: int = 0
+    steps: int = 0
+
+
+class WeightStore:
+    """Versions of one job under one folder: `round-000`, `round-001` and so on.
+
+    Opening the store removes what a crash left unfinished; a job's lock keeps two processes from sharing a store.
+
+    Args:
+        folder: created if absent.
+
+    Raises:
+        WeightsError: the folder cannot be created or read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for leftover in folder.glob(f"{_TEMPORARY}*"):
+                shutil.rmtree(leftover)
+        except OSError as error:
+            raise WeightsError(f"{folder}: versions cannot be kept here: {error.strerror}; see job.root") from None
+
+    def path(self, round: int) -> Path:
+        """Folder of a round's version, whether it exists or not."""
+        return self.folder / PolicyVersion(round, "").name
+
+    def rounds(self) -> list[int]:
+        """Rounds with a finished version, ascending."""
+        names = (re.fullmatch(r"round-(\d{3,})", entry.name) for entry in self.folder.iterdir())
+        return sorted(int(name[1]) for name in names if name is not None)
+
+    def add_base(self, checkpoint: Path) -> StoredVersion:
+        """Store `checkpoint` as round 0, by reference; does nothing if it is stored already and unchanged.
+
+        Raises:
+            WeightsError: it is not a checkpoint folder, or round 0 is stored with other weights.
+        """
+        checkpoint = checkpoint.resolve()
+        files = checkpoint_digests(checkpoint)
+        fingerprint = fingerprint_of(files)
+        if self.path(0).exists():
+            stored = stored_version(self.path(0))
+            if stored.version.fingerprint != fingerprint:
+                raise WeightsError(f"{checkpoint}: is not the checkpoint this job started from (fingerprint "
+                                   f"{fingerprint[:12]}, the job's is {stored.version.fingerprint[:12]}); restore "
+                                   "it or start a new job under another job.name")  # fmt: skip
+            return stored
+        manifest = Manifest(0, "base", fingerprint, files, base_path=str(checkpoint), libraries=_library_versions())
+        return self._commit(manifest, self._temporary())
+
+    def write(self, round: int, kind: Kind, fill: Callable[[Path], None], origin: Origin) -> StoredVersion:
+        """Store a trained version, replacing a finished one of the same round.
+
+        Args:
+            round: at least 1.
+            kind: `full` or `lora`.
+            fill: writes the model's files into the (empty, temporary) folder it is given.
+            origin: what the version was made from.
+
+        Raises:
+            WeightsError: a file cannot be written. Nothing is left behind, and earlier versions are untouched.
+        """
+        folder = self._temporary()
+        try:
+            fill(folder)
+            files = checkpoint_digests(folder)
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise WeightsError(f"{self.path(round)}: cannot be written: {error.strerror or error}") from error
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        base_files = checkpoint_digests(origin.base) if kind == "lora" and origin.base is not None else {}
+        manifest = Manifest(
+            round, kind, fingerprint_of(files, base_files), files, origin.parent,
+            str(origin.base.resolve()) if kind == "lora" and origin.base is not None else None, base_files,
+            origin.data_digest, origin.config_digest, _library_versions(), dict(origin.metrics),
+            origin.rows, origin.steps,
+        )  # fmt: skip
+        return self._commit(manifest, folder)
+
+    def load(self, round: int, *, verify: bool = True) -> StoredVersion:
+        """The version of a round.
+
+        Args:
+            round: which.
+            verify: read every file and compare digests (about a second per gigabyte).
+
+        Raises:
+            WeightsError: it is missing or damaged; names the file and the newest version that is intact.
+        """
+        try:
+            stored = stored_version(self.path(round))
+            if verify:
+                check_intact(stored)
+        except WeightsError as error:
+            raise WeightsError(f"{error}; {self._last_good(round)}") from None
+        return stored
+
+    def existing(self, round: int, data_digest: str, config_digest: str) -> StoredVersion | None:
+        """A round's version if it is finished, intact and was made from just this data and configuration.
+
+        Lets a resumed job skip an update that was finished but not yet recorded.
+        """
+        if round not in self.rounds():
+            return None
+        try:
+            manifest = read_manifest(self.path(round))
+            if (manifest.data_digest, manifest.config_digest) != (data_digest, config_digest):
+                return None
+            return self.load(round)
+        except WeightsError:
+            return None
+
+    def retain(self, keep: Iterable[int]) -> list[int]:
+        """Delete every version that is neither in `keep`, nor the base, nor what a kept adapter belongs to.
+
+        Args:
+            keep: rounds to keep (best, last, registered).
+
+        Returns:
+            The deleted rounds.
+        """
+        kept = {0, *keep}
+        paths = {self.path(round).resolve(): round for round in self.rounds()}
+        for round in sorted(kept & set(self.rounds()), reverse=True):
+            base = stored_version(self.path(round)).base_path
+            if base is not None and base.resolve() in paths:
+                kept.add(paths[base.resolve()])
+        deleted = [round for round in self.rounds() if round not in kept]
+        for round in deleted:
+            # Renamed first: a deletion cut short must not leave a folder that looks like a damaged version.
+            doomed = self.folder / f"{_TEMPORARY}{uuid.uuid4().hex}"
+            self.path(round).rename(doomed)
+            shutil.rmtree(doomed)
+        return deleted
+
+    def _temporary(self) -> Path:
+        folder = self.folder / f"{_TEMPORARY}{uuid.uuid4().hex}"
+        try:
+            folder.mkdir()
+        except OSError as error:
+            raise WeightsError(f"{self.folder}: cannot be written: {error.strerror}; see job.root") from None
+        return folder
+
+    def _commit(self, manifest: Manifest, folder: Path) -> StoredVersion:
+        """Write the manifest, sync everything, and give the folder its name."""
+        target = self.path(manifest.round)
+        try:
+            (folder / MANIFEST).write_text(manifest.dump(), encoding="utf-8")
+            for path in [*(entry for entry in folder.rglob("*") if entry.is_file()), folder]:
+                _sync(path)
+            if target.exists():
+                target.rename(self.folder / f"{_TEMPORARY}{uuid.uuid4().hex}")
+            folder.rename(target)
+            _sync(self.folder)
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise WeightsError(f"{target}: cannot be written: {error.strerror or error}") from error
+        for leftover in self.folder.glob(f"{_TEMPORARY}*"):
+            shutil.rmtree(leftover)
+        return stored_version(target)
+
+    def _last_good(self, damaged: int) -> str:
+        for round in reversed(self.rounds()):
+            if round == damaged:
+                continue
+            try:
+                stored = stored_version(self.path(round))
+                check_intact(stored)
+            except WeightsError:
+                continue
+            return f"the last good version is {stored.version.name} in {self.folder}"
+        return f"no intact version is left in {self.folder}"
+
+
+def check_intact(stored: StoredVersion) -> None:
+    """Read every file of a version and compare digests (about a second per gigabyte).
+
+    Raises:
+        WeightsError: a file is missing or changed, or the manifest does not fit its own fingerprint; names the file.
+    """
+    manifest = read_manifest(stored.path)
+    _verify_files(stored.checkpoint, manifest.files, stored.version)
+    if stored.kind == "lora" and stored.base_path is not None:
+        _verify_files(stored.base_path, manifest.base_files, stored.version)
+    if fingerprint_of(manifest.files, manifest.base_files) != manifest.fingerprint:
+        raise WeightsError(f"{stored.path / MANIFEST}: damaged: its digests do not make up its fingerprint")
+
+
+def _verify_files(folder: Path, files: Mapping[str, str], version: PolicyVersion) -> None:
+    for name, digest in files.items():
+        path = folder / name
+        try:
+            found = file_digest(path)
+        except OSError as error:
+            raise WeightsError(f"{path}: needed by {version.name}, cannot be read: {error.strerror}") from None
+        if found != digest:
+            raise WeightsError(f"{path}: damaged: its contents changed since {version.name} was written")
+
+
+def _sync(path: Path) -> None:
+    """Force a file or folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _library_versions() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

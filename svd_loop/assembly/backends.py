@@ -1,0 +1,333 @@
+"""What answers and learns: a checkpoint with an engine and SFT, or the script that stands in for both.
+
+A backend keeps the versions of one job under `folder`. A further engine is a further class here and an
+entry in `make_backend`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from svd_loop.assembly.vocabulary import vocabulary_digest
+from svd_loop.config import Config
+from svd_loop.config.engines import (
+    ModelEngineSection,
+    ScriptedEngineSection,
+    ServerEngineSection,
+    TransformersEngineSection,
+    VllmEngineSection,
+)
+from svd_loop.contracts import Candidate, Message, Policy, PolicyVersion, Role, Sampling, TrainingRow, UpdateResult
+from svd_loop.errors import ConfigError
+from svd_loop.nano import NANO_CHECKPOINT
+from svd_loop.support.allocator import keep_freed_memory
+
+if TYPE_CHECKING:
+    from policies.text.chat import ChatCodec
+    from policies.training.sft import SftUpdater
+    from policies.versions.stored import StoredVersion
+    from policies.versions.weights import WeightStore
+
+
+class Backend(Protocol):
+    """The agent's machinery, as a job uses it."""
+
+    @property
+    def fit_digest(self) -> str:
+        """Digest of what `prompt_tokens` depends on."""
+        ...
+
+    @property
+    def max_context(self) -> int | None:
+        """Longest prompt plus answer in tokens; None where there is no limit."""
+        ...
+
+    @property
+    def positions(self) -> int | None:
+        """Longest sequence the checkpoint was made for, in tokens; None where it says none."""
+        ...
+
+    def open(self, round: int) -> Policy:
+        """The version that a round produced; 0 is the base."""
+        ...
+
+    def usable(self, rows: Sequence[TrainingRow]) -> tuple[list[TrainingRow], dict[str, float]]:
+        """The rows that `update` takes, and how many it would refuse, by reason."""
+        ...
+
+    def update(self, rows: list[TrainingRow], round: int, parent: int) -> UpdateResult:
+        """Train and store the version of a round, going on from the version of round `parent`."""
+        ...
+
+    def certainty(self, candidates: Sequence[Candidate]) -> list[float]:
+        """How certain the version that wrote the candidates was of each, larger is more."""
+        ...
+
+    def prompt_tokens(self, messages: tuple[Message, ...], *, thinking: bool = False) -> int:
+        """Length of a rendered prompt, of a role that thinks or does not."""
+        ...
+
+    def encode_rows(self, texts: list[tuple[str, str]]) -> list[TrainingRow]:
+        """(user text, reply) pairs as anchor rows."""
+        ...
+
+
+def make_backend(config: Config, folder: Path, config_digest: str = "") -> Backend:
+    """The backend of `engine.type`; `folder` is the job's.
+
+    Raises:
+        ConfigError: the engine is not installed.
+        ModelError: the checkpoint cannot be used.
+        WeightsError: versions already stored are damaged.
+    """
+    match config.engine:
+        case ScriptedEngineSection():
+            return ScriptedBackend(config, config.engine, folder / "versions")
+        case TransformersEngineSection() | VllmEngineSection() | ServerEngineSection():
+            return ModelBackend(config, config.engine, folder / "versions", config_digest)
+
+
+def samplings_of(config: Config) -> dict[Role, Sampling]:
+    """Sampling parameters by role."""
+    solver = dict.fromkeys((Role.SOLVER, Role.REVISER), config.sampling)
+    judge = {role: config.cascade.roles.get(role, config.cascade.judge) for role in Role if role not in solver}
+    return {role: section.to_sampling() for role, section in {**solver, **judge}.items()}
+
+
+class ModelBackend:
+    """A checkpoint: `transformers`, vLLM or vLLM's servers generate, TRL trains."""
+
+    def __init__(self, config: Config, engine: ModelEngineSection, versions: Path, config_digest: str = "") -> None:
+        from policies.versions.weights import WeightStore
+
+        if isinstance(engine, VllmEngineSection):
+            from policies.engines.vllm import require_vllm
+
+            require_vllm()
+        if isinstance(engine, ServerEngineSection):
+            from policies.engines.served.server import manners_of
+
+            manners_of(engine)  # a missing key is found before any work
+        keep_freed_memory()
+        refuse_foreign_anchors(config)
+        if config.update.launch.apart:  # refused before anything is sampled
+            from policies.training.launching import accelerate_config
+            from policies.versions.checkpoints import resolve_device
+
+            accelerate_config(config.update, resolve_device(config.model.device))
+        self._config = config
+        self._engine = engine
+        self._config_digest = config_digest
+        self._store: WeightStore = WeightStore(versions)
+        self._store.add_base(checkpoint_path(config.model.path))
+
+    @property
+    def fit_digest(self) -> str:
+        """The base's fingerprint and the templates."""
+        return f"{self._store.load(0, verify=False).version.fingerprint}/{self._config.model.templates}"
+
+    @property
+    def max_context(self) -> int | None:
+        """`model.max_context`."""
+        return self._config.model.max_context
+
+    @cached_property
+    def positions(self) -> int | None:
+        """`max_position_embeddings`; None where the configuration stretches them (`rope_type` other than default)."""
+        from policies.versions.checkpoints import positions_of
+
+        return positions_of(checkpoint_path(self._config.model.path))
+
+    def open(self, round: int) -> Policy:
+        """Load a version into an engine."""
+        return _open_weights(self._config, self._engine, self._store.load(round))
+
+    def usable(self, rows: Sequence[TrainingRow]) -> tuple[list[TrainingRow], dict[str, float]]:
+        """Rows with a supervised part that ends in a stop token and fits `update.max_length`."""
+        return self._updater.usable(rows)
+
+    def update(self, rows: list[TrainingRow], round: int, parent: int) -> UpdateResult:
+        """Train on `rows` from the version of round `parent` or the base."""
+        return self._updater.fit(rows, round=round, parent=self._store.path(parent))
+
+    def certainty(self, candidates: Sequence[Candidate]) -> list[float]:
+        """Self-certainty (`policies.engines.certainty`)."""
+        from policies.engines.certainty import self_certainty
+
+        model = self._config.model
+        rounds = {candidate.policy.round for candidate in candidates if candidate.policy}
+        scores: dict[Candidate, float] = {}
+        for round in sorted(rounds):
+            own = [candidate for candidate in candidates if candidate.policy and candidate.policy.round == round]
+            found = self_certainty(self._store.load(round), own, dtype=model.dtype, device=model.device)
+            scores |= dict(zip(own, found, strict=True))
+        return [scores[candidate] for candidate in candidates]
+
+    def prompt_tokens(self, messages: tuple[Message, ...], *, thinking: bool = False) -> int:
+        """By the base's tokenizer."""
+        (ids,) = self._codec.encode([messages], thinking=thinking)
+        return len(ids)
+
+    def encode_rows(self, texts: list[tuple[str, str]]) -> list[TrainingRow]:
+        """Replies end with the tokenizer's end token, as sampled ones do."""
+        tokenizer = self._codec.tokenizer
+        prompts = self._codec.encode([(Message("user", user),) for user, _ in texts])
+        replies = tokenizer([reply for _, reply in texts], add_special_tokens=False)["input_ids"]
+        return [
+            TrainingRow((*prompt, *reply, tokenizer.eos_token_id), len(prompt), "anchor")
+            for prompt, reply in zip(prompts, replies, strict=True)
+        ]
+
+    @cached_property
+    def _codec(self) -> ChatCodec:
+        from policies.versions.checkpoints import PLAIN_TEMPLATES, load_codec
+
+        model = self._config.model
+        stored = self._store.load(0, verify=False)
+        return load_codec(stored, plain=model.templates == PLAIN_TEMPLATES, thought=model.thought)
+
+    @cached_property
+    def _updater(self) -> SftUpdater:
+        from policies.training.sft import SftUpdater
+
+        return SftUpdater(
+            self._store,
+            self._config.update,
+            tokenizer=self._codec.tokenizer,
+            stop_ids=self._codec.stop_ids,
+            pad_id=self._codec.pad_id,
+            job_seed=self._config.job.seed,
+            device=self._config.model.device,
+            config_digest=self._config_digest,
+        )
+
+
+class ScriptedBackend:
+    """No weights: simulated solver, judge and training, or a recording played back.
+
+    A `model.path` that is a folder is a scripted version of another job, whose skill this one starts with.
+    """
+
+    fit_digest = "scripted"
+    max_context = None
+    positions = None
+
+    def __init__(self, config: Config, engine: ScriptedEngineSection, versions: Path) -> None:
+        from policies.scripted import Traits, read_traits, write_traits
+
+        self._config = config
+        self._engine = engine
+        self._versions = versions
+        traits = Traits(engine.skill, engine.gain, engine.true_positive, engine.false_positive, engine.invalid)
+        if (checkpoint := Path(config.model.path)).is_dir():  # skill is all that a script learns, the rest is settings
+            traits = replace(traits, skill=read_traits(checkpoint).skill)
+        write_traits(versions / PolicyVersion(0, "").name, traits)  # changes nothing where it is already
+
+    def open(self, round: int) -> Policy:
+        """The script with the traits of a version."""
+        from policies.versions.stored import stored_version
+
+        return _open_script(self._config, self._engine, stored_version(self._versions / PolicyVersion(round, "").name))
+
+    def usable(self, rows: Sequence[TrainingRow]) -> tuple[list[TrainingRow], dict[str, float]]:
+        """All of them."""
+        return list(rows), {}
+
+    def update(self, rows: list[TrainingRow], round: int, parent: int) -> UpdateResult:
+        """Move the simulated skill towards the rows' quality."""
+        from policies.scripted import ScriptedUpdater
+
+        folder = self._versions / PolicyVersion(parent, "").name
+        return ScriptedUpdater(self._versions).fit(rows, round=round, parent=folder)
+
+    def certainty(self, candidates: Sequence[Candidate]) -> list[float]:
+        """A script is certain of nothing; the configuration refuses to ask."""
+        raise ConfigError("cascade.mode: self_certainty needs a model, and engine.type: scripted has none")
+
+    def prompt_tokens(self, messages: tuple[Message, ...], *, thinking: bool = False) -> int:
+        """Bytes are tokens."""
+        return sum(len(message.content.encode()) for message in messages)
+
+    def encode_rows(self, texts: list[tuple[str, str]]) -> list[TrainingRow]:
+        """Bytes are tokens."""
+        from policies.scripted import encode
+
+        return [TrainingRow((*encode(user), *encode(reply)), len(encode(user)), "anchor") for user, reply in texts]
+
+
+def open_stored(config: Config, stored: StoredVersion) -> Policy:
+    """A stored version of whatever job, answering under this configuration: its seed, sampling and templates.
+
+    Raises:
+        ModelError: the checkpoint cannot be used.
+        WeightsError: the version is damaged.
+    """
+    from policies.versions.weights import check_intact
+
+    check_intact(stored)
+    match config.engine:
+        case ScriptedEngineSection():
+            return _open_script(config, config.engine, stored)
+        case TransformersEngineSection() | VllmEngineSection() | ServerEngineSection():
+            return _open_weights(config, config.engine, stored)
+
+
+def _open_weights(config: Config, engine: ModelEngineSection, stored: StoredVersion) -> Policy:
+    from policies.opening import open_policy
+
+    keep_freed_memory()
+    measuring = config.evaluation.sampling
+    return open_policy(
+        stored,
+        samplings=samplings_of(config),
+        engine_settings=engine,
+        model_settings=config.model,
+        job_seed=config.job.seed,
+        held_out=measuring.to_sampling() if measuring else None,
+    )
+
+
+def _open_script(config: Config, engine: ScriptedEngineSection, stored: StoredVersion) -> Policy:
+    from policies.scripted import ScriptedPolicy, read_traits
+
+    seed = config.job.seed
+    if engine.replies is not None:
+        return ScriptedPolicy.from_recording(engine.replies, version=stored.version, job_seed=seed)
+    return ScriptedPolicy.simulated(read_traits(stored.path), version=stored.version, job_seed=seed)
+
+
+def refuse_foreign_anchors(config: Config) -> None:
+    """Nano's own post-training mixture anchors nano and whatever was trained further from it, known by its vocabulary.
+
+    Raises:
+        ConfigError: `update.replay.anchor` is `posttrain` and the checkpoint is something else.
+    """
+    if config.update.replay.anchor != "posttrain" or isinstance(config.engine, ScriptedEngineSection):
+        return
+    if vocabulary_digest(checkpoint_path(config.model.path)) != vocabulary_digest(NANO_CHECKPOINT):
+        raise ConfigError("update.replay.anchor: posttrain is nano's own mixture and needs model.path: nano or a "
+                          f"checkpoint trained from it, it is {config.model.path}; use own or none")  # fmt: skip
+
+
+def checkpoint_path(path: str) -> Path:
+    """The folder of a starting checkpoint; `nano` is the embedded one, anything else a folder or a hub name.
+
+    Raises:
+        ConfigError: there is no such folder, and the hub does not have it either.
+    """
+    if path == "nano":
+        return NANO_CHECKPOINT
+    if (folder := Path(path)).exists():
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(path))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"model.path: {path} is no folder, and no model that could be fetched: {reason}") from None

@@ -1,0 +1,326 @@
+"""The parts of a job, joined."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import gymnasium
+
+import envs  # registers the environment
+from envs.acceptors import Acceptor, RandomAcceptor, SelfCertainty, SelfConsistency
+from envs.cascade.cascade import Cascade, CascadeSettings
+from envs.cascade.prefilter import Prefilter
+from envs.cascade.template_sets import TemplateSet
+from envs.prompts import PromptPool
+from envs.solving import SolverAgent
+from policies.policy_cache import Standby
+from svd_loop.assembly.anchors import OwnJudgements, posttrain_rows
+from svd_loop.assembly.backends import Backend, make_backend
+from svd_loop.assembly.data import build_prompts, held_out, held_out_sources, problems_of, source_label
+from svd_loop.assembly.inherited import inherited_rows
+from svd_loop.assembly.lengths import refuse_long, room_for_question, too_long
+from svd_loop.config import Config, config_digest
+from svd_loop.contracts import (
+    CascadeMode,
+    Domain,
+    Episode,
+    JobState,
+    Policy,
+    Problem,
+    Prompt,
+    Role,
+    Tracker,
+    TrainingRow,
+)
+from svd_loop.errors import ConfigError
+from svd_loop.evaluation.audit import JudgeAudit, audit_sample
+from svd_loop.evaluation.evaluation import EvaluationSettings, Evaluator, GoldAcceptor, final_answer, same_answers
+from svd_loop.evaluation.leak_firewall import CompletionFirewall
+from svd_loop.judge_health.judge_watch import JudgeWatch, watch_nothing
+from svd_loop.judge_health.labelled import LabelledAnswers, read_labelled
+from svd_loop.ledger import DurablePolicy, Interrupt, Ledger, LedgerReader, SharedAnswers
+from svd_loop.ledger.vote_measurements import MeasuredOrder
+from svd_loop.loop.controller import Controller
+from svd_loop.loop.health_rule import HealthRule
+from svd_loop.loop.limits import Limits
+from svd_loop.loop.parts import Parts, Plan
+from svd_loop.loop.plateau import PlateauRule
+from svd_loop.loop.replay import AnchorSource, Replay, no_anchors
+from svd_loop.mlflow_store.datasets import summarise
+from svd_loop.mlflow_store.mlflow_tracker import MlflowTracker
+from svd_loop.mlflow_store.null_tracker import NullTracker
+from svd_loop.mlflow_store.packaging import make_loadable
+from svd_loop.mlflow_store.retention import Retention
+from svd_loop.support.usage import MeteredPolicy
+
+log = logging.getLogger(__name__)
+
+ENVIRONMENT = "SelfVerification-v0"
+assert envs.__name__
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An open job: holds the ledger's lock until the block of `build_job` ends."""
+
+    config: Config
+    folder: Path
+    ledger: Ledger
+    prompts: PromptPool
+    controller: Controller
+    tracker: Tracker
+
+
+def job_folder(config: Config) -> Path:
+    """Where a job's files lie."""
+    return config.job.root / "jobs" / config.job.name
+
+
+@contextmanager
+def build_job(
+    config: Config,
+    *,
+    interrupt: Interrupt,
+    record: Path | None = None,
+    shared: SharedAnswers | None = None,
+    on_round: Callable[[JobState], None] = lambda state: None,
+) -> Iterator[Job]:
+    """A job ready to run or to go on, from its configuration.
+
+    Everything that can be refused is refused here, before the first sample: bad data, leaks, an unusable checkpoint,
+    a changed configuration, a job that is running already.
+
+    Args:
+        config: the job.
+        interrupt: asked between chunks whether to stop.
+        record: append every reply to this JSON Lines file.
+        shared: answers that other jobs have paid for, and may take over from this one.
+        on_round: called after each committed round.
+    """
+    templates = template_set(config)
+    problems = held_out(config)
+    folder = job_folder(config)
+    with Ledger.open(folder, config) as ledger:
+        backend = make_backend(config, folder, config_digest(config))
+        standby = Standby(backend.open)
+        prompts = open_prompts(config, problems, folder, templates, backend)
+        ledger.record_prompts(prompts)
+        tracker = make_tracker(config, prompts, problems, folder)
+        opener = policy_opener(config, standby.open, ledger, interrupt, record, shared)
+        solver = SolverAgent(templates)
+        cascade = Cascade(templates, cascade_settings(config))
+        measuring = EvaluationSettings.from_section(config.evaluation)
+        audited = audit_sample(problems["development"], config.evaluation.audit)
+        leaks = folder / "completions.leaks.jsonl"
+        parts = Parts(
+            ledger=ledger,
+            prompts=prompts,
+            environment=make_environment(config, templates, ledger, backend),
+            firewall=CompletionFirewall(chain(*problems.values()), config.data.leak, leaks),
+            solver=solver,
+            open_policy=opener,
+            usable=backend.usable,
+            update=standby.before(backend.update),
+            replay=make_replay(config, backend, ledger),
+            evaluator=Evaluator(problems, solver, measuring, seed=config.job.seed),
+            judge_watch=make_judge_watch(config, cascade),
+            health=HealthRule(config.health),
+            audit=JudgeAudit(audited, solver, cascade, config.evaluation.test_seconds),
+            plateau=PlateauRule(config.plateau),
+            tracker=tracker,
+        )
+        retention = Retention(config, folder, parts.plateau)
+
+        def after_round(state: JobState) -> None:
+            on_round(state)
+            retention.apply(state)
+
+        with standby:
+            yield Job(config, folder, ledger, prompts, Controller(parts, make_plan(config), after_round), tracker)
+
+
+def make_judge_watch(
+    config: Config, cascade: Cascade
+) -> Callable[[Policy, Episode, Sequence[Prompt]], dict[str, float]]:
+    """Canaries for the judge; nothing to watch in the controls, which have none."""
+    if config.cascade.mode is not CascadeMode.SELF:
+        return watch_nothing
+    return JudgeWatch(cascade, config.health.canaries, config.job.seed, labelled_answers(config))
+
+
+def labelled_answers(config: Config) -> LabelledAnswers:
+    """The user's labelled answers; none where there is no file of them.
+
+    Raises:
+        DataError: a line cannot be used, naming file and line.
+    """
+    path = config.health.labelled
+    return LabelledAnswers() if path is None else read_labelled(path, config.data.domain or Domain.MATH)
+
+
+def template_set(config: Config) -> TemplateSet:
+    """The configured templates; base models without a chat template speak through the chat set, plainly."""
+    templates = TemplateSet.load("chat" if config.model.templates == "plain" else config.model.templates)
+    if config.sampling.revise and not templates.wordings(Role.REVISER):
+        raise ConfigError(f"sampling.revise: the template set {templates.name} has no reviser.txt; add one")
+    if config.sampling.revise and templates.name == "nano":
+        log.warning("sampling.revise: nano was never trained to revise; expect its second tries to be guesses")
+    return templates
+
+
+def open_prompts(
+    config: Config,
+    problems: Mapping[str, Sequence[Problem]],
+    folder: Path,
+    templates: TemplateSet,
+    backend: Backend,
+) -> PromptPool:
+    """The job's prompt pool, built on first use.
+
+    Raises:
+        ConfigError: no question at all fits the context.
+        DataError: a row cannot be used, none is left, or a held-out problem does not fit.
+        LeakError: held-out problems were found and the configuration says to refuse.
+    """
+    everything = [problem for split in problems.values() for problem in split]
+    room = room_for_question(config, backend, templates)
+    check = too_long(room, backend, templates)
+    if check is not None:
+        refuse_long(everything, check)
+    return build_prompts(config, everything, folder / "prompts.sqlite", check, f"{backend.fit_digest}/{room}")
+
+
+def policy_opener(
+    config: Config,
+    opener: Callable[[int], Policy],
+    ledger: Ledger,
+    interrupt: Interrupt,
+    record: Path | None = None,
+    shared: SharedAnswers | None = None,
+) -> Callable[[int], MeteredPolicy]:
+    """Opens versions as policies that count, remember and, if asked, record."""
+    from policies.policy import RecordingPolicy
+
+    def open_version(round: int) -> MeteredPolicy:
+        policy = opener(round)
+        if record is not None:
+            policy = RecordingPolicy(policy, record)
+        engine = config.engine
+        durable = DurablePolicy(
+            policy, ledger, engine.chunk_size, seconds=engine.chunk_seconds, interrupt=interrupt, shared=shared
+        )
+        return MeteredPolicy(durable)
+
+    return open_version
+
+
+def cascade_settings(config: Config) -> CascadeSettings:
+    """The cascade's settings as `envs` takes them."""
+    section = config.cascade
+    quick = section.prefilter
+    return CascadeSettings(
+        section.stages,
+        section.votes,
+        section.early_exit,
+        section.invalid_retries,
+        section.order,
+        section.judge_duplicates_once,
+        section.audit_share,
+        config.job.seed,
+        section.needed,
+        section.show_thought,
+        section.fill_rows,
+        None if quick is None else Prefilter(quick.stage, quick.threshold),
+        section.wordings,
+    )
+
+
+def make_environment(
+    config: Config, templates: TemplateSet, ledger: LedgerReader, backend: Backend
+) -> gymnasium.Env[tuple[str, ...], object]:
+    """The environment with the acceptor of `cascade.mode`."""
+    return gymnasium.make(
+        ENVIRONMENT,
+        disable_env_checker=True,
+        cascade=Cascade(
+            templates, cascade_settings(config), MeasuredOrder(ledger, config.cascade.stages, config.cascade.votes)
+        ),
+        acceptor=make_acceptor(config, backend),
+        n=config.sampling.n,
+        block=config.sampling.block,
+        selection=config.cascade.selection,
+        budget_tokens=config.sampling.budget_tokens,
+        revise=config.sampling.revise,
+        fill_rows=config.cascade.fill_rows,
+    )
+
+
+def make_acceptor(config: Config, backend: Backend) -> Acceptor | None:
+    """What accepts in place of the cascade; None is the method."""
+    match config.cascade.mode:
+        case CascadeMode.SELF:
+            return None
+        case CascadeMode.RANDOM:
+            return RandomAcceptor(config.cascade.random_accept, config.job.seed)
+        case CascadeMode.SELF_CONSISTENCY:
+            return SelfConsistency(final_answer)
+        case CascadeMode.SELF_CERTAINTY:
+            return SelfCertainty(backend.certainty)
+        case CascadeMode.GOLD:
+            gold = problems_of(config.data.train, "train")
+            return GoldAcceptor(gold, test_seconds=config.evaluation.test_seconds)
+
+
+def make_replay(config: Config, backend: Backend, ledger: Ledger) -> Replay:
+    """The mixture of an update, with its anchor source."""
+    settings = config.update.replay
+    sources: dict[str, AnchorSource] = {
+        "none": no_anchors,
+        "own": OwnJudgements(ledger, same_answers),
+        "posttrain": lambda count, round: posttrain_rows(backend.encode_rows, count, config.job.seed + round),
+    }
+
+    def anchors(count: int, round: int) -> Sequence[TrainingRow]:
+        return backend.usable(sources[settings.anchor](count, round))[0]
+
+    anchor_ratio = 0.0 if settings.anchor == "none" else settings.anchor_ratio
+    inherited = inherited_rows(config.schedule.replay, config.job.root)
+    return Replay(settings.rounds, settings.ratio, anchor_ratio, config.job.seed, anchors, inherited)
+
+
+def make_tracker(
+    config: Config, prompts: PromptPool, problems: Mapping[str, Sequence[Problem]], folder: Path
+) -> Tracker:
+    """MLflow, or nothing where tracking is switched off."""
+    if not config.tracking.enabled:
+        return NullTracker()
+    data = [summarise("train", source_label(config.data.train), prompts)]
+    data += [
+        summarise(split, source_label(source), problems[split]) for split, source in held_out_sources(config).items()
+    ]
+    return MlflowTracker(
+        config.tracking,
+        config.job.root,
+        config.job.name,
+        config.model_dump(mode="json"),
+        data=data,
+        versions=folder / "versions",
+        prepare=lambda version: make_loadable(version, config, template_set(config)),
+    )
+
+
+def make_plan(config: Config) -> Plan:
+    """What the loop itself needs to know."""
+    return Plan(
+        job=config.job.name,
+        seed=config.job.seed,
+        limits=Limits(config.job.rounds, config.job.hours, config.job.tokens),
+        prompts_per_round=config.data.prompts_per_round,
+        frozen_judge=config.cascade.frozen_judge,
+        test_split=config.data.test is not None,
+    )

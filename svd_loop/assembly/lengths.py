@@ -1,0 +1,170 @@
+"""What fits the context: a question, the longest solution to it, and everything a judge is asked about both.
+
+Checked at the door, so that a job does not end on day two over a prompt that was accepted on day one. Nothing is ever
+cut. Every call of a role is its template, the question, the other texts at their longest, and its answer. Judges are
+shown *final answers*, so of a solver that thinks they need room for `max_answer` tokens only, not for `max_tokens`.
+What becomes a training row has to fit `update.max_length` as well, or a round would be paid for and then refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from envs.cascade.judging import ROLES
+from envs.cascade.template_sets import PLACEHOLDERS, TemplateSet
+from svd_loop.assembly.backends import Backend, samplings_of
+from svd_loop.config import Config
+from svd_loop.contracts import CascadeMode, Domain, Problem, Role, Sampling, Stage
+from svd_loop.errors import ConfigError, DataError
+
+_SEE_THOUGHTS = (Role.FACT_CHECKER, Role.GRADER, Role.REVISER)
+_MARGIN = 16
+"""Tokens kept free because joining texts can change how their ends are tokenised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The tokens of one kind of call that are not the question.
+
+    Attributes:
+        role: who is asked.
+        key: the configuration's limit on the whole.
+        limit: that limit in tokens.
+        template: the prompt without its texts, in the longest domain.
+        others: the other texts of the prompt, at their longest.
+        answer: the longest answer.
+    """
+
+    role: Role
+    key: str
+    limit: int
+    template: int
+    others: int
+    answer: int
+
+    @property
+    def taken(self) -> int:
+        """Tokens that no question can have."""
+        return self.template + self.others + self.answer
+
+    @property
+    def room(self) -> int:
+        """Tokens left for the question; can be negative."""
+        return self.limit - _MARGIN - self.taken
+
+
+def budgets(config: Config, backend: Backend, templates: TemplateSet) -> list[Budget]:
+    """Every kind of call the job makes; none where the policy reads anything.
+
+    Raises:
+        ConfigError: `model.max_context` is more than the checkpoint was made for.
+        ModelError: a role is to think, and the template cannot be told to.
+    """
+    context = backend.max_context
+    if context is None:
+        return []
+    if backend.positions is not None and context > backend.positions:
+        raise ConfigError(f"model.max_context: {context} is more than the {backend.positions} positions that "
+                          f"{config.model.path} was made for (max_position_embeddings); lower it, or stretch the "
+                          "positions in the checkpoint's config.json")  # fmt: skip
+    return list(_budgets(config, context, backend, templates))
+
+
+def room_for_question(config: Config, backend: Backend, templates: TemplateSet) -> int | None:
+    """How many tokens a question may have; None where the policy reads anything.
+
+    Raises:
+        ConfigError: none at all: naming the role, its template's length, and the lengths to lower; or as `budgets`.
+    """
+    found = budgets(config, backend, templates)
+    if not found:
+        return None
+    tightest = min(found, key=lambda budget: budget.room)
+    asked = tightest.role.value.replace("_", " ")
+    if tightest.room < 1:
+        raise ConfigError(
+            f"{tightest.key}: {tightest.limit} leaves no room for a question: as {asked} the template, the "
+            f"other texts at their longest and the reply take {tightest.taken + _MARGIN} tokens; raise it, or lower "
+            "sampling.max_tokens (or sampling.max_answer, of a solver that thinks) or max_tokens of "
+            "cascade.judge and cascade.roles"
+        )
+    return tightest.room
+
+
+def too_long(room: int | None, backend: Backend, templates: TemplateSet) -> Callable[[str], bool] | None:
+    """Whether a question has more tokens than `room`; None where nothing is too long."""
+    if room is None:
+        return None
+    bare = _template_tokens(Role.SOLVER, Domain.MATH, backend, templates)
+
+    def check(text: str) -> bool:
+        return backend.prompt_tokens(templates.render(Role.SOLVER, Domain.MATH, question=text)) - bare > room
+
+    return check
+
+
+def _budgets(config: Config, context: int, backend: Backend, templates: TemplateSet) -> Iterator[Budget]:
+    samplings = samplings_of(config)
+    solver, measured = samplings[Role.SOLVER], config.evaluation.sampling
+    judged = [solver]  # whose solutions a judge is shown
+    if measured is not None and config.evaluation.audit:
+        judged.append(measured.to_sampling())
+
+    verdict = max(samplings[asked].longest_answer for stage in Stage for asked in ROLES[stage][-1:])
+
+    def budget(role: Role, sampling: Sampling, key: str, limit: int) -> Budget:
+        longest = {
+            "solution": max(one.max_tokens if _shows_thought(config, role) else one.longest_answer for one in judged),
+            "inferred": samplings[Role.QUESTION_INFERRER].longest_answer,
+            # A repeated vote may take twice as long, and cycle consistency quotes what was inferred, too.
+            "critique": 2 * (verdict + samplings[Role.QUESTION_INFERRER].longest_answer),
+        }
+        used = 1 if role in (Role.SOLVER, Role.REVISER) else config.cascade.wordings
+        wordings = range(min(used, templates.wordings(role)))
+        template = max(_template_tokens(role, domain, backend, templates, sampling.thinking, w)
+                       for domain in Domain for w in wordings)  # fmt: skip
+        others = sum(longest[name] for name in PLACEHOLDERS[role] if name != "question")
+        return Budget(role, key, limit, template, others, sampling.max_tokens)
+
+    trained = ("update.max_length", min(context, config.update.max_length))
+    asked = ("model.max_context", context)
+    yield budget(Role.SOLVER, solver, *(trained if trained[1] < context else asked))
+    if measured is not None:
+        yield budget(Role.SOLVER, measured.to_sampling(), *asked)
+    if config.sampling.revise and _judges(config):
+        yield budget(Role.REVISER, samplings[Role.REVISER], *(trained if trained[1] < context else asked))
+    own = config.update.replay.anchor == "own" and trained[1] < context  # judgements become rows, too
+    for role in _judges(config):
+        yield budget(role, samplings[role], *(trained if own else asked))
+
+
+def _judges(config: Config) -> list[Role]:
+    stages = config.cascade.stages if config.cascade.mode is CascadeMode.SELF else ()
+    return [role for stage in stages for role in ROLES[stage]]
+
+
+def _shows_thought(config: Config, role: Role) -> bool:
+    return config.cascade.show_thought and role in _SEE_THOUGHTS
+
+
+def _template_tokens(
+    role: Role, domain: Domain, backend: Backend, templates: TemplateSet, thinking: bool = False, wording: int = 0
+) -> int:
+    messages = templates.render(role, domain, wording=wording, **dict.fromkeys(PLACEHOLDERS[role], ""))
+    return backend.prompt_tokens(messages, thinking=thinking)
+
+
+def refuse_long(problems: Iterable[Problem], check: Callable[[str], bool]) -> None:
+    """Refuse held-out problems that do not fit: leaving them out would change what is measured.
+
+    Raises:
+        DataError: there are some; says how many and names the first.
+    """
+    long = [problem for problem in problems if check(problem.text)]
+    if long:
+        raise DataError(
+            f"{long[0].source or long[0].id}: {len(long)} held-out problems, this one first, do not fit "
+            "model.max_context beside the longest solution and verdict; raise it, lower sampling.max_tokens or the "
+            "judge's max_tokens, or remove them"
+        )

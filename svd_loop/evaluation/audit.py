@@ -1,0 +1,69 @@
+"""How well the policy judges its own held-out solutions: precision and recall of every stage, round by round.
+
+It measures and never trains: the cascade votes on samples of development problems that the evaluation has already
+drawn, and gold says which of the survivors were right. So judge drift is seen without a label near a training prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from envs.cascade.cascade import Cascade
+from svd_loop.contracts import Policy, Problem, Rejection, Solver, Stage, Verdict
+from svd_loop.evaluation.evaluation import score_pairs
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeAudit:
+    """Judges the first sample of some development problems.
+
+    Attributes:
+        problems: the problems to audit on; none switches the audit off.
+        solver: asks for the samples, which the ledger already has.
+        cascade: the job's own.
+        test_seconds: time limit of one program's tests.
+    """
+
+    problems: Sequence[Problem]
+    solver: Solver
+    cascade: Cascade
+    test_seconds: float = 5.0
+
+    def __call__(self, policy: Policy) -> dict[str, float]:
+        """`precision.<step>`, `recall.<step>` and `false_positive.<step>` for the steps of the funnel, as fractions.
+
+        Recall (the true positive rate) is the share of the right candidates still alive after the step, the false
+        positive rate that of the wrong ones.
+        """
+        if not self.problems:
+            return {}
+        prompts = [problem.as_prompt() for problem in self.problems]
+        candidates = self.solver.sample(policy, prompts, [0], round=0, purpose="development")
+        verdicts = self.cascade.judge(policy, list(zip(prompts, candidates, strict=True)), round=0, purpose="audit")
+        pairs = [(candidate.text, problem) for candidate, problem in zip(candidates, self.problems, strict=True)]
+        right = np.array(score_pairs(pairs, self.test_seconds), dtype=bool)
+        stages = self.cascade.settings.stages
+        metrics: dict[str, float] = {}
+        for place, step in enumerate(("complete", *stages)):
+            alive = np.array([_survives(verdict, stages[:place]) for verdict in verdicts], dtype=bool)
+            if alive.any():
+                metrics[f"precision.{step}"] = float(right[alive].mean())
+            if right.any():
+                metrics[f"recall.{step}"] = float(alive[right].mean())
+            if not right.all():
+                metrics[f"false_positive.{step}"] = float(alive[~right].mean())
+        return metrics
+
+
+def audit_sample(problems: Sequence[Problem], count: int) -> list[Problem]:
+    """`count` problems in equal steps through the list, so that every domain has its share."""
+    if count >= len(problems):
+        return list(problems)
+    return [problems[place * len(problems) // count] for place in range(count)]
+
+
+def _survives(verdict: Verdict, passed: Sequence[Stage]) -> bool:
+    return verdict.rejection not in (Rejection.TRUNCATED, Rejection.EMPTY) and verdict.stage not in passed

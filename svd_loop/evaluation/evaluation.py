@@ -1,0 +1,287 @@
+"""Held-out measurement: the only place where gold answers and tests are read.
+
+Problems are sampled with the purpose of their split and round 0, whatever the job's round, so that every version
+answers with the same seeds and rounds can be compared problem by problem. Scoring is `envs.domains`; this module
+groups, counts and puts intervals on the counts, always over problems (`svd_loop.support.statistics`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from envs.cascade.cascade import unfit
+from envs.cascade.votes import answer_of
+from envs.domains import DOMAINS, Pair
+from svd_loop.config.sections import EvaluationSection
+from svd_loop.contracts import (
+    Candidate,
+    Domain,
+    Estimate,
+    FinishReason,
+    Policy,
+    Problem,
+    Prompt,
+    Rejection,
+    Scores,
+    Solver,
+    Verdict,
+)
+from svd_loop.errors import DataError, EngineError
+from svd_loop.support.statistics import FloatArray, bootstrap_mean, pass_at_k
+
+OVERALL = "overall"
+_NAMED_IDS = 5
+"""Ids named in an error; the rest are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSettings:
+    """What `EvaluationSection` says about scoring (its `sampling` goes to the policy)."""
+
+    samples: int
+    pass_at: tuple[int, ...] = (1,)
+    resamples: int = 2000
+    confidence: float = 0.95
+    test_seconds: float = 5.0
+
+    @classmethod
+    def from_section(cls, section: EvaluationSection) -> EvaluationSettings:
+        """Take over the section's fields."""
+        return cls(section.samples, section.pass_at, section.resamples, section.confidence, section.test_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """A solution someone else produced; `where` is `file:line` for messages."""
+
+    problem_id: str
+    text: str
+    where: str = ""
+
+
+class Evaluator:
+    """Samples and scores a policy on held-out problems."""
+
+    def __init__(
+        self, problems: Mapping[str, Sequence[Problem]], solver: Solver, settings: EvaluationSettings, seed: int = 0
+    ) -> None:
+        """Build.
+
+        Args:
+            problems: by split (`development`, `test`).
+            solver: asks the policy.
+            settings: how many samples, which figures.
+            seed: of the bootstrap; the samples' seeds are the policy's.
+        """
+        self._problems = problems
+        self._solver = solver
+        self._settings = settings
+        self._seed = seed
+
+    def evaluate(self, policy: Policy, split: str) -> Scores:
+        """Scores with, beside pass@k, the rate of `truncated` samples and their mean `output_tokens`.
+
+        Raises:
+            DataError: the split has no problems, or one that cannot be scored.
+            SandboxError: coding programs cannot be contained on this machine.
+        """
+        problems = self._problems.get(split, ())
+        if not problems:
+            raise DataError(f"evaluation: there are no held-out problems in `{split}` (data.{split})")
+        prompts = [problem.as_prompt() for problem in problems]
+        samples = range(self._settings.samples)
+        candidates = self._solver.sample(policy, prompts, samples, round=0, purpose=split)
+        by_problem = _by_problem(candidates, problems, self._settings.samples)
+        texts = [[candidate.text for candidate in group] for group in by_problem]
+        extra = {
+            "truncated": _means(by_problem, lambda candidate: candidate.finish_reason is FinishReason.LENGTH),
+            "output_tokens": _means(by_problem, lambda candidate: len(candidate.token_ids)),
+        }
+        return _scores(problems, texts, split, self._settings, self._seed, extra)
+
+
+class GoldAcceptor:
+    """The benchmarks' ceiling: accepts what is right by gold. Never part of a real job."""
+
+    def __init__(self, problems: Iterable[Problem], *, test_seconds: float = 5.0) -> None:
+        """Take the training prompts' problems, which only generators can provide."""
+        self._problems = {problem.id: problem for problem in problems}
+        self._test_seconds = test_seconds
+
+    def __call__(self, items: Sequence[tuple[Prompt, Candidate]], *, round: int = 0) -> list[Verdict]:
+        """A verdict for each item, aligned; `round` changes nothing.
+
+        Raises:
+            DataError: a prompt has no gold.
+        """
+        if unknown := [prompt.id for prompt, _ in items if prompt.id not in self._problems]:
+            raise DataError(f"cascade.mode: gold has no answer for {_named(unknown)}")
+        pairs = [(candidate.text, self._problems[prompt.id]) for prompt, candidate in items]
+        verdicts = []
+        for (prompt, candidate), right in zip(items, score_pairs(pairs, self._test_seconds), strict=True):
+            rejection = unfit(candidate) or (None if right else Rejection.GOLD)
+            verdicts.append(Verdict(prompt.id, candidate.index, rejection is None, rejection))
+        return verdicts
+
+
+def problems_digest(problems: Iterable[Problem]) -> str:
+    """Digest of held-out problems with their gold, in hex: scores are of the same problems when theirs are equal."""
+    rows = sorted([problem.id, problem.domain.value, problem.answer, list(problem.tests)] for problem in problems)
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def read_solutions(path: Path) -> list[Solution]:
+    """Read `{"id", "solution"}` lines (empty lines are skipped).
+
+    Raises:
+        DataError: naming file and line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines() also splits at U+2028 and the like
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+    return [_parse_solution(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def score_solutions(
+    problems: Sequence[Problem],
+    solutions: Iterable[Solution],
+    settings: EvaluationSettings,
+    *,
+    split: str,
+    seed: int = 0,
+) -> Scores:
+    """Score solutions that need no model: the same number, one or more, for every problem.
+
+    `settings.samples` is not used; of `settings.pass_at` those k are reported that the number of solutions allows.
+
+    Raises:
+        DataError: an id is unknown or missing, or problems have different numbers of solutions.
+    """
+    texts: dict[str, list[str]] = {problem.id: [] for problem in problems}
+    for solution in solutions:
+        if solution.problem_id not in texts:
+            raise DataError(f"{solution.where}: there is no problem with the id {solution.problem_id!r} in `{split}`")
+        texts[solution.problem_id].append(solution.text)
+    if missing := [problem_id for problem_id, group in texts.items() if not group]:
+        raise DataError(f"solutions: {len(missing)} of {len(texts)} problems have none: {_named(missing)}")
+    counts = Counter(len(group) for group in texts.values())
+    if len(counts) != 1:
+        found = ", ".join(f"{count} for {times}" for count, times in sorted(counts.items()))
+        raise DataError(f"solutions: every problem needs the same number of them, found {found} problems")
+    samples = next(iter(counts))
+    fitting = replace(settings, samples=samples, pass_at=tuple(k for k in settings.pass_at if k <= samples))
+    return _scores(problems, list(texts.values()), split, fitting, seed, {})
+
+
+def final_answer(prompt: Prompt, text: str) -> str | None:
+    """The final answer (or program) in a solution, read as scoring reads it; None if it has none."""
+    return DOMAINS[prompt.domain].extract(text)
+
+
+def same_answers(pairs: Sequence[tuple[Prompt, str, str]]) -> list[bool]:
+    """Whether the second solution of a prompt comes to the answer of the first: compared as scoring does, without gold.
+
+    Programs are compared as they are written, since they cannot be run without tests. A solution without an answer
+    comes to none.
+    """
+    answers = [final_answer(prompt, answer_of(one)) for prompt, one, _ in pairs]
+    same = [False] * len(pairs)
+    scored: list[tuple[int, Pair]] = []
+    for place, ((prompt, _, other), answer) in enumerate(zip(pairs, answers, strict=True)):
+        if answer is not None and prompt.domain is Domain.CODING:
+            same[place] = answer.split() == (final_answer(prompt, answer_of(other)) or "").split()
+        elif answer is not None:
+            scored.append((place, (other, Problem(prompt.id, prompt.text, prompt.domain, answer))))
+    found = score_pairs([pair for _, pair in scored], test_seconds=0.0)
+    for (place, _), result in zip(scored, found, strict=True):
+        same[place] = result
+    return same
+
+
+def score_pairs(pairs: Sequence[Pair], test_seconds: float) -> list[bool]:
+    """Whether each solution is right, by what stands behind its thought; each domain's share is scored in one go."""
+    places: dict[Domain, list[int]] = defaultdict(list)
+    for place, (_, problem) in enumerate(pairs):
+        places[problem.domain].append(place)
+    right = [False] * len(pairs)
+    for domain, domain_places in places.items():
+        results = DOMAINS[domain].score_all(
+            [(answer_of(pairs[place][0]), pairs[place][1]) for place in domain_places], seconds=test_seconds
+        )
+        for place, result in zip(domain_places, results, strict=True):
+            right[place] = result
+    return right
+
+
+def _scores(
+    problems: Sequence[Problem],
+    texts_M_K: Sequence[Sequence[str]],
+    split: str,
+    settings: EvaluationSettings,
+    seed: int,
+    extra_M: Mapping[str, FloatArray],
+) -> Scores:
+    """Count what is right and estimate every metric overall and by domain; `extra_M` are metrics by problem."""
+    pairs = [(text, problem) for problem, texts in zip(problems, texts_M_K, strict=True) for text in texts]
+    right = np.array(score_pairs(pairs, settings.test_seconds), dtype=np.int64)
+    correct_M = right.reshape(len(problems), settings.samples).sum(axis=1)
+    metrics_M = {f"pass@{k}": pass_at_k(correct_M, settings.samples, k) for k in settings.pass_at} | dict(extra_M)
+    domains_M = np.array([problem.domain.value for problem in problems])
+    groups = {OVERALL: np.ones(len(problems), dtype=bool)}
+    groups |= {domain.value: domains_M == domain.value for domain in Domain if domain.value in domains_M}
+
+    def estimate(values: FloatArray) -> Estimate:
+        return bootstrap_mean(values, confidence=settings.confidence, resamples=settings.resamples, seed=seed)
+
+    return Scores(
+        split=split,
+        samples=settings.samples,
+        problem_ids=tuple(problem.id for problem in problems),
+        domains=tuple(problem.domain.value for problem in problems),
+        correct=tuple(int(count) for count in correct_M),
+        estimates={
+            group: {metric: estimate(values[members]) for metric, values in metrics_M.items()}
+            for group, members in groups.items()
+        },
+    )
+
+
+def _by_problem(
+    candidates: Sequence[Candidate], problems: Sequence[Problem], samples: int
+) -> list[Sequence[Candidate]]:
+    """Split the solver's prompt-major answer into K candidates a problem, checking that it is one."""
+    wanted = [problem.id for problem in problems for _ in range(samples)]
+    if wanted != [candidate.prompt_id for candidate in candidates]:
+        raise EngineError(f"evaluation: {len(wanted)} solutions were asked for, {len(candidates)} others came back")
+    return [candidates[start : start + samples] for start in range(0, len(wanted), samples)]
+
+
+def _means(candidates_M_K: Sequence[Sequence[Candidate]], measure: Callable[[Candidate], float]) -> FloatArray:
+    values = [[float(measure(candidate)) for candidate in group] for group in candidates_M_K]
+    return np.asarray(np.mean(values, axis=1), dtype=np.float64)
+
+
+def _parse_solution(line: str, where: str) -> Solution:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: not a JSON object: {error}") from None
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: not a JSON object but {type(row).__name__}")
+    for key in ("id", "solution"):
+        if not isinstance(row.get(key), str):
+            raise DataError(f"{where}: needs `{key}` as text, found {row.get(key)!r}")
+    return Solution(row["id"], row["solution"], where)
+
+
+def _named(ids: Sequence[str]) -> str:
+    shown = ", ".join(dict.fromkeys(ids[:_NAMED_IDS]))
+    return f"{shown} and {len(ids) - _NAMED_IDS} more" if len(ids) > _NAMED_IDS else shown

@@ -1,0 +1,177 @@
+"""One arm with one seed: a job of its own, its versions measured, its result kept.
+
+Gold of training prompts is read here and in the gold ceiling alone, and here only after the job has ended: to say how
+many of the solutions it accepted were right.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+
+from envs.solving import SolverAgent
+from svd_loop.assembly.backends import make_backend
+from svd_loop.assembly.data import problems_of
+from svd_loop.assembly.job import job_folder, policy_opener, template_set
+from svd_loop.config import Config
+from svd_loop.contracts import JobResult, Problem, Role, RoundRecord, Stage
+from svd_loop.errors import ConfigError
+from svd_loop.evaluation.evaluation import EvaluationSettings, Evaluator, score_pairs
+from svd_loop.experiments.plan import Play
+from svd_loop.experiments.results import TEST, ArmResult, Outcome, RoundFigures, store, stored
+from svd_loop.experiments.test_time import answer_at_test_time
+from svd_loop.jobs import run_job
+from svd_loop.ledger import Interrupt, Ledger, LedgerReader, SharedAnswers
+from svd_loop.loop.health_rule import alarm_names
+from svd_loop.support.usage import MeteredPolicy
+
+RESULTS = "results"
+"""Folder of the results within a sweep's."""
+
+
+def play(item: Play) -> ArmResult:
+    """Play an arm with a seed, or give what it brought before.
+
+    Everything it pays for is in its job's ledger and in its seed's shared answers, so a play that was killed goes on.
+
+    Raises:
+        ConfigError: it was played before with another configuration.
+        JobInterrupted: Ctrl-C; the same command goes on.
+        SvdError: as `svd_loop.jobs.run_job`.
+    """
+    if (found := stored(item.folder / RESULTS, item.name)) is not None:
+        if item.section.accepts_as is None and found.digest != item.digest:
+            raise ConfigError(
+                f"{item.folder / RESULTS / item.name}.json was played with another configuration; give the sweep "
+                f"another name, or remove that file and {job_folder(item.config)}"
+            )
+        return found
+    if item.section.accepts_as is not None:
+        item = item.accepting(_rates(item, item.section.accepts_as))
+    started = time.monotonic()
+    with closing(SharedAnswers(item.shared)) as shared:
+        result = _job(item, shared) if item.section.kind == "job" else _test_time(item, shared)
+        result = replace(result, seconds=time.monotonic() - started, taken=shared.taken)
+    store(item.folder / RESULTS, result)
+    return result
+
+
+def _rates(item: Play, arm: str) -> list[float]:
+    """The accepted fractions of an arm, round by round, with the same seed."""
+    other = stored(item.folder / RESULTS, f"{arm}-s{item.seed}")
+    assert other is not None, f"{arm} is played before {item.arm}"
+    return [figures.accepted / figures.prompts for figures in other.rounds[1:] if figures.prompts]
+
+
+def _job(item: Play, shared: SharedAnswers) -> ArmResult:
+    config = item.config
+    result = run_job(config, shared=shared)
+    last = result.history[-1].version.round
+    outcomes = _measure(item, shared, sorted({0, result.best.version.round, last}))
+    right = _right_by_round(config)
+    return ArmResult(
+        arm=item.arm,
+        seed=item.seed,
+        digest=item.digest,
+        seconds=0.0,
+        tokens=_asked(result, "output_tokens"),
+        calls=_asked(result, "calls"),
+        taken=0,
+        rounds=tuple(_figures(record, right.get(record.round)) for record in result.history),
+        base=outcomes[0],
+        last=outcomes[last],
+        kept=outcomes[result.best.version.round],
+        stages={key: value for key, value in result.history[0].metrics.items() if key.startswith(_AUDITED)},
+    )
+
+
+def _test_time(item: Play, shared: SharedAnswers) -> ArmResult:
+    base = _measure(item, shared, [0])[0]
+    sets = _held_out(item)
+    with _versions(item, shared) as opened, closing(opened(0)) as policy:
+        answered = {name: answer_at_test_time(item.config, policy, problems) for name, problems in sets.items()}
+    outcomes = {name: Outcome.of(0, found.scores) for name, found in answered.items()}
+    main = answered[TEST]
+    return ArmResult(
+        item.arm, item.seed, item.digest, 0.0, main.tokens, main.calls, 0, (), base, outcomes, outcomes
+    )  # fmt: skip
+
+
+def _measure(item: Play, shared: SharedAnswers, rounds: Sequence[int]) -> dict[int, dict[str, Outcome]]:
+    """Test outcomes of some versions on every held-out set; what the job has sampled already is not sampled again."""
+    sets = _held_out(item)
+    settings = EvaluationSettings.from_section(item.config.evaluation)
+    solver = SolverAgent(template_set(item.config))
+    # Every set is sampled as the test split is, so it goes under that name.
+    evaluators = {name: Evaluator({TEST: items}, solver, settings, seed=item.seed) for name, items in sets.items()}
+    found: dict[int, dict[str, Outcome]] = {}
+    with _versions(item, shared) as opened:
+        for round in rounds:
+            with closing(opened(round)) as policy:
+                scored = {name: evaluator.evaluate(policy, TEST) for name, evaluator in evaluators.items()}
+            found[round] = {name: Outcome.of(round, scores) for name, scores in scored.items()}
+    return found
+
+
+@contextmanager
+def _versions(item: Play, shared: SharedAnswers) -> Iterator[Callable[[int], MeteredPolicy]]:
+    """Opens versions of a play's job, through its ledger and the shared answers."""
+    config, folder = item.config, job_folder(item.config)
+    with Interrupt() as interrupt, Ledger.open(folder, config) as ledger:
+        yield policy_opener(config, make_backend(config, folder).open, ledger, interrupt, shared=shared)
+
+
+def _held_out(item: Play) -> dict[str, list[Problem]]:
+    """The test split and the arm's further held-out sets."""
+    test = item.config.data.test
+    assert test is not None, "the plan refuses a configuration without one"
+    return {name: problems_of(source, TEST) for name, source in {TEST: test, **item.held_out}.items()}
+
+
+def _figures(record: RoundRecord, right: float | None) -> RoundFigures:
+    metrics = record.metrics
+    return RoundFigures(
+        round=record.round,
+        development=record.scores.pass_at_1.value,
+        prompts=record.prompts,
+        accepted=record.accepted_prompts,
+        rows=record.rows,
+        right=right,
+        precision=metrics.get(f"precision.{_LAST_STAGE}"),
+        recall=metrics.get(f"recall.{_LAST_STAGE}"),
+        distinct=metrics.get("health.distinct"),
+        length=metrics.get("health.length_ratio"),
+        alarms=tuple(alarm_names(record)),
+    )
+
+
+def _right_by_round(config: Config) -> dict[int, float]:
+    """Of each round's accepted solutions the share that gold calls right; nothing where prompts come without gold."""
+    if config.data.train.type == "files":
+        return {}
+    problems = {problem.id: problem for problem in problems_of(config.data.train, "train")}
+    with LedgerReader.open_for_reading(job_folder(config)) as reader:
+        rows = list(reader.query(_SELECTED))
+    right = score_pairs([(row["text"], problems[row["prompt_id"]]) for row in rows], config.evaluation.test_seconds)
+    counts, hits = Counter(row["round"] for row in rows), Counter[int]()
+    hits.update(row["round"] for row, good in zip(rows, right, strict=True) if good)
+    return {round: hits[round] / count for round, count in counts.items()}
+
+
+def _asked(result: JobResult, what: str) -> dict[str, int]:
+    """Calls or tokens of sampling and judging by role, over all rounds; measuring is not counted."""
+    names = {role.value: f"{role.value}.{what}" for role in Role}
+    totals = {
+        role: int(sum(record.metrics.get(name, 0.0) for record in result.history[1:])) for role, name in names.items()
+    }
+    return {role: total for role, total in totals.items() if total}
+
+
+_AUDITED = ("precision.", "recall.")
+_LAST_STAGE = Stage.CORRECTNESS.value
+_SELECTED = """
+SELECT round, prompt_id, content_text(text) AS text FROM candidates WHERE selected ORDER BY round, prompt_id, candidate
+"""

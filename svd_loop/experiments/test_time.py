@@ -1,0 +1,63 @@
+"""Paying at test time instead of training: n candidates for every question, judged, and one of them answered with.
+
+This is what the validators of "UQ: Assessing Language Models on Unsolved Questions" (arXiv 2508.17580) do when they
+are used to answer, and what the method's paper compares itself with as UQ-TTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from envs.cascade.cascade import Cascade
+from envs.solving import SolverAgent
+from svd_loop.assembly.job import cascade_settings, template_set
+from svd_loop.config import Config
+from svd_loop.contracts import Candidate, MeteredPolicy, Problem, Scores
+from svd_loop.evaluation.evaluation import EvaluationSettings, Solution, score_solutions
+
+_PURPOSE = "test"
+"""Candidates are the samples that the evaluation draws too, so that both answer with the same words."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredAtTestTime:
+    """Scores of one answer a problem, and what it took: calls and output tokens by role."""
+
+    scores: Scores
+    calls: Mapping[str, int]
+    tokens: Mapping[str, int]
+
+
+def answer_at_test_time(config: Config, policy: MeteredPolicy, problems: Sequence[Problem]) -> AnsweredAtTestTime:
+    """Answer every problem with the first accepted of `sampling.n` candidates, or with the first where none is.
+
+    Args:
+        config: the job whose solver, cascade and measuring are used.
+        policy: the base.
+        problems: held-out problems; M of them.
+    """
+    policy.take_usage()
+    prompts = [problem.as_prompt() for problem in problems]
+    n = config.sampling.n
+    candidates = SolverAgent(template_set(config)).sample(policy, prompts, range(n), round=0, purpose=_PURPOSE)
+    of = {prompt.id: prompt for prompt in prompts}
+    items = [(of[candidate.prompt_id], candidate) for candidate in candidates]
+    cascade = Cascade(template_set(config), cascade_settings(config))
+    verdicts = cascade.judge(policy, items, round=0, purpose="test_time")
+    chosen: dict[str, Candidate] = {}
+    accepted: set[str] = set()
+    for candidate, verdict in zip(candidates, verdicts, strict=True):
+        if candidate.prompt_id not in chosen or (verdict.accepted and candidate.prompt_id not in accepted):
+            chosen[candidate.prompt_id] = candidate
+        if verdict.accepted:
+            accepted.add(candidate.prompt_id)
+    solutions = [Solution(prompt.id, chosen[prompt.id].text) for prompt in prompts]
+    settings = EvaluationSettings.from_section(config.evaluation)
+    scores = score_solutions(problems, solutions, settings, split=_PURPOSE, seed=config.job.seed)
+    usage = policy.take_usage()
+    return AnsweredAtTestTime(
+        scores,
+        {role: counts["calls"] for role, counts in usage.items()},
+        {role: counts["output_tokens"] for role, counts in usage.items()},
+    )

@@ -1,0 +1,56 @@
+"""The round's judge, watched: canaries made of what it has just accepted, judged by it, and the episode's own figures.
+
+It needs no label, so it can watch where there are none. Where a user has some, `svd_loop.judge_health.labelled` adds
+how often the judge is right; `svd_loop.evaluation.audit` measures it on held-out problems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from envs.canaries import plant, watch
+from envs.cascade.cascade import Cascade
+from svd_loop.contracts import Episode, Policy, Prompt
+from svd_loop.judge_health.labelled import LabelledAnswers
+from svd_loop.loop.health_rule import PREFIX, episode_figures, interval_metrics
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeWatch:
+    """Measures the health of a round's judge.
+
+    Attributes:
+        cascade: the job's own.
+        per_kind: canaries of each kind; 0 plants none, and the episode's own figures are all there is.
+        seed: the job's; with the round, it decides which canaries are planted.
+        labelled: answers with labels, where the user has some.
+    """
+
+    cascade: Cascade
+    per_kind: int
+    seed: int
+    labelled: LabelledAnswers = field(default_factory=LabelledAnswers)
+
+    def __call__(self, judge: Policy, episode: Episode, prompts: Sequence[Prompt]) -> dict[str, float]:
+        """The round's `health.*` figures. An episode that accepted nothing has nothing to make canaries of.
+
+        Raises:
+            EngineError: the judge left a call unanswered.
+        """
+        figures = episode_figures(episode) | self.labelled.figures(self.cascade, judge, episode.round)
+        by_id = {prompt.id: prompt for prompt in prompts}
+        solved = [(by_id[candidate.prompt_id], candidate) for candidate in episode.selected]
+        canaries = plant(solved, per_kind=self.per_kind, seed=self.seed, round=episode.round)
+        if not canaries:
+            return figures
+        report = watch(self.cascade, judge, canaries, round=episode.round)
+        figures |= interval_metrics("false_accept", report.overall)
+        for stage, share in report.by_stage.items():
+            figures |= interval_metrics(f"false_accept.{stage.value}", share)
+        return figures | {f"{PREFIX}canary.{kind.value}": share.value for kind, share in report.by_kind.items()}
+
+
+def watch_nothing(judge: Policy, episode: Episode, prompts: Sequence[Prompt]) -> dict[str, float]:
+    """For controls, whose candidates no judge accepted."""
+    return {}

@@ -1,0 +1,72 @@
+"""Answers that somebody has labelled, judged every round: how often the judge is right, where there is somebody to ask.
+
+They measure and never train: they are no candidates of the round, their votes have a purpose of their own, and the
+label is read after the verdict. Every vote is asked, so that a stage's rates are its own and not those of survivors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from envs.cascade.cascade import Cascade
+from envs.cascade.prefilter import would_be_accepted
+from svd_loop.contracts import Domain, Policy, Verdict
+from svd_loop.errors import DataError
+from svd_loop.evaluation.answers_file import Answer, read_answers
+from svd_loop.loop.health_rule import interval_metrics
+from svd_loop.support.statistics import wilson
+
+PURPOSE = "labelled"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledAnswers:
+    """Labelled answers; none measures nothing."""
+
+    answers: Sequence[Answer] = ()
+
+    def figures(self, cascade: Cascade, judge: Policy, round: int) -> dict[str, float]:
+        """`health.true_positive` and `health.false_positive`, of the cascade and of each stage, with intervals.
+
+        The first is the share of the right answers that are let through, the second that of the wrong ones; a kind of
+        which there is none has no rate.
+
+        Raises:
+            EngineError: the judge left a call unanswered.
+        """
+        if not self.answers:
+            return {}
+        whole = replace(cascade, settings=replace(cascade.settings, early_exit=False, judge_duplicates_once=False))
+        items = [(answer.prompt, answer.candidate) for answer in self.answers]
+        verdicts = whole.judge(judge, items, round=round, purpose=PURPOSE)
+        found: dict[str, float] = {}
+        for name, label in (("true_positive", True), ("false_positive", False)):
+            chosen = [v for v, answer in zip(verdicts, self.answers, strict=True) if answer.correct is label]
+            if chosen:
+                found |= _shares(name, chosen, cascade)
+        return found
+
+
+def read_labelled(path: Path, domain: Domain) -> LabelledAnswers:
+    """The labelled answers of a file of `{"prompt", "solution", "correct"}` lines.
+
+    Raises:
+        DataError: a line cannot be used, naming file and line, or all labels are the same.
+    """
+    answers = read_answers(path, domain, labelled=True)
+    if len({answer.correct for answer in answers}) == 1:
+        raise DataError(f"{path}: every answer is labelled {str(answers[0].correct).lower()}; rates need both kinds")
+    return LabelledAnswers(answers)
+
+
+def _shares(name: str, verdicts: Sequence[Verdict], cascade: Cascade) -> dict[str, float]:
+    """How many of them are accepted, and how many each stage lets through."""
+    needed, total = cascade.settings.needed, len(verdicts)
+    found = interval_metrics(name, wilson(sum(verdict.accepted for verdict in verdicts), total))
+    for stage in cascade.settings.stages:
+        own = [replace(v, votes=tuple(vote for vote in v.votes if vote.stage is stage)) for v in verdicts]
+        passed = sum(would_be_accepted(verdict, needed) for verdict in own)
+        found |= interval_metrics(f"{name}.{stage.value}", wilson(passed, total))
+    return found

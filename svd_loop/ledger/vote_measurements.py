@@ -1,0 +1,62 @@
+"""From what a job's ledger holds to the order in which the next round's votes are asked.
+
+It reads committed rounds alone, and of those the newest before the round that is being played, because the judge
+changes with every round: a resumed round finds what the interrupted one found. No label is looked at.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from envs.cascade.ordering import Measurements, Unit, measured_order
+from svd_loop.contracts import Stage
+from svd_loop.ledger import LedgerReader
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredOrder:
+    """The order of a round's units, length S * V; the paper's until a round has been played.
+
+    Attributes:
+        ledger: the job's.
+        stages: the cascade's stages.
+        votes: votes of a stage.
+    """
+
+    ledger: LedgerReader
+    stages: Sequence[Stage]
+    votes: int
+    _known: dict[int, tuple[Unit, ...]] = field(default_factory=dict, repr=False)
+
+    def __call__(self, round: int) -> tuple[Unit, ...]:
+        """The order for `round`; worked out once, since a round asks for it with every block of candidates."""
+        if round not in self._known:
+            self._known[round] = measured_order(self.stages, self.votes, measurements(self.ledger, round))
+        return self._known[round]
+
+
+def measurements(ledger: LedgerReader, before: int) -> Measurements:
+    """Votes by candidate and stage, and output tokens a vote, of the newest committed round below `before`."""
+    tallies: defaultdict[tuple[str, int], dict[Stage, tuple[int, int]]] = defaultdict(dict)
+    votes: defaultdict[Stage, int] = defaultdict(int)
+    for row in ledger.query(_VOTES, (before,)):
+        stage = Stage(row["stage"])
+        tallies[row["prompt_id"], row["candidate"]][stage] = (row["yes"], row["other"])
+        votes[stage] += row["yes"] + row["other"]
+    tokens = {Stage(row["stage"]): row["tokens"] for row in ledger.query(_TOKENS, (before,))}
+    prices = {stage: tokens.get(stage, 0) / count for stage, count in votes.items()}
+    return Measurements(list(tallies.values()), prices)
+
+
+_VOTES = """
+SELECT prompt_id, candidate, stage, SUM(value = 'yes') AS yes, SUM(value != 'yes') AS other
+FROM votes WHERE round = (SELECT MAX(round) FROM votes WHERE round < ?)
+GROUP BY prompt_id, candidate, stage ORDER BY prompt_id, candidate, stage
+"""
+_TOKENS = """
+SELECT stage, SUM(output_tokens) AS tokens FROM replies
+WHERE purpose = 'train' AND stage != '' AND round = (SELECT MAX(round) FROM votes WHERE round < ?)
+GROUP BY stage
+"""

@@ -1,0 +1,179 @@
+"""The loop itself: rounds of sample, judge, select, update and evaluate until there is a reason to stop.
+
+Everything it uses is handed in complete (see `svd_loop.assembly`), so this file knows no engine, no file
+format and no library. Every step may be repeated: answers, updates and rounds are looked up before they
+are paid for, which is all that resuming needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+
+from svd_loop.contracts import (
+    AlarmAction,
+    Episode,
+    JobResult,
+    JobState,
+    MeteredPolicy,
+    Prompt,
+    RoundRecord,
+    Scores,
+    StopReason,
+    TrainingRow,
+    UpdateResult,
+)
+from svd_loop.loop.health_rule import explain
+from svd_loop.loop.limits import Stopwatch
+from svd_loop.loop.parts import Parts, Plan
+from svd_loop.loop.replay import accepted_rows
+from svd_loop.support.usage import usage_metrics, vote_metrics
+
+
+class Controller:
+    """One job, from where its ledger stands to a declared stop."""
+
+    def __init__(self, parts: Parts, plan: Plan, on_round: Callable[[JobState], None] = lambda state: None) -> None:
+        self.parts = parts
+        self.plan = plan
+        self.on_round = on_round
+        self.watch = Stopwatch()
+
+    def run(self) -> JobResult:
+        """Play rounds until there is a reason to stop; the result names the best round, not the last."""
+        state = self.parts.ledger.state()
+        self.parts.tracker.start()
+        self.parts.tracker.sync(state.history)
+        if not state.history:
+            state = self.record_baseline()
+        while (stop := self.decide(state)) is None:
+            state = self.play_round(state)
+        return self.finish(state, stop)
+
+    def decide(self, state: JobState) -> StopReason | None:
+        """Why the job should end now, or None."""
+        last = state.last
+        if self.parts.health.ends(last):
+            return StopReason.JUDGE_UNHEALTHY
+        if last.round > 0 and last.accepted_prompts == 0:
+            return StopReason.NOTHING_ACCEPTED
+        if stop := self.parts.plateau.decide(state.history):
+            return stop
+        if self.plan.limits.spent(state.history, self.parts.ledger.hours()):
+            return StopReason.BUDGET
+        return StopReason.ROUND_LIMIT if last.round >= self.plan.limits.rounds else None
+
+    def record_baseline(self) -> JobState:
+        """Round 0: the base model's held-out scores."""
+        with self.policy(0) as policy:
+            scores, metrics = self.measure(policy)
+        return self.commit(RoundRecord(0, policy.version, scores, metrics=metrics))
+
+    def play_round(self, state: JobState) -> JobState:
+        """One round: an episode, a look at its judge, an update on what it accepted, a measurement of the result."""
+        round = state.next_round
+        prompts = self.parts.prompts.for_round(round, self.plan.prompts_per_round, self.plan.seed)
+        parent = state.last.version.round
+        with self.policy(parent) as policy:  # closed before training: the engine's memory is training's memory
+            episode, metrics = self.play_episode(policy, prompts, round)
+        metrics |= self.parts.health.assess(metrics, state.history)
+        record = RoundRecord(
+            round,
+            state.last.version,
+            state.last.scores,
+            accepted_prompts=episode.accepted,
+            prompts=episode.prompts, metrics=metrics, funnel=episode.funnel,
+        )  # fmt: skip
+        if self.parts.health.distrusts(record):
+            return self.withdraw(record, episode, state)
+
+        # Refused rows are never called accepted: neither replayed nor found in anyone's lineage.
+        new, refused = self.parts.usable(accepted_rows(episode, prompts))
+        metrics = metrics | refused
+        rows = self.parts.replay.mix(new, self.parts.ledger.accepted_rows(), round=round)
+        if not rows:
+            return self.commit(replace(record, metrics=metrics), episode)
+        with self.watch.phase("update"):
+            update = self.parts.update(rows, round, parent)
+        with self.policy(round) as policy:
+            scores, evaluation_metrics = self.measure(policy)
+        metrics = {**metrics, **update.metrics, **evaluation_metrics}
+        record = replace(record, version=update.version, scores=scores, rows=len(rows), metrics=metrics)
+        return self.commit(record, episode, new, update)
+
+    def withdraw(self, record: RoundRecord, episode: Episode, state: JobState) -> JobState:
+        """Close a round whose judge cannot be trusted: nothing is learned, and a rollback puts the best in force."""
+        if self.parts.health.settings.action is AlarmAction.ROLLBACK:
+            best = self.parts.plateau.best(state.history)
+            record = replace(record, version=best.version, scores=best.scores)
+        return self.commit(record, replace(episode, selected=()))
+
+    def play_episode(
+        self, policy: MeteredPolicy, prompts: list[Prompt], round: int
+    ) -> tuple[Episode, dict[str, float]]:
+        """The agent-environment loop: sample for the open prompts, let the environment judge, until terminated."""
+        environment = self.parts.environment
+        with self.judge(policy) as judge:
+            _, info = environment.reset(options={"prompts": prompts, "round": round, "judge": judge})
+            terminated = False
+            while not terminated:
+                wanted = [prompts[place] for place in info["open"]]
+                with self.watch.phase("sample"):
+                    if revisions := info.get("revisions"):
+                        candidates = self.parts.solver.revise(policy, revisions, info["indices"][0], round=round)
+                    else:
+                        candidates = self.parts.solver.sample(policy, wanted, info["indices"], round=round)
+                with self.watch.phase("judge"):
+                    _, _, terminated, _, info = environment.step(environment.unwrapped.action(candidates))
+            metrics = usage_metrics(policy) | usage_metrics(judge) | vote_metrics(info["episode"])
+            with self.watch.phase("canaries"):
+                metrics |= self.parts.judge_watch(judge, info["episode"], prompts)
+            return self.parts.firewall(info["episode"]), metrics | usage_metrics(judge, "canary.")
+
+    def measure(self, policy: MeteredPolicy) -> tuple[Scores, dict[str, float]]:
+        """Development scores of one version, how well it judges, and what finding out cost."""
+        with self.watch.phase("evaluate"):
+            scores = self.parts.evaluator.evaluate(policy, "development")
+            audit = self.parts.audit(policy)
+        return scores, audit | usage_metrics(policy, "evaluation.")
+
+    def commit(
+        self,
+        record: RoundRecord,
+        episode: Episode | None = None,
+        new: list[TrainingRow] | None = None,
+        update: UpdateResult | None = None,
+    ) -> JobState:
+        """Make the round durable, then visible."""
+        self.parts.ledger.commit_round(replace(record, seconds=self.watch.take()), episode, new or [], update)
+        state = self.parts.ledger.state()
+        self.parts.tracker.sync(state.history)
+        self.on_round(state)
+        return state
+
+    def finish(self, state: JobState, stop: StopReason) -> JobResult:
+        """Name the best round, touch the test split once for it and the base, and close the books."""
+        best = self.parts.plateau.best(state.history)
+        tests: dict[str, Scores] = {}
+        for round in sorted({0, best.version.round}) if self.plan.test_split else ():
+            with self.policy(round) as policy:
+                tests[policy.version.name] = self.parts.evaluator.evaluate(policy, "test")
+        notes = (self.parts.plateau.explain(state.history), *filter(None, map(explain, state.history)))
+        result = JobResult(self.plan.job, stop, best, state.history, test=tests, notes=notes)
+        self.parts.ledger.commit_stop(result)
+        self.parts.tracker.finish(result)
+        return result
+
+    def policy(self, round: int) -> closing[MeteredPolicy]:
+        """The version of a round, closed when the block ends."""
+        return closing(self.parts.open_policy(round))
+
+    @contextmanager
+    def judge(self, policy: MeteredPolicy) -> Iterator[MeteredPolicy]:
+        """The policy itself, or round 0's weights when the judge is frozen."""
+        if self.plan.frozen_judge and policy.version.round > 0:
+            with self.policy(0) as frozen:
+                yield frozen
+        else:
+            yield policy

@@ -1,0 +1,66 @@
+"""What the controller is handed: the parts of a job, and the user's plan as far as the loop needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from svd_loop.contracts import (
+    Episode,
+    Evaluator,
+    Ledger,
+    MeteredPolicy,
+    Policy,
+    Prompt,
+    PromptSource,
+    Solver,
+    Tracker,
+    TrainingRow,
+    UpdateResult,
+)
+from svd_loop.loop.health_rule import HealthRule
+from svd_loop.loop.limits import Limits
+from svd_loop.loop.plateau import PlateauRule
+from svd_loop.loop.replay import Replay
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a job is made of.
+
+    `open_policy(round)` loads the version a round produced (0 is the base); `update(rows, round, parent)` trains from
+    the version of round `parent` and stores that of `round`; `usable(rows)` keeps those it can train on and counts the
+    others as metrics; `environment` is a `SelfVerification` environment;
+    `firewall` takes completions that hold held-out problems out of an episode;
+    `judge_watch` measures without labels how far a round's judge can be trusted, and `health` says what follows;
+    `audit` measures how well a policy judges.
+    """
+
+    ledger: Ledger
+    prompts: PromptSource
+    environment: Any
+    firewall: Callable[[Episode], Episode]
+    solver: Solver
+    open_policy: Callable[[int], MeteredPolicy]
+    usable: Callable[[Sequence[TrainingRow]], tuple[list[TrainingRow], dict[str, float]]]
+    update: Callable[[list[TrainingRow], int, int], UpdateResult]
+    replay: Replay
+    evaluator: Evaluator
+    judge_watch: Callable[[Policy, Episode, Sequence[Prompt]], dict[str, float]]
+    health: HealthRule
+    audit: Callable[[MeteredPolicy], dict[str, float]]
+    plateau: PlateauRule
+    tracker: Tracker
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the user asked for, as far as the loop itself needs to know."""
+
+    job: str
+    seed: int
+    limits: Limits
+    prompts_per_round: int | None = None
+    frozen_judge: bool = False
+    test_split: bool = False

@@ -1,0 +1,109 @@
+"""What a stored version needs beside its weights to be loaded by MLflow as a model that answers questions.
+
+MLflow's own format, written into the version's folder without a copy of the weights: `MLmodel` says how to load it,
+`chat_model.py` is the code that does (see `policies.versions.chat_model`), `python_env.yaml` what that needs, and
+`serving/settings.json` how this model is talked to. None of these is part of the weights' fingerprint.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+from envs.cascade.template_sets import TemplateSet
+from policies.versions.stored import StoredVersion, stored_version
+from svd_loop.config import Config
+from svd_loop.config.engines import ScriptedEngineSection
+from svd_loop.contracts import Domain, Role
+from svd_loop.ledger.identity import write_atomically
+
+CODE = "chat_model.py"
+_SOURCE = Path(__file__).parents[2] / "policies" / CODE
+_EXAMPLE = {"messages": [{"role": "user", "content": "What is 17 + 25?"}]}
+_PLACEHOLDER = "\N{SYMBOL FOR UNIT SEPARATOR}question\N{SYMBOL FOR UNIT SEPARATOR}"
+"""Stands for the question in the solver's words; no text of a template set."""
+_EXAMPLE_FILE = "serving/input_example.json"
+
+
+def make_loadable(folder: Path, config: Config, templates: TemplateSet) -> None:
+    """Make the version in `folder` loadable by `mlflow.pyfunc`; may be repeated. A script has nothing to load.
+
+    Raises:
+        ModelError: the version's tokenizer cannot be used.
+        WeightsError: `folder` holds no version.
+        OSError: it cannot be written.
+    """
+    if isinstance(config.engine, ScriptedEngineSection):
+        return
+    stored = stored_version(folder)
+    settings = _settings(stored, config, templates)
+    (folder / "serving").mkdir(exist_ok=True)
+    write_atomically(folder / "serving" / "settings.json", json.dumps(settings, indent=1, sort_keys=True) + "\n")
+    write_atomically(folder / _EXAMPLE_FILE, json.dumps(_EXAMPLE) + "\n")
+    shutil.copyfile(_SOURCE, folder / CODE)
+    packages = ["mlflow", "torch", "transformers", *(["peft"] if stored.kind == "lora" else [])]
+    pinned = [f"{name}=={installed(name).partition('+')[0]}" for name in packages]
+    environment = {"python": platform.python_version(), "build_dependencies": ["pip"], "dependencies": pinned}
+    write_atomically(folder / "python_env.yaml", json.dumps(environment, indent=1) + "\n")  # JSON is YAML
+    write_atomically(folder / "MLmodel", _mlmodel(stored, settings))  # last: with it the folder can be loaded
+
+
+def _settings(stored: StoredVersion, config: Config, templates: TemplateSet) -> dict[str, Any]:
+    from policies.versions.checkpoints import PLAIN_TEMPLATES, load_codec
+
+    codec = load_codec(stored, plain=config.model.templates == PLAIN_TEMPLATES)
+    sampling = (config.evaluation.sampling or config.sampling).to_sampling()
+    words = {
+        domain.value: [[m.role, m.content] for m in templates.render(Role.SOLVER, domain, question=_PLACEHOLDER)]
+        for domain in Domain
+    }
+    return {
+        "version": f"{config.job.name} {stored.version.name} {stored.version.fingerprint[:12]}",
+        "fingerprint": stored.version.fingerprint,
+        "dtype": config.model.dtype,
+        "max_context": config.model.max_context,
+        "plain": codec.plain,
+        "template_keywords": codec.template_keywords,
+        "specials": codec.control,
+        "stop_ids": sorted(codec.stop_ids),
+        "pad_id": codec.pad_id,
+        "sampling": asdict(sampling) | {"seed": 0},
+        "takes_system": codec.takes_system,
+        "placeholder": _PLACEHOLDER,
+        "solver": words,
+    }
+
+
+def _mlmodel(stored: StoredVersion, settings: Mapping[str, Any]) -> str:
+    import mlflow
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+    from mlflow.types.schema import Array, Object, Property
+
+    turn = Object([Property("role", DataType.string), Property("content", DataType.string)])
+    optional = [ColSpec(DataType.string, name, required=False) for name in ("question", "domain")]
+    asked: list[ColSpec | TensorSpec] = [ColSpec(Array(turn), "messages", required=False), *optional]
+    answered: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.string, name) for name in ("answer", "finish_reason", "version")
+    ]
+    sampling = settings["sampling"]
+    kinds = {"max_tokens": DataType.long, "temperature": DataType.double, "top_p": DataType.double,
+             "seed": DataType.long}  # fmt: skip
+    params = [ParamSpec(name, kind, sampling[name]) for name, kind in kinds.items()]
+    model = Model(
+        signature=ModelSignature(Schema(asked), Schema(answered), ParamSchema(params)),
+        saved_input_example_info={"artifact_path": _EXAMPLE_FILE, "serving_input_path": _EXAMPLE_FILE,
+                                  "type": "json_object"},
+        metadata={"fingerprint": stored.version.fingerprint},
+    )  # fmt: skip
+    mlflow.pyfunc.add_to_model(
+        model, loader_module="mlflow.pyfunc.loaders.code_model", model_code_path=CODE, python_env="python_env.yaml",
+        artifacts={"version": {"path": ".", "uri": "."}},
+    )  # fmt: skip
+    return str(model.to_yaml())

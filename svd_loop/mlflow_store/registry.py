@@ -1,0 +1,370 @@
+"""Model versions in MLflow's registry, and which of them is in use.
+
+Aliases say what a version is for: `challenger` is the newest candidate for use, `champion` the one in use, `previous`
+the one that was in use before it. The first version of a model becomes its champion, since there is nothing to compare
+it with. Deprecated stages are not used.
+
+Weights stay where the job wrote them as long as the store is a local database. A tracking server refuses sources
+outside its artifacts ("To use a local path as a model version source ...", MLflow 3.17), so there a version's files are
+uploaded as artifacts of its run, with whatever they refer to, and `runs:/...` is registered.
+
+MLflow cannot set an alias "if it is still what it was". So whoever moves one takes a turn first: a file lock beside a
+local database, a claim in the store otherwise (see `turns`). Within the turn the champion is read again, and if it is
+not the one the decision was about, nothing is written and `RegistryConflictError` says what happened. A person who
+moves an alias by hand takes no turn; what they did is seen the next time and goes into the history as such.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from policies.versions.portable import make_portable
+from policies.versions.stored import read_manifest
+from svd_loop.contracts import Scores
+from svd_loop.errors import RegistryConflictError, RegistryError
+from svd_loop.mlflow_store.alias_lock import is_server, turn
+from svd_loop.mlflow_store.records import NOT_MEASURED, NOTHING_GAINED, Event, Measured, RegisteredVersion
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+PREVIOUS = "previous"
+FINGERPRINT_TAG = "svd_loop.fingerprint"
+ROLLED_BACK_TAG = "svd_loop.rolled_back"
+GATE_TAG = "svd_loop.gate"
+OVER_TAG = "svd_loop.gate.over"
+"""What the gate said last, `passed`, `refused` or `forced`, and the number of the champion it compared with."""
+ALARMS_METRIC = "health.alarms"
+ALARMS_TAG = "svd_loop.health_alarms"
+_EVENT_TAG = "svd_loop.event."
+_DIGITS = {"output_tokens": 1}
+"""Decimals of figures that are no shares."""
+
+
+def manifest_tags(folder: Path) -> dict[str, str]:
+    """What a version's manifest says, as tags: kind, parent, digests of files, data and configuration.
+
+    Raises:
+        WeightsError: the folder holds no version.
+    """
+    manifest = read_manifest(folder)
+    return {
+        "svd_loop.kind": manifest.kind,
+        "svd_loop.parent": "" if manifest.parent is None else str(manifest.parent),
+        "svd_loop.data_digest": manifest.data_digest,
+        "svd_loop.config_digest": manifest.config_digest,
+        "svd_loop.files": json.dumps(dict(manifest.files), sort_keys=True),
+        "svd_loop.base_files": json.dumps(dict(manifest.base_files), sort_keys=True),
+    }
+
+
+def score_tags(scores: Scores, prefix: str) -> dict[str, str]:
+    """Held-out figures with their intervals: `<prefix>pass_at_1`, `.low` and `.high`; domains as `/math`."""
+    tags: dict[str, str] = {}
+    for group, metrics in scores.estimates.items():
+        where = "" if group == "overall" else f"/{group}"
+        for metric, found in metrics.items():
+            name, digits = f"{prefix}{metric.replace('@', '_at_')}{where}", _DIGITS.get(metric, 4)
+            tags |= {name: f"{found.value:.{digits}f}", f"{name}.low": f"{found.low:.{digits}f}",
+                     f"{name}.high": f"{found.high:.{digits}f}"}  # fmt: skip
+    return tags
+
+
+class Registry:
+    """The registered models of one store. All methods raise `MlflowException` when the store fails."""
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client = client
+
+    # ------------------------------------------------------------------------------------------ versions
+
+    def register(
+        self, name: str, source: Path, *, fingerprint: str, run_id: str, tags: Mapping[str, str]
+    ) -> RegisteredVersion:
+        """Register weights that lie in `source`; the same weights at the same place keep their version.
+
+        Args:
+            name: Registered model name.
+            source: Folder of the weights: referred to in a local store, uploaded to a server.
+            fingerprint: Digest of the weights.
+            run_id: The run they came from.
+            tags: What is worth knowing of them.
+
+        Raises:
+            WeightsError: a server needs the files and they are not there.
+        """
+        self._ensure(name)
+        remote = is_server(self._client.tracking_uri)
+        path = f"versions/{source.name}-{fingerprint[:12]}"
+        address = f"runs:/{run_id}/{path}" if remote else str(source.resolve())
+        for version in self.versions(name):
+            if version.source == address and version.tags.get(FINGERPRINT_TAG) == fingerprint:
+                self.tag(version, tags)
+                return self.get(name, version.number)
+        if remote:
+            self._upload(source, run_id, path)
+        created = self._client.create_model_version(
+            name, source=address, run_id=run_id, tags={**tags, FINGERPRINT_TAG: fingerprint}
+        )
+        return _version_of(created)
+
+    def get(self, name: str, number: int) -> RegisteredVersion:
+        """One version, as the store has it now.
+
+        Raises:
+            RegistryError: there is none.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return _version_of(self._client.get_model_version(name, str(number)))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise RegistryError(f"{name}: there is no version {number}; svd-loop models list shows them") from None
+
+    def by_alias(self, name: str, alias: str) -> RegisteredVersion | None:
+        """The version an alias points at, or None."""
+        number = self.aliases(name).get(alias)
+        return None if number is None else self.get(name, number)
+
+    def aliases(self, name: str) -> dict[str, int]:
+        """All aliases of a model with the numbers they point at."""
+        model = self._model(name)
+        return {} if model is None else {alias: int(number) for alias, number in model.aliases.items()}
+
+    def versions(self, name: str) -> list[RegisteredVersion]:
+        """All versions, oldest first; empty for a model nobody registered.
+
+        Aliases are filled in from the model: some stores leave them out of a search.
+        """
+        by_number: dict[int, list[str]] = {}
+        for alias, number in self.aliases(name).items():
+            by_number.setdefault(number, []).append(alias)
+        found = [_version_of(item, by_number) for item in self._search_versions(_named(name))]
+        return sorted(found, key=lambda version: version.number)
+
+    def names(self) -> list[str]:
+        """All registered models, by name."""
+        found: list[str] = []
+        page: Any = None
+        while page is None or page.token:
+            page = self._client.search_registered_models(page_token=page.token if page else None)
+            found += [model.name for model in page]
+        return sorted(found)
+
+    def sources(self) -> set[str]:
+        """Where the weights of all versions of all models lie."""
+        return {item.source for item in self._search_versions("")}
+
+    def tag(self, version: RegisteredVersion, tags: Mapping[str, str]) -> None:
+        """Set tags of a version."""
+        for key, value in tags.items():
+            self._client.set_model_version_tag(version.name, str(version.number), key, value)
+
+    def download(self, version: RegisteredVersion, into: Path) -> Path:
+        """Fetch the files of a version that a server keeps; returns the folder they are in, below `into`."""
+        run_id, _, path = version.source.removeprefix("runs:/").partition("/")
+        return Path(self._client.download_artifacts(run_id, path, str(into)))
+
+    # ------------------------------------------------------------------------------------------- aliases
+
+    def nominate(self, version: RegisteredVersion) -> RegisteredVersion:
+        """Make a version the challenger, and the champion too if there is none; returns it with its aliases."""
+        with turn(self._client, version.name):
+            if self.by_alias(version.name, CHAMPION) is None:
+                self._move(version, None, Event(0, "first", version.number, 0))
+            self.set_alias(version.name, CHALLENGER, version.number)
+        return self.get(version.name, version.number)
+
+    def set_alias(self, name: str, alias: str, number: int) -> None:
+        """Point an alias at a version, away from whatever it pointed at."""
+        self._client.set_registered_model_alias(name, alias, str(number))
+
+    def promote(
+        self,
+        version: RegisteredVersion,
+        *,
+        over: RegisteredVersion | None,
+        why: str = "",
+        measured: Measured = NOT_MEASURED,
+    ) -> None:
+        """Make a version the champion, and the one before it `previous`.
+
+        Args:
+            version: the new champion.
+            over: the champion it was compared with.
+            why: the reason of a forced promotion; empty for one that passed the gate.
+            measured: what the decision rests on.
+
+        Raises:
+            RegistryConflictError: `over` is not the champion any more. Nothing was changed.
+        """
+        with turn(self._client, version.name):
+            champion = self.by_alias(version.name, CHAMPION)
+            self._note_moves(version.name, champion)
+            if _number(champion) != _number(over):
+                raise RegistryConflictError(
+                    f"{version} was compared with version {_number(over) or 'none'}, but meanwhile `{CHAMPION}` was "
+                    f"moved to version {_number(champion) or 'none'}; nothing was changed"
+                )
+            if ROLLED_BACK_TAG in version.tags:
+                self._client.delete_model_version_tag(version.name, str(version.number), ROLLED_BACK_TAG)
+            event = Event(0, "forced" if why else "promoted", version.number, _number(over), why)
+            self._move(version, over, replace(event, **asdict(measured)))
+
+    def refuse(
+        self,
+        version: RegisteredVersion,
+        *,
+        over: RegisteredVersion | None,
+        why: str,
+        measured: Measured = NOT_MEASURED,
+    ) -> None:
+        """Write down that a version was not promoted."""
+        with turn(self._client, version.name):
+            event = Event(0, "refused", version.number, _number(over), why)
+            self._record(version.name, replace(event, **asdict(measured)))
+
+    def record_idle(self, name: str, why: str) -> None:
+        """Write down, once, that a job brought no version; a model that nobody registered keeps no history."""
+        if self._model(name) is None:
+            return
+        with turn(self._client, name):
+            champion = self.by_alias(name, CHAMPION)
+            self._note_moves(name, champion)
+            if not any((event.what, event.why) == (NOTHING_GAINED, why) for event in self.history(name)):
+                number = _number(champion)
+                self._record(name, Event(0, NOTHING_GAINED, number, number, why))
+
+    def rollback(self, name: str) -> RegisteredVersion:
+        """Make `previous` the champion again. The version taken out of use is marked, so that no gate lets it back in.
+
+        Raises:
+            RegistryError: there is nothing to go back to.
+        """
+        with turn(self._client, name):
+            champion, previous = self.by_alias(name, CHAMPION), self.by_alias(name, PREVIOUS)
+            self._note_moves(name, champion)
+            if champion is None or previous is None or previous.number == champion.number:
+                raise RegistryError(f"{name}: there is no `{PREVIOUS}` version to go back to")
+            self.tag(champion, {ROLLED_BACK_TAG: _now()})
+            before = self._before(name, previous)
+            self._set_champion(previous)
+            if before is None:
+                self._client.delete_registered_model_alias(name, PREVIOUS)
+            else:
+                self.set_alias(name, PREVIOUS, before)
+            self._record(name, Event(0, "rolled back", previous.number, champion.number))
+        return self.get(name, previous.number)
+
+    def history(self, name: str) -> list[Event]:
+        """What happened to a model's champion, oldest first."""
+        model = self._model(name)
+        tags = {} if model is None else model.tags
+        events = [Event(**json.loads(value)) for key, value in tags.items() if key.startswith(_EVENT_TAG)]
+        return sorted(events, key=lambda event: event.number)
+
+    # ------------------------------------------------------------------------------------------ the rest
+
+    def _move(self, version: RegisteredVersion, over: RegisteredVersion | None, event: Event) -> None:
+        """Set the aliases, `previous` first: a crash in between leaves a champion in use and nothing to go back to."""
+        if over is not None:
+            self.set_alias(version.name, PREVIOUS, over.number)
+        self._set_champion(version)
+        self._record(version.name, event)
+
+    def _set_champion(self, version: RegisteredVersion) -> None:
+        self.set_alias(version.name, CHAMPION, version.number)
+        found = self.aliases(version.name).get(CHAMPION)
+        if found != version.number:
+            raise RegistryConflictError(
+                f"{version} was made `{CHAMPION}` and at the same time someone pointed the alias at version {found}; "
+                f"version {found} is in use, {version} is not"
+            )
+
+    def settle(self, name: str) -> None:
+        """Write down what happened to the champion outside this history: by hand, or in a process that was killed."""
+        with turn(self._client, name):
+            self._note_moves(name, self.by_alias(name, CHAMPION))
+
+    def _note_moves(self, name: str, champion: RegisteredVersion | None) -> None:
+        history = self.history(name)
+        known = history[-1].champion if history else 0
+        if not history or known == _number(champion):
+            return
+        tags = champion.tags if champion else {}
+        if tags.get(GATE_TAG) in ("passed", "forced") and tags.get(OVER_TAG) == str(known):
+            what, why = (
+                "promoted" if tags[GATE_TAG] == "passed" else "forced",
+                "its process was killed before it said so",
+            )
+        else:
+            what, why = "moved", "by hand, or by another program"
+        self._record(name, Event(0, what, _number(champion), known, why))
+
+    def _before(self, name: str, version: RegisteredVersion) -> int | None:
+        """The champion that a version last replaced, if it is still there and was not rolled back itself."""
+        promoted = [event for event in self.history(name)
+                    if event.version == version.number and event.what in ("promoted", "forced", "moved")]  # fmt: skip
+        number = promoted[-1].over if promoted else 0
+        known = {item.number: item for item in self.versions(name)}
+        return number if number in known and ROLLED_BACK_TAG not in known[number].tags else None
+
+    def _record(self, name: str, event: Event) -> None:
+        number = max((known.number for known in self.history(name)), default=0) + 1
+        value = asdict(event) | {"number": number, "at": _now()}
+        self._client.set_registered_model_tag(name, f"{_EVENT_TAG}{number:06d}", json.dumps(value))
+
+    def _upload(self, source: Path, run_id: str, path: str) -> None:
+        with tempfile.TemporaryDirectory() as temporary:
+            make_portable(source, Path(temporary))
+            self._client.log_artifacts(run_id, temporary, path)
+
+    def _model(self, name: str) -> Any:
+        return next(iter(self._client.search_registered_models(_named(name))), None)
+
+    def _search_versions(self, condition: str) -> list[Any]:
+        found: list[Any] = []
+        page: Any = None
+        while page is None or page.token:
+            page = self._client.search_model_versions(condition, page_token=page.token if page else None)
+            found += page
+        return found
+
+    def _ensure(self, name: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+
+def _version_of(item: Any, aliases: Mapping[int, list[str]] | None = None) -> RegisteredVersion:
+    number = int(item.version)
+    found = aliases.get(number, []) if aliases is not None else item.aliases
+    return RegisteredVersion(item.name, number, item.source, dict(item.tags), tuple(sorted(found)))
+
+
+def _named(name: str) -> str:
+    """A search for one model; other programs may have registered names with an apostrophe in the same store."""
+    quote = '"' if "'" in name else "'"
+    return f"name = {quote}{name}{quote}"
+
+
+def _number(version: RegisteredVersion | None) -> int:
+    return 0 if version is None else version.number
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

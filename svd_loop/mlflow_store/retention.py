@@ -1,0 +1,88 @@
+"""Which versions stay on disk: the base, the best, the newest few, and whatever the registry points to.
+
+Applied after each committed round. A kill in between costs nothing: the next round's turn catches up.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from policies.versions.weights import WeightStore
+from svd_loop.config import Config
+from svd_loop.contracts import JobState
+from svd_loop.errors import SvdError
+from svd_loop.loop.plateau import PlateauRule
+from svd_loop.mlflow_store.mlflow_tracker import IDENTITY_FILE
+
+log = logging.getLogger(__name__)
+
+
+def dispensable(stored: Iterable[int], played: Iterable[int], best: int, newest: int) -> set[int]:
+    """The stored versions that a job can go on without.
+
+    Args:
+        stored: rounds with a version on disk.
+        played: version in force after each committed round, oldest first; a round without an update repeats one.
+        best: the best round's version.
+        newest: how many of the newest versions stay, at least 1, since the next round plays with the last.
+
+    Returns:
+        A subset of `stored`. Never the base, and never a version that is newer than all committed rounds: the
+        round that made it is about to be played again.
+    """
+    versions = sorted(set(played))
+    kept = {0, best, *versions[-newest:]}
+    return {round for round in stored if round not in kept and round < versions[-1]}
+
+
+class Retention:
+    """`update.keep_versions`, carried out. A failure is a warning: a full disk is dealt with where it is met.
+
+    Args:
+        config: the job.
+        folder: the job's folder; versions lie in `versions` below it.
+        plateau: names the best round.
+    """
+
+    def __init__(self, config: Config, folder: Path, plateau: PlateauRule) -> None:
+        self._config = config
+        self._folder = folder
+        self._store = WeightStore(folder / "versions")
+        self._plateau = plateau
+
+    def apply(self, state: JobState) -> None:
+        """Delete the versions that are no longer needed."""
+        newest = self._config.update.keep_versions
+        if newest is None:
+            return
+        try:
+            played = [record.version.round for record in state.history]
+            best = self._plateau.best(state.history).version.round
+            doomed = dispensable(self._store.rounds(), played, best, newest)
+            if doomed:
+                self._store.retain(set(self._store.rounds()) - (doomed - self._registered(doomed)))
+        except (SvdError, OSError) as error:
+            log.warning("old versions are kept for now: %s", error)
+
+    def _registered(self, doomed: set[int]) -> set[int]:
+        """Those of `doomed` that a registered model refers to; all of them if the registry cannot be asked."""
+        tracking = self._config.tracking
+        if not tracking.enabled:
+            if not (self._folder / IDENTITY_FILE).exists():
+                return set()  # this job was never tracked, so it never registered anything
+            log.warning("old versions are kept: the registry cannot be asked while tracking.enabled is false")
+            return doomed
+        from mlflow.exceptions import MlflowException
+
+        from svd_loop.mlflow_store.connection import open_store
+        from svd_loop.mlflow_store.registry import Registry
+
+        try:
+            sources = Registry(open_store(tracking.uri, self._config.job.root, tracking.experiment).client).sources()
+        except (MlflowException, SvdError, OSError) as error:
+            log.warning("old versions are kept: the registry cannot be asked (%s)", str(error).partition("\n")[0])
+            return doomed
+        places = {Path(source.removeprefix("file://")).resolve() for source in sources}
+        return {round for round in doomed if self._store.path(round).resolve() in places}

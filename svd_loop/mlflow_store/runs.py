@@ -1,0 +1,166 @@
+"""A job's runs in an open store: one parent, one nested run per round, each thing logged once.
+
+A nested run is finished only after everything of its round is in place, and before anything is logged it is looked up
+whether it is there already. So a crash at any point leaves a nested run RUNNING, and the next try completes it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from svd_loop.contracts import JobResult, RoundRecord, StopReason
+from svd_loop.loop.health_rule import explain, outcome
+from svd_loop.mlflow_store.connection import Store
+from svd_loop.mlflow_store.datasets import DataSummary
+from svd_loop.mlflow_store.metrics import flat_params, round_metrics, score_metrics
+from svd_loop.report import figures
+from svd_loop.report.as_json import round_json
+from svd_loop.report.page import page_html
+from svd_loop.report.summary import STOPPED, gain_sentence
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+IDENTITY_TAG = "svd_loop.job_id"
+ROUND_TAG = "svd_loop.round"
+_PARENT_TAG = "mlflow.parentRunId"
+_NOTE_TAG = "mlflow.note.content"
+_CONTEXT_TAG = "mlflow.data.context"
+_PARAM_LIMIT = 6000
+
+
+class JobRuns:
+    """The runs of one job. Methods may be repeated and raise `MlflowException` or `OSError` when the store fails.
+
+    Args:
+        store: Where.
+        job: Job name, shown as the parent's name.
+        identity: What makes this job this job; found again by it.
+        config: The resolved configuration.
+        data: What is known of the job's data.
+    """
+
+    def __init__(
+        self, store: Store, job: str, identity: str, config: Mapping[str, Any], data: Sequence[DataSummary]
+    ) -> None:
+        self._client = store.client
+        self._experiment = store.experiment_id
+        self._job = job
+        self._config = config
+        self.run_id = self._open_parent(identity)
+        self._describe(data)
+
+    def log_rounds(self, history: Sequence[RoundRecord]) -> None:
+        """Log the rounds that are not logged yet, then refresh the job's figures."""
+        runs = self._round_runs()
+        missing = [r for r in history if r.round not in runs or runs[r.round].info.status != "FINISHED"]
+        for record in missing:
+            self._log_round(record, runs.get(record.round))
+        if missing:
+            self._log_story(history)
+
+    def log_result(self, result: JobResult) -> None:
+        """Log how the job ended; the run is left open for `end`."""
+        rounds = {record.version.name: record.version.round for record in result.history}
+        for version, scores in result.test.items():
+            self._log_once(self.run_id, score_metrics(scores, "test/"), rounds[version])
+        tags = {
+            "svd_loop.stop_reason": result.stop.value,
+            "svd_loop.best_round": str(result.best.round),
+            "svd_loop.best_version": f"{result.best.version.name} {result.best.version.fingerprint}",
+            _NOTE_TAG: "\n\n".join([f"Stopped because {STOPPED[result.stop]}.", gain_sentence(result), *result.notes]),
+        }
+        for key, value in tags.items():
+            self._client.set_tag(self.run_id, key, value)
+        self._client.log_text(self.run_id, page_html(result, self._config), "report.html")
+
+    def end(self, stop: StopReason | None) -> None:
+        """Close the parent run: KILLED when the job was interrupted (or `stop` is None), FINISHED otherwise."""
+        interrupted = stop in (None, StopReason.INTERRUPTED)
+        self._client.set_terminated(self.run_id, "KILLED" if interrupted else "FINISHED")
+
+    def _open_parent(self, identity: str) -> str:
+        found = self._search(f"tags.`{IDENTITY_TAG}` = '{identity}'")
+        if found:
+            run_id = str(found[0].info.run_id)
+            self._client.update_run(run_id, status="RUNNING")
+            return run_id
+        run = self._client.create_run(self._experiment, tags={IDENTITY_TAG: identity}, run_name=self._job)
+        return str(run.info.run_id)
+
+    def _describe(self, data: Sequence[DataSummary]) -> None:
+        """Parameters, the resolved configuration and the data. Parameters of a resumed job keep their first value."""
+        from mlflow.entities import Param
+
+        known = self._client.get_run(self.run_id).data.params
+        params = {key: value for key, value in flat_params(self._config).items() if key not in known}
+        self._client.log_batch(
+            self.run_id, params=[Param(key, value[:_PARAM_LIMIT]) for key, value in params.items()]
+        )
+        self._client.log_text(self.run_id, json.dumps(self._config, indent=2, sort_keys=True), "config.json")
+        self._client.log_inputs(self.run_id, datasets=[_dataset_input(summary) for summary in data])
+
+    def _log_round(self, record: RoundRecord, run: Run | None) -> None:
+        now = int(time.time() * 1000)
+        run_id = run.info.run_id if run else self._create_round(record, now)
+        metrics = round_metrics(record)
+        self._log_once(run_id, metrics, record.round)
+        self._client.log_dict(run_id, round_json(record), "round.json")
+        if record.funnel:
+            self._client.log_figure(run_id, figures.funnel_figure(record, self._job), "figures/funnel.png")
+        self._log_once(self.run_id, metrics, record.round)
+        self._client.set_terminated(run_id, "FINISHED", end_time=now)
+
+    def _create_round(self, record: RoundRecord, now: int) -> str:
+        tags = {
+            _PARENT_TAG: self.run_id,
+            ROUND_TAG: str(record.round),
+            "svd_loop.version": f"{record.version.name} {record.version.fingerprint}",
+        }
+        if alarm := explain(record):
+            tags |= {"svd_loop.alarm": outcome(record), _NOTE_TAG: alarm}
+        began = now - int(1000 * sum(record.seconds.values()))
+        name = f"{self._job} round {record.round}"
+        return str(self._client.create_run(self._experiment, start_time=began, tags=tags, run_name=name).info.run_id)
+
+    def _log_story(self, history: Sequence[RoundRecord]) -> None:
+        played = [record for record in history if record.funnel]
+        drawn = {"pass_at_1": figures.pass_at_1_figure(history, self._job)}
+        if played:
+            drawn["stages"] = figures.stages_figure(played, self._job)
+            drawn["funnel"] = figures.funnel_figure(played[-1], self._job)
+        for name, figure in drawn.items():
+            self._client.log_figure(self.run_id, figure, f"figures/{name}.png")
+
+    def _log_once(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
+        """Log a batch unless its first metric has a value at this step; a batch is written as a whole or not at all."""
+        from mlflow.entities import Metric
+
+        if not metrics or any(m.step == step for m in self._client.get_metric_history(run_id, next(iter(metrics)))):
+            return
+        now = int(time.time() * 1000)
+        self._client.log_batch(run_id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()])
+
+    def _round_runs(self) -> dict[int, Run]:
+        found = self._search(f"tags.`{_PARENT_TAG}` = '{self.run_id}'")
+        return {int(run.data.tags[ROUND_TAG]): run for run in found if ROUND_TAG in run.data.tags}
+
+    def _search(self, condition: str) -> list[Run]:
+        return list(self._client.search_runs([self._experiment], condition, max_results=1000))
+
+
+def _dataset_input(summary: DataSummary) -> Any:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    profile = {"num_rows": summary.rows, "num_rows_by_domain": dict(summary.rows_by_domain)}
+    dataset = Dataset(
+        name=f"{summary.context} questions",
+        digest=summary.digest,
+        source_type="local",
+        source=json.dumps({"uri": summary.source}),
+        profile=json.dumps(profile),
+    )
+    return DatasetInput(dataset, tags=[InputTag(_CONTEXT_TAG, summary.context)])

@@ -1,0 +1,195 @@
+"""What can be known before any work: whether the data, the model, the machine and the tracking store will do.
+
+Each check is one function that returns a sentence or raises the error the job itself would raise, so that
+`svd-loop check` and `svd-loop run` can never disagree. No job folder is created. Nothing is sampled but by the probe,
+which comes last, and only where everything before it will do.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from envs.cascade.cascade import Cascade
+from envs.cascade.judging import ROLES
+from svd_loop.assembly.backends import make_backend
+from svd_loop.assembly.data import held_out
+from svd_loop.assembly.job import cascade_settings, labelled_answers, open_prompts, template_set
+from svd_loop.assembly.lengths import room_for_question
+from svd_loop.config import Config
+from svd_loop.config.engines import ServerEngineSection
+from svd_loop.contracts import Domain, Problem, Role
+from svd_loop.errors import SvdError
+from svd_loop.preflight.probe import measure
+from svd_loop.preflight.resources import disk_needed, memory_needed
+from svd_loop.preflight.work import Forecast, forecast
+
+_NEEDED_TO_PROBE = ("held-out problems", "prompt templates", "model and lengths", "training prompts")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at, whether it will do, and what was found or has to change."""
+
+    name: str
+    ok: bool
+    detail: str
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What was looked at, and what the job will cost, where a probe was asked for and could be made."""
+
+    checks: list[Check]
+    forecast: Forecast | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the job can start."""
+        return all(check.ok for check in self.checks)
+
+
+def preflight(config: Config, *, probe: int = 0, gpu_memory: float | None = None) -> Preflight:
+    """Every check, in the order a job would trip over them, and the forecast.
+
+    Args:
+        config: the job.
+        probe: candidates to sample and judge for the forecast; 0 samples nothing.
+        gpu_memory: memory in GiB of a GPU that is not in this machine; None looks at what is.
+    """
+    with tempfile.TemporaryDirectory(prefix="svd-loop-check-") as scratch:
+        held: dict[str, list[Problem]] = {}
+        engine = config.engine
+        found: list[Forecast] = []
+
+        def problems() -> str:
+            held.update(held_out(config))
+            return ", ".join(f"{len(items)} {split}" for split, items in held.items())
+
+        named: list[tuple[str, Callable[[], str]]] = [
+            ("held-out problems", problems),
+            ("prompt templates", lambda: _templates(config)),
+            *([("labelled answers", lambda: _labelled(config))] if config.health.labelled else []),
+            ("model and lengths", lambda: _model(config, Path(scratch))),
+            *([("endpoints", lambda: _endpoints(config, engine))] if isinstance(engine, ServerEngineSection) else []),
+            ("training prompts", lambda: _prompts(config, held, Path(scratch))),
+            ("coding sandbox", lambda: _sandbox(held)),
+            ("tracking store", lambda: _tracking(config)),
+            ("memory", lambda: memory_needed(config, gpu_memory)),
+            ("disk", lambda: disk_needed(config)),
+            ("work per round", lambda: _work(config)),
+        ]
+        checks = [_checked(name, look) for name, look in named]
+
+        def probed() -> str:
+            found.append(_forecast(config, held, Path(scratch), probe))
+            return _probe_words(found[0])
+
+        blocking = [check for check in checks if not check.ok and check.name in _NEEDED_TO_PROBE]
+        if probe and not blocking:
+            checks.append(_checked("probe", probed))
+        return Preflight(_told_once(checks), found[0] if found else None)
+
+
+def _told_once(checks: list[Check]) -> list[Check]:
+    """A missing model stands in the way of several checks: the first one says so, the others refer to it."""
+    told: dict[str, str] = {}
+    return [
+        check if check.ok or told.setdefault(check.detail, check.name) == check.name
+        else replace(check, detail=f"see {told[check.detail]}")
+        for check in checks
+    ]  # fmt: skip
+
+
+def _checked(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, look())
+    except SvdError as error:
+        return Check(name, False, str(error))
+
+
+def _labelled(config: Config) -> str:
+    answers = labelled_answers(config).answers
+    return f"{sum(bool(answer.correct) for answer in answers)} right, {sum(not a.correct for a in answers)} wrong"
+
+
+def _templates(config: Config) -> str:
+    templates = Cascade(template_set(config), cascade_settings(config)).templates  # refuses more wordings than it has
+    return ", ".join(templates.version(role, Domain.MATH) for role in Role if templates.wordings(role))
+
+
+def _model(config: Config, scratch: Path) -> str:
+    backend = make_backend(config, scratch / "job")
+    room = room_for_question(config, backend, template_set(config))
+    return f"{config.model.path}: " + ("no limit" if room is None else f"questions may have {room:,} tokens")
+
+
+def _endpoints(config: Config, engine: ServerEngineSection) -> str:
+    from policies.engines.served.inspection import inspect_endpoints
+
+    adapters = config.update.method == "lora" and config.job.rounds > 0
+    return inspect_endpoints(engine, max_context=config.model.max_context, adapters=adapters)
+
+
+def _forecast(config: Config, held: dict[str, list[Problem]], scratch: Path, candidates: int) -> Forecast:
+    backend = make_backend(config, scratch / "job")
+    pool = open_prompts(config, held, scratch, template_set(config), backend)
+    try:
+        measured = measure(config, backend, pool.for_round(1, candidates, config.job.seed), candidates)
+        problems = {split: len(items) for split, items in held.items()}
+        return forecast(config, measured, prompts=len(pool), held_out=problems)
+    finally:
+        pool.close()
+
+
+def _probe_words(found: Forecast) -> str:
+    measured = found.measured
+    words = f"{measured.candidates} candidates, {measured.complete} of them complete; "
+    if measured.output_rate is None or measured.prompt_rate is None:
+        return f"{words}a script, so no speed: tokens are bytes"
+    return (f"{words}{measured.prompt_rate:,.0f} tokens/s read and {measured.output_rate:,.0f} written with "
+            f"{measured.rows} rows at once")  # fmt: skip
+
+
+def _prompts(config: Config, held: dict[str, list[Problem]], scratch: Path) -> str:
+    backend = make_backend(config, scratch / "job")
+    pool = open_prompts(config, held, scratch, template_set(config), backend)
+    try:
+        return "; ".join(pool.report.lines())
+    finally:
+        pool.close()
+
+
+def _sandbox(held: dict[str, list[Problem]]) -> str:
+    coding = [problem for items in held.values() for problem in items if problem.domain is Domain.CODING]
+    if not coding:
+        return "no coding problems are held out; not needed"
+    from svd_loop.evaluation.evaluation import score_pairs
+
+    score_pairs([("```python\ndef f(x):\n    return x\n```", coding[0])], test_seconds=5.0)
+    return "programs can be contained here"
+
+
+def _tracking(config: Config) -> str:
+    if not config.tracking.enabled:
+        return "switched off (tracking.enabled: false)"
+    from svd_loop.mlflow_store.connection import open_store
+
+    return open_store(config.tracking.uri, config.job.root, config.tracking.experiment).uri
+
+
+def _work(config: Config) -> str:
+    """Upper bounds: early exit and first-valid usually ask far less."""
+    prompts = config.data.prompts_per_round
+    if prompts is None:
+        return "every prompt, every round (data.prompts_per_round is null)"
+    settings = cascade_settings(config)
+    calls = settings.votes * sum(len(ROLES[stage]) for stage in settings.stages)
+    candidates = prompts * config.sampling.n
+    return f"at most {candidates:,} candidates and {candidates * calls:,} judge calls"

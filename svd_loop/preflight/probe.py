@@ -1,0 +1,121 @@
+"""A short probe: a few candidates through the real engine and the cascade once, then two bursts to see its speed.
+
+Candidates go through every stage, with one vote each and no early exit: that shows what each role's calls are like
+and how often each stage says yes. A handful of rows says nothing about speed, though, since engines answer many at
+once for little more than one. So prompts that were just asked are asked again as many rows as the engine decodes
+together, once for a single token (reading) and once for a few (writing).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from itertools import cycle, islice
+
+from envs.cascade.cascade import Cascade, unfit
+from envs.cascade.judging import ROLES
+from envs.solving import SolverAgent
+from policies.policy import ModelPolicy
+from svd_loop.assembly.backends import Backend
+from svd_loop.assembly.job import cascade_settings, template_set
+from svd_loop.config import Config
+from svd_loop.config.engines import TransformersEngineSection, VllmEngineSection
+from svd_loop.contracts import AgentCall, CascadeMode, Policy, Prompt, Reply, Role, Stage, VoteValue
+from svd_loop.preflight.work import Measured, RoleMeans
+from svd_loop.support.usage import MeteredPolicy
+
+_MOST_ROWS = 256
+_WRITTEN = 32
+"""Tokens of an answer in the second burst."""
+
+
+def measure(config: Config, backend: Backend, prompts: Sequence[Prompt], candidates: int) -> Measured:
+    """Probe the base model.
+
+    Args:
+        config: the job.
+        backend: opens the base.
+        prompts: at least one; the probe takes its candidates in turn from all of them.
+        candidates: solutions to sample.
+
+    Raises:
+        ModelError, EngineError: the model cannot be opened, or fails.
+    """
+    templates = template_set(config)
+    with closing(backend.open(0)) as policy:
+        metered = _Listening(policy)
+        asked = prompts[:candidates]
+        tries = range(-(-candidates // len(asked)))
+        sampled = SolverAgent(templates).sample(metered, asked, tries, round=1)[:candidates]
+        by_id = {prompt.id: prompt for prompt in asked}
+        items = [(by_id[one.prompt_id], one) for one in sampled]
+        verdicts = []
+        if config.cascade.mode is CascadeMode.SELF:
+            settings = replace(cascade_settings(config), votes=1, at_least=None, early_exit=False, audit_share=0.0,
+                               order="stage_major", judge_duplicates_once=False)  # fmt: skip
+            verdicts = Cascade(templates, settings).judge(metered, items, round=1)
+        cast = [vote for verdict in verdicts for vote in verdict.votes]
+        yes = {
+            stage: (sum(vote.value is VoteValue.YES for vote in cast if vote.stage is stage),
+                    sum(vote.stage is stage for vote in cast))
+            for stage in config.cascade.stages
+        }  # fmt: skip
+        complete = sum(unfit(candidate) is None for candidate in sampled)
+        measured = Measured(len(sampled), complete, _roles(metered.take_usage(), yes), yes)
+        if not isinstance(policy, ModelPolicy):
+            return measured
+        return _with_speed(measured, policy, metered.prompts, _rows(config))
+
+
+class _Listening(MeteredPolicy):
+    """Counts, and remembers which prompts were asked."""
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__(policy)
+        self.prompts: list[tuple[int, ...]] = []
+
+    def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
+        """Answer, count, remember."""
+        replies = super().generate(calls)
+        self.prompts += [reply.prompt_ids for reply in replies if reply.token_ids]
+        return replies
+
+
+def _with_speed(measured: Measured, policy: ModelPolicy, asked: Sequence[tuple[int, ...]], rows: int) -> Measured:
+    prompts = list(islice(cycle(asked), rows))
+    began = time.perf_counter()
+    policy.burst(prompts, 1)
+    read = time.perf_counter()
+    written = sum(len(answer.token_ids) for answer in policy.burst(prompts, 1 + _WRITTEN))
+    ended = time.perf_counter()
+    reading, both = max(read - began, 1e-9), max(ended - read, 1e-9)
+    further = written - len(prompts)
+    output_rate = further / (both - reading) if both > reading and further > 0 else written / both
+    prompt_rate = sum(map(len, prompts)) / reading
+    return replace(measured, prompt_rate=prompt_rate, output_rate=output_rate, rows=rows)
+
+
+def _rows(config: Config) -> int:
+    """Rows the engine works on at once, as far as the job has that many."""
+    match config.engine:
+        case TransformersEngineSection(batch_size=rows):
+            together = rows
+        case VllmEngineSection(max_num_seqs=rows, replicas=replicas):
+            together = rows * replicas
+        case _:
+            together = _MOST_ROWS
+    return min(together, _MOST_ROWS, config.sampling.n * (config.data.prompts_per_round or _MOST_ROWS))
+
+
+def _roles(usage: Mapping[str, Mapping[str, int]], yes: Mapping[Stage, tuple[int, int]]) -> dict[Role, RoleMeans]:
+    """Mean calls by role; a judge's also by vote, since invalid votes are asked again."""
+    votes = {role: yes[stage][1] for stage, roles in ROLES.items() if stage in yes for role in roles}
+    means = {}
+    for name, counts in usage.items():
+        role, calls = Role(name), counts["calls"]
+        means[role] = RoleMeans(
+            counts["prompt_tokens"] / calls, counts["output_tokens"] / calls, calls / votes.get(role, calls)
+        )
+    return means

@@ -1,0 +1,163 @@
+"""Whether memory and disk will do: what training, serving and keeping versions take, against what there is.
+
+Training is taken at the longest row the configuration allows, serving at the longest context: that is what a long
+job will meet some day. Training is what one process takes, of the several that `update.launch` may start.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+
+from policies.training.footprint import (
+    Shape,
+    TrainingMemory,
+    checkpoint_bytes,
+    serving_memory,
+    shape_of,
+    training_memory,
+    version_bytes,
+)
+from svd_loop.assembly.backends import checkpoint_path
+from svd_loop.config import Config
+from svd_loop.config.engines import (
+    ScriptedEngineSection,
+    ServerEngineSection,
+    TransformersEngineSection,
+    VllmEngineSection,
+)
+from svd_loop.errors import ConfigError
+
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where the model is to run: its name in words, whether it is a GPU, and its memory in bytes."""
+
+    name: str
+    is_gpu: bool
+    memory: int
+
+
+def device_of(config: Config, gpu_memory: float | None) -> Device:
+    """The device a job will use; `gpu_memory` (GiB) stands for a GPU that is not here."""
+    if gpu_memory is not None:
+        return Device(f"a GPU of {gpu_memory:g} GiB", True, int(gpu_memory * GIB))
+    import torch
+
+    if config.model.device != "cpu" and torch.cuda.is_available():
+        free, _ = torch.cuda.mem_get_info()
+        return Device(f"{torch.cuda.get_device_name()}, {free / GIB:.1f} GiB free", True, int(free))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Device(f"this machine's memory, {memory / GIB:.1f} GiB", False, memory)
+
+
+def memory_needed(config: Config, gpu_memory: float | None = None) -> str:
+    """What training and serving take, in words.
+
+    Raises:
+        ConfigError: it does not fit the device; says what would.
+        ModelError: the checkpoint is no causal language model.
+    """
+    if isinstance(config.engine, ScriptedEngineSection):
+        return "no model: a script needs none"
+    shape = shape_of(checkpoint_path(config.model.path))
+    device = device_of(config, gpu_memory)
+    told = f"{shape.parameters / 1e6:,.1f}M parameters; {_training(config, shape, device)}; "
+    return f"{told}{_serving(config, shape, device)}; there is {device.name}"
+
+
+def disk_needed(config: Config) -> str:
+    """What the job's versions take beside the free space, in words.
+
+    Raises:
+        ConfigError: they do not fit.
+        ModelError: the checkpoint is no causal language model.
+    """
+    folder = config.job.root.resolve()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    told = f"{_size(free)} free under {existing}"
+    if isinstance(config.engine, ScriptedEngineSection):
+        return told
+    needed, words = _versions(config, shape_of(checkpoint_path(config.model.path)))
+    if needed > free:
+        raise ConfigError(f"job.root: {words}, but there are {told}; set update.keep_versions lower, update.method: "
+                          "lora, update.checkpoint_steps: 0, or another job.root")  # fmt: skip
+    return f"{told}; {words}, and the ledger"
+
+
+def versions_kept(config: Config) -> int:
+    """Trained versions on disk at once at most: the newest, the best, and the one being written."""
+    kept = config.update.keep_versions
+    return config.job.rounds if kept is None else min(config.job.rounds, kept + 2)
+
+
+def _versions(config: Config, shape: Shape) -> tuple[int, str]:
+    one, checkpoints = version_bytes(shape, config.update), checkpoint_bytes(shape, config.update)
+    count = versions_kept(config)
+    words = f"{count} versions of {_size(one)}"
+    words += f" and training checkpoints of {_size(checkpoints)}" if checkpoints else ""
+    return count * one + checkpoints, f"{words} take {_size(count * one + checkpoints)}"
+
+
+def _training(config: Config, shape: Shape, device: Device) -> str:
+    tokens = min(config.update.max_length, config.model.max_context)
+    needed = training_memory(shape, config.update, tokens=tokens, bf16=config.update.bf16 and device.is_gpu)
+    words = f"training takes {_size(needed.total)} ({_parts(needed)}) with rows of {tokens:,} tokens"
+    if needed.total <= device.memory:
+        return words
+    states = needed.weights + needed.gradients + needed.optimizer
+    fitting = max(0, device.memory - states) * tokens // (needed.activations + needed.logits)
+    fits = (
+        f"rows of {fitting:,} tokens fit: lower update.max_length (and with it sampling.max_tokens), or "
+        if fitting > 0 else "even weights, gradients and optimizer states do not fit: "
+    )  # fmt: skip
+    raise ConfigError(f"{words}; there is {device.name}. {fits}set {' or '.join(_savings(config))}, or train on "
+                      "several GPUs in shards (update.launch)")  # fmt: skip
+
+
+def _savings(config: Config) -> list[str]:
+    """What could be set to train in less memory."""
+    update = config.update
+    one = min(update.micro_batch_size or update.batch_size, update.batch_size) == 1
+    ways = {
+        "update.micro_batch_size: 1": not one,
+        "update.gradient_checkpointing: true": not update.gradient_checkpointing,
+        "update.method: lora": update.method == "full",
+    }
+    return [way for way, open in ways.items() if open] or ["a smaller model.path"]
+
+
+def _serving(config: Config, shape: Shape, device: Device) -> str:
+    engine, context = config.engine, config.model.max_context
+    if isinstance(engine, ServerEngineSection):
+        return "generating is the endpoints' business"
+    share, gpus, wanted = 1.0, 1, 1
+    match engine:
+        case VllmEngineSection():
+            share, gpus, wanted = engine.gpu_memory_utilization, engine.tensor_parallel_size, engine.max_num_seqs
+        case TransformersEngineSection():
+            wanted = engine.batch_size
+    needed = serving_memory(shape, config.model.dtype, context)
+    models = 2 if config.cascade.frozen_judge else 1
+    budget = int(device.memory * gpus * min(share, 1.0))
+    rows = needed.rows(budget - (models - 1) * needed.weights)
+    words = (f"generating takes {_size(models * needed.weights)} of {config.model.dtype} weights and "
+             f"{_size(needed.row)} of KV cache a row of {context:,} tokens")  # fmt: skip
+    if rows < 1:
+        raise ConfigError(f"{words}, more than {share:.0%} of {gpus} times {device.name}; lower model.max_context, set "
+                          "model.dtype: bfloat16, or engine.tensor_parallel_size of vLLM")  # fmt: skip
+    return f"{words} ({min(rows, wanted):,} of {wanted:,} rows fit at full length)"
+
+
+def _parts(memory: TrainingMemory) -> str:
+    states = memory.weights + memory.gradients + memory.optimizer
+    return f"states {_size(states)}, activations {_size(memory.activations)}, logits {_size(memory.logits)}"
+
+
+def _size(count: float) -> str:
+    """Bytes in words."""
+    return f"{count / GIB:,.1f} GiB" if count >= GIB / 10 else f"{count / 2**20:,.1f} MiB"

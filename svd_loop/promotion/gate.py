@@ -1,0 +1,182 @@
+"""May a new version replace the one in use? A pure decision over what was measured of both.
+
+The two are compared on the same problems, sampled with the same seeds, so differences are taken problem by problem.
+Every rule answers for itself, all are always reported, and one refusal is enough. What cannot be checked does not pass.
+
+Left out: a correction for asking often. Each version meets the gate once, but a test set that has decided about dozens
+of versions is no longer unseen; docs/promotion.md says what to do about that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from svd_loop.config.gate import GateSection
+from svd_loop.contracts import Estimate, Scores
+from svd_loop.support.statistics import FloatArray, paired_difference, pass_at_k
+
+LENGTH = "output_tokens"
+TRUNCATED = "truncated"
+_OVERALL = "overall"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of one version.
+
+    Attributes:
+        version: how messages call it, such as `nano version 3`.
+        scores: held-out results by problem and domain, with pass@k, mean output tokens and truncated share.
+        alarms: health alarms of the round that made it (its metric `health.alarms`).
+        leaks: held-out problems found in what it was trained on; None means nobody could look.
+    """
+
+    version: str
+    scores: Scores
+    alarms: float = 0.0
+    leaks: int | None = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one rule says: the figure it looked at, the limit it holds it against, and both in words.
+
+    A count that nobody could take is -1.
+    """
+
+    rule: str
+    passed: bool
+    value: float
+    limit: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """All findings of a gate; `passed` means that every one of them did."""
+
+    passed: bool
+    findings: tuple[Finding, ...]
+
+    @classmethod
+    def of(cls, findings: tuple[Finding, ...]) -> Decision:
+        """The decision that follows from findings."""
+        return cls(all(finding.passed for finding in findings), findings)
+
+    @property
+    def refusals(self) -> tuple[Finding, ...]:
+        """The findings that did not pass."""
+        return tuple(finding for finding in self.findings if not finding.passed)
+
+
+class GateRule:
+    """The rules of the `gate` section."""
+
+    def __init__(self, settings: GateSection) -> None:
+        self._settings = settings
+
+    def decide(self, challenger: Evidence, champion: Evidence | None) -> Decision:
+        """Whether the challenger may become champion; without a champion only the rules about itself are asked.
+
+        Raises:
+            ValueError: the two were not measured on the same problems with the same number of samples.
+        """
+        findings = [_healthy(challenger), _clean(challenger)]
+        if champion is None:
+            findings.append(Finding("champion", True, 0.0, 0.0, "there is no champion to compare with"))
+        else:
+            _same_measurement(challenger.scores, champion.scores)
+            findings += self._compare(challenger.scores, champion.scores)
+        return Decision.of(tuple(findings))
+
+    def _compare(self, new: Scores, old: Scores) -> Iterator[Finding]:
+        difference_M = _shares(new) - _shares(old)
+        yield self._better(new, old)
+        for domain in dict.fromkeys(new.domains):
+            members = np.array([name == domain for name in new.domains])
+            yield self._no_worse(domain, float(difference_M[members].mean()))
+        yield self._varied(new, old)
+        yield from self._bounded(new, old)
+
+    def _better(self, new: Scores, old: Scores) -> Finding:
+        settings = self._settings
+        two_sided = 2 * settings.confidence - 1  # its lower end is the one-sided bound of `confidence`
+        found = paired_difference(_shares(new), _shares(old), confidence=two_sided, resamples=settings.resamples)
+        text = (
+            f"pass@1 {_points(found.value)} on {len(new.problem_ids)} problems, lower bound "
+            f"({settings.confidence:.0%}) {_points(found.low)}; it must lie above {_points(settings.margin)} "
+            "(gate.margin)"
+        )
+        return Finding("pass@1", found.low > settings.margin, found.low, settings.margin, text)
+
+    def _no_worse(self, domain: str, difference: float) -> Finding:
+        limit = -self._settings.domain_tolerance
+        text = f"{domain} {_points(difference)}; it may not fall below {_points(limit)} (gate.domain_tolerance)"
+        return Finding(f"domain.{domain}", _at_least(difference, limit), difference, limit, text)
+
+    def _varied(self, new: Scores, old: Scores) -> Finding:
+        k, limit = new.samples, -self._settings.pass_at_k_tolerance
+        new_M, old_M = (pass_at_k(scores.correct, k, k) for scores in (new, old))
+        difference = float((new_M - old_M).mean())
+        text = f"pass@{k} {_points(difference)}; it may not fall below {_points(limit)} (gate.pass_at_k_tolerance)"
+        return Finding("pass@k", _at_least(difference, limit), difference, limit, text)
+
+    def _bounded(self, new: Scores, old: Scores) -> Iterator[Finding]:
+        """Length and truncation, where they were measured (solutions from files have neither)."""
+        lengths = _pair(new, old, LENGTH)
+        if lengths and lengths[1].value > 0:
+            ratio, factor = lengths[0].value / lengths[1].value, self._settings.length_factor
+            text = (f"mean output tokens {lengths[1].value:.1f} -> {lengths[0].value:.1f}, times {ratio:.2f}; between "
+                    f"{1 / factor:.2f} and {factor:.2f} is allowed (gate.length_factor)")  # fmt: skip
+            low = _at_least(ratio, 1 / factor)
+            yield Finding("length", low and _at_least(factor, ratio), ratio, factor if low else 1 / factor, text)
+        shares = _pair(new, old, TRUNCATED)
+        if shares:
+            rise, limit = shares[0].value - shares[1].value, self._settings.truncation_tolerance
+            text = (f"truncated samples {_points(rise)}; they may rise by {_points(limit)} at most "
+                    "(gate.truncation_tolerance)")  # fmt: skip
+            yield Finding("truncation", _at_least(limit, rise), rise, limit, text)
+
+
+def _healthy(version: Evidence) -> Finding:
+    text = f"{version.alarms:g} health alarms in the round that made {version.version}; none are allowed"
+    return Finding("health", version.alarms == 0, version.alarms, 0.0, text)
+
+
+def _clean(version: Evidence) -> Finding:
+    if version.leaks is None:
+        text = f"what {version.version} was trained on cannot be checked for held-out problems here"
+        return Finding("leaks", False, -1.0, 0.0, text)
+    text = f"{version.leaks} held-out problems in what {version.version} was trained on; none are allowed"
+    return Finding("leaks", version.leaks == 0, float(version.leaks), 0.0, text)
+
+
+def _same_measurement(new: Scores, old: Scores) -> None:
+    if (new.problem_ids, new.samples, new.split) != (old.problem_ids, old.samples, old.split):
+        raise ValueError(
+            "gate: both versions must be measured on the same problems, "
+            f"found {len(new.problem_ids)} x {new.samples} of {new.split} and "
+            f"{len(old.problem_ids)} x {old.samples} of {old.split}"
+        )
+
+
+def _shares(scores: Scores) -> FloatArray:
+    return np.asarray(scores.correct, dtype=np.float64) / scores.samples
+
+
+def _pair(new: Scores, old: Scores, metric: str) -> tuple[Estimate, Estimate] | None:
+    """The overall figure of both, or None where one has it not."""
+    found = [scores.estimates.get(_OVERALL, {}).get(metric) for scores in (new, old)]
+    return (found[0], found[1]) if found[0] is not None and found[1] is not None else None
+
+
+def _at_least(value: float, limit: float) -> bool:
+    """`value >= limit`, with room for the rounding of a mean."""
+    return value >= limit - 1e-12
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f} points"

@@ -1,0 +1,71 @@
+"""What became of a model over the months: its champions, and their scores on test sets that did not change meanwhile.
+
+Scores are those the gate measured, kept with the event they decided. A score belongs to a test set (`Measured.test`);
+scores of different sets stand in different lists and are never compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from svd_loop.mlflow_store.records import NOTHING_GAINED, Event, RegisteredVersion
+from svd_loop.mlflow_store.registry import Registry
+from svd_loop.promotion.lookup import event_json
+
+_DRIFTING = {"accepted_fraction": "svd_loop.accepted_fraction", "output_tokens": "svd_loop.output_tokens"}
+
+
+def model_history(registry: Registry, name: str) -> dict[str, Any]:
+    """Events, champions, and how champions did on each frozen test set, as plain data.
+
+    Returns:
+        `name`; `events` in order, each with its `test`, `score` and `over_score`; `champions` in the order of their
+        reigns, with the job that made them, its accepted share and the length of its answers; `frozen`: by test set
+        the versions that were champions and their scores, oldest first; `idle`: how many jobs since the newest
+        champion were refused or gained nothing.
+    """
+    events, versions = registry.history(name), {version.number: version for version in registry.versions(name)}
+    return {
+        "name": name,
+        "events": [event_json(event) | _measured(event) for event in events],
+        "champions": [_reign(event, versions) for event in events if _changes(event)],
+        "frozen": _frozen(events),
+        "idle": _idle(events),
+    }
+
+
+def _changes(event: Event) -> bool:
+    return event.what not in ("refused", NOTHING_GAINED)
+
+
+def _measured(event: Event) -> dict[str, Any]:
+    return {"test": event.test, "score": event.score, "over_score": event.over_score}
+
+
+def _reign(event: Event, versions: Mapping[int, RegisteredVersion]) -> dict[str, Any]:
+    """A champion, and what its job was measured by; a version that was deleted since has no figures."""
+    tags = versions[event.version].tags if event.version in versions else {}
+    figures = {name: float(tags[tag]) if tag in tags else None for name, tag in _DRIFTING.items()}
+    return {"version": event.version, "since": event.at, "what": event.what, "job": tags.get("svd_loop.job"), **figures}
+
+
+def _frozen(events: Sequence[Event]) -> dict[str, list[dict[str, Any]]]:
+    """Scores by test set, of versions that were champion at some time, in the order they became it."""
+    order = list(dict.fromkeys(event.version for event in events if _changes(event)))
+    found: dict[str, dict[int, float]] = {}
+    for event in events:
+        for version, score in ((event.version, event.score), (event.over, event.over_score)):
+            if event.test and score is not None and version in order:
+                found.setdefault(event.test, {})[version] = score
+    return {
+        test: [{"version": version, "score": scores[version]} for version in order if version in scores]
+        for test, scores in found.items()
+    }
+
+
+def _idle(events: Sequence[Event]) -> int:
+    """Versions refused (once each) and jobs without gain since the champion last changed."""
+    newest = max((place for place, event in enumerate(events) if _changes(event)), default=-1)
+    since = events[newest + 1 :]
+    return len({(event.version, event.what) if event.what == "refused" else event.number for event in since})

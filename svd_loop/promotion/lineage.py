@@ -1,0 +1,179 @@
+"""Why was it trained on this? An accepted row with everything the ledger knows of it.
+
+Which later updates saw a row again is not stored: replay is a seeded function of the accepted rows
+(`svd_loop.loop.replay`), so it is asked again, anchors left out, and answers as it did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from svd_loop.assembly.inherited import inherited_rows
+from svd_loop.config import parse_config
+from svd_loop.contracts import TrainingRow
+from svd_loop.errors import DataError
+from svd_loop.ledger import LedgerReader
+from svd_loop.loop.replay import Replay
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedVersion:
+    """A version whose update held the row; `round` made it."""
+
+    round: int
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One accepted row.
+
+    Attributes:
+        round: the round that accepted it.
+        prompt_id: of its prompt; `text`, `domain` and `source` (`file:line`) are the prompt's.
+        candidate: its number among the prompt's candidates, and `solution` its text.
+        revised_from: number of the rejected candidate it revises, None for one written afresh.
+        written_by: name and fingerprint of the version that wrote and judged it.
+        votes: every vote in the order they were cast: `stage`, `vote`, `value`, `words`.
+        trained: the versions whose own update held the row, oldest first.
+        inherited: later versions that started from one of them without seeing the row again.
+    """
+
+    round: int
+    prompt_id: str
+    text: str
+    domain: str
+    source: str
+    candidate: int
+    solution: str
+    revised_from: int | None
+    written_by: Mapping[str, str]
+    votes: Sequence[Mapping[str, Any]]
+    trained: Sequence[TrainedVersion]
+    inherited: Sequence[TrainedVersion]
+
+
+_ROWS = """
+SELECT rows.round AS round, rows.prompt_id AS prompt_id, rows.candidate AS candidate, prompts.domain AS domain,
+       coalesce(prompts.source, '') AS source, content_text(prompts.text) AS text, content_text(c.text) AS solution,
+       (SELECT r.revised_from FROM revisions AS r WHERE r.round = rows.round AND r.prompt_id = rows.prompt_id
+           AND r.candidate = rows.candidate) AS revised_from,
+       c.policy_round AS policy_round, c.fingerprint AS fingerprint
+FROM accepted_rows AS rows
+LEFT JOIN prompts ON prompts.id = rows.prompt_id
+JOIN candidates AS c ON c.round = rows.round AND c.prompt_id = rows.prompt_id AND c.candidate = rows.candidate
+WHERE rows.prompt_id = ? AND (? IS NULL OR rows.candidate = ?) ORDER BY rows.round, rows.candidate
+"""
+_VOTES = """
+SELECT stage, vote, value, content_text(text) AS words FROM votes
+WHERE round = ? AND prompt_id = ? AND candidate = ? ORDER BY place
+"""
+
+
+def explain(job: str, root: Path, example: str) -> list[Explanation]:
+    """Every accepted row that `PROMPT_ID[:CANDIDATE]` names, oldest round first.
+
+    Args:
+        job: job name.
+        root: `job.root`.
+        example: a prompt's id, or the beginning of one that no other shares, and a candidate's number if wanted.
+
+    Raises:
+        DataError: no accepted row fits, saying what became of the prompt.
+        LedgerError: there is no such job.
+    """
+    name, sign, number = example.partition(":")
+    if not name or (sign and not number.isdigit()):
+        raise DataError(f"{example}: an example looks like PROMPT_ID or PROMPT_ID:CANDIDATE")
+    candidate = int(number) if sign else None
+    with LedgerReader.open_for_reading(root / "jobs" / job) as reader:
+        prompt_id = _prompt_id(reader, job, name)
+        rows = list(reader.query(_ROWS, [prompt_id, candidate, candidate]))
+        if not rows:
+            raise DataError(_never_accepted(reader, job, prompt_id, candidate))
+        updates = _updates(reader)
+        return [_explanation(reader, row, updates) for row in rows]
+
+
+def _explanation(reader: LedgerReader, row: Mapping[str, Any], updates: Mapping[int, _Update]) -> Explanation:
+    key = (row["prompt_id"], row["candidate"], row["round"])
+    trained = [update.version for update in updates.values() if key in update.rows]
+    first = min((version.round for version in trained), default=None)
+    seen = {version.round for version in trained}
+    inherited = [
+        update.version for round, update in updates.items()
+        if first is not None and round > first and round not in seen and not update.from_base
+    ]  # fmt: skip
+    writer = row["policy_round"]
+    return Explanation(
+        round=row["round"],
+        prompt_id=row["prompt_id"],
+        text=row["text"] or "",
+        domain=row["domain"] or "",
+        source=row["source"],
+        candidate=row["candidate"],
+        solution=row["solution"],
+        revised_from=row["revised_from"],
+        written_by={"name": "" if writer is None else f"round-{writer:03d}", "fingerprint": row["fingerprint"] or ""},
+        votes=list(reader.query(_VOTES, [row["round"], row["prompt_id"], row["candidate"]])),
+        trained=trained,
+        inherited=inherited,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Update:
+    version: TrainedVersion
+    rows: frozenset[tuple[str, int, int]]
+    from_base: bool
+
+
+def _updates(reader: LedgerReader) -> dict[int, _Update]:
+    """Each finished update with the accepted rows it trained on, by round."""
+    config = parse_config(reader.config())
+    inherited = inherited_rows(config.schedule.replay, reader.folder.parents[1])
+    section = config.update.replay
+    replay = Replay(section.rounds, section.ratio, 0.0, config.job.seed, inherited=inherited)
+    accepted = reader.accepted_rows()
+    found: dict[int, _Update] = {}
+    for row in reader.query("SELECT round, policy_round, fingerprint FROM updates ORDER BY round"):
+        round = row["round"]
+        new = [item for item in accepted if item.round == round]
+        mixed = replay.mix(new, [item for item in accepted if item.round < round], round=round)
+        version = TrainedVersion(round, f"round-{row['policy_round']:03d}", row["fingerprint"])
+        found[round] = _Update(version, frozenset(map(_key, mixed)), config.update.start == "base")
+    return found
+
+
+def _key(row: TrainingRow) -> tuple[str, int, int]:
+    return row.prompt_id, row.candidate, row.round
+
+
+def _prompt_id(reader: LedgerReader, job: str, name: str) -> str:
+    query = """SELECT DISTINCT id FROM (SELECT id FROM prompts UNION SELECT prompt_id FROM candidates)
+               WHERE substr(id, 1, length(?)) = ? ORDER BY id LIMIT 6"""
+    found = [row["id"] for row in reader.query(query, [name, name])]
+    if name in found:
+        return name
+    if not found:
+        raise DataError(
+            f"{job}: has no prompt {name!r}; python -m svd_loop.ledger query FOLDER 'SELECT id FROM prompts'"
+        )
+    if len(found) > 1:
+        raise DataError(f"{job}: several prompts begin with {name!r}: {', '.join(found)}")
+    return str(found[0])
+
+
+def _never_accepted(reader: LedgerReader, job: str, prompt_id: str, candidate: int | None) -> str:
+    query = """SELECT round, candidate, coalesce(stage, rejection, 'not selected') AS why FROM verdicts
+               WHERE prompt_id = ? AND (? IS NULL OR candidate = ?) ORDER BY round, candidate"""
+    verdicts = list(reader.query(query, [prompt_id, candidate, candidate]))
+    what = f"{job}: {prompt_id}" if candidate is None else f"{job}: candidate {candidate} of {prompt_id}"
+    if not verdicts:
+        return f"{what}: was never sampled in a finished round"
+    told = ", ".join(f"round {row['round']} candidate {row['candidate']}: {row['why']}" for row in verdicts[:8])
+    return f"{what}: never became a training row ({told}{', ...' if len(verdicts) > 8 else ''})"

@@ -1,0 +1,296 @@
+"""Registered models: finding a version by what people call it, and its weights as a folder on this machine."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from policies.versions.stored import StoredVersion, read_manifest, stored_version
+from policies.versions.weights import WeightStore, check_intact
+from svd_loop.config import Config, changed_keys, parse_config
+from svd_loop.contracts import PolicyVersion
+from svd_loop.errors import ConfigError, ModelError, RegistryError, WeightsError
+from svd_loop.ledger import LedgerReader
+from svd_loop.loop.plateau import PlateauRule
+from svd_loop.mlflow_store.connection import open_store, tracking_uri
+from svd_loop.mlflow_store.records import Event, RegisteredVersion
+from svd_loop.mlflow_store.registry import CHAMPION, FINGERPRINT_TAG, Registry
+
+EXPERIMENT = "svd-loop"
+_LONG_TAGS = ("svd_loop.files", "svd_loop.base_files")
+"""Tags that hold digests by file: compared by file, and shown only as data."""
+
+
+@contextmanager
+def talking_to_registry() -> Iterator[None]:
+    """What the store's client raises inside the block becomes a `RegistryError`."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        reason = str(error).partition("\n")[0]
+        raise RegistryError(
+            f"the model registry failed: {reason}\nNothing that was measured is lost; run the same command again when "
+            "the registry is back"
+        ) from error
+
+
+def open_registry(uri: str | None, root: Path, experiment: str = EXPERIMENT) -> Registry:
+    """The registry of a store, as `tracking.uri` and `job.root` name it.
+
+    Raises:
+        ConfigError: the store cannot be reached or used.
+    """
+    return Registry(open_store(uri, root, experiment).client)
+
+
+def registry_of(config: Config) -> Registry:
+    """The registry a configuration's jobs register in."""
+    return open_registry(config.tracking.uri, config.job.root, config.tracking.experiment)
+
+
+def existing_registry(uri: str | None, root: Path) -> Registry:
+    """As `open_registry`, for commands that only look: a local store must be there already.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if uri is None and not (root / "mlflow.db").exists():
+        raise ConfigError(f"--root {root}: there is no {tracking_uri(uri, root)}; no job was tracked there")
+    return open_registry(uri, root)
+
+
+def configured_model(config: Config) -> str:
+    """The registered model a configuration is about: what a schedule trains further, or its jobs register."""
+    return config.schedule.model or config.tracking.register_as or config.job.name
+
+
+def find_version(registry: Registry, reference: str, default: str | None = None) -> RegisteredVersion:
+    """The version people mean by `models:/NAME@ALIAS`, `NAME@ALIAS`, `NAME/NUMBER`, `NAME`, `ALIAS` or `NUMBER`.
+
+    Without an alias or number it is the champion. Without a name it is the model `default` if that is registered, or
+    else there must be one registered model only.
+
+    Raises:
+        RegistryError: there is no such version, naming what there is.
+    """
+    name, which = _split(registry, reference.removeprefix("models:/"), default)
+    if which.isdigit():
+        return registry.get(name, int(which))
+    version = registry.by_alias(name, which)
+    if version is None:
+        known = registry.aliases(name)
+        told = ", ".join(f"{alias} (version {number})" for alias, number in sorted(known.items())) or "no alias"
+        raise RegistryError(f"{name}: nothing is `{which}`; there is {told}")
+    return version
+
+
+def model_name(registry: Registry, name: str | None = None, default: str | None = None) -> str:
+    """`name`, which must be registered; without one `default` if it is, or else the only registered model.
+
+    Raises:
+        RegistryError: there is no such model, or without a name several.
+    """
+    names = registry.names()
+    if name is None and default in names:
+        return str(default)
+    if name is None and len(names) == 1:
+        return names[0]
+    if name in names:
+        return str(name)
+    known = ", ".join(names) or "none"
+    wanted = f"no model {name!r} is registered" if name else "say which model is meant"
+    raise RegistryError(f"{wanted}; registered models: {known}")
+
+
+def local_folder(registry: Registry, version: RegisteredVersion, root: Path) -> Path:
+    """The version's own folder on this machine, every file checked against its digest; fetched if a server has it.
+
+    Args:
+        registry: where the version is registered.
+        version: which.
+        root: `job.root`; fetched versions are kept in `models` below it.
+
+    Raises:
+        WeightsError: files are missing or changed, or they are not the weights that were registered.
+    """
+    if version.source.startswith("runs:/"):
+        folder = root / "models" / version.name / version.tags[FINGERPRINT_TAG][:12]
+        _make_once(folder, lambda part: _fetch(registry, version, part))
+    else:
+        folder = Path(version.source.removeprefix("file://"))
+        if not folder.exists():
+            raise WeightsError(f"{version}: its weights lie in {folder}, which is not on this machine")
+    stored = stored_version(folder)
+    check_intact(stored)
+    registered = version.tags.get(FINGERPRINT_TAG)
+    if registered not in (None, stored.version.fingerprint):
+        raise WeightsError(
+            f"{folder}: holds other weights than {version} (fingerprint {stored.version.fingerprint[:12]}, registered "
+            f"{str(registered)[:12]})"
+        )
+    return folder
+
+
+def servable_folder(folder: Path, cache: Path) -> Path:
+    """A folder `vllm serve` and `from_pretrained` read, for the intact version in `folder`.
+
+    Full weights are served from where they lie, an adapter is merged once into `cache`.
+    """
+    stored = stored_version(folder)
+    if stored.kind != "lora":
+        return stored.checkpoint
+    merged = cache / f"{stored.version.fingerprint[:12]}-merged"
+    _make_once(merged, lambda part: _merge(stored, part))
+    return merged
+
+
+def export_version(job: str, root: Path, which: str, target: Path, *, adapter: bool = False) -> PolicyVersion:
+    """Write a version of a job as one checkpoint folder, or its adapter alone; appears whole or not at all.
+
+    Args:
+        job: job name.
+        root: `job.root`.
+        which: `best`, `last`, or a round such as `3` or `round-003`.
+        target: a new folder.
+        adapter: the adapter as PEFT stores it, not merged.
+
+    Raises:
+        ConfigError: there is no such version, or it is no adapter.
+        WeightsError: the version is damaged, or `target` holds something.
+    """
+    folder = root / "jobs" / job
+    with LedgerReader.open_for_reading(folder) as reader:
+        round = _round(reader, which)
+    stored = WeightStore(folder / "versions").load(round)
+    if adapter and stored.kind != "lora":
+        raise ConfigError(f"--adapter: {stored.version.name} of {job} is no adapter but {stored.kind} weights")
+    if target.exists() and any(target.iterdir()):
+        raise WeightsError(f"{target}: is not empty; export into a new folder")
+
+    def copy(part: Path) -> None:
+        for name in read_manifest(stored.path).files:
+            shutil.copy2(stored.path / name, part / name)
+
+    if target.exists():
+        target.rmdir()
+    _make_once(target, copy if adapter else lambda part: _merge(stored, part))
+    return stored.version
+
+
+def version_json(version: RegisteredVersion) -> dict[str, Any]:
+    """A version as plain data."""
+    return {
+        "name": version.name,
+        "version": version.number,
+        "aliases": list(version.aliases),
+        "source": version.source,
+        "tags": dict(sorted(version.tags.items())),
+    }
+
+
+def event_json(event: Event) -> dict[str, Any]:
+    """An event of a model's history as plain data."""
+    return {"what": event.what, "version": event.version, "over": event.over, "why": event.why, "at": event.at}
+
+
+def data_behind(version: RegisteredVersion, root: Path) -> list[dict[str, Any]]:
+    """What a version was trained on, round by round of its job; empty where the job's ledger is not at hand."""
+    folder = root / "jobs" / version.tags.get("svd_loop.job", "?")
+    if not (folder / "ledger.sqlite").exists():
+        return []
+    query = """SELECT rows.round AS round, count(*) AS rows, count(DISTINCT rows.prompt_id) AS prompts,
+                      group_concat(DISTINCT rtrim(rtrim(prompts.source, '0123456789'), ':')) AS files
+               FROM accepted_rows AS rows LEFT JOIN prompts ON prompts.id = rows.prompt_id
+               WHERE rows.round <= ? GROUP BY rows.round ORDER BY rows.round"""
+    with LedgerReader.open_for_reading(folder) as reader:
+        return list(reader.query(query, [int(version.tags.get("svd_loop.round", 0))]))
+
+
+def difference(old: RegisteredVersion, new: RegisteredVersion, root: Path) -> dict[str, Any]:
+    """What differs between two versions: scores and other tags, files, and the configuration where it is at hand."""
+    short = [{key: value for key, value in v.tags.items() if key not in _LONG_TAGS} for v in (old, new)]
+    changed = {key: [short[0].get(key), short[1].get(key)] for key in sorted(short[0] | short[1])
+               if short[0].get(key) != short[1].get(key)}  # fmt: skip
+    configs = [_config(version, root) for version in (old, new)]
+    return {
+        "old": version_json(old)["version"],
+        "new": version_json(new)["version"],
+        "same_weights": old.tags.get(FINGERPRINT_TAG) == new.tags.get(FINGERPRINT_TAG),
+        "tags": changed,
+        "config": changed_keys(configs[0], configs[1]) if all(configs) else [],
+    }
+
+
+def _split(registry: Registry, reference: str, default: str | None) -> tuple[str, str]:
+    name, sign, which = reference.partition("@") if "@" in reference else reference.partition("/")
+    if sign:
+        return model_name(registry, name), which or CHAMPION
+    if reference in registry.names():
+        return reference, CHAMPION
+    return model_name(registry, None, default), reference or CHAMPION
+
+
+def _fetch(registry: Registry, version: RegisteredVersion, part: Path) -> None:
+    """Files arrive below the path they have on the server; they belong directly into `part`."""
+    arrival = part / ".arrival"
+    arrival.mkdir()
+    with talking_to_registry():
+        found = registry.download(version, arrival)
+    for entry in found.iterdir():
+        entry.rename(part / entry.name)
+    shutil.rmtree(arrival)
+
+
+def _merge(stored: StoredVersion, part: Path) -> None:
+    from policies.scripted.updater import POLICY_FILE
+    from policies.versions.checkpoints import export_merged
+
+    if (stored.path / POLICY_FILE).exists():
+        raise ModelError(f"{stored.path}: is a scripted policy, which has no weights to export")
+    export_merged(stored, part)
+
+
+def _make_once(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Make a folder by filling a temporary one and renaming it; does nothing if it is there."""
+    if folder.exists():
+        return
+    part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    try:
+        part.mkdir(parents=True)
+        fill(part)
+        part.rename(folder)
+    except OSError as error:
+        if folder.exists():  # another process was quicker; the contents are the same
+            return
+        raise WeightsError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _round(reader: LedgerReader, which: str) -> int:
+    history = reader.state().history
+    if not history:
+        raise ConfigError(f"{reader.folder.name}: no round is finished yet")
+    if which == "best":
+        return PlateauRule(parse_config(reader.config()).plateau).best(history).version.round
+    if which == "last":
+        return history[-1].version.round
+    number = which.removeprefix("round-")
+    known = sorted({record.version.round for record in history})
+    if not number.isdigit() or int(number) not in known:
+        raise ConfigError(f"--version {which}: {reader.folder.name} has best, last, and versions {known}")
+    return int(number)
+
+
+def _config(version: RegisteredVersion, root: Path) -> Mapping[str, Any]:
+    folder = root / "jobs" / version.tags.get("svd_loop.job", "?")
+    if not (folder / "ledger.sqlite").exists():
+        return {}
+    with LedgerReader.open_for_reading(folder) as reader:
+        return reader.config()

@@ -1,0 +1,49 @@
+"""Registering a version by hand: any round of a job that has ended, not its best one alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from svd_loop.assembly.job import template_set
+from svd_loop.config import parse_config
+from svd_loop.errors import ConfigError
+from svd_loop.ledger import LedgerReader
+from svd_loop.mlflow_store.mlflow_tracker import MlflowTracker
+from svd_loop.mlflow_store.packaging import make_loadable
+from svd_loop.mlflow_store.records import RegisteredVersion
+from svd_loop.promotion.lookup import talking_to_registry
+
+
+def register_round(version: str, root: Path) -> RegisteredVersion:
+    """Register the version of a round under the model its job registers in; may be repeated.
+
+    Args:
+        version: `JOB@ROUND`.
+        root: `job.root`.
+
+    Raises:
+        ConfigError: there is no such version, the job has not ended, or it was not tracked.
+        WeightsError: the version is not stored any more.
+        RegistryError: the store failed.
+    """
+    name, _, number = version.partition("@")
+    if not name or not number.isdigit():
+        raise ConfigError(f"{version}: looks like JOB@ROUND, for example nano@2")
+    folder = root / "jobs" / name
+    with LedgerReader.open_for_reading(folder) as reader:
+        plain, result = reader.config(), reader.result()
+    config = parse_config(plain, origin=name)
+    if result is None:
+        raise ConfigError(f"{name}: the job has not ended; its versions can be registered when it has")
+    if not config.tracking.enabled:
+        raise ConfigError(
+            f"{name}: was not tracked (tracking.enabled: false), so there is no run its versions belong to"
+        )
+    made = {record.version.round: record for record in reversed(result.history)}
+    if int(number) not in made:
+        raise ConfigError(f"{version}: {name} has versions {sorted(made)}")
+    tracker = MlflowTracker(
+        config.tracking, root, name, plain, prepare=lambda place: make_loadable(place, config, template_set(config))
+    )
+    with talking_to_registry():
+        return tracker.register(made[int(number)], result)

@@ -1,0 +1,69 @@
+"""The mixture of an update."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from svd_loop.contracts import TrainingRow
+from svd_loop.loop.replay import Replay
+
+
+def row(prompt: int, round: int) -> TrainingRow:
+    return TrainingRow((prompt, round, 0), 1, "accepted", prompt_id=f"p{prompt}", round=round)
+
+
+def anchors(count: int, round: int) -> list[TrainingRow]:
+    return [TrainingRow((9, index, round), 1, "anchor") for index in range(count)]
+
+
+rounds = st.integers(2, 6)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[int, list[TrainingRow], list[TrainingRow]]:
+    current = draw(rounds)
+    earlier = [row(p, r) for r in range(1, current) for p in draw(st.sets(st.integers(0, 20), max_size=10))]
+    new = [row(p, current) for p in draw(st.sets(st.integers(0, 20), min_size=1, max_size=10))]
+    return current, new, earlier
+
+
+@given(histories(), st.one_of(st.none(), st.integers(0, 4)), st.one_of(st.none(), st.floats(0, 3)), st.integers(0, 99))
+def test_a_mixture_keeps_its_promises(
+    history: tuple[int, list[TrainingRow], list[TrainingRow]], window: int | None, ratio: float | None, seed: int
+) -> None:
+    current, new, earlier = history
+    replay = Replay(window, ratio, anchor_ratio=0.5, seed=seed, anchors=anchors)
+    rows = replay.mix(new, earlier, round=current)
+    assert rows == replay.mix(new, earlier, round=current)
+    accepted = [item for item in rows if item.origin == "accepted"]
+    assert set(new) <= set(accepted)
+    assert max(Counter(item.prompt_id for item in accepted).values()) == 1
+    replayed = [item for item in accepted if item.round < current]
+    assert all(window is None or item.round >= current - window for item in replayed)
+    assert ratio is None or len(replayed) <= ratio * len(new)
+    assert len(rows) - len(accepted) == -(-len(accepted) // 2)
+
+
+def test_replay_off_trains_on_the_new_rows_alone() -> None:
+    new = [row(1, 3), row(2, 3)]
+    assert set(Replay(rounds=0).mix(new, [row(5, 1), row(6, 2)], round=3)) == set(new)
+
+
+def test_a_prompt_accepted_again_is_replayed_in_its_newest_words_only() -> None:
+    mixed = Replay().mix([row(1, 3)], [row(1, 1), row(2, 1), row(2, 2)], round=3)
+    assert {(item.prompt_id, item.round) for item in mixed} == {("p1", 3), ("p2", 2)}
+
+
+def test_anchors_alone_are_no_update() -> None:
+    assert Replay(anchor_ratio=1.0, anchors=anchors).mix([], [row(1, 1)], round=2) == []
+
+
+def test_inherited_rows_are_replayed_as_those_of_an_earlier_round() -> None:
+    replay = Replay(inherited=[row(1, 0), row(2, 0), row(3, 0)])
+    mixed = replay.mix([row(1, 2)], [row(2, 1)], round=2)
+    assert sorted(mixed, key=lambda item: item.prompt_id) == [row(1, 2), row(2, 1), row(3, 0)]
+    assert Replay(rounds=0, inherited=[row(3, 0)]).mix([row(1, 1)], [], round=1) == [row(1, 1)]
+    assert Replay(inherited=[row(3, 0)]).mix([], [], round=1) == []

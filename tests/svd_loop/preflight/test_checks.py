@@ -1,0 +1,100 @@
+"""What `svd-loop check` finds before any work."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from svd_loop.config import Config, load_config
+from svd_loop.errors import ConfigError
+from svd_loop.preflight import resources as room
+from svd_loop.preflight.checks import Check, preflight
+from tests.svd_loop.jobs_support import small
+
+NANO = Path(__file__).parents[3] / "configs" / "nano.yaml"
+
+
+def checks(config: Config) -> list[Check]:
+    return preflight(config).checks
+
+
+def test_a_good_job_passes_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    found = checks(small(tmp_path))
+    assert [item.name for item in found if not item.ok] == []
+    assert not (tmp_path / "jobs").exists()
+    work = next(item for item in found if item.name == "work per round")
+    assert work.detail == "at most 72 candidates and 576 judge calls"  # 18 prompts x 4; 2 votes of 2 + 1 + 1 calls
+
+
+def test_each_fault_is_reported_on_its_own_line(tmp_path: Path) -> None:
+    train = f"data.train={{type: files, domain: math, paths: ['{tmp_path}/*.jsonl']}}"
+    found = {item.name: item for item in checks(small(tmp_path, train, "model.templates=none-such"))}
+    assert not found["prompt templates"].ok
+    assert "model.templates" in found["prompt templates"].detail
+    assert not found["training prompts"].ok
+    assert found["held-out problems"].ok
+    assert found["disk"].as_dict()["ok"] is True
+
+
+def test_prompts_without_limit_are_said(tmp_path: Path) -> None:
+    found = {item.name: item for item in checks(small(tmp_path, "data.prompts_per_round=null"))}
+    assert "null" in found["work per round"].detail
+
+
+def test_the_probe_comes_last_and_only_where_it_can_be_made(tmp_path: Path) -> None:
+    found = preflight(small(tmp_path), probe=5)
+    assert found.ok and found.checks[-1].name == "probe" and not (tmp_path / "jobs").exists()
+    assert found.checks[-1].detail == "5 candidates, 5 of them complete; a script, so no speed: tokens are bytes"
+    assert found.forecast is not None and found.forecast.round["judge_calls"].high <= 18 * 4 * 8
+    none = preflight(small(tmp_path, "model.templates=none-such"), probe=5)
+    assert none.forecast is None and "probe" not in [check.name for check in none.checks]
+
+
+def nano(root: Path, *overrides: str) -> Config:
+    return load_config(NANO, [f"job.root={root}", *overrides])
+
+
+def test_memory_of_a_real_model_is_told_and_refused(tmp_path: Path) -> None:
+    """The embedded checkpoint against GPUs that are not here."""
+    assert "0.9M parameters; training takes" in room.memory_needed(nano(tmp_path), 80.0)
+    ways = "update.micro_batch_size: 1 or update.gradient_checkpointing: true or update.method: lora"
+    with pytest.raises(ConfigError, match=rf"a GPU of 0\.5 GiB\. rows of \d+ tokens fit: .*set {ways}, or train on"):
+        room.memory_needed(nano(tmp_path), 0.5)
+    one = "update.micro_batch_size=1"
+    assert "rows fit at full length" in room.memory_needed(nano(tmp_path, one), 0.5)
+    least = nano(tmp_path, one, "update.gradient_checkpointing=true", "update.method=lora")
+    with pytest.raises(ConfigError, match=r"even weights, gradients and optimizer states do not fit: set a smaller"):
+        room.memory_needed(least, 0.003)
+    served = nano(tmp_path, one, "engine={type: vllm, gpu_memory_utilization: 0.01}")
+    with pytest.raises(ConfigError, match=r"generating takes .* more than 1% of 1 times .*lower model\.max_context"):
+        room.memory_needed(served, 0.2)
+    assert "this machine's memory" in room.memory_needed(nano(tmp_path, "model.device=cpu"))
+
+
+def test_a_gpu_too_small_is_a_check_that_fails(tmp_path: Path) -> None:
+    found = preflight(nano(tmp_path, "tracking.enabled=false", "data.train.count=4"), gpu_memory=0.1)
+    assert [check.name for check in found.checks if not check.ok] == ["memory"] and not found.ok
+
+
+def test_versions_that_do_not_fit_the_disk_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = nano(tmp_path, "update.keep_versions=1")
+    assert "3 versions of 3.5 MiB take 10.5 MiB" in room.disk_needed(config)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10 * 2**20))
+    with pytest.raises(ConfigError, match=r"job\.root: 3 versions .* but there are 10\.0 MiB free .*keep_versions"):
+        room.disk_needed(config)
+
+
+def test_a_served_model_needs_no_memory_here_to_generate(tmp_path: Path) -> None:
+    served = nano(tmp_path, "engine={type: server, endpoints: ['http://localhost:1']}", "update.method=lora")
+    assert "generating is the endpoints' business" in room.memory_needed(served)
+
+
+def test_a_reason_that_stands_in_the_way_of_several_checks_is_told_once(tmp_path: Path) -> None:
+    checks = preflight(load_config(NANO, ["model.path=nowhere/at/all", f"job.root={tmp_path}"]), probe=0).checks
+    by_name = {check.name: check for check in checks}
+    assert "nowhere/at/all" in by_name["model and lengths"].detail
+    for name in ("training prompts", "disk"):
+        assert not by_name[name].ok and by_name[name].detail == "see model and lengths"

@@ -1,0 +1,79 @@
+"""The probe against a round that is really played."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from svd_loop.assembly.backends import make_backend
+from svd_loop.assembly.data import prompts_of
+from svd_loop.assembly.job import cascade_settings, template_set
+from svd_loop.config import Config, load_config
+from svd_loop.contracts import Prompt, Role, Stage
+from svd_loop.preflight.probe import measure
+from svd_loop.preflight.work import forecast
+from svd_loop.support.usage import MeteredPolicy
+from tests.svd_loop.jobs_support import small
+
+NANO = Path(__file__).parents[3] / "configs" / "nano.yaml"
+
+
+def played(config: Config, root: Path, prompts: list[Prompt]) -> dict[str, int]:
+    """Candidates, judge calls and output tokens of a round."""
+    import gymnasium
+
+    import envs
+    from envs.cascade.cascade import Cascade
+    from envs.solving import SolverAgent
+
+    assert envs.__name__
+    templates = template_set(config)
+    policy = MeteredPolicy(make_backend(config, root / "job").open(0))
+    env = gymnasium.make(
+        "SelfVerification-v0", disable_env_checker=True, cascade=Cascade(templates, cascade_settings(config)),
+        n=config.sampling.n, block=config.sampling.block,
+    )  # fmt: skip
+    _, info = env.reset(options={"prompts": prompts, "round": 1, "judge": policy})
+    ended = False
+    while not ended:
+        asked = [prompts[place] for place in info["open"]]
+        found = SolverAgent(templates).sample(policy, asked, info["indices"], round=1)
+        _, _, ended, _, info = env.step(env.unwrapped.action(found))
+    usage = policy.take_usage()
+    policy.close()
+    judge = [counts for role, counts in usage.items() if role != Role.SOLVER.value]
+    return {
+        "candidates": usage["solver"]["calls"], "judge_calls": sum(counts["calls"] for counts in judge),
+        "output_tokens": sum(counts["output_tokens"] for counts in usage.values()),
+    }  # fmt: skip
+
+
+def test_a_round_lies_within_the_forecast_and_near_its_middle(tmp_path: Path) -> None:
+    """On the embedded model: within the range, and within a factor of two of its value."""
+    config = load_config(NANO, [f"job.root={tmp_path}", "sampling.n=4", "cascade.votes=2", "data.train.count=12",
+                                "engine.threads=1", "engine.batch_size=64"])  # fmt: skip
+    prompts = list(prompts_of(config.data.train))
+    measured = measure(config, make_backend(config, tmp_path / "probe"), prompts[::3], 12)
+    assert measured.candidates == 12 and set(measured.roles) == set(Role) - {Role.REVISER}
+    assert measured.prompt_rate is not None and measured.output_rate is not None and measured.rows == 64
+    found = forecast(config, measured, prompts=len(prompts), held_out={})
+    for name, truth in played(config, tmp_path, prompts).items():
+        figure = found.round[name]
+        assert figure.low <= truth <= figure.high, name
+        assert truth / 2 < figure.value < truth * 2, name
+
+
+def test_a_script_is_probed_without_speed(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    prompts = list(prompts_of(config.data.train))[:3]
+    measured = measure(config, make_backend(config, tmp_path), prompts, 5)
+    assert (measured.candidates, measured.complete) == (5, 5)
+    assert measured.output_rate is None and "hours" not in forecast(config, measured, prompts=3, held_out={}).job
+    assert all(votes == 5 for _, votes in measured.yes.values()) and set(measured.yes) == set(Stage)
+
+
+def test_controls_are_probed_without_a_judge(tmp_path: Path) -> None:
+    config = small(tmp_path, "cascade.mode=random")
+    prompts = list(prompts_of(config.data.train))[:2]
+    measured = measure(config, make_backend(config, tmp_path), prompts, 2)
+    assert set(measured.roles) == {Role.SOLVER}
+    assert forecast(config, measured, prompts=2, held_out={}).round["judge_calls"].high == 0
