@@ -41,8 +41,9 @@ coverage: $(VLLM)  ## the suite with the coverage of every line, which takes lon
 	$(PYTEST) $(SPREAD) -m "not (vllm and slow)" --cov=svd_loop --cov=envs --cov=policies \
 		--cov-report=term:skip-covered $(ARGS)
 
-lint: $(READY)  ## ruff and mypy (strict)
+lint: $(READY)  ## ruff (rules and format) and mypy (strict)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 
 setup-vllm: $(VLLM)  ## vLLM for a machine without a GPU, on top of the same environment

@@ -168,9 +168,13 @@ def waves(setting: Setting) -> list[Verdict]:
 def blocks(setting: Setting) -> list[Verdict]:
     """One candidate at a time, as the loop plays it with `sampling.block: 1`."""
     environment = SelfVerificationEnv(
-        prompts=setting.prompts, judge=setting.policy, cascade=setting.cascade, n=setting.config.sampling.n, block=1,
+        prompts=setting.prompts,
+        judge=setting.policy,
+        cascade=setting.cascade,
+        n=setting.config.sampling.n,
+        block=1,
         fill_rows=setting.cascade.settings.fill_rows,
-    )  # fmt: skip
+    )
     _, info = environment.reset(options={"round": ROUND})
     while info["open"]:
         wanted = [setting.prompts[place] for place in info["open"]]
@@ -230,11 +234,19 @@ def play(arm: Arm, setting: Setting) -> Outcome:
 def settings(options: argparse.Namespace, folder: Path) -> Iterator[tuple[int, Setting]]:
     """A round for every seed and for seed 0: prompts and samples of its own."""
     for seed in range(options.seeds + 1):
-        config = load_config(options.config, [
-            f"job.root={folder}", f"job.seed={seed}", f"sampling.n={options.n}", f"cascade.votes={options.votes}",
-            f"data.train={{type: nano, count: {-(-options.prompts // 3)}, seed: {seed}}}", "engine.threads=1",
-            "cascade.order=stage_major", "cascade.fill_rows=null",  # an arm changes what it is about, and nothing else
-        ])  # fmt: skip
+        config = load_config(
+            options.config,
+            [
+                f"job.root={folder}",
+                f"job.seed={seed}",
+                f"sampling.n={options.n}",
+                f"cascade.votes={options.votes}",
+                f"data.train={{type: nano, count: {-(-options.prompts // 3)}, seed: {seed}}}",
+                "engine.threads=1",
+                "cascade.order=stage_major",
+                "cascade.fill_rows=null",  # an arm changes what it is about, and nothing else
+            ],
+        )
         prompts = [problem.as_prompt() for problem in problems_of(config.data.train, "train")]
         templates = template_set(config)
         answering = make_backend(config, folder / str(seed)).open(0)

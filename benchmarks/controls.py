@@ -38,10 +38,18 @@ def play(
 ) -> dict[str, Any]:
     """One job in a process of its own; returns its JSON with `seconds` added."""
     overrides = [
-        f"job.root={root}", f"job.name={arm}-{seed}", f"job.seed={seed}", f"job.rounds={rounds}",
-        "plateau.patience=99", "plateau.regression=1.0", "health.action=warn", "tracking.enabled=false",
-        "engine.threads=1", f"cascade.mode={arm}", "benchmark=true",
-    ]  # fmt: skip
+        f"job.root={root}",
+        f"job.name={arm}-{seed}",
+        f"job.seed={seed}",
+        f"job.rounds={rounds}",
+        "plateau.patience=99",
+        "plateau.regression=1.0",
+        "health.action=warn",
+        "tracking.enabled=false",
+        "engine.threads=1",
+        f"cascade.mode={arm}",
+        "benchmark=true",
+    ]
     if accept is not None:
         overrides += [f"cascade.random_accept={accept}", "sampling.n=1"]
     started = time.monotonic()

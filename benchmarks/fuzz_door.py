@@ -32,9 +32,23 @@ from svd_loop.errors import DataError
 
 _ROWS = 12
 _SPOILS: tuple[Any, ...] = (
-    None, "", "  ", "\u200b", 3, 2.5, True, [], {}, ["a", 1], "\x00", "\ud800", "x" * 5000, float("nan"), 10**5000,
+    None,
+    "",
+    "  ",
+    "\u200b",
+    3,
+    2.5,
+    True,
+    [],
+    {},
+    ["a", 1],
+    "\x00",
+    "\ud800",
+    "x" * 5000,
+    float("nan"),
+    10**5000,
     "math",
-)  # fmt: skip
+)
 _STRAY_BYTES = (b"\x00", b"\xff", b"\n", b"\r", b'"', b",", b"{", b"\xef\xbb\xbf")
 
 

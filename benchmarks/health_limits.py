@@ -71,9 +71,11 @@ def over_rounds(per_round: float, rounds: int = ROUNDS) -> float:
 def measured_rates() -> dict[str, list[float]]:
     """Shares of canaries let through by the cascade and two stages in every stored round."""
     rounds = [
-        record["metrics"] for play in json.loads(STORED.read_text()) for record in play["rounds"]
+        record["metrics"]
+        for play in json.loads(STORED.read_text())
+        for record in play["rounds"]
         if f"health.{CASCADE}" in record["metrics"]
-    ]  # fmt: skip
+    ]
     return {name: [metrics[f"health.{name}"] for metrics in rounds] for name in (CASCADE, FACTS, GRADE)}
 
 
@@ -81,9 +83,11 @@ def honest(per_kind: int, means: Mapping[str, float]) -> list[str]:
     """Rows of false alarms over a job of ten rounds."""
     whole = KINDS * per_kind
     cases = [
-        (CASCADE, whole, (means[CASCADE], 0.1)), (DRIFT, whole, (means[CASCADE], 0.1)),
-        (FACTS, per_kind, (means[FACTS], 0.6, 0.65, 0.75)), (GRADE, whole, (means[GRADE], 0.5)),
-    ]  # fmt: skip
+        (CASCADE, whole, (means[CASCADE], 0.1)),
+        (DRIFT, whole, (means[CASCADE], 0.1)),
+        (FACTS, per_kind, (means[FACTS], 0.6, 0.65, 0.75)),
+        (GRADE, whole, (means[GRADE], 0.5)),
+    ]
     rows = []
     for name, trials, rates in cases:
         needed = alarm_from(name, trials, 0 if name == DRIFT else None)

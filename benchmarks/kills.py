@@ -45,8 +45,14 @@ class Miniature:
         """Kills, chunks asked again, and whether all is as if nothing had happened."""
         folder, log = self._folder / name, self._folder / f"{name}.log"
         command = [sys.executable, "-m", "tests.svd_loop.ledger.kill_job", str(folder), str(log)]
-        report = run_with_kills(command, kills=kills, seed=seed, window=self.window, ready=kill_job.READY,
-                                finished=partial(kill_job.is_finished, folder))  # fmt: skip
+        report = run_with_kills(
+            command,
+            kills=kills,
+            seed=seed,
+            window=self.window,
+            ready=kill_job.READY,
+            finished=partial(kill_job.is_finished, folder),
+        )
         asked = Counter(log.read_text().splitlines())
         again = sum(asked.values()) - len(asked)
         with LedgerReader.open_for_reading(folder) as ledger:
@@ -69,8 +75,14 @@ class CommandLine:
         root = self._folder / name
         root.mkdir()
         job = root / "jobs" / "scripted"
-        report = run_with_kills(command(root, NOWHERE), kills=kills, seed=seed, window=self.window,
-                                ready=kill_cli.READY, finished=partial(is_finished, job))  # fmt: skip
+        report = run_with_kills(
+            command(root, NOWHERE),
+            kills=kills,
+            seed=seed,
+            window=self.window,
+            ready=kill_cli.READY,
+            finished=partial(is_finished, job),
+        )
         again = asked_again(root / "replies.jsonl")
         return report.kills, ceil(again / CHUNK), outcome_of(job) == self._expected and again <= report.kills * CHUNK
 
@@ -111,9 +123,14 @@ def main() -> None:
             repeated += again
             different += not equal
     outcome = {
-        "job": options.job, "kills": kills, "jobs": jobs, "window": round(victim.window, 2), "different": different,
-        "chunks_asked_again": repeated, "seconds": round(time.monotonic() - start),
-    }  # fmt: skip
+        "job": options.job,
+        "kills": kills,
+        "jobs": jobs,
+        "window": round(victim.window, 2),
+        "different": different,
+        "chunks_asked_again": repeated,
+        "seconds": round(time.monotonic() - start),
+    }
     sys.stdout.write(json.dumps(outcome) + "\n")
     sys.exit(1 if different else 0)
 

@@ -37,14 +37,16 @@ def votes(count: int) -> Iterator[Answered]:
         if number % 5 == 0:
             prompt_ids = tokens(INSTRUCTION + words)
         a, b, c = generator.randint(2, 99), generator.randint(2, 99), generator.randint(2, 999)
-        text = generator.choice((
-            f"The solution multiplies {a} by {b} and gets {a * b}, then adds {c} to reach {a * b + c}. I recomputed "
-            "each step and it agrees with what is claimed. [[Y]]",
-            f"{a}*{b}:{a * b} {a * b}+{c}:{a * b + c + 1}! no, the second step is off by one; the total should be "
-            f"{a * b + c}, so that the conclusion cannot be accepted as it stands. [[N]]",
-            f"Both questions ask to find x with {a}x+{b}={c}: the same topic, the same requirements, and answering one "
-            "of them would answer the other one too. [[Y]]",
-        ))  # fmt: skip
+        text = generator.choice(
+            (
+                f"The solution multiplies {a} by {b} and gets {a * b}, then adds {c} to reach {a * b + c}. I "
+                "recomputed each step and it agrees with what is claimed. [[Y]]",
+                f"{a}*{b}:{a * b} {a * b}+{c}:{a * b + c + 1}! no, the second step is off by one; the total should be "
+                f"{a * b + c}, so that the conclusion cannot be accepted as it stands. [[N]]",
+                f"Both questions ask to find x with {a}x+{b}={c}: the same topic, the same requirements, and answering "
+                "one of them would answer the other one too. [[Y]]",
+            )
+        )
         words = (words + text)[-300:]
         ids = tokens(text)
         id = CallId("train", 4, Role.GRADER, f"{number // 40:016x}", number // 5 % 8, Stage.CORRECTNESS, number % 5)
@@ -68,8 +70,9 @@ def main() -> None:
     made = list(votes(options.votes))
     keys = [key for key, _, _ in made]
     source = {"type": "arithmetic", "count": 8}
-    config = parse_config({"model": {"path": "nano"}, "engine": {"type": "scripted"},
-                           "data": {"train": source, "development": source}})  # fmt: skip
+    config = parse_config(
+        {"model": {"path": "nano"}, "engine": {"type": "scripted"}, "data": {"train": source, "development": source}}
+    )
     with tempfile.TemporaryDirectory() as folder, Ledger.open(Path(folder), config) as ledger:
         chunks = [slice(start, start + options.chunk) for start in range(0, options.votes, options.chunk)]
         missed, missed_cpu = _seconds(lambda chunk: ledger.lookup(keys[chunk]), chunks)

@@ -46,9 +46,19 @@ OVERRIDES = (
     "tracking.enabled=false",
 )
 PLACES = (
-    "0/evaluate/asked*2", "1/sample/recorded", "1/judge/asked*2", "1/step-1", "1/step-3", "1/updated",
-    "1/evaluate/recorded", "1/committed", "2/judge/recorded*2", "2/step-3", "2/step-4", "2/evaluated",
-)  # fmt: skip
+    "0/evaluate/asked*2",
+    "1/sample/recorded",
+    "1/judge/asked*2",
+    "1/step-1",
+    "1/step-3",
+    "1/updated",
+    "1/evaluate/recorded",
+    "1/committed",
+    "2/judge/recorded*2",
+    "2/step-3",
+    "2/step-4",
+    "2/evaluated",
+)
 """In the order a job reaches them; `step-3` lies behind a training checkpoint, `step-1` before the first."""
 
 

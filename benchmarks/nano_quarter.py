@@ -47,8 +47,14 @@ class Quarter:
 
 def play(root: Path, weeks: int, prompts: int, overrides: Sequence[str] = ()) -> Quarter:
     """Play weeks of `prompts` new prompts by domain; nano is registered as the first champion."""
-    settings = [f"job.root={root}", f"schedule.model={MODEL}", "schedule.settle_seconds=0", "tracking.enabled=true",
-                f"schedule.min_prompts={prompts * len(DOMAINS)}", *overrides]  # fmt: skip
+    settings = [
+        f"job.root={root}",
+        f"schedule.model={MODEL}",
+        "schedule.settle_seconds=0",
+        "tracking.enabled=true",
+        f"schedule.min_prompts={prompts * len(DOMAINS)}",
+        *overrides,
+    ]
     config = load_config(REPOSITORY / "configs" / "nano.yaml", settings)
     register_nano(config)
     inbox, dropped, ends = root / "inbox", 0, []
@@ -110,8 +116,13 @@ def summary(quarter: Quarter) -> dict[str, Any]:
     with Book(schedule_folder(quarter.config)) as book:
         account, jobs = book.account(), book.jobs()
     health = schedule_health(jobs, quarter.config.schedule.idle_jobs)
-    return {"weeks": quarter.weeks, "dropped": quarter.dropped, "prompts": account, "health": asdict(health),
-            "history": model_history(registry_of(quarter.config), MODEL)}  # fmt: skip
+    return {
+        "weeks": quarter.weeks,
+        "dropped": quarter.dropped,
+        "prompts": account,
+        "health": asdict(health),
+        "history": model_history(registry_of(quarter.config), MODEL),
+    }
 
 
 def main() -> None:

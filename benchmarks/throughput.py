@@ -169,14 +169,14 @@ def _update_once(folder: Path, settings: UpdateSection, rows: list[TrainingRow])
     codec = load_codec(base)
     updater = SftUpdater(
         store, settings, tokenizer=codec.tokenizer, stop_ids=codec.stop_ids, pad_id=codec.pad_id, device="cpu"
-    )  # fmt: skip
+    )
     whole = Clock()
     with whole.running():
         result = updater.fit(rows, round=1, parent=store.path(0))
     samples = sample_count(len(rows), epochs=settings.epochs, steps=settings.steps, batch_size=settings.batch_size)
     order = training_order(
         [len(row.input_ids) for row in rows], samples=samples, batch_size=settings.batch_size, seed=_seed(0, 1)
-    )  # fmt: skip
+    )
     batches = [
         [rows[index] for index in order[start : start + settings.batch_size]]
         for start in range(0, samples, settings.batch_size)
@@ -252,10 +252,14 @@ def main() -> None:
     keep_freed_memory()
     torch.set_num_threads(options.threads)
     overrides = [
-        f"data.prompts_per_round={options.prompts}", "data.development.count=3", "data.test=null",
-        "evaluation.audit=0", "tracking.enabled=false", *(VLLM if options.engine == "vllm" else ()),
+        f"data.prompts_per_round={options.prompts}",
+        "data.development.count=3",
+        "data.test=null",
+        "evaluation.audit=0",
+        "tracking.enabled=false",
+        *(VLLM if options.engine == "vllm" else ()),
         f"engine.threads={options.threads}",
-    ]  # fmt: skip
+    ]
     work: dict[str, Callable[[], dict[str, Any]]] = {
         "phase": lambda: phase(load_config(CONFIG, overrides), options.repeats),
         "update": lambda: update(options.rows, options.repeats),

@@ -45,9 +45,16 @@ def main() -> None:
 def play(place: int, root: Path, rounds: int) -> dict[str, Any]:
     """One arm."""
     overrides = [
-        f"job.root={root}", f"job.name=arm-{place}", f"job.rounds={rounds}", "data.test=null", "plateau.patience=99",
-        "plateau.regression=1.0", "tracking.enabled=false", "engine.threads=1", *list(ARMS.values())[place],
-    ]  # fmt: skip
+        f"job.root={root}",
+        f"job.name=arm-{place}",
+        f"job.rounds={rounds}",
+        "data.test=null",
+        "plateau.patience=99",
+        "plateau.regression=1.0",
+        "tracking.enabled=false",
+        "engine.threads=1",
+        *list(ARMS.values())[place],
+    ]
     return run_cli(REPOSITORY / "configs" / "nano.yaml", overrides)
 
 

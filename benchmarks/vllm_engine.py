@@ -112,8 +112,9 @@ def same(one: Sequence[Generation], other: Sequence[Generation]) -> int:
 
 def judged(engine: Engine, codec: ChatCodec, config: Config, prompts: list[Prompt]) -> dict[str, Any]:
     """Seconds of judging four candidates of each prompt, and the prefix cache's share meanwhile."""
-    policy = ModelPolicy(engine, codec, PolicyVersion(0, ""), samplings_of(config), job_seed=0,
-                         max_context=config.model.max_context)  # fmt: skip
+    policy = ModelPolicy(
+        engine, codec, PolicyVersion(0, ""), samplings_of(config), job_seed=0, max_context=config.model.max_context
+    )
     templates = template_set(config)
     candidates = SolverAgent(templates).sample(policy, prompts, range(4), round=1)
     by_id = {prompt.id: prompt for prompt in prompts}
@@ -157,9 +158,12 @@ def main() -> None:
         one, other = found["transformers"][1], found["vllm"][1]
         parted = disagreements(greedy_requests(kinds["vllm"], codec, prompts), one, other)
     report = {
-        "prompts": len(prompts), "greedy_answers_equal": same(one, other), "parted": parted, "layouts": compared,
+        "prompts": len(prompts),
+        "greedy_answers_equal": same(one, other),
+        "parted": parted,
+        "layouts": compared,
         **{kind: figures for kind, (figures, _) in found.items()},
-    }  # fmt: skip
+    }
     json.dump(report, sys.stdout, indent=2)
 
 

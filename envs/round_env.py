@@ -277,9 +277,10 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         for place in round.open:
             round.slots[place].tries = round.asked
         round.unsettled = [
-            place for place in round.unsettled
+            place
+            for place in round.unsettled
             if round.slots[place].tries < self._n and not (stops_early and round.slots[place].has_accepted)
-        ]  # fmt: skip
+        ]
         round.open = round.unsettled
         if self._budget is not None:
             waiting = [(place, round.slots[place].tries) for place in round.unsettled]

@@ -55,9 +55,12 @@ class SolverAgent:
     def _revision(self, revision: Revision, index: int, round: int) -> AgentCall:
         prompt = revision.prompt
         messages = self.templates.render(
-            Role.REVISER, prompt.domain, question=prompt.text, solution=answer_of(revision.rejected.text).strip(),
+            Role.REVISER,
+            prompt.domain,
+            question=prompt.text,
+            solution=answer_of(revision.rejected.text).strip(),
             critique=revision.critique,
-        )  # fmt: skip
+        )
         call_id = CallId("train", round, Role.REVISER, prompt.id, candidate=index)
         return AgentCall(call_id, messages, self.templates.version(Role.REVISER, prompt.domain))
 

@@ -51,9 +51,14 @@ def open_policy(
     codec = load_codec(stored, plain=model_settings.templates == PLAIN_TEMPLATES, thought=model_settings.thought)
     engine = open_engine(stored, codec, engine_settings, model_settings)
     return ModelPolicy(
-        engine, codec, stored.version, samplings, job_seed=job_seed, max_context=model_settings.max_context,
+        engine,
+        codec,
+        stored.version,
+        samplings,
+        job_seed=job_seed,
+        max_context=model_settings.max_context,
         held_out=held_out,
-    )  # fmt: skip
+    )
 
 
 def open_engine(
@@ -71,8 +76,11 @@ def open_engine(
 
         return TransformersEngine(
             load_model(stored, dtype=model_settings.dtype, device=model_settings.device),
-            stop_ids=codec.stop_ids, pad_id=codec.pad_id, batch_size=settings.batch_size, threads=settings.threads,
-        )  # fmt: skip
+            stop_ids=codec.stop_ids,
+            pad_id=codec.pad_id,
+            batch_size=settings.batch_size,
+            threads=settings.threads,
+        )
     from policies.engines.vllm import Served, VllmEngine
 
     version = stored.version

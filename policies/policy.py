@@ -80,11 +80,16 @@ class ModelPolicy:
         """SHA-256 over all that decides the answer: weights, template, messages, sampling, seed and the call itself."""
         sampling = self._sampling(call)
         parts = (
-            self._version.fingerprint, call.template_version, [astuple(message) for message in call.messages],
-            _sampling_key(sampling), self._max_context, self._codec.identity(sampling.thinking),
-            call.id.seed(self._job_seed), astuple(call.id),
+            self._version.fingerprint,
+            call.template_version,
+            [astuple(message) for message in call.messages],
+            _sampling_key(sampling),
+            self._max_context,
+            self._codec.identity(sampling.thinking),
+            call.id.seed(self._job_seed),
+            astuple(call.id),
             *([call.choices] if call.choices else []),
-        )  # fmt: skip
+        )
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
@@ -109,17 +114,28 @@ class ModelPolicy:
         given = iter(answers)
         generations = [_UNANSWERED if request is None else next(given) for request in requests]
         if unasked := [call for call, request in zip(calls, requests, strict=True) if request is None]:
-            _log.warning("%d judge calls do not fit model.max_context: %d beside their answers and are not asked; the "
-                         "first is about candidate %d of prompt %s", len(unasked), self._max_context,
-                         unasked[0].id.candidate, unasked[0].id.prompt_id)  # fmt: skip
+            _log.warning(
+                "%d judge calls do not fit model.max_context: %d beside their answers and are not asked; the "
+                "first is about candidate %d of prompt %s",
+                len(unasked),
+                self._max_context,
+                unasked[0].id.candidate,
+                unasked[0].id.prompt_id,
+            )
         texts = self._texts(calls, generations)
         return [
             Reply(
-                call.id, text, self._finish(call, answer), self._version, prompt, answer.token_ids,
-                0 if answer is _UNANSWERED else len(prompt), len(answer.token_ids),
+                call.id,
+                text,
+                self._finish(call, answer),
+                self._version,
+                prompt,
+                answer.token_ids,
+                0 if answer is _UNANSWERED else len(prompt),
+                len(answer.token_ids),
             )
             for call, prompt, answer, text in zip(calls, prompts, generations, texts, strict=True)
-        ]  # fmt: skip
+        ]
 
     def burst(self, prompts: Sequence[tuple[int, ...]], max_tokens: int) -> list[Generation]:
         """Short answers to prompts that were asked before, to see how fast the engine is; neither keyed nor kept.
@@ -142,9 +158,13 @@ class ModelPolicy:
         """Answer calls of which some, or all, are answered by comparing tokens."""
         chosen = [call for call in calls if call.choices]
         replies = choose_replies(
-            self._engine, self._codec, self._version, chosen, label=_label(chosen, self._version),
+            self._engine,
+            self._codec,
+            self._version,
+            chosen,
+            label=_label(chosen, self._version),
             limit=self._max_context,
-        )  # fmt: skip
+        )
         written = self.generate([call for call in calls if not call.choices])
         by_call = {reply.call: reply for reply in (*replies, *written)}
         return [by_call[call.id] for call in calls]
@@ -196,12 +216,15 @@ class ModelPolicy:
         if room < limit and call.id.role is not Role.SOLVER:
             return None
         if room < limit:
-            raise DataError(f"prompt {call.id.prompt_id}, role {call.id.role.value}: {len(prompt)} tokens and an "
-                            f"answer of up to {limit} exceed model.max_context: {self._max_context}; raise it, lower "
-                            "the role's max_tokens, or remove the prompt (nothing is cut)")  # fmt: skip
+            raise DataError(
+                f"prompt {call.id.prompt_id}, role {call.id.role.value}: {len(prompt)} tokens and an "
+                f"answer of up to {limit} exceed model.max_context: {self._max_context}; raise it, lower "
+                "the role's max_tokens, or remove the prompt (nothing is cut)"
+            )
         sampling = self._sampling(call)
-        return GenerationRequest(prompt, replace(sampling, max_tokens=min(sampling.max_tokens, room)),
-                                 call.id.seed(self._job_seed))  # fmt: skip
+        return GenerationRequest(
+            prompt, replace(sampling, max_tokens=min(sampling.max_tokens, room)), call.id.seed(self._job_seed)
+        )
 
     def _sampling(self, call: AgentCall) -> Sampling:
         """The call's parameters; a repeated question may answer at twice the length, as far as the context allows."""
@@ -253,11 +276,18 @@ class RecordingPolicy:
         replies = self._policy.generate(calls)
         for reply in replies:
             line = {
-                "role": reply.call.role.value, "prompt_id": reply.call.prompt_id, "candidate": reply.call.candidate,
-                "stage": reply.call.stage, "vote": reply.call.vote, "attempt": reply.call.attempt,
-                "round": reply.call.round, "purpose": reply.call.purpose, "policy_round": reply.policy.round,
-                "text": reply.text, "finish_reason": reply.finish_reason.value,
-            }  # fmt: skip
+                "role": reply.call.role.value,
+                "prompt_id": reply.call.prompt_id,
+                "candidate": reply.call.candidate,
+                "stage": reply.call.stage,
+                "vote": reply.call.vote,
+                "attempt": reply.call.attempt,
+                "round": reply.call.round,
+                "purpose": reply.call.purpose,
+                "policy_round": reply.policy.round,
+                "text": reply.text,
+                "finish_reason": reply.finish_reason.value,
+            }
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
         self._file.flush()
         return replies

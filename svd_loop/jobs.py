@@ -57,9 +57,10 @@ def run_job(
     """
     if fork_from is not None:
         fork_job(config, fork_from)
-    with Interrupt(_announce_stop) as interrupt, build_job(
-        config, interrupt=interrupt, record=record, shared=shared, on_round=on_round
-    ) as job:  # fmt: skip
+    with (
+        Interrupt(_announce_stop) as interrupt,
+        build_job(config, interrupt=interrupt, record=record, shared=shared, on_round=on_round) as job,
+    ):
         for line in job.prompts.report.lines():
             log.info("prompts: %s", line)
         try:

@@ -45,8 +45,12 @@ def imports_of(path: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             modules = {f"{node.module}.{alias.name}" for alias in node.names}
-            names |= {m if (ROOT / (m.replace(".", "/") + ".py")).exists() or (ROOT / m.replace(".", "/")).is_dir()
-                      else node.module for m in modules}  # fmt: skip
+            names |= {
+                m
+                if (ROOT / (m.replace(".", "/") + ".py")).exists() or (ROOT / m.replace(".", "/")).is_dir()
+                else node.module
+                for m in modules
+            }
     return {name for name in names if name.split(".")[0] in PACKAGES}
 
 

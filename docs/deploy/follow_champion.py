@@ -80,8 +80,9 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=30.0, help="seconds between two looks")
     parser.add_argument("command", nargs="+")
     given = parser.parse_args()
-    follow(lambda: champion(given.name, given.uri, given.root, adapter=given.adapter), given.command,
-           repeat(given.every))  # fmt: skip
+    follow(
+        lambda: champion(given.name, given.uri, given.root, adapter=given.adapter), given.command, repeat(given.every)
+    )
 
 
 if __name__ == "__main__":

@@ -253,10 +253,13 @@ class Cascade:
         asked = [(t, stage, vote) for t in trials for stage, vote in wave if not t.tally.is_settled(stage)]
         ballots = [Ballot(t.prompt, t.candidate, stage, vote, round, purpose) for t, stage, vote in asked]
         votes = cast_votes(
-            judge, ballots, self.templates,
-            invalid_retries=self.settings.invalid_retries, show_thought=self.settings.show_thought,
+            judge,
+            ballots,
+            self.templates,
+            invalid_retries=self.settings.invalid_retries,
+            show_thought=self.settings.show_thought,
             wordings=self.settings.wordings,
-        )  # fmt: skip
+        )
         for (trial, _, _), vote in zip(asked, votes, strict=True):
             trial.record(vote)
 

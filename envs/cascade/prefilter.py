@@ -42,8 +42,10 @@ class Prefilter:
 
     def __post_init__(self) -> None:
         if self.stage not in _ROLES:
-            raise ConfigError(f"cascade.prefilter.stage: {self.stage} decodes a question before its verdict; "
-                              f"use {' or '.join(_ROLES)}")  # fmt: skip
+            raise ConfigError(
+                f"cascade.prefilter.stage: {self.stage} decodes a question before its verdict; "
+                f"use {' or '.join(_ROLES)}"
+            )
 
     def scores(
         self, judge: Policy, items: Sequence[tuple[Prompt, Candidate]], templates: TemplateSet, *, round: int

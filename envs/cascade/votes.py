@@ -41,9 +41,14 @@ _INVISIBLE = (  # Unicode's default ignorable code points, and combining marks
     "\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff\u0300-\u036f\u20d0-\u20ff"
 )
 _COMPATIBLE = (  # blocks that hold styled or accented copies of the Latin letters
-    range(0x41, 0x250), range(0x1E00, 0x1F00), range(0x2070, 0x2150), range(0x24B6, 0x24EA), range(0xFF21, 0xFF5B),
-    range(0x1D400, 0x1D800), range(0x1F110, 0x1F18A),
-)  # fmt: skip
+    range(0x41, 0x250),
+    range(0x1E00, 0x1F00),
+    range(0x2070, 0x2150),
+    range(0x24B6, 0x24EA),
+    range(0xFF21, 0xFF5B),
+    range(0x1D400, 0x1D800),
+    range(0x1F110, 0x1F18A),
+)
 _LOOK_LIKE_Y = "ɎɏƳƴʏΥϒυγУуҮүҰұᎩⲨⲩꓬ𐊲🅈🆈"
 _LOOK_LIKE_N = "ɴƝɲŊŋΝνηНнИиПпՈոᏁⲚⲛꓠ🄽🅽"
 
@@ -72,8 +77,9 @@ _OPEN_ENTITY = _entity(0x5B, 0xFF3B, names="lbrack|lsqb")
 _CLOSE_ENTITY = _entity(0x5D, 0xFF3D, names="rbrack|rsqb")
 _DOUBLE_OPEN_ENTITY = _entity(0x27E6, names="lobrk|LeftDoubleBracket")
 _DOUBLE_CLOSE_ENTITY = _entity(0x27E7, names="robrk|RightDoubleBracket")
-_INVISIBLE_ENTITY = _entity(0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, 
-                            names="shy|zwj|zwnj|ZeroWidthSpace|NoBreak|nbsp")  # fmt: skip
+_INVISIBLE_ENTITY = _entity(
+    0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, names="shy|zwj|zwnj|ZeroWidthSpace|NoBreak|nbsp"
+)
 
 
 def _pattern() -> re.Pattern[str]:

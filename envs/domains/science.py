@@ -46,8 +46,20 @@ _QUANTITY: Final = re.compile(  # a unit: words and raised numbers, beginning wi
 )
 _SET_TEXT: Final = re.compile(r"\\(?:text|mathrm|rm|textbf|mathbf|operatorname)\s*\{([^{}]*)\}")
 _SPACING: Final = re.compile(r"\\[,;:! ]|[~$]|\\left|\\right")
-_SYMBOLS: Final = {"\\times": "×", "\\cdot": "*", "·": "*", "⋅": "*", "−": "-", "{,}": ",", "\\%": "%", "\\Omega": "Ω",
-                   "\\mu": "μ", "\\circ": "°", "\\degree": "°", "**": "^"}  # fmt: skip
+_SYMBOLS: Final = {
+    "\\times": "×",
+    "\\cdot": "*",
+    "·": "*",
+    "⋅": "*",
+    "−": "-",
+    "{,}": ",",
+    "\\%": "%",
+    "\\Omega": "Ω",
+    "\\mu": "μ",
+    "\\circ": "°",
+    "\\degree": "°",
+    "**": "^",
+}
 _SUPERSCRIPTS: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 _RAISED: Final = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+")
 

@@ -324,8 +324,16 @@ def _read_datasets_folder(path: Path, wanted: Collection[str]) -> Iterator[Row]:
             for cells in zip(*(batch[name] for name in columns), strict=True) if columns else [()]:
                 number += 1
                 yield Row(str(path), number, names, dict(zip(columns, cells, strict=True)))
-    except (pyarrow.ArrowException, OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError,
-            MemoryError) as error:  # fmt: skip
+    except (
+        pyarrow.ArrowException,
+        OSError,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        MemoryError,
+    ) as error:
         raise DataError(f"{path}:{number + 1}: the datasets folder is damaged: {_first_line(error)}") from None
 
 

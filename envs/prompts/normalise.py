@@ -26,8 +26,15 @@ _MARKS = OPERATORS | _BRACKETS
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 
 # Characters that print as nothing, and typographic variants of the marks a keyboard has.
-_INVISIBLE = (0xAD, 0x180E, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065), 0xFEFF,
-              *range(0xFE00, 0xFE10))  # fmt: skip
+_INVISIBLE = (
+    0xAD,
+    0x180E,
+    *range(0x200B, 0x2010),
+    *range(0x202A, 0x202F),
+    *range(0x2060, 0x2065),
+    0xFEFF,
+    *range(0xFE00, 0xFE10),
+)
 _UNIFIED: dict[int, str | None] = {
     **dict.fromkeys(_INVISIBLE),
     **dict.fromkeys(map(ord, "‐‑‒–—―−"), "-"),

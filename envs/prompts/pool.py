@@ -230,12 +230,14 @@ class _Builder:
         """Write the report, bring everything to disk and close the files of the result."""
         report = IngestReport(
             read=self._counts.total(),
-            **{fate: self._counts[fate]
-               for fate in ("kept", "too_long", "leaked", "exact_duplicates", "near_duplicates")},
+            **{
+                fate: self._counts[fate]
+                for fate in ("kept", "too_long", "leaked", "exact_duplicates", "near_duplicates")
+            },
             pairs=self._pair_count,
             domains=dict(self._domains),
             gold_fields=dict(self._gold_fields),
-        )  # fmt: skip
+        )
         with _storage(self._file):
             meta = {"key": key, "report": json.dumps(asdict(report))}
             self._rows.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
@@ -295,8 +297,13 @@ class _Builder:
 
 
 def _key(digest: str, held_out: Sequence[Problem], dedup: DedupSection, leak: LeakSection) -> str:
-    parts = (_VERSION, digest, sorted(problem.id for problem in held_out), dedup.model_dump(mode="json"),
-             leak.model_dump(mode="json"))  # fmt: skip
+    parts = (
+        _VERSION,
+        digest,
+        sorted(problem.id for problem in held_out),
+        dedup.model_dump(mode="json"),
+        leak.model_dump(mode="json"),
+    )
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

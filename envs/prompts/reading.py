@@ -24,14 +24,46 @@ from svd_loop.config.data import FilesSource
 from svd_loop.contracts import Domain, Problem, Prompt
 from svd_loop.errors import DataError
 
-GOLD_FIELDS = frozenset({
-    "answer", "answers", "final_answer", "expected_answer", "reference_answer", "correct_answer", "gold", "gold_answer",
-    "ground_truth", "reference", "reference_solution", "solution", "solutions", "canonical_solution",
-    "generated_solution",
-    "label", "labels", "target", "targets", "output", "outputs", "response", "responses", "completion", "completions",
-    "rationale", "explanation", "reward_model", "test", "tests", "test_list", "test_cases", "unit_tests",
-    "public_test_cases", "private_test_cases", "input_output",
-})  # fmt: skip
+GOLD_FIELDS = frozenset(
+    {
+        "answer",
+        "answers",
+        "final_answer",
+        "expected_answer",
+        "reference_answer",
+        "correct_answer",
+        "gold",
+        "gold_answer",
+        "ground_truth",
+        "reference",
+        "reference_solution",
+        "solution",
+        "solutions",
+        "canonical_solution",
+        "generated_solution",
+        "label",
+        "labels",
+        "target",
+        "targets",
+        "output",
+        "outputs",
+        "response",
+        "responses",
+        "completion",
+        "completions",
+        "rationale",
+        "explanation",
+        "reward_model",
+        "test",
+        "tests",
+        "test_list",
+        "test_cases",
+        "unit_tests",
+        "public_test_cases",
+        "private_test_cases",
+        "input_output",
+    }
+)
 """Column names (case ignored) taken for gold in training rows, besides the columns mapped as answer and tests."""
 
 _log = logging.getLogger(__name__)
@@ -103,8 +135,9 @@ def read_problems(source: FilesSource) -> list[Problem]:
         for kind, key in (("problem", problem.id), ("id", own_id)):
             earlier = first_seen.setdefault(f"{kind} {key}", row.where) if key else row.where
             if earlier != row.where:
-                raise DataError(f"{row.where}: the same {kind} as {earlier}; a held-out problem counts once, "
-                                "remove one")  # fmt: skip
+                raise DataError(
+                    f"{row.where}: the same {kind} as {earlier}; a held-out problem counts once, remove one"
+                )
         problems.append(problem)
     return problems
 
@@ -131,8 +164,9 @@ class _Door:
     def text(self, row: Row) -> str:
         name = self._source.fields.prompt
         if name not in row.columns:
-            raise DataError(f"{row.where}: no field '{name}' (found: {_shown(row.columns)}); "
-                            "set fields.prompt of this source")  # fmt: skip
+            raise DataError(
+                f"{row.where}: no field '{name}' (found: {_shown(row.columns)}); set fields.prompt of this source"
+            )
         value = row.values.get(name)
         if not isinstance(value, str):
             raise DataError(f"{row.where}: field '{name}' must be text, found {_kind(value)}")
@@ -143,8 +177,9 @@ class _Door:
         value = row.values.get(name) if name is not None else None
         if value is None or value == "":
             if self._source.domain is None:
-                raise DataError(f"{row.where}: names no domain; set domain of this source, or fields.domain to "
-                                "the column that does")  # fmt: skip
+                raise DataError(
+                    f"{row.where}: names no domain; set domain of this source, or fields.domain to the column that does"
+                )
             return self._source.domain
         if not isinstance(value, str) or value.strip().lower() not in {domain.value for domain in Domain}:
             raise DataError(f"{row.where}: field '{name}' must be one of {', '.join(Domain)}, found {_kind(value)}")
@@ -192,8 +227,7 @@ def _gold(row: Row, domain: Domain, source: FilesSource, pattern: re.Pattern[str
     name = source.fields.answer
     value = row.values.get(name)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise DataError(f"{row.where}: field '{name}' must be the gold answer, text or a number, "
-                        f"found {_kind(value)}")  # fmt: skip
+        raise DataError(f"{row.where}: field '{name}' must be the gold answer, text or a number, found {_kind(value)}")
     try:
         answer = usable_text(str(value), f"{row.where}: field '{name}'")
     except ValueError as error:  # an integer too long to write out
@@ -234,8 +268,9 @@ def _answer_pattern(source: FilesSource) -> re.Pattern[str] | None:
 def _check_fields(source: FilesSource) -> None:
     fields = source.fields
     if fields.prompt in (fields.answer, fields.tests):
-        raise DataError(f"fields.prompt: the column '{fields.prompt}' is also mapped as gold; a prompt must not "
-                        "show its answer")  # fmt: skip
+        raise DataError(
+            f"fields.prompt: the column '{fields.prompt}' is also mapped as gold; a prompt must not show its answer"
+        )
 
 
 def _kind(value: object) -> str:

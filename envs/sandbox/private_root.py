@@ -78,9 +78,13 @@ class PrivateRoot:
     def _make_read_only(self, target: str) -> None:
         attributes = (ctypes.c_uint64 * 4)(_MOUNT_ATTR_RDONLY, 0, 0, 0)
         result = self._libc.syscall(
-            ctypes.c_long(_SYS_MOUNT_SETATTR), ctypes.c_int(_AT_FDCWD), target.encode(), ctypes.c_uint(_AT_RECURSIVE),
-            ctypes.byref(attributes), ctypes.c_size_t(ctypes.sizeof(attributes)),
-        )  # fmt: skip
+            ctypes.c_long(_SYS_MOUNT_SETATTR),
+            ctypes.c_int(_AT_FDCWD),
+            target.encode(),
+            ctypes.c_uint(_AT_RECURSIVE),
+            ctypes.byref(attributes),
+            ctypes.c_size_t(ctypes.sizeof(attributes)),
+        )
         self._check(result, "mount_setattr")
 
     def _check(self, result: int, step: str) -> None:

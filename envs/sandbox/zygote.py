@@ -28,16 +28,30 @@ from .private_root import PrivateRoot
 from .seccomp import SyscallFilter, UnsupportedMachine, supported_machine
 
 _PRELOADED: Final = (
-    "bisect", "collections", "copy", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "heapq",
-    "itertools", "operator", "re", "statistics", "string", "typing",
-)  # fmt: skip
+    "bisect",
+    "collections",
+    "copy",
+    "dataclasses",
+    "datetime",
+    "decimal",
+    "enum",
+    "fractions",
+    "functools",
+    "heapq",
+    "itertools",
+    "operator",
+    "re",
+    "statistics",
+    "string",
+    "typing",
+)
 """Imported before forking: a program that needs them waits for nothing."""
 
 _MAX_REPORT: Final = 1 << 20
 _REPORT, _TOKEN = 3, 4
 _PR_SET_PDEATHSIG: Final = 1
 
-_PROBE: Final = '''
+_PROBE: Final = """
 import os, socket
 def refused(action):
     try:
@@ -48,7 +62,7 @@ def refused(action):
 def fork():
     if os.fork() == 0:
         os._exit(0)
-'''
+"""
 _PROBES: Final = {
     "start a process": "refused(fork)",
     "open a socket": "refused(socket.socket)",

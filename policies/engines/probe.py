@@ -27,9 +27,10 @@ def reference_in_child(probed: Probed, seconds: float) -> list[list[float]]:
     """
     path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     child = Child(
-        [sys.executable, "-m", "policies.engines.probe"], {**os.environ, "PYTHONPATH": path},
+        [sys.executable, "-m", "policies.engines.probe"],
+        {**os.environ, "PYTHONPATH": path},
         f"transformers, {probed['checkpoint']}",
-    )  # fmt: skip
+    )
     try:
         child.send("probe", probed)
         logprobs: list[list[float]]

@@ -57,8 +57,10 @@ class TransformersEngine:
         config = model.config.get_text_config()
         layers = set(getattr(config, "layer_types", None) or ["full_attention"])
         if unknown := sorted(layers - _KNOWN_LAYERS):
-            raise ModelError(f"model.path: {config.model_type} has {', '.join(unknown)} layers, which engine.type: "
-                             "transformers cannot decode in rows that come and go; use engine.type: vllm")  # fmt: skip
+            raise ModelError(
+                f"model.path: {config.model_type} has {', '.join(unknown)} layers, which engine.type: "
+                "transformers cannot decode in rows that come and go; use engine.type: vllm"
+            )
         window = getattr(config, "sliding_window", None) if "layer_types" not in config.to_dict() else None
         self._sliding = "sliding_attention" in layers or window is not None
         if config._attn_implementation == "sdpa":
@@ -101,8 +103,10 @@ class TransformersEngine:
                     if not is_out_of_memory(error):
                         raise
                     if self._batch_size == 1:
-                        raise EngineError("out of memory while generating a single row; shorten model.max_context "
-                                          "or use a smaller model.dtype") from error  # fmt: skip
+                        raise EngineError(
+                            "out of memory while generating a single row; shorten model.max_context "
+                            "or use a smaller model.dtype"
+                        ) from error
                 self._shrink()  # behind the handler: while it runs, the traceback holds the batch's memory
         return [done[index] for index in range(len(requests))]
 
@@ -137,9 +141,13 @@ class TransformersEngine:
         release_gpu_memory()
 
     def _decode(
-        self, model: Any, requests: Sequence[GenerationRequest], order: Sequence[int], done: dict[int, Generation],
+        self,
+        model: Any,
+        requests: Sequence[GenerationRequest],
+        order: Sequence[int],
+        done: dict[int, Generation],
         bar: Progress,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Decode the requests at `order`, adding to `done` as they finish."""
         waiting = deque(order)
         pool = DecodingPool(model, self._stop_ids, self._pad_id, sliding=self._sliding)
@@ -167,5 +175,8 @@ class TransformersEngine:
         """Halve the batch after memory ran out."""
         self._batch_size //= 2
         release_gpu_memory()
-        _log.warning("out of memory while generating: going on with engine.batch_size %d; finished rows are kept. "
-                     "Set it in the configuration to avoid the repeated work", self._batch_size)  # fmt: skip
+        _log.warning(
+            "out of memory while generating: going on with engine.batch_size %d; finished rows are kept. "
+            "Set it in the configuration to avoid the repeated work",
+            self._batch_size,
+        )

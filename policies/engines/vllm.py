@@ -86,9 +86,15 @@ class VllmEngine:
     """
 
     def __init__(
-        self, served: Served, settings: VllmEngineSection, *, dtype: str, max_context: int, stop_ids: Collection[int],
+        self,
+        served: Served,
+        settings: VllmEngineSection,
+        *,
+        dtype: str,
+        max_context: int,
+        stop_ids: Collection[int],
         probe_prompts: Sequence[Sequence[int]],
-    ) -> None:  # fmt: skip
+    ) -> None:
         require_vllm()
         if not stop_ids:
             raise ModelError("no stop token is known: set eos_token_id in the checkpoint's generation_config.json")
@@ -108,8 +114,14 @@ class VllmEngine:
         except BaseException:
             self._end(at_once=True)
             raise
-        _log.info("vllm %s serves %s after %.0f s; probe: log probabilities differ from transformers' by %.1g nats on "
-                  "average", started[0]["version"], served.name, time.monotonic() - began, worst)  # fmt: skip
+        _log.info(
+            "vllm %s serves %s after %.0f s; probe: log probabilities differ from transformers' by %.1g nats on "
+            "average",
+            started[0]["version"],
+            served.name,
+            time.monotonic() - began,
+            worst,
+        )
 
     @property
     def pids(self) -> list[int]:
@@ -151,9 +163,12 @@ class VllmEngine:
             return [tuple(found) for found in self._distribute("choose", requests, rows, bar.advance)]
 
     def _distribute(
-        self, word: str, requests: Sequence[GenerationRequest | ChoiceRequest], rows: Sequence[Any],
+        self,
+        word: str,
+        requests: Sequence[GenerationRequest | ChoiceRequest],
+        rows: Sequence[Any],
         notice: Callable[[int], None],
-    ) -> list[Any]:  # fmt: skip
+    ) -> list[Any]:
         """Send the rows to the children, those with a common beginning to the same one; their answers, aligned."""
         shards = shards_by_prefix([request.prompt_ids for request in requests], len(self._children))
         work = [(child, shard) for child, shard in zip(self._children, shards, strict=True) if shard]
@@ -174,8 +189,12 @@ class VllmEngine:
     def close(self) -> None:
         """End the children and wait until their memory is free."""
         if self._children and self.prefix_cache.prompt_tokens:
-            _log.info("%s: %.0f%% of %s prompt tokens came from the prefix cache", self._name,
-                      100 * self.prefix_cache.hit_rate, f"{self.prefix_cache.prompt_tokens:,}")  # fmt: skip
+            _log.info(
+                "%s: %.0f%% of %s prompt tokens came from the prefix cache",
+                self._name,
+                100 * self.prefix_cache.hit_rate,
+                f"{self.prefix_cache.prompt_tokens:,}",
+            )
         self._end()
 
     def _end(self, *, at_once: bool = False) -> None:
@@ -199,23 +218,35 @@ def require_vllm() -> None:
         ConfigError: says what to install.
     """
     if importlib.util.find_spec("vllm") is None:
-        raise ConfigError("engine.type: vllm, but vllm is not installed. On a machine with GPUs: pip install "
-                          "'svd-loop[vllm]'; without one: make setup-vllm (docs/vllm.md). Or set engine.type: "
-                          "transformers")  # fmt: skip
+        raise ConfigError(
+            "engine.type: vllm, but vllm is not installed. On a machine with GPUs: pip install "
+            "'svd-loop[vllm]'; without one: make setup-vllm (docs/vllm.md). Or set engine.type: "
+            "transformers"
+        )
 
 
 def start_message(
-    served: Served, settings: VllmEngineSection, dtype: str, max_context: int, stop_ids: Collection[int],
+    served: Served,
+    settings: VllmEngineSection,
+    dtype: str,
+    max_context: int,
+    stop_ids: Collection[int],
     probe_prompts: Sequence[Sequence[int]],
-) -> Start:  # fmt: skip
+) -> Start:
     """What a child is told to load, with every parameter that vLLM would otherwise choose or read from a file."""
     engine: dict[str, Any] = {
-        "dtype": dtype, "max_model_len": max_context, "seed": 0, "generation_config": "vllm",
-        "skip_tokenizer_init": settings.reasoning_parser is None, "enable_prefix_caching": True,
-        "tensor_parallel_size": settings.tensor_parallel_size, "max_num_seqs": settings.max_num_seqs,
-        "gpu_memory_utilization": settings.gpu_memory_utilization, "enforce_eager": settings.enforce_eager,
+        "dtype": dtype,
+        "max_model_len": max_context,
+        "seed": 0,
+        "generation_config": "vllm",
+        "skip_tokenizer_init": settings.reasoning_parser is None,
+        "enable_prefix_caching": True,
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "max_num_seqs": settings.max_num_seqs,
+        "gpu_memory_utilization": settings.gpu_memory_utilization,
+        "enforce_eager": settings.enforce_eager,
         "disable_log_stats": True,
-    }  # fmt: skip
+    }
     if settings.kv_cache_gib is not None:
         engine["kv_cache_memory_bytes"] = int(settings.kv_cache_gib * _GIB)
     if settings.block_size is not None:
@@ -225,8 +256,9 @@ def start_message(
     if served.adapter is not None:
         engine |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": adapter_rank(served.adapter)}
     sampling = {
-        **shared_sampling(stop_ids, settings.thinking_token_budget), "detokenize": False,
-    }  # fmt: skip
+        **shared_sampling(stop_ids, settings.thinking_token_budget),
+        "detokenize": False,
+    }
     return Start(
         checkpoint=str(served.checkpoint),
         dtype=dtype,
@@ -241,16 +273,26 @@ def start_message(
 
 def token_sampling(sampling: Sampling) -> dict[str, Any]:
     """What of a row's parameters is about drawing tokens, in vLLM's words; the rest is the policy's business."""
-    return {"max_tokens": sampling.max_tokens, "temperature": sampling.temperature, "top_p": sampling.top_p,
-            "top_k": sampling.top_k, "min_p": sampling.min_p}  # fmt: skip
+    return {
+        "max_tokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p,
+    }
 
 
 def shared_sampling(stop_ids: Collection[int], thinking_token_budget: int | None) -> dict[str, Any]:
     """What every request asks for: the codec's stop tokens, and nothing that a file or a default of vLLM's decides."""
     sampling: dict[str, Any] = {
-        "n": 1, "presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0, "min_tokens": 0,
-        "stop_token_ids": sorted(stop_ids), "ignore_eos": True,
-    }  # fmt: skip
+        "n": 1,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "repetition_penalty": 1.0,
+        "min_tokens": 0,
+        "stop_token_ids": sorted(stop_ids),
+        "ignore_eos": True,
+    }
     if thinking_token_budget is not None:
         sampling["thinking_token_budget"] = thinking_token_budget
     return sampling
@@ -334,8 +376,10 @@ def child_environment(settings: VllmEngineSection, index: int, environment: Mapp
         named = environment.get("CUDA_VISIBLE_DEVICES")
         devices = named.split(",") if named else [str(number) for number in range(needed)]
         if len(devices) < needed:
-            raise ConfigError(f"engine.replicas: {settings.replicas} of {each} GPUs each (engine.tensor_parallel_size) "
-                              f"need {needed}; CUDA_VISIBLE_DEVICES names {len(devices)}")  # fmt: skip
+            raise ConfigError(
+                f"engine.replicas: {settings.replicas} of {each} GPUs each (engine.tensor_parallel_size) "
+                f"need {needed}; CUDA_VISIBLE_DEVICES names {len(devices)}"
+            )
         variables["CUDA_VISIBLE_DEVICES"] = ",".join(devices[index * each : (index + 1) * each])
     if settings.threads:
         variables["OMP_NUM_THREADS"] = str(settings.threads)

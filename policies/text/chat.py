@@ -46,9 +46,14 @@ class ChatCodec:
     """
 
     def __init__(
-        self, tokenizer: Any, stop_ids: frozenset[int], *, plain: bool = False,
-        thought: tuple[str, str] | None = THOUGHT_MARKS, name: str = "",
-    ) -> None:  # fmt: skip
+        self,
+        tokenizer: Any,
+        stop_ids: frozenset[int],
+        *,
+        plain: bool = False,
+        thought: tuple[str, str] | None = THOUGHT_MARKS,
+        name: str = "",
+    ) -> None:
         self.tokenizer = tokenizer
         self.stop_ids = stop_ids
         self.plain = plain
@@ -92,18 +97,23 @@ class ChatCodec:
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise ModelError(f"model.path: {checkpoint}: its tokenizer cannot be loaded: {error}") from error
         if not plain and not tokenizer.chat_template:
-            raise ModelError(f"model.path: {checkpoint} has no chat template. Take the post-trained (chat) variant of "
-                             "the model, put a chat_template.jinja beside its tokenizer, or set model.templates: "
-                             "plain for a base model")  # fmt: skip
+            raise ModelError(
+                f"model.path: {checkpoint} has no chat template. Take the post-trained (chat) variant of "
+                "the model, put a chat_template.jinja beside its tokenizer, or set model.templates: "
+                "plain for a base model"
+            )
         stops = find_stop_tokens(checkpoint, tokenizer, plain=plain)
         if not stops.ids:
-            raise ModelError(f"model.path: {checkpoint} names no stop token; set eos_token_id in its "
-                             "generation_config.json")  # fmt: skip
+            raise ModelError(
+                f"model.path: {checkpoint} names no stop token; set eos_token_id in its generation_config.json"
+            )
         if tokenizer.pad_token_id is not None and tokenizer.pad_token_id == stops.turn_end:
-            raise ModelError(f"model.path: {checkpoint} pads with {tokenizer.pad_token!r} (id "
-                             f"{tokenizer.pad_token_id}), which also ends an answer; tools that mask padding would "
-                             "hide the ends of answers. Set pad_token in its tokenizer_config.json to a token that "
-                             "ends nothing, or remove it")  # fmt: skip
+            raise ModelError(
+                f"model.path: {checkpoint} pads with {tokenizer.pad_token!r} (id "
+                f"{tokenizer.pad_token_id}), which also ends an answer; tools that mask padding would "
+                "hide the ends of answers. Set pad_token in its tokenizer_config.json to a token that "
+                "ends nothing, or remove it"
+            )
         return cls(tokenizer, stops.ids, plain=plain, thought=thought, name=str(checkpoint))
 
     @property
@@ -128,18 +138,18 @@ class ChatCodec:
             return int(self.tokenizer.pad_token_id)
         return next(index for index in range(len(self.stop_ids) + 1) if index not in self.stop_ids)
 
-    def encode(
-        self, conversations: Sequence[tuple[Message, ...]], *, thinking: bool = False
-    ) -> list[tuple[int, ...]]:  # fmt: skip
+    def encode(self, conversations: Sequence[tuple[Message, ...]], *, thinking: bool = False) -> list[tuple[int, ...]]:
         """Token ids of each conversation, up to where the answer begins; equal conversations are encoded once.
 
         Raises:
             ModelError: the chat template refuses a conversation, or cannot be told to let the model think.
         """
         if thinking and not self.can_think:
-            raise ModelError(f"model.path: {self._name}: a role has thinking: true, but the chat template has no "
-                             f"switch for it ({' or '.join(_SWITCHES)}) and opens no thought by itself; set it to "
-                             "false")  # fmt: skip
+            raise ModelError(
+                f"model.path: {self._name}: a role has thinking: true, but the chat template has no "
+                f"switch for it ({' or '.join(_SWITCHES)}) and opens no thought by itself; set it to "
+                "false"
+            )
         keys = [(thinking, messages) for messages in conversations]
         missing = [key for key in dict.fromkeys(keys) if key not in self._cache]
         if len(self._cache) + len(missing) > _CACHE_LIMIT:

@@ -32,8 +32,10 @@ def choose_replies(
         EngineError: a prompt is longer than `limit`, or answers are missing.
     """
     if not isinstance(engine, ChoiceEngine):
-        raise ConfigError("cascade.prefilter: this engine cannot tell how likely a verdict is; use engine.type: "
-                          "transformers or vllm, or remove cascade.prefilter")  # fmt: skip
+        raise ConfigError(
+            "cascade.prefilter: this engine cannot tell how likely a verdict is; use engine.type: "
+            "transformers or vllm, or remove cascade.prefilter"
+        )
     tokens = {choices: choice_tokens(codec, choices) for choices in {call.choices for call in calls}}
     prompts = codec.encode([call.messages for call in calls])
     requests = [
@@ -41,18 +43,24 @@ def choose_replies(
         for call, prompt in zip(calls, prompts, strict=True)
     ]
     if too_long := [r for r in requests if len(r.prompt_ids) >= limit]:
-        raise EngineError(f"a prompt of {len(too_long[0].prompt_ids)} tokens leaves no room for a verdict within "
-                          f"model.max_context: {limit}")  # fmt: skip
+        raise EngineError(
+            f"a prompt of {len(too_long[0].prompt_ids)} tokens leaves no room for a verdict within "
+            f"model.max_context: {limit}"
+        )
     answers = engine.choice_logprobs(requests, label=label)
     if len(answers) != len(requests):
         raise EngineError(f"the engine returned {len(answers)} answers to {len(requests)} requests")
     return [
         Reply(
-            call.id, json.dumps([round(value, 6) for value in answer]), FinishReason.STOP, version,
-            prompt_ids=request.prompt_ids, prompt_tokens=len(request.prompt_ids),
+            call.id,
+            json.dumps([round(value, 6) for value in answer]),
+            FinishReason.STOP,
+            version,
+            prompt_ids=request.prompt_ids,
+            prompt_tokens=len(request.prompt_ids),
         )
         for call, request, answer in zip(calls, requests, answers, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def choice_tokens(codec: ChatCodec, choices: Sequence[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -148,9 +148,12 @@ def training_memory(shape: Shape, update: UpdateSection, *, tokens: int, bf16: b
     # Logits, their single-precision copy, the log-probabilities, and the gradient of all: three and a half copies.
     logits = 14 * shape.vocabulary
     return TrainingMemory(
-        4 * (trained + frozen) // weight_shards + casts, 4 * trained // shards, 4 * _ADAMW_STATES * trained // shards,
-        rows * tokens * layers, rows * tokens * logits,
-    )  # fmt: skip
+        4 * (trained + frozen) // weight_shards + casts,
+        4 * trained // shards,
+        4 * _ADAMW_STATES * trained // shards,
+        rows * tokens * layers,
+        rows * tokens * logits,
+    )
 
 
 def serving_memory(shape: Shape, dtype: str, tokens: int) -> ServingMemory:

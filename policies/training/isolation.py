@@ -45,12 +45,16 @@ def require_isolation(
     drift = max(float((a - b).abs().mean()) for a, b in zip(packed, alone, strict=True))
     if leak <= _LEAK[precision] and drift <= _DRIFT[precision]:
         return
-    what = (f"rows see each other: changing one moves its neighbours' log probabilities by up to {leak:.2g}"
-            if leak > _LEAK[precision]
-            else f"a packed row's log probabilities are {drift:.2g} off those of the row alone")  # fmt: skip
-    raise ConfigError(f"update.packing: with the attention {model.config._attn_implementation!r} of this model {what}; "
-                      "set update.packing: false, or update.attention to one that isolates rows (flash_attention_2 on "
-                      "a GPU, sdpa for most models)")  # fmt: skip
+    what = (
+        f"rows see each other: changing one moves its neighbours' log probabilities by up to {leak:.2g}"
+        if leak > _LEAK[precision]
+        else f"a packed row's log probabilities are {drift:.2g} off those of the row alone"
+    )
+    raise ConfigError(
+        f"update.packing: with the attention {model.config._attn_implementation!r} of this model {what}; "
+        "set update.packing: false, or update.attention to one that isolates rows (flash_attention_2 on "
+        "a GPU, sdpa for most models)"
+    )
 
 
 def _logprobs(model: Any, collate: Callable[[list[dict[str, Any]]], dict[str, Any]], rows: list[list[int]]) -> Any:

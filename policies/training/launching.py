@@ -89,14 +89,19 @@ def accelerate_config(settings: UpdateSection, device: str) -> dict[str, Any]:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
         kind = str(config["distributed_type"])
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise ConfigError(f"update.launch.accelerate_config: {path} is no configuration of accelerate: "
-                          f"{error if isinstance(error, OSError) else repr(error)}") from None  # fmt: skip
+        raise ConfigError(
+            f"update.launch.accelerate_config: {path} is no configuration of accelerate: "
+            f"{error if isinstance(error, OSError) else repr(error)}"
+        ) from None
     if config.get("num_machines", 1) != 1:
-        raise ConfigError(f"{path}: num_machines is {config['num_machines']}; a job starts processes on its own "
-                          "machine only")  # fmt: skip
+        raise ConfigError(
+            f"{path}: num_machines is {config['num_machines']}; a job starts processes on its own machine only"
+        )
     if kind == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None:
-        raise ConfigError(f"{path}: needs DeepSpeed, which is not installed here; pip install deepspeed, or set "
-                          "update.launch.strategy: fsdp2")  # fmt: skip
+        raise ConfigError(
+            f"{path}: needs DeepSpeed, which is not installed here; pip install deepspeed, or set "
+            "update.launch.strategy: fsdp2"
+        )
     _require_gpus(section.processes, device)
     # DeepSpeed is never told of the CPU: accelerate would leave it out. The trainer itself knows (`use_cpu`).
     on_cpu = device == "cpu" and kind != "DEEPSPEED"
@@ -114,9 +119,17 @@ def strategy_file(section: LaunchSection) -> Path:
 def command(work: Path) -> list[str]:
     """The command line of a run whose folder is `work`; a free port, since jobs may share the machine."""
     return [
-        sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(work / CONFIG),
-        "--main_process_port", "0", "-m", program.__name__, str(work),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        str(work / CONFIG),
+        "--main_process_port",
+        "0",
+        "-m",
+        program.__name__,
+        str(work),
+    ]
 
 
 def _require_gpus(processes: int, device: str) -> None:
@@ -134,9 +147,13 @@ def _run(task: TrainingTask, steps: int) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
     with (task.work / LOG).open("wb") as log:
         launcher = subprocess.Popen(
-            command(task.work.resolve()), stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
+            command(task.work.resolve()),
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
             env=environment,
-        )  # fmt: skip
+        )
     try:
         with progress(f"{task.label} trains in {task.settings.launch.processes} processes", steps) as bar:
             done = 0
@@ -187,12 +204,14 @@ def _failure(work: Path, code: int) -> BaseException:
     if killed := re.search(r"rank\s*:\s*(\d+).*?exitcode\s*:\s*-(\d+)", output, re.DOTALL):
         name = signal.Signals(int(killed[2])).name
         hint = " (out of memory?)" if name == "SIGKILL" else ""
-        return TrainingError(f"training process {killed[1]} was ended by {name}{hint}; run the same command again to "
-                             f"go on. {where}")  # fmt: skip
+        return TrainingError(
+            f"training process {killed[1]} was ended by {name}{hint}; run the same command again to go on. {where}"
+        )
     if said:
         return TrainingError(f"a training process failed: {said[0]['message']}; {where}")
-    return TrainingError(f"accelerate launch ended with exit code {code}; its last words:\n"
-                         f"{output[-_TAIL_BYTES:].strip()}")  # fmt: skip
+    return TrainingError(
+        f"accelerate launch ended with exit code {code}; its last words:\n{output[-_TAIL_BYTES:].strip()}"
+    )
 
 
 def _by_time(paths: Any) -> list[Path]:

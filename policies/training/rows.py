@@ -35,8 +35,10 @@ def check_rows(rows: Sequence[TrainingRow], stop_ids: Collection[int], max_lengt
         raise TrainingError("there are no rows to train on")
     usable, refused = usable_rows(rows, stop_ids, max_length)
     if len(usable) < len(rows):
-        raise TrainingError(f"{len(rows)} rows cannot be trained on: {describe(refused, max_length)}. "
-                            "Nothing is cut or left out silently")  # fmt: skip
+        raise TrainingError(
+            f"{len(rows)} rows cannot be trained on: {describe(refused, max_length)}. "
+            "Nothing is cut or left out silently"
+        )
 
 
 def usable_rows(

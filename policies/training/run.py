@@ -107,9 +107,11 @@ def train(
 
     settings, start = task.settings, stored_version(task.start)
     order = training_order(
-        [len(row.input_ids) for row in rows], samples=task.samples(len(rows)), batch_size=settings.batch_size,
+        [len(row.input_ids) for row in rows],
+        samples=task.samples(len(rows)),
+        batch_size=settings.batch_size,
         seed=task.seed,
-    )  # fmt: skip
+    )
     library_logging.set_verbosity_error()
     arguments = _arguments(task, task.steps(len(rows)))  # before the model: it decides how processes load it
     # TRL's collator masks by length, never by id: a true end token keeps its loss.
@@ -168,9 +170,13 @@ def _lora(task: TrainingTask, start: StoredVersion) -> Any:
 
     lora = task.settings.lora
     return LoraConfig(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, use_rslora=lora.rslora,
-        target_modules="all-linear", task_type="CAUSAL_LM",
-    )  # fmt: skip
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        use_rslora=lora.rslora,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
 
 
 def _arguments(task: TrainingTask, steps: int) -> Any:

@@ -105,10 +105,15 @@ class SftUpdater:
             shutil.rmtree(other, ignore_errors=True)  # of other rows or weights: nothing will ever go on from them
         settings = self._settings
         task = TrainingTask(
-            settings, start.path, work, _seed(self._job_seed, round),
+            settings,
+            start.path,
+            work,
+            _seed(self._job_seed, round),
             share_of_batch(settings.batch_size, settings.launch.processes, settings.micro_batch_size),
-            self._pad_id, self._device, PolicyVersion(round, "").name,
-        )  # fmt: skip
+            self._pad_id,
+            self._device,
+            PolicyVersion(round, "").name,
+        )
         trained: Trained | None = None
         try:
             trained = self._train(task, rows)
@@ -119,9 +124,7 @@ class SftUpdater:
             trained = self._train_again(task, rows)
         result, kind = trained, settings.method
         base = foundation(start) if kind == "lora" else None
-        origin = Origin(
-            start.version.round, digest, self._config_digest, base, result.metrics, len(rows), result.steps
-        )  # fmt: skip
+        origin = Origin(start.version.round, digest, self._config_digest, base, result.metrics, len(rows), result.steps)
         stored = self._store.write(round, kind, lambda folder: self._save(result, folder), origin)
         shutil.rmtree(work, ignore_errors=True)
         return _result(stored)
@@ -153,8 +156,12 @@ class SftUpdater:
         if task.micro_batch == 1:
             raise TrainingError(f"out of memory while training on a single row; {advice}")
         half = share_of_batch(self._settings.batch_size, self._settings.launch.processes, task.micro_batch // 2)
-        _log.warning("out of memory while training with %d rows per forward pass: once more with %d; %s",
-                     task.micro_batch, half, advice)  # fmt: skip
+        _log.warning(
+            "out of memory while training with %d rows per forward pass: once more with %d; %s",
+            task.micro_batch,
+            half,
+            advice,
+        )
         shutil.rmtree(task.work, ignore_errors=True)
         try:
             return self._train(replace(task, micro_batch=half), rows)

@@ -85,9 +85,11 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
             return
         loss, norm = float(logs["loss"]), float(logs.get("grad_norm", 0.0))
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise TrainingError(f"step {state.global_step}: the loss is {loss} and the gradient norm {norm}; lower "
-                                f"update.learning_rate (it is {args.learning_rate:g}) or raise update.warmup. "
-                                "No version was written")  # fmt: skip
+            raise TrainingError(
+                f"step {state.global_step}: the loss is {loss} and the gradient norm {norm}; lower "
+                f"update.learning_rate (it is {args.learning_rate:g}) or raise update.warmup. "
+                "No version was written"
+            )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """`state.global_step` is the number of finished steps, those before an interruption included."""

@@ -115,8 +115,10 @@ class ChatModel(PythonModel):
             raise _refused(f"a row needs `messages` or a `question` as text, found {dict(row)!r}")
         ids: list[int] = self.tokenizer(self._render(turns), add_special_tokens=self.settings["plain"])["input_ids"]
         if len(ids) >= self.settings["max_context"]:
-            raise _refused(f"a question of {len(ids)} tokens leaves no room for an answer within the context of "
-                           f"{self.settings['max_context']}")  # fmt: skip
+            raise _refused(
+                f"a question of {len(ids)} tokens leaves no room for an answer within the context of "
+                f"{self.settings['max_context']}"
+            )
         return ids
 
     def _render(self, turns: list[dict[str, str]]) -> str:
@@ -141,15 +143,23 @@ class ChatModel(PythonModel):
         width = max(map(len, prompts))
         pad, stops = self.settings["pad_id"], self.settings["stop_ids"]
         ids_P_T = torch.tensor([[pad] * (width - len(ids)) + ids for ids in prompts], device=self.model.device)
-        mask_P_T = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts],
-                                device=self.model.device)  # fmt: skip
+        mask_P_T = torch.tensor(
+            [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=self.model.device
+        )
         temperature = float(chosen["temperature"])
-        sampling = {"do_sample": True, "temperature": temperature, "top_p": float(chosen["top_p"]),
-                    "top_k": int(chosen["top_k"]), "min_p": float(chosen["min_p"]) or None}  # fmt: skip
+        sampling = {
+            "do_sample": True,
+            "temperature": temperature,
+            "top_p": float(chosen["top_p"]),
+            "top_k": int(chosen["top_k"]),
+            "min_p": float(chosen["min_p"]) or None,
+        }
         settings = GenerationConfig(
-            max_new_tokens=min(int(chosen["max_tokens"]), self.settings["max_context"] - width), eos_token_id=stops,
-            pad_token_id=pad, **(sampling if temperature > 0 else {"do_sample": False}),
-        )  # fmt: skip
+            max_new_tokens=min(int(chosen["max_tokens"]), self.settings["max_context"] - width),
+            eos_token_id=stops,
+            pad_token_id=pad,
+            **(sampling if temperature > 0 else {"do_sample": False}),
+        )
         with torch.random.fork_rng(), torch.inference_mode():  # a server's other users keep their random numbers
             torch.manual_seed(int(chosen["seed"]))
             out_P_T = self.model.generate(ids_P_T, attention_mask=mask_P_T, generation_config=settings)
@@ -158,8 +168,11 @@ class ChatModel(PythonModel):
     def _answer(self, ids: list[int], stops: frozenset[int]) -> dict[str, str]:
         end = next((place for place, token in enumerate(ids) if token in stops), None)
         text = self.tokenizer.decode(ids[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return {"answer": text, "finish_reason": "length" if end is None else "stop",
-                "version": self.settings["version"]}  # fmt: skip
+        return {
+            "answer": text,
+            "finish_reason": "length" if end is None else "stop",
+            "version": self.settings["version"],
+        }
 
 
 def _verify(folder: Path, files: Mapping[str, str]) -> None:

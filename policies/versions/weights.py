@@ -96,9 +96,11 @@ class WeightStore:
         if self.path(0).exists():
             stored = stored_version(self.path(0))
             if stored.version.fingerprint != fingerprint:
-                raise WeightsError(f"{checkpoint}: is not the checkpoint this job started from (fingerprint "
-                                   f"{fingerprint[:12]}, the job's is {stored.version.fingerprint[:12]}); restore "
-                                   "it or start a new job under another job.name")  # fmt: skip
+                raise WeightsError(
+                    f"{checkpoint}: is not the checkpoint this job started from (fingerprint "
+                    f"{fingerprint[:12]}, the job's is {stored.version.fingerprint[:12]}); restore "
+                    "it or start a new job under another job.name"
+                )
             return stored
         manifest = Manifest(0, "base", fingerprint, files, base_path=str(checkpoint), libraries=_library_versions())
         return self._commit(manifest, self._temporary())
@@ -127,11 +129,20 @@ class WeightStore:
             raise
         base_files = checkpoint_digests(origin.base) if kind == "lora" and origin.base is not None else {}
         manifest = Manifest(
-            round, kind, fingerprint_of(files, base_files), files, origin.parent,
-            str(origin.base.resolve()) if kind == "lora" and origin.base is not None else None, base_files,
-            origin.data_digest, origin.config_digest, _library_versions(), dict(origin.metrics),
-            origin.rows, origin.steps,
-        )  # fmt: skip
+            round,
+            kind,
+            fingerprint_of(files, base_files),
+            files,
+            origin.parent,
+            str(origin.base.resolve()) if kind == "lora" and origin.base is not None else None,
+            base_files,
+            origin.data_digest,
+            origin.config_digest,
+            _library_versions(),
+            dict(origin.metrics),
+            origin.rows,
+            origin.steps,
+        )
         return self._commit(manifest, folder)
 
     def load(self, round: int, *, verify: bool = True) -> StoredVersion:

@@ -69,10 +69,12 @@ class OwnJudgements:
         for row in self.ledger.query(_ACCEPTED, (round,)):
             accepted[row["prompt_id"]].append(row["text"])
         found = [reply for reply in self.ledger.query(_OF_REFUSED, (round,)) if reply["prompt_id"] in accepted]
-        pairs = dict.fromkeys((reply["prompt_id"], reply["refused"], other)
-                              for reply in found for other in accepted[reply["prompt_id"]])  # fmt: skip
-        same = self.same_answers([(prompts[name], self.ledger.text(one), self.ledger.text(other))
-                                  for name, one, other in pairs])  # fmt: skip
+        pairs = dict.fromkeys(
+            (reply["prompt_id"], reply["refused"], other) for reply in found for other in accepted[reply["prompt_id"]]
+        )
+        same = self.same_answers(
+            [(prompts[name], self.ledger.text(one), self.ledger.text(other)) for name, one, other in pairs]
+        )
         agreed = {(name, one) for (name, one, _), equal in zip(pairs, same, strict=True) if equal}
         return [reply for reply in found if (reply["prompt_id"], reply["refused"]) not in agreed]
 

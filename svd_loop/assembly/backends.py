@@ -309,8 +309,10 @@ def refuse_foreign_anchors(config: Config) -> None:
     if config.update.replay.anchor != "posttrain" or isinstance(config.engine, ScriptedEngineSection):
         return
     if vocabulary_digest(checkpoint_path(config.model.path)) != vocabulary_digest(NANO_CHECKPOINT):
-        raise ConfigError("update.replay.anchor: posttrain is nano's own mixture and needs model.path: nano or a "
-                          f"checkpoint trained from it, it is {config.model.path}; use own or none")  # fmt: skip
+        raise ConfigError(
+            "update.replay.anchor: posttrain is nano's own mixture and needs model.path: nano or a "
+            f"checkpoint trained from it, it is {config.model.path}; use own or none"
+        )
 
 
 def checkpoint_path(path: str) -> Path:

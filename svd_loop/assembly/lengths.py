@@ -65,9 +65,11 @@ def budgets(config: Config, backend: Backend, templates: TemplateSet) -> list[Bu
     if context is None:
         return []
     if backend.positions is not None and context > backend.positions:
-        raise ConfigError(f"model.max_context: {context} is more than the {backend.positions} positions that "
-                          f"{config.model.path} was made for (max_position_embeddings); lower it, or stretch the "
-                          "positions in the checkpoint's config.json")  # fmt: skip
+        raise ConfigError(
+            f"model.max_context: {context} is more than the {backend.positions} positions that "
+            f"{config.model.path} was made for (max_position_embeddings); lower it, or stretch the "
+            "positions in the checkpoint's config.json"
+        )
     return list(_budgets(config, context, backend, templates))
 
 
@@ -122,8 +124,11 @@ def _budgets(config: Config, context: int, backend: Backend, templates: Template
         }
         used = 1 if role in (Role.SOLVER, Role.REVISER) else config.cascade.wordings
         wordings = range(min(used, templates.wordings(role)))
-        template = max(_template_tokens(role, domain, backend, templates, sampling.thinking, w)
-                       for domain in Domain for w in wordings)  # fmt: skip
+        template = max(
+            _template_tokens(role, domain, backend, templates, sampling.thinking, w)
+            for domain in Domain
+            for w in wordings
+        )
         others = sum(longest[name] for name in PLACEHOLDERS[role] if name != "question")
         return Budget(role, key, limit, template, others, sampling.max_tokens)
 

@@ -43,9 +43,12 @@ def render_preflight(console: Console, title: str, found: Preflight) -> None:
     console.print(table)
     if found.forecast is not None:
         console.print(_forecast_table(found.forecast))
-        console.print("In brackets the least and the most to be expected of so small a sample. Early exit, first-valid "
-                      "and blocks are counted in; answers that grow over the rounds are not. Hours are generating, and "
-                      "training by the speed of reading.", markup=False)  # fmt: skip
+        console.print(
+            "In brackets the least and the most to be expected of so small a sample. Early exit, first-valid "
+            "and blocks are counted in; answers that grow over the rounds are not. Hours are generating, and "
+            "training by the speed of reading.",
+            markup=False,
+        )
 
 
 def _forecast_table(forecast: Forecast) -> Any:

@@ -40,8 +40,9 @@ def run(
     if as_json:
         print_json(result_json(result))
     else:
-        render_result(stderr(), result, config, root=settings.job.root, overrides=override or (),
-                      store=settings.tracking.uri)  # fmt: skip
+        render_result(
+            stderr(), result, config, root=settings.job.root, overrides=override or (), store=settings.tracking.uri
+        )
 
 
 def check(
@@ -153,8 +154,10 @@ def threshold(
         f"of {found.accepted} candidates that the votes accept it rejects {lost}, "
         f"of the {found.candidates - found.accepted} others {spared}; AUC {found.auc:.3f} (0.5 is no use)\n"
         "Set on the candidates it is measured on: with cascade.audit_share later rounds show prefilter.false_reject.",
-        markup=False, highlight=False, soft_wrap=True,
-    )  # fmt: skip
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def nano_build(

@@ -43,12 +43,15 @@ def _lines(row: Explanation) -> list[str]:
         *([] if row.revised_from is None else [f"  (revises the rejected candidate {row.revised_from})"]),
         *_indented(row.solution),
         f"votes ({len(row.votes)}):" if row.votes else "no votes: it was not judged by the policy",
-        *(line for vote in row.votes for line in (f"  {vote['stage']} {vote['vote']}: {vote['value']}",
-                                                  *_indented(vote["words"], "    "))),
+        *(
+            line
+            for vote in row.votes
+            for line in (f"  {vote['stage']} {vote['vote']}: {vote['value']}", *_indented(vote["words"], "    "))
+        ),
         f"trained on it: {_names(row.trained)}",
         f"built on those: {_names(row.inherited)}",
         "",
-    ]  # fmt: skip
+    ]
 
 
 def _indented(text: str, indent: str = "  ") -> list[str]:

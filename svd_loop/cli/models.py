@@ -92,9 +92,7 @@ def register(
     if as_json:
         print_json(version_json(found))
     else:
-        say(
-            f"{version} is {found}; svd-loop models promote CONFIG {found.name}/{found.number} puts it before the gate"
-        )
+        say(f"{version} is {found}; svd-loop models promote CONFIG {found.name}/{found.number} puts it before the gate")
 
 
 @models.command()
@@ -118,8 +116,15 @@ def promote(
     decision = promote_version(settings, found.name, found.number, force=force)
     promoted = decision.passed or force is not None
     if as_json:
-        print_json({"name": found.name, "version": found.number, "promoted": promoted, "forced": force,
-                    **_decision_json(decision)})  # fmt: skip
+        print_json(
+            {
+                "name": found.name,
+                "version": found.number,
+                "promoted": promoted,
+                "forced": force,
+                **_decision_json(decision),
+            }
+        )
     else:
         shown = decision.findings if promoted else tuple(one for one in decision.findings if one.passed)
         say(*(finding_line(asdict(one)) for one in shown))  # those that refuse stand in the error

@@ -44,11 +44,20 @@ def print_version(
     findings = json.loads(version.tags.get("svd_loop.gate.findings", "[]"))
     say(*["the gate said:"] * bool(findings), *(finding_line(found) for found in findings))
     say(*["trained on:"] * bool(data))
-    say(*(f"  round {row['round']}: {row['rows']} rows of {row['prompts']} prompts, {row['files'] or 'generated'}"
-          for row in data))  # fmt: skip
+    say(
+        *(
+            f"  round {row['round']}: {row['rows']} rows of {row['prompts']} prompts, {row['files'] or 'generated'}"
+            for row in data
+        )
+    )
     say(*["history:"] * bool(history))
-    say(*(f"  {event['at']} {event['what']}: version {event['version']} over {event['over'] or 'none'}"
-          f"{' (' + event['why'] + ')' if event['why'] else ''}" for event in history))  # fmt: skip
+    say(
+        *(
+            f"  {event['at']} {event['what']}: version {event['version']} over {event['over'] or 'none'}"
+            f"{' (' + event['why'] + ')' if event['why'] else ''}"
+            for event in history
+        )
+    )
 
 
 def finding_line(finding: Mapping[str, Any]) -> str:
@@ -71,10 +80,14 @@ def print_history(found: Mapping[str, Any]) -> None:
         length = champion["output_tokens"]
         measured = (scores.get((test, champion["version"])) for test in tests)
         table.add_row(
-            champion["since"], str(champion["version"]), champion["what"], champion["job"] or "",
-            _percent(champion["accepted_fraction"]), "" if length is None else f"{length:.1f}",
+            champion["since"],
+            str(champion["version"]),
+            champion["what"],
+            champion["job"] or "",
+            _percent(champion["accepted_fraction"]),
+            "" if length is None else f"{length:.1f}",
             *map(_percent, measured),
-        )  # fmt: skip
+        )
     print_whole(stderr(), table)
     if len(tests) > 1:
         say("the test set was changed: figures are comparable within a column alone")

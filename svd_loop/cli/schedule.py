@@ -75,8 +75,9 @@ def forget(
     out = stderr()
     out.print(f"{done.prompt} is forgotten; it came from {', '.join(done.sources)}", markup=False)
     out.print(f"versions that learned from it: {', '.join(done.learned) or 'none'}", markup=False)
-    out.print(f"versions that go back to those, or may have replayed it: {', '.join(done.descended) or 'none'}",
-              markup=False)  # fmt: skip
+    out.print(
+        f"versions that go back to those, or may have replayed it: {', '.join(done.descended) or 'none'}", markup=False
+    )
     if done.running:
         out.print(f"{done.running} is not over and goes on with it", markup=False)
 
@@ -144,8 +145,9 @@ def _show_status(settings: Config, as_json: bool) -> None:
         account, files, jobs = book.account(), book.files(), book.jobs()
     health = schedule_health(jobs, settings.schedule.idle_jobs)
     if as_json:
-        print_json({"prompts": account, "files": files, "jobs": [job.as_dict() for job in jobs],
-                    "health": health.as_dict()})  # fmt: skip
+        print_json(
+            {"prompts": account, "files": files, "jobs": [job.as_dict() for job in jobs], "health": health.as_dict()}
+        )
         return
     from rich.table import Table
 
@@ -157,8 +159,10 @@ def _show_status(settings: Config, as_json: bool) -> None:
     for job in jobs:
         scores = ["" if score is None else f"{100 * score:.1f}%" for score in (job.score_before, job.score)]
         why = "; ".join(str(finding["text"]) for finding in job.findings if not finding["passed"])
-        drifting = ["" if job.accepted_fraction is None else f"{100 * job.accepted_fraction:.1f}%",
-                    "" if job.output_tokens is None else f"{job.output_tokens:.1f}"]  # fmt: skip
+        drifting = [
+            "" if job.accepted_fraction is None else f"{100 * job.accepted_fraction:.1f}%",
+            "" if job.output_tokens is None else f"{job.output_tokens:.1f}",
+        ]
         outcome = _WORDS.get(job.outcome or "", job.state)
         table.add_row(job.name, str(job.prompts), *drifting, *scores, job.stop or "", outcome, why)
     out = stderr()

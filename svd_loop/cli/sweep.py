@@ -41,8 +41,11 @@ def sweep(
     def tell(result: ArmResult) -> None:
         nonlocal started
         started += 1
-        stderr().print(f"{started}/{len(plan.plays)}  {result.arm}, seed {result.seed}: {result.seconds:,.0f} s",
-                       markup=False, highlight=False)  # fmt: skip
+        stderr().print(
+            f"{started}/{len(plan.plays)}  {result.arm}, seed {result.seed}: {result.seconds:,.0f} s",
+            markup=False,
+            highlight=False,
+        )
 
     found = read_collection(results) if results else run_sweep(plan, jobs=jobs, on_result=tell)
     figures = Figures.of(plan.section, found)

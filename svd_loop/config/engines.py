@@ -119,8 +119,10 @@ class ReloadCommandSection(Section):
     @model_validator(mode="after")
     def _says_what_to_serve(self) -> ReloadCommandSection:
         if missing := [word for word in ("{checkpoint}", "{name}") if not any(word in part for part in self.command)]:
-            raise ValueError(f"engine.reload.command: must contain {' and '.join(missing)}: without it a server cannot "
-                             "know what to load, or a job not see that it did")  # fmt: skip
+            raise ValueError(
+                f"engine.reload.command: must contain {' and '.join(missing)}: without it a server cannot "
+                "know what to load, or a job not see that it did"
+            )
         return self
 
 
@@ -174,8 +176,10 @@ class ServerEngineSection(Section):
         for base in bases:
             parts = urlsplit(base)
             if parts.username is not None or parts.password is not None:
-                raise ValueError("engine.endpoints: a URL holds a user name or password, which would be stored "
-                                 "with the job; name an environment variable in engine.api_key_env")  # fmt: skip
+                raise ValueError(
+                    "engine.endpoints: a URL holds a user name or password, which would be stored "
+                    "with the job; name an environment variable in engine.api_key_env"
+                )
             if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
                 raise ValueError(f"engine.endpoints: {base} is no base URL; they look like http://host:8000")
         if repeated := {base for base in bases if bases.count(base) > 1}:
@@ -186,8 +190,9 @@ class ServerEngineSection(Section):
     @classmethod
     def _is_a_name(cls, name: str | None) -> str | None:
         if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):  # may be the key: not to be repeated
-            raise ValueError("engine.api_key_env: must be the name of an environment variable, such as VLLM_API_KEY, "
-                             "never the key")  # fmt: skip
+            raise ValueError(
+                "engine.api_key_env: must be the name of an environment variable, such as VLLM_API_KEY, never the key"
+            )
         return name
 
 

@@ -65,8 +65,10 @@ class HealthSection(Section):
     @model_validator(mode="after")
     def _labels_are_there(self) -> HealthSection:
         if self.false_positive is not None and self.labelled is None:
-            raise ValueError(f"health.false_positive: {self.false_positive} is a limit for the answers of "
-                             "health.labelled, and there are none")  # fmt: skip
+            raise ValueError(
+                f"health.false_positive: {self.false_positive} is a limit for the answers of "
+                "health.labelled, and there are none"
+            )
         return self
 
     @model_validator(mode="after")

@@ -156,9 +156,11 @@ def _known_keys(location: list[str], root: type[BaseModel]) -> list[str]:
     for part in location:
         chosen = [m for m in candidates if m.model_fields.get("type") and m.model_fields["type"].default == part]
         candidates = chosen or [
-            model for parent in candidates if part in parent.model_fields
+            model
+            for parent in candidates
+            if part in parent.model_fields
             for model in _models_in(parent.model_fields[part].annotation)
-        ]  # fmt: skip
+        ]
     return sorted({name for model in candidates for name in model.model_fields})
 
 

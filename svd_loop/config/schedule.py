@@ -29,8 +29,9 @@ class HookSection(Section):
     @model_validator(mode="after")
     def _one_of_two(self) -> HookSection:
         if (self.command is None) == (self.url is None) or self.command == ():
-            raise ValueError(f"schedule.hooks: a hook has either a command or a url (command: {self.command}, "
-                             f"url: {self.url})")  # fmt: skip
+            raise ValueError(
+                f"schedule.hooks: a hook has either a command or a url (command: {self.command}, url: {self.url})"
+            )
         return self
 
 

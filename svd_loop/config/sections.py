@@ -303,8 +303,10 @@ class Config(Section):
     @model_validator(mode="after")
     def _sections_agree(self) -> Config:
         if self.cascade.mode is CascadeMode.GOLD and not self.benchmark:
-            raise ValueError("cascade.mode: gold reads the answers of training prompts and is a benchmark's ceiling, "
-                             "not a method; set benchmark: true to run it as one")  # fmt: skip
+            raise ValueError(
+                "cascade.mode: gold reads the answers of training prompts and is a benchmark's ceiling, "
+                "not a method; set benchmark: true to run it as one"
+            )
         if self.cascade.mode is CascadeMode.GOLD and self.data.train.type == "files":
             raise ValueError(
                 "cascade.mode: gold needs a generator (data.train.type: nano or arithmetic), "
@@ -312,34 +314,48 @@ class Config(Section):
             )
         at_once = (CascadeMode.SELF_CONSISTENCY, CascadeMode.SELF_CERTAINTY)
         if self.cascade.mode in at_once and self.sampling.block not in (None, self.sampling.n):
-            raise ValueError(f"cascade.mode: {self.cascade.mode} compares all candidates of a prompt, and "
-                             f"sampling.block: {self.sampling.block} gives it a few at a time; remove it")  # fmt: skip
+            raise ValueError(
+                f"cascade.mode: {self.cascade.mode} compares all candidates of a prompt, and "
+                f"sampling.block: {self.sampling.block} gives it a few at a time; remove it"
+            )
         if self.cascade.mode is CascadeMode.SELF_CERTAINTY and self.engine.type == "scripted":
             raise ValueError("cascade.mode: self_certainty needs a model, and engine.type: scripted has none")
         if self.cascade.selection is Selection.ALL_VALID and self.sampling.block not in (None, self.sampling.n):
-            raise ValueError(f"sampling.block: {self.sampling.block} stops at the first accepted candidate, which "
-                             "contradicts cascade.selection: all_valid; remove sampling.block")  # fmt: skip
+            raise ValueError(
+                f"sampling.block: {self.sampling.block} stops at the first accepted candidate, which "
+                "contradicts cascade.selection: all_valid; remove sampling.block"
+            )
         blocks = self.sampling.block is not None and self.cascade.selection is Selection.FIRST_VALID
         if self.sampling.budget_tokens and not blocks:
-            raise ValueError(f"sampling.budget_tokens: {self.sampling.budget_tokens} is spent in blocks on prompts "
-                             "with nothing accepted: set sampling.block and selection: first_valid")  # fmt: skip
+            raise ValueError(
+                f"sampling.budget_tokens: {self.sampling.budget_tokens} is spent in blocks on prompts "
+                "with nothing accepted: set sampling.block and selection: first_valid"
+            )
         if (
             isinstance(self.engine, VllmEngineSection)
             and self.cascade.frozen_judge
             and self.engine.kv_cache_gib is None
             and self.engine.gpu_memory_utilization > 0.5
         ):
-            raise ValueError("cascade.frozen_judge: keeps two models loaded at once, which do not fit with "
-                             f"engine.gpu_memory_utilization: {self.engine.gpu_memory_utilization}; set it to less "
-                             "than 0.5")  # fmt: skip
+            raise ValueError(
+                "cascade.frozen_judge: keeps two models loaded at once, which do not fit with "
+                f"engine.gpu_memory_utilization: {self.engine.gpu_memory_utilization}; set it to less "
+                "than 0.5"
+            )
         if isinstance(self.engine, ServerEngineSection) and self.update.method == "full":
             if self.engine.reload is None and self.job.rounds > 0:
-                raise ValueError("update.method: full needs engine.reload (in_place or command): without it the "
-                                 "servers would go on with the old weights; or train adapters (lora)")  # fmt: skip
+                raise ValueError(
+                    "update.method: full needs engine.reload (in_place or command): without it the "
+                    "servers would go on with the old weights; or train adapters (lora)"
+                )
             if self.cascade.frozen_judge:
-                raise ValueError("cascade.frozen_judge: asks two versions in turn, and with full weights a server "
-                                 "holds one; use update.method: lora, where both are served")  # fmt: skip
+                raise ValueError(
+                    "cascade.frozen_judge: asks two versions in turn, and with full weights a server "
+                    "holds one; use update.method: lora, where both are served"
+                )
         if self.sampling.max_tokens >= self.model.max_context:
-            raise ValueError(f"sampling.max_tokens: {self.sampling.max_tokens} leaves no room for a prompt within "
-                             f"model.max_context: {self.model.max_context}")  # fmt: skip
+            raise ValueError(
+                f"sampling.max_tokens: {self.sampling.max_tokens} leaves no room for a prompt within "
+                f"model.max_context: {self.model.max_context}"
+            )
         return self

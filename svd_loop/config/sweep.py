@@ -113,8 +113,10 @@ class SweepSection(Section):
             known(arm.like, f"arms.{name}.like", self.arms)
             known(arm.accepts_as, f"arms.{name}.accepts_as", self.arms)
             if arm.accepts_as and (alone := set(self.seeds_of(name)) - set(self.seeds_of(arm.accepts_as))):
-                raise ValueError(f"arms.{name}.seeds: {arm.accepts_as}, which it accepts as, does not play "
-                                 f"seed {', '.join(map(str, sorted(alone)))}")  # fmt: skip
+                raise ValueError(
+                    f"arms.{name}.seeds: {arm.accepts_as}, which it accepts as, does not play "
+                    f"seed {', '.join(map(str, sorted(alone)))}"
+                )
             for other in arm.also:
                 known(other, f"arms.{name}.also", self.held_out)
         known(self.control, "control", self.arms)

@@ -100,6 +100,8 @@ class UpdateSection(Section):
     @model_validator(mode="after")
     def _processes_share_the_batch(self) -> UpdateSection:
         if self.batch_size % self.launch.processes:
-            raise ValueError(f"update.batch_size: {self.batch_size} rows cannot be shared equally by "
-                             f"update.launch.processes: {self.launch.processes}; make it a multiple")  # fmt: skip
+            raise ValueError(
+                f"update.batch_size: {self.batch_size} rows cannot be shared equally by "
+                f"update.launch.processes: {self.launch.processes}; make it a multiple"
+            )
         return self

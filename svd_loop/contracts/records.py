@@ -107,8 +107,17 @@ class CallId:
 
     def seed(self, job_seed: int) -> int:
         """A 63-bit seed: SHA-256 over the job seed and every field, so order and batching do not matter."""
-        parts = (job_seed, self.purpose, self.round, self.role.value, self.prompt_id, self.candidate,
-                 self.stage, self.vote, self.attempt)  # fmt: skip
+        parts = (
+            job_seed,
+            self.purpose,
+            self.round,
+            self.role.value,
+            self.prompt_id,
+            self.candidate,
+            self.stage,
+            self.vote,
+            self.attempt,
+        )
         digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
         return int.from_bytes(digest[:8], "big") >> 1
 

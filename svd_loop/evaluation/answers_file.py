@@ -93,8 +93,9 @@ def write_verdicts(output: Path, answers: Iterable[Answer], verdicts: Iterable[V
             )
         partial.replace(output)
     except OSError as error:
-        raise SvdError(f"{output}: cannot be written: {error.strerror or error}; every vote is kept, the same "
-                       "command writes them") from None  # fmt: skip
+        raise SvdError(
+            f"{output}: cannot be written: {error.strerror or error}; every vote is kept, the same command writes them"
+        ) from None
 
 
 def _partial(output: Path) -> Path:
@@ -139,9 +140,7 @@ def _own_id(row: Row) -> str | int | None:
 
 
 def _line(answer: Answer, verdict: Verdict) -> dict[str, Any]:
-    votes = [
-        {"stage": vote.stage, "vote": vote.vote, "value": vote.value, "text": vote.text} for vote in verdict.votes
-    ]
+    votes = [{"stage": vote.stage, "vote": vote.vote, "value": vote.value, "text": vote.text} for vote in verdict.votes]
     return {
         **({} if answer.id is None else {"id": answer.id}),
         "prompt": answer.prompt.text,

@@ -51,8 +51,10 @@ class CompletionFirewall:
         listing = self._report.with_name(f"{self._report.stem}-{episode.round:03d}{self._report.suffix}")
         listing.write_text("".join(json.dumps(asdict(leak)) + "\n" for leak in leaks), encoding="utf-8")
         clean = tuple(candidate for candidate, found in zip(selected, held, strict=True) if not found)
-        told = f"{len(selected) - len(clean)} of {len(selected)} accepted completions of round " \
-               f"{episode.round} hold held-out problems"  # fmt: skip
+        told = (
+            f"{len(selected) - len(clean)} of {len(selected)} accepted completions of round "
+            f"{episode.round} hold held-out problems"
+        )
         if self._settings.action == "refuse":
             shown = "\n".join(f"  {leak}" for leak in leaks[:_SHOWN])
             raise LeakError(

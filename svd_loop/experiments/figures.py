@@ -126,9 +126,7 @@ class Figures:
         seeds = self.results.get(arm, {}).keys() & self.results.get(other, {}).keys()
         return self._over_base(arm, group, metric, seeds), self._over_base(other, group, metric, seeds)
 
-    def _over_base(
-        self, arm: str, group: str, metric: str, seeds: Collection[int] | None = None
-    ) -> list[FloatArray]:  # fmt: skip
+    def _over_base(self, arm: str, group: str, metric: str, seeds: Collection[int] | None = None) -> list[FloatArray]:
         """An arm's figures minus its base's, one array of problems a seed, seeds in ascending order."""
         gains = []
         for seed, result in sorted(self.results.get(arm, {}).items()):

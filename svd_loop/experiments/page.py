@@ -112,26 +112,49 @@ def _start(figures: Figures) -> str:
 def _arm_table(figures: Figures, arms: Sequence[str]) -> str:
     counts = {arm: str(len(seeds)) for arm, seeds in figures.results.items()}
     differ = len(set(counts.values())) > 1
-    headings = ["arm", "seeds", "gain", "math", "science", "coding", "lift", "of gold", "pass@4", "right",
-                "rows", "calls, k", "tokens, k"]  # fmt: skip
+    headings = [
+        "arm",
+        "seeds",
+        "gain",
+        "math",
+        "science",
+        "coding",
+        "lift",
+        "of gold",
+        "pass@4",
+        "right",
+        "rows",
+        "calls, k",
+        "tokens, k",
+    ]
     rows = []
     for arm in arms:
         section = figures.section.arms[arm]
         share = figures.share(arm)
         rows.append(
-            [section.says, counts[arm] if differ else "", _interval(figures.gain(arm)),
-             *(_value(figures.gain(arm, group)) for group in GROUPS[1:]), _interval(figures.lift(arm)),
-             "" if share is None else f"{share:.0%}", _value(figures.gain(arm, metric="pass@4")),
-             _share(figures.mean(arm, "right")), _number(figures.mean(arm, "rows")),
-             *(_thousands(figures.mean(arm, cost)) for cost in ("calls", "tokens"))]
-        )  # fmt: skip
+            [
+                section.says,
+                counts[arm] if differ else "",
+                _interval(figures.gain(arm)),
+                *(_value(figures.gain(arm, group)) for group in GROUPS[1:]),
+                _interval(figures.lift(arm)),
+                "" if share is None else f"{share:.0%}",
+                _value(figures.gain(arm, metric="pass@4")),
+                _share(figures.mean(arm, "right")),
+                _number(figures.mean(arm, "rows")),
+                *(_thousands(figures.mean(arm, cost)) for cost in ("calls", "tokens")),
+            ]
+        )
     extra = [
-        f"- on `{name}`: " + "; ".join(
-            f"{figures.section.arms[arm].says} {_interval(gain)}" for arm in arms
+        f"- on `{name}`: "
+        + "; ".join(
+            f"{figures.section.arms[arm].says} {_interval(gain)}"
+            for arm in arms
             if name in figures.section.arms[arm].also and (gain := figures.gain(arm, metric=name)) is not None
         )
-        for name in figures.section.held_out if any(figures.gain(arm, metric=name) is not None for arm in arms)
-    ]  # fmt: skip
+        for name in figures.section.held_out
+        if any(figures.gain(arm, metric=name) is not None for arm in arms)
+    ]
     note = (
         "*lift*: over the unverified control; *of gold*: share of the ceiling's gain (both over the seeds shared with "
         "that arm); *right*: of what was accepted, by gold, measured afterwards; *rows*: of an update, replay and "
@@ -147,11 +170,22 @@ def _round_table(figures: Figures, arms: Sequence[str]) -> str:
         if len(scores) < 3:
             continue
         others = (figures.by_round(arm, value) for value in ("accepted_share", "recall", "distinct"))
-        rows.append([figures.section.arms[arm].says, *(_percents(item) for item in (scores, right, *others)),
-                     _alarms(figures, arm)])  # fmt: skip
-    headings = ["by round, %", "development pass@1 (from round 0)", "accepted that are right",
-                "prompts with an accepted one", "judge's recall (from round 0)", "distinct among accepted",
-                "alarms"]  # fmt: skip
+        rows.append(
+            [
+                figures.section.arms[arm].says,
+                *(_percents(item) for item in (scores, right, *others)),
+                _alarms(figures, arm),
+            ]
+        )
+    headings = [
+        "by round, %",
+        "development pass@1 (from round 0)",
+        "accepted that are right",
+        "prompts with an accepted one",
+        "judge's recall (from round 0)",
+        "distinct among accepted",
+        "alarms",
+    ]
     return _table(headings, rows)
 
 

@@ -84,9 +84,14 @@ class Plan:
 
     @classmethod
     def load(
-        cls, path: Path, *, quick: bool = False, arms: Sequence[str] = (), seeds: Sequence[int] = (),
+        cls,
+        path: Path,
+        *,
+        quick: bool = False,
+        arms: Sequence[str] = (),
+        seeds: Sequence[int] = (),
         root: Path | None = None,
-    ) -> Plan:  # fmt: skip
+    ) -> Plan:
         """Read a sweep's file and check the configuration of every arm that is to be played.
 
         Args:
@@ -133,8 +138,15 @@ class Plan:
         section = self.section.arms[arm]
         name = f"{arm}-s{seed}"
         rules = {} if section.guarded else _TO_THE_END
-        changes = {**_ALONE, **rules, **self.section.set, **changes_of(self.section, arm), "job.root": str(self.folder),
-                   "job.name": name, "job.seed": seed}  # fmt: skip
+        changes = {
+            **_ALONE,
+            **rules,
+            **self.section.set,
+            **changes_of(self.section, arm),
+            "job.root": str(self.folder),
+            "job.name": name,
+            "job.seed": seed,
+        }
         if section.accepts_as is not None:
             changes |= {"cascade.mode": "random", "sampling.n": 1, "sampling.block": None}
         base = self.section.config if self.section.config.is_absolute() else self.path.parent / self.section.config

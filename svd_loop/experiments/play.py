@@ -95,9 +95,7 @@ def _test_time(item: Play, shared: SharedAnswers) -> ArmResult:
         answered = {name: answer_at_test_time(item.config, policy, problems) for name, problems in sets.items()}
     outcomes = {name: Outcome.of(0, found.scores) for name, found in answered.items()}
     main = answered[TEST]
-    return ArmResult(
-        item.arm, item.seed, item.digest, 0.0, main.tokens, main.calls, 0, (), base, outcomes, outcomes
-    )  # fmt: skip
+    return ArmResult(item.arm, item.seed, item.digest, 0.0, main.tokens, main.calls, 0, (), base, outcomes, outcomes)
 
 
 def _measure(item: Play, shared: SharedAnswers, rounds: Sequence[int]) -> dict[int, dict[str, Outcome]]:

@@ -95,8 +95,15 @@ def _rounds(figures: Figures) -> Figure | None:
         says = figures.section.arms[arm].says
         for axes, value in ((above, "development"), (below, "right")):
             points = figures.by_round(arm, value)
-            axes.plot(list(points), [100 * item for item in points.values()], color=colour, linestyle=style,
-                      marker="o", markersize=3, label=says)  # fmt: skip
+            axes.plot(
+                list(points),
+                [100 * item for item in points.values()],
+                color=colour,
+                linestyle=style,
+                marker="o",
+                markersize=3,
+                label=says,
+            )
     above.set_ylabel("development pass@1 (%)")
     below.set_ylabel("accepted that are right (%)")
     below.set_xlabel("round (0 is the base)")

@@ -57,8 +57,10 @@ def run_sweep(
         collect(results, plan.folder / COLLECTION)
     if runner.failures:
         failed = "\n".join(f"  {name}: {error}" for name, error in runner.failures)
-        raise SvdError(f"{len(runner.failures)} of {len(plan.plays)} plays failed; the others are kept, and the same "
-                       f"command plays these again:\n{failed}")  # fmt: skip
+        raise SvdError(
+            f"{len(runner.failures)} of {len(plan.plays)} plays failed; the others are kept, and the same "
+            f"command plays these again:\n{failed}"
+        )
     return results
 
 

@@ -83,14 +83,20 @@ def threshold_for(scored: Sequence[Scored], lose: float) -> Threshold:
     kept = sorted(item.score for item in scored if item.accepted)
     others = sorted(item.score for item in scored if not item.accepted)
     if not kept or not others:
-        raise DataError(f"a threshold needs accepted and rejected candidates, found {len(kept)} and {len(others)}; "
-                        "play more rounds with cascade.prefilter, or a larger cascade.audit_share")  # fmt: skip
+        raise DataError(
+            f"a threshold needs accepted and rejected candidates, found {len(kept)} and {len(others)}; "
+            "play more rounds with cascade.prefilter, or a larger cascade.audit_share"
+        )
     value = kept[int(lose * len(kept))]
     lost = sum(score < value for score in kept)
     return Threshold(
-        value, len(scored), len(kept), wilson(lost, len(kept)),
-        wilson(sum(score < value for score in others), len(others)), _auc(kept, others),
-    )  # fmt: skip
+        value,
+        len(scored),
+        len(kept),
+        wilson(lost, len(kept)),
+        wilson(sum(score < value for score in others), len(others)),
+        _auc(kept, others),
+    )
 
 
 def _auc(kept: Sequence[float], others: Sequence[float]) -> float:

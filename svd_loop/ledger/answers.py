@@ -46,8 +46,9 @@ def insert(connection: sqlite3.Connection, store: ContentStore, items: Sequence[
     """Write one batch within the caller's transaction. An answer that is already there stays as it was."""
     batch = connection.execute("INSERT INTO batches (written_at) VALUES (?)", (time.time(),)).lastrowid
     speakers: dict[tuple[int, str, str, str], int] = {}
-    encoded = [(encode_text(reply.text), encode_ids(reply.prompt_ids), encode_ids(reply.token_ids))
-               for _, _, reply in items]  # fmt: skip
+    encoded = [
+        (encode_text(reply.text), encode_ids(reply.prompt_ids), encode_ids(reply.token_ids)) for _, _, reply in items
+    ]
     stored: dict[bytes, int] = {}
     for role in sorted({call.id.role for _, call, _ in items}):
         said = [contents for (_, call, _), contents in zip(items, encoded, strict=True) if call.id.role is role]
@@ -58,9 +59,26 @@ def insert(connection: sqlite3.Connection, store: ContentStore, items: Sequence[
         told = (reply.policy.round, reply.policy.fingerprint, call.id.role.value, call.template_version)
         speaker = speakers.get(told) or speakers.setdefault(told, _speaker(connection, told))
         id = call.id
-        rows.append((key_bytes(key), batch, speaker, id.purpose, id.round, id.prompt_id, id.candidate, id.stage,
-                     id.vote, id.attempt, reply.finish_reason.value, reply.prompt_tokens, reply.output_tokens,
-                     stored[text], stored[prompt_ids], stored[token_ids]))  # fmt: skip
+        rows.append(
+            (
+                key_bytes(key),
+                batch,
+                speaker,
+                id.purpose,
+                id.round,
+                id.prompt_id,
+                id.candidate,
+                id.stage,
+                id.vote,
+                id.attempt,
+                reply.finish_reason.value,
+                reply.prompt_tokens,
+                reply.output_tokens,
+                stored[text],
+                stored[prompt_ids],
+                stored[token_ids],
+            )
+        )
     connection.executemany(_INSERT, rows)
 
 
@@ -79,18 +97,38 @@ def _replies(rows: Sequence[tuple[Any, ...]], store: ContentStore) -> Iterator[t
     contents = store.load(id for *_, text, prompt_ids, token_ids in rows for id in (text, prompt_ids, token_ids))
     ids = {id: decode_ids(contents[id]) for *_, prompt_ids, token_ids in rows for id in (prompt_ids, token_ids)}
     for row in rows:
-        (key, purpose, round, role, prompt_id, candidate, stage, vote, attempt, finish_reason,
-         policy_round, fingerprint, prompt_tokens, output_tokens, text, prompt_ids, token_ids) = row  # fmt: skip
+        (
+            key,
+            purpose,
+            round,
+            role,
+            prompt_id,
+            candidate,
+            stage,
+            vote,
+            attempt,
+            finish_reason,
+            policy_round,
+            fingerprint,
+            prompt_tokens,
+            output_tokens,
+            text,
+            prompt_ids,
+            token_ids,
+        ) = row
         call = CallId(purpose, round, Role(role), prompt_id, candidate, stage, vote, attempt)
-        yield key.hex(), Reply(
-            call=call,
-            text=decode_text(contents[text]),
-            finish_reason=FinishReason(finish_reason),
-            policy=PolicyVersion(policy_round, fingerprint),
-            prompt_ids=ids[prompt_ids],
-            token_ids=ids[token_ids],
-            prompt_tokens=prompt_tokens,
-            output_tokens=output_tokens,
+        yield (
+            key.hex(),
+            Reply(
+                call=call,
+                text=decode_text(contents[text]),
+                finish_reason=FinishReason(finish_reason),
+                policy=PolicyVersion(policy_round, fingerprint),
+                prompt_ids=ids[prompt_ids],
+                token_ids=ids[token_ids],
+                prompt_tokens=prompt_tokens,
+                output_tokens=output_tokens,
+            ),
         )
 
 

@@ -56,8 +56,10 @@ def _schema(reader: LedgerReader, view: View) -> pyarrow.Schema:
     import pyarrow
 
     types = {"INTEGER": pyarrow.int64(), "REAL": pyarrow.float64()}
-    declared = {row["name"]: types.get(row["type"], pyarrow.string()) for row in
-                reader.query("SELECT name, type FROM pragma_table_info(?)", (view.source,))}  # fmt: skip
+    declared = {
+        row["name"]: types.get(row["type"], pyarrow.string())
+        for row in reader.query("SELECT name, type FROM pragma_table_info(?)", (view.source,))
+    }
     declared |= dict.fromkeys(view.texts, pyarrow.string())
     declared |= dict.fromkeys(view.ids, pyarrow.list_(pyarrow.int64()))
     return pyarrow.schema([(column, declared[column]) for column in view.columns])

@@ -21,11 +21,28 @@ from svd_loop.config import Config, changed_keys, parse_config
 from svd_loop.errors import ConfigError, JobConflictError
 
 FREE_KEYS = (
-    "job.root", "job.rounds", "job.hours", "job.tokens", "engine.chunk_seconds", "data.leak.action",
-    "engine.endpoints", "engine.api_key_env", "engine.concurrency", "engine.retries", "engine.reload*",
-    "engine.backoff_seconds", "engine.request_seconds", "engine.heartbeat_seconds", "engine.recovery_seconds",
-    "engine.load_seconds", "update.keep_versions", "tracking.*", "gate.*", "schedule.[!r]*", "schedule.rounds",
-)  # fmt: skip
+    "job.root",
+    "job.rounds",
+    "job.hours",
+    "job.tokens",
+    "engine.chunk_seconds",
+    "data.leak.action",
+    "engine.endpoints",
+    "engine.api_key_env",
+    "engine.concurrency",
+    "engine.retries",
+    "engine.reload*",
+    "engine.backoff_seconds",
+    "engine.request_seconds",
+    "engine.heartbeat_seconds",
+    "engine.recovery_seconds",
+    "engine.load_seconds",
+    "update.keep_versions",
+    "tracking.*",
+    "gate.*",
+    "schedule.[!r]*",
+    "schedule.rounds",
+)
 """Keys (with wildcards) a job may change on its way: where it lies, how long it goes on and waits, what it keeps, who
 is told, what a promotion asks for, and what happens to a leak (an existing job had none among its prompts: only later
 finds are concerned). Served replicas may move: which one answers what is left

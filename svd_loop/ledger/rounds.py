@@ -50,10 +50,22 @@ def write(
 ) -> None:
     """Write a round that is not there yet, within the caller's transaction."""
     usage = episode.usage if episode else {}
-    values = (record.round, record.version.round, record.version.fingerprint, record.prompts, record.accepted_prompts,
-              record.rows, record.scores.split, record.scores.samples, json.dumps(dict(record.metrics)),
-              json.dumps(dict(record.seconds)), json.dumps(dict(record.funnel)),
-              json.dumps({role: dict(counts) for role, counts in usage.items()}), "{}", time.time())  # fmt: skip
+    values = (
+        record.round,
+        record.version.round,
+        record.version.fingerprint,
+        record.prompts,
+        record.accepted_prompts,
+        record.rows,
+        record.scores.split,
+        record.scores.samples,
+        json.dumps(dict(record.metrics)),
+        json.dumps(dict(record.seconds)),
+        json.dumps(dict(record.funnel)),
+        json.dumps({role: dict(counts) for role, counts in usage.items()}),
+        "{}",
+        time.time(),
+    )
     _insert(connection, "rounds", [values])
     if episode:
         _write_episode(connection, store, record.round, episode)
@@ -61,8 +73,15 @@ def write(
     _write_scores(connection, record.round, record.scores)
     if update:
         version = update.version
-        trained = (record.round, version.round, version.fingerprint, str(update.path), update.rows, update.steps,
-                   json.dumps(dict(update.metrics)))  # fmt: skip
+        trained = (
+            record.round,
+            version.round,
+            version.fingerprint,
+            str(update.path),
+            update.rows,
+            update.steps,
+            json.dumps(dict(update.metrics)),
+        )
         _insert(connection, "updates", [trained])
     counts = json.dumps(count_rows(connection, record.round))
     connection.execute("UPDATE rounds SET counts = ? WHERE round = ?", (counts, record.round))
@@ -149,9 +168,16 @@ def _write_episode(connection: sqlite3.Connection, store: ContentStore, round: i
     def candidate_row(candidate: Candidate) -> tuple[object, ...]:
         policy = (candidate.policy.round, candidate.policy.fingerprint) if candidate.policy else (None, None)
         name = (candidate.prompt_id, candidate.index)
-        return (round, *name, candidate.finish_reason.value, *policy, name in selected,
-                texts[encode_text(candidate.text)], prompt_ids[encode_ids(candidate.prompt_ids)],
-                ids[encode_ids(candidate.token_ids)])  # fmt: skip
+        return (
+            round,
+            *name,
+            candidate.finish_reason.value,
+            *policy,
+            name in selected,
+            texts[encode_text(candidate.text)],
+            prompt_ids[encode_ids(candidate.prompt_ids)],
+            ids[encode_ids(candidate.token_ids)],
+        )
 
     _insert(connection, "candidates", [candidate_row(candidate) for candidate in episode.candidates])
     revised = [(round, c.prompt_id, c.index, c.revised_from) for c in episode.candidates if c.revised_from is not None]
@@ -162,23 +188,38 @@ def _write_episode(connection: sqlite3.Connection, store: ContentStore, round: i
     ]
     _insert(connection, "verdicts", verdict_rows)
     vote_rows = [
-        (round, verdict.prompt_id, verdict.candidate, place, vote.stage, vote.vote, vote.value,
-         texts[encode_text(vote.text)])
+        (
+            round,
+            verdict.prompt_id,
+            verdict.candidate,
+            place,
+            vote.stage,
+            vote.vote,
+            vote.value,
+            texts[encode_text(vote.text)],
+        )
         for verdict in episode.verdicts
         for place, vote in enumerate(verdict.votes)
-    ]  # fmt: skip
+    ]
     _insert(connection, "votes", vote_rows)
 
 
-def _write_rows(
-    connection: sqlite3.Connection, store: ContentStore, round: int, rows: Sequence[TrainingRow]
-) -> None:
+def _write_rows(connection: sqlite3.Connection, store: ContentStore, round: int, rows: Sequence[TrainingRow]) -> None:
     ids = store.put("rows", (encode_ids(row.input_ids) for row in rows))
     values = [
-        (round, place, row.origin, row.round, row.prompt_id, row.candidate, row.domain, row.supervised_from,
-         ids[encode_ids(row.input_ids)])
+        (
+            round,
+            place,
+            row.origin,
+            row.round,
+            row.prompt_id,
+            row.candidate,
+            row.domain,
+            row.supervised_from,
+            ids[encode_ids(row.input_ids)],
+        )
         for place, row in enumerate(rows)
-    ]  # fmt: skip
+    ]
     _insert(connection, "accepted_rows", values)
 
 

@@ -194,14 +194,30 @@ MIGRATIONS: tuple[str, ...] = (_TABLES, _SESSIONS, _REVISIONS)
 """`MIGRATIONS[v]` turns a file of version v into one of version v + 1."""
 
 ROUND_TABLES = (
-    "candidates", "revisions", "verdicts", "votes", "accepted_rows", "updates", "evaluations", "estimates",
-)  # fmt: skip
+    "candidates",
+    "revisions",
+    "verdicts",
+    "votes",
+    "accepted_rows",
+    "updates",
+    "evaluations",
+    "estimates",
+)
 """Tables whose rows belong to one row of `rounds`."""
 
 TABLES = (
-    "meta", "dictionaries", "contents", "prompts", "speakers", "batches", "answers", "rounds", *ROUND_TABLES, "stops",
+    "meta",
+    "dictionaries",
+    "contents",
+    "prompts",
+    "speakers",
+    "batches",
+    "answers",
+    "rounds",
+    *ROUND_TABLES,
+    "stops",
     "sessions",
-)  # fmt: skip
+)
 """All tables, referenced ones before those that refer to them."""
 
 

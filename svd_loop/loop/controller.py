@@ -83,8 +83,10 @@ class Controller:
             state.last.version,
             state.last.scores,
             accepted_prompts=episode.accepted,
-            prompts=episode.prompts, metrics=metrics, funnel=episode.funnel,
-        )  # fmt: skip
+            prompts=episode.prompts,
+            metrics=metrics,
+            funnel=episode.funnel,
+        )
         if self.parts.health.distrusts(record):
             return self.withdraw(record, episode, state)
 

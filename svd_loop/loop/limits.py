@@ -29,9 +29,7 @@ class Limits:
         tokens = sum(
             value for record in history for name, value in record.metrics.items() if name.endswith("output_tokens")
         )
-        return (self.hours is not None and hours >= self.hours) or (
-            self.tokens is not None and tokens >= self.tokens
-        )
+        return (self.hours is not None and hours >= self.hours) or (self.tokens is not None and tokens >= self.tokens)
 
 
 class Stopwatch:

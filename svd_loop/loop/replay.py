@@ -70,9 +70,7 @@ class Replay:
         kept = [
             row
             for row in earlier
-            if oldest <= row.round < round
-            and row.prompt_id not in seen
-            and newest_round[row.prompt_id] == row.round
+            if oldest <= row.round < round and row.prompt_id not in seen and newest_round[row.prompt_id] == row.round
         ]
         limit = len(kept) if self.ratio is None else math.floor(self.ratio * len(new))
         return kept if len(kept) <= limit else generator.sample(kept, limit)

@@ -93,17 +93,27 @@ def _mlmodel(stored: StoredVersion, settings: Mapping[str, Any]) -> str:
         ColSpec(DataType.string, name) for name in ("answer", "finish_reason", "version")
     ]
     sampling = settings["sampling"]
-    kinds = {"max_tokens": DataType.long, "temperature": DataType.double, "top_p": DataType.double,
-             "seed": DataType.long}  # fmt: skip
+    kinds = {
+        "max_tokens": DataType.long,
+        "temperature": DataType.double,
+        "top_p": DataType.double,
+        "seed": DataType.long,
+    }
     params = [ParamSpec(name, kind, sampling[name]) for name, kind in kinds.items()]
     model = Model(
         signature=ModelSignature(Schema(asked), Schema(answered), ParamSchema(params)),
-        saved_input_example_info={"artifact_path": _EXAMPLE_FILE, "serving_input_path": _EXAMPLE_FILE,
-                                  "type": "json_object"},
+        saved_input_example_info={
+            "artifact_path": _EXAMPLE_FILE,
+            "serving_input_path": _EXAMPLE_FILE,
+            "type": "json_object",
+        },
         metadata={"fingerprint": stored.version.fingerprint},
-    )  # fmt: skip
+    )
     mlflow.pyfunc.add_to_model(
-        model, loader_module="mlflow.pyfunc.loaders.code_model", model_code_path=CODE, python_env="python_env.yaml",
+        model,
+        loader_module="mlflow.pyfunc.loaders.code_model",
+        model_code_path=CODE,
+        python_env="python_env.yaml",
         artifacts={"version": {"path": ".", "uri": "."}},
-    )  # fmt: skip
+    )
     return str(model.to_yaml())

@@ -73,8 +73,11 @@ def score_tags(scores: Scores, prefix: str) -> dict[str, str]:
         where = "" if group == "overall" else f"/{group}"
         for metric, found in metrics.items():
             name, digits = f"{prefix}{metric.replace('@', '_at_')}{where}", _DIGITS.get(metric, 4)
-            tags |= {name: f"{found.value:.{digits}f}", f"{name}.low": f"{found.low:.{digits}f}",
-                     f"{name}.high": f"{found.high:.{digits}f}"}  # fmt: skip
+            tags |= {
+                name: f"{found.value:.{digits}f}",
+                f"{name}.low": f"{found.low:.{digits}f}",
+                f"{name}.high": f"{found.high:.{digits}f}",
+            }
     return tags
 
 
@@ -313,8 +316,11 @@ class Registry:
 
     def _before(self, name: str, version: RegisteredVersion) -> int | None:
         """The champion that a version last replaced, if it is still there and was not rolled back itself."""
-        promoted = [event for event in self.history(name)
-                    if event.version == version.number and event.what in ("promoted", "forced", "moved")]  # fmt: skip
+        promoted = [
+            event
+            for event in self.history(name)
+            if event.version == version.number and event.what in ("promoted", "forced", "moved")
+        ]
         number = promoted[-1].over if promoted else 0
         known = {item.number: item for item in self.versions(name)}
         return number if number in known and ROLLED_BACK_TAG not in known[number].tags else None

@@ -97,9 +97,7 @@ class JobRuns:
 
         known = self._client.get_run(self.run_id).data.params
         params = {key: value for key, value in flat_params(self._config).items() if key not in known}
-        self._client.log_batch(
-            self.run_id, params=[Param(key, value[:_PARAM_LIMIT]) for key, value in params.items()]
-        )
+        self._client.log_batch(self.run_id, params=[Param(key, value[:_PARAM_LIMIT]) for key, value in params.items()])
         self._client.log_text(self.run_id, json.dumps(self._config, indent=2, sort_keys=True), "config.json")
         self._client.log_inputs(self.run_id, datasets=[_dataset_input(summary) for summary in data])
 

@@ -15,9 +15,14 @@ _QUICK_STEPS = 40
 
 
 def build(
-    output_dir: Path | str, *, size: str = "nano", seed: int = 0, steps: int | None = None, quick: bool = False,
+    output_dir: Path | str,
+    *,
+    size: str = "nano",
+    seed: int = 0,
+    steps: int | None = None,
+    quick: bool = False,
     worded: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Build a checkpoint with its measurements and card.
 
     Args:

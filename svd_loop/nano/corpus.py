@@ -36,9 +36,19 @@ DERIVE_SHARE: dict[Domain, float] = {"math": 0.36, "science": 0.33, "coding": 0.
 """Share of the solver's rows that work the answer out; sets base pass@1 (the rest is guessed)."""
 
 JUNK: tuple[str, ...] = (
-    "", ":", "Solution", "Let's think step by step.", "\\boxed{}", "The answer is right.", "[ [Y] ]", "[ [Y] ] [ [Y] ]",
-    "I do not know.", "Yes", "```python\n```", "Thus the answer follows.",
-)  # fmt: skip
+    "",
+    ":",
+    "Solution",
+    "Let's think step by step.",
+    "\\boxed{}",
+    "The answer is right.",
+    "[ [Y] ]",
+    "[ [Y] ] [ [Y] ]",
+    "I do not know.",
+    "Yes",
+    "```python\n```",
+    "Thus the answer follows.",
+)
 
 _LEVELS = (1, 2, 3)
 _DRILLS_PER_ROW = 8
@@ -94,8 +104,14 @@ def revisions(count: int, seed: int) -> Iterator[Row]:
             critiques.append(grade(task, work.final))
         if work.task != task:
             critiques.append(f"{work.task.canonical_question}\n\n{compare(task, work.task)}")
-        yield _row("reviser", task, _solution(task, rng), question=task.question, solution=work.text,
-                   critique=neutralise(rng.choice(critiques)))  # fmt: skip
+        yield _row(
+            "reviser",
+            task,
+            _solution(task, rng),
+            question=task.question,
+            solution=work.text,
+            critique=neutralise(rng.choice(critiques)),
+        )
 
 
 def anchor_rows(count: int, seed: int) -> list[Row]:

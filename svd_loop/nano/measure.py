@@ -201,9 +201,13 @@ def score(pairs: Sequence[tuple[str, NanoProblem]]) -> list[bool]:
 def _run_tests(jobs: Sequence[tuple[str, tuple[str, ...]]]) -> list[bool]:
     """Run programs against their tests in one isolated child; each has a second."""
     done = subprocess.run(
-        [sys.executable, "-I", "-c", _RUN_TESTS], input=json.dumps(jobs), capture_output=True, text=True, timeout=600,
+        [sys.executable, "-I", "-c", _RUN_TESTS],
+        input=json.dumps(jobs),
+        capture_output=True,
+        text=True,
+        timeout=600,
         check=True,
-    )  # fmt: skip
+    )
     results: list[bool] = json.loads(done.stdout)
     return results
 

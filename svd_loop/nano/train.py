@@ -222,9 +222,7 @@ def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, output_dir
     tokenizer.save_pretrained(output_dir)
 
 
-def _step(
-    model: Qwen3ForCausalLM, ids: torch.Tensor, labels: torch.Tensor, optimizer: torch.optim.Optimizer
-) -> float:
+def _step(model: Qwen3ForCausalLM, ids: torch.Tensor, labels: torch.Tensor, optimizer: torch.optim.Optimizer) -> float:
     """One update; ``ids`` and ``labels`` are (rows, length), labels already shifted to predict the next token."""
     supervised = labels != _IGNORED
     hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[supervised]

@@ -263,8 +263,11 @@ def _force(task: Task, true_steps: tuple[Step, ...], ans: int, rng: Random) -> d
     last = len(true_steps) - 1
     slips = {last: task.givens[task.family.target]}
     first = task.family.leap[0]
-    exact = compute(resolve(first.left, {**task.givens, "ans": ans}, []), first.op,
-                    resolve(first.right, {**task.givens, "ans": ans}, []))
+    exact = compute(
+        resolve(first.left, {**task.givens, "ans": ans}, []),
+        first.op,
+        resolve(first.right, {**task.givens, "ans": ans}, []),
+    )
     if exact is None or rng.random() < 0.4:
         slips[0] = true_steps[0].claimed if rng.random() < 0.6 else near(true_steps[0].claimed, rng)
     return slips
@@ -298,6 +301,6 @@ def _check_end(asked: Task, work: Work, last: int) -> str:
             return ends + YES
     ans = work.ans if work.style == "leap" else last
     option = f"{ans} ({asked.final(ans)}), " if asked.options else ""
-    return ("" if work.style == "derive" else f"{ends}, ") + option + pair_up(
-        parts(asked.final(ans)), parts(work.final)
+    return (
+        ("" if work.style == "derive" else f"{ends}, ") + option + pair_up(parts(asked.final(ans)), parts(work.final))
     )

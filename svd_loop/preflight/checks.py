@@ -101,10 +101,11 @@ def _told_once(checks: list[Check]) -> list[Check]:
     """A missing model stands in the way of several checks: the first one says so, the others refer to it."""
     told: dict[str, str] = {}
     return [
-        check if check.ok or told.setdefault(check.detail, check.name) == check.name
+        check
+        if check.ok or told.setdefault(check.detail, check.name) == check.name
         else replace(check, detail=f"see {told[check.detail]}")
         for check in checks
-    ]  # fmt: skip
+    ]
 
 
 def _checked(name: str, look: Callable[[], str]) -> Check:
@@ -153,8 +154,10 @@ def _probe_words(found: Forecast) -> str:
     words = f"{measured.candidates} candidates, {measured.complete} of them complete; "
     if measured.output_rate is None or measured.prompt_rate is None:
         return f"{words}a script, so no speed: tokens are bytes"
-    return (f"{words}{measured.prompt_rate:,.0f} tokens/s read and {measured.output_rate:,.0f} written with "
-            f"{measured.rows} rows at once")  # fmt: skip
+    return (
+        f"{words}{measured.prompt_rate:,.0f} tokens/s read and {measured.output_rate:,.0f} written with "
+        f"{measured.rows} rows at once"
+    )
 
 
 def _prompts(config: Config, held: dict[str, list[Problem]], scratch: Path) -> str:

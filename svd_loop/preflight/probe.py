@@ -53,15 +53,24 @@ def measure(config: Config, backend: Backend, prompts: Sequence[Prompt], candida
         items = [(by_id[one.prompt_id], one) for one in sampled]
         verdicts = []
         if config.cascade.mode is CascadeMode.SELF:
-            settings = replace(cascade_settings(config), votes=1, at_least=None, early_exit=False, audit_share=0.0,
-                               order="stage_major", judge_duplicates_once=False)  # fmt: skip
+            settings = replace(
+                cascade_settings(config),
+                votes=1,
+                at_least=None,
+                early_exit=False,
+                audit_share=0.0,
+                order="stage_major",
+                judge_duplicates_once=False,
+            )
             verdicts = Cascade(templates, settings).judge(metered, items, round=1)
         cast = [vote for verdict in verdicts for vote in verdict.votes]
         yes = {
-            stage: (sum(vote.value is VoteValue.YES for vote in cast if vote.stage is stage),
-                    sum(vote.stage is stage for vote in cast))
+            stage: (
+                sum(vote.value is VoteValue.YES for vote in cast if vote.stage is stage),
+                sum(vote.stage is stage for vote in cast),
+            )
             for stage in config.cascade.stages
-        }  # fmt: skip
+        }
         complete = sum(unfit(candidate) is None for candidate in sampled)
         measured = Measured(len(sampled), complete, _roles(metered.take_usage(), yes), yes)
         if not isinstance(policy, ModelPolicy):

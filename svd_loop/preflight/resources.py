@@ -84,8 +84,10 @@ def disk_needed(config: Config) -> str:
         return told
     needed, words = _versions(config, shape_of(checkpoint_path(config.model.path)))
     if needed > free:
-        raise ConfigError(f"job.root: {words}, but there are {told}; set update.keep_versions lower, update.method: "
-                          "lora, update.checkpoint_steps: 0, or another job.root")  # fmt: skip
+        raise ConfigError(
+            f"job.root: {words}, but there are {told}; set update.keep_versions lower, update.method: "
+            "lora, update.checkpoint_steps: 0, or another job.root"
+        )
     return f"{told}; {words}, and the ledger"
 
 
@@ -113,10 +115,13 @@ def _training(config: Config, shape: Shape, device: Device) -> str:
     fitting = max(0, device.memory - states) * tokens // (needed.activations + needed.logits)
     fits = (
         f"rows of {fitting:,} tokens fit: lower update.max_length (and with it sampling.max_tokens), or "
-        if fitting > 0 else "even weights, gradients and optimizer states do not fit: "
-    )  # fmt: skip
-    raise ConfigError(f"{words}; there is {device.name}. {fits}set {' or '.join(_savings(config))}, or train on "
-                      "several GPUs in shards (update.launch)")  # fmt: skip
+        if fitting > 0
+        else "even weights, gradients and optimizer states do not fit: "
+    )
+    raise ConfigError(
+        f"{words}; there is {device.name}. {fits}set {' or '.join(_savings(config))}, or train on "
+        "several GPUs in shards (update.launch)"
+    )
 
 
 def _savings(config: Config) -> list[str]:
@@ -145,11 +150,15 @@ def _serving(config: Config, shape: Shape, device: Device) -> str:
     models = 2 if config.cascade.frozen_judge else 1
     budget = int(device.memory * gpus * min(share, 1.0))
     rows = needed.rows(budget - (models - 1) * needed.weights)
-    words = (f"generating takes {_size(models * needed.weights)} of {config.model.dtype} weights and "
-             f"{_size(needed.row)} of KV cache a row of {context:,} tokens")  # fmt: skip
+    words = (
+        f"generating takes {_size(models * needed.weights)} of {config.model.dtype} weights and "
+        f"{_size(needed.row)} of KV cache a row of {context:,} tokens"
+    )
     if rows < 1:
-        raise ConfigError(f"{words}, more than {share:.0%} of {gpus} times {device.name}; lower model.max_context, set "
-                          "model.dtype: bfloat16, or engine.tensor_parallel_size of vLLM")  # fmt: skip
+        raise ConfigError(
+            f"{words}, more than {share:.0%} of {gpus} times {device.name}; lower model.max_context, set "
+            "model.dtype: bfloat16, or engine.tensor_parallel_size of vLLM"
+        )
     return f"{words} ({min(rows, wanted):,} of {wanted:,} rows fit at full length)"
 
 

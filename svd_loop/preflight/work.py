@@ -177,14 +177,18 @@ def _cascade(
 def _candidate(config: Config, measured: Measured, complete: float, votes: Mapping[Stage, float]) -> Work:
     """The mean work of one candidate: sampling it and, where it is complete, judging it."""
     solver = _means(config, measured, Role.SOLVER)
-    calls = {role: complete * cast * _means(config, measured, role).calls
-             for stage, cast in votes.items() for role in ROLES[stage]}  # fmt: skip
+    calls = {
+        role: complete * cast * _means(config, measured, role).calls
+        for stage, cast in votes.items()
+        for role in ROLES[stage]
+    }
     judge = {role: _means(config, measured, role) for role in calls}
     return Work(
-        1.0, sum(calls.values()),
+        1.0,
+        sum(calls.values()),
         solver.prompt_tokens + sum(count * judge[role].prompt_tokens for role, count in calls.items()),
         solver.output_tokens + sum(count * judge[role].output_tokens for role, count in calls.items()),
-    )  # fmt: skip
+    )
 
 
 def _per_prompt(config: Config, chance: float, alike: bool) -> float:
@@ -212,10 +216,11 @@ def _evaluation(config: Config, measured: Measured, held_out: Mapping[str, int])
     planted = _CANARY_KINDS * config.health.canaries * config.job.rounds
     extra = _scaled(judged, audited + planted)
     return Work(
-        0, extra.judge_calls,
+        0,
+        extra.judge_calls,
         work.prompt_tokens + max(0.0, extra.prompt_tokens - (audited + planted) * solver.prompt_tokens),
         work.output_tokens + max(0.0, extra.output_tokens - (audited + planted) * solver.output_tokens),
-    )  # fmt: skip
+    )
 
 
 def _update_seconds(config: Config, measured: Measured, work: Work, round: int) -> float:

@@ -51,8 +51,13 @@ class Examiner:
         sampling = (config.evaluation.sampling or config.sampling).to_sampling()
         templates = template_set(config)
         words = [templates.version(Role.SOLVER, domain) for domain in Domain]
-        asked = [problems_digest(self._problems), config.evaluation.samples, config.evaluation.test_seconds,
-                 astuple(sampling), words]  # fmt: skip
+        asked = [
+            problems_digest(self._problems),
+            config.evaluation.samples,
+            config.evaluation.test_seconds,
+            astuple(sampling),
+            words,
+        ]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
 
     def examine(self, version: RegisteredVersion) -> Evidence:
@@ -76,8 +81,13 @@ class Examiner:
 
             def open_policy() -> Policy:
                 engine = config.engine
-                return DurablePolicy(open_stored(config, stored), store, engine.chunk_size,
-                                     seconds=engine.chunk_seconds, interrupt=self._interrupt)  # fmt: skip
+                return DurablePolicy(
+                    open_stored(config, stored),
+                    store,
+                    engine.chunk_size,
+                    seconds=engine.chunk_seconds,
+                    interrupt=self._interrupt,
+                )
 
             evaluator = Evaluator(
                 {SPLIT: self._problems},

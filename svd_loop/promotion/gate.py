@@ -129,15 +129,19 @@ class GateRule:
         lengths = _pair(new, old, LENGTH)
         if lengths and lengths[1].value > 0:
             ratio, factor = lengths[0].value / lengths[1].value, self._settings.length_factor
-            text = (f"mean output tokens {lengths[1].value:.1f} -> {lengths[0].value:.1f}, times {ratio:.2f}; between "
-                    f"{1 / factor:.2f} and {factor:.2f} is allowed (gate.length_factor)")  # fmt: skip
+            text = (
+                f"mean output tokens {lengths[1].value:.1f} -> {lengths[0].value:.1f}, times {ratio:.2f}; between "
+                f"{1 / factor:.2f} and {factor:.2f} is allowed (gate.length_factor)"
+            )
             low = _at_least(ratio, 1 / factor)
             yield Finding("length", low and _at_least(factor, ratio), ratio, factor if low else 1 / factor, text)
         shares = _pair(new, old, TRUNCATED)
         if shares:
             rise, limit = shares[0].value - shares[1].value, self._settings.truncation_tolerance
-            text = (f"truncated samples {_points(rise)}; they may rise by {_points(limit)} at most "
-                    "(gate.truncation_tolerance)")  # fmt: skip
+            text = (
+                f"truncated samples {_points(rise)}; they may rise by {_points(limit)} at most "
+                "(gate.truncation_tolerance)"
+            )
             yield Finding("truncation", _at_least(limit, rise), rise, limit, text)
 
 

@@ -105,9 +105,10 @@ def _explanation(reader: LedgerReader, row: Mapping[str, Any], updates: Mapping[
     first = min((version.round for version in trained), default=None)
     seen = {version.round for version in trained}
     inherited = [
-        update.version for round, update in updates.items()
+        update.version
+        for round, update in updates.items()
         if first is not None and round > first and round not in seen and not update.from_base
-    ]  # fmt: skip
+    ]
     writer = row["policy_round"]
     return Explanation(
         round=row["round"],

@@ -215,8 +215,11 @@ def data_behind(version: RegisteredVersion, root: Path) -> list[dict[str, Any]]:
 def difference(old: RegisteredVersion, new: RegisteredVersion, root: Path) -> dict[str, Any]:
     """What differs between two versions: scores and other tags, files, and the configuration where it is at hand."""
     short = [{key: value for key, value in v.tags.items() if key not in _LONG_TAGS} for v in (old, new)]
-    changed = {key: [short[0].get(key), short[1].get(key)] for key in sorted(short[0] | short[1])
-               if short[0].get(key) != short[1].get(key)}  # fmt: skip
+    changed = {
+        key: [short[0].get(key), short[1].get(key)]
+        for key in sorted(short[0] | short[1])
+        if short[0].get(key) != short[1].get(key)
+    }
     configs = [_config(version, root) for version in (old, new)]
     return {
         "old": version_json(old)["version"],

@@ -132,8 +132,14 @@ def _decide(
 
 
 def _tag_scores(registry: Registry, version: RegisteredVersion, scores: Scores, test: str) -> None:
-    registry.tag(version, {"svd_loop.test.problems": str(len(scores.problem_ids)), "svd_loop.test.digest": test,
-                           **score_tags(scores, "svd_loop.test.")})  # fmt: skip
+    registry.tag(
+        version,
+        {
+            "svd_loop.test.problems": str(len(scores.problem_ids)),
+            "svd_loop.test.digest": test,
+            **score_tags(scores, "svd_loop.test."),
+        },
+    )
 
 
 def _write_down(

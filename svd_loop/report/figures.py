@@ -133,9 +133,14 @@ def _label_ends(axes: Axes, lines: Mapping[str, Mapping[int, float]], gap: float
         last_round, value = list(points.items())[-1]
         lowest = min(100 * value, lowest - gap)
         axes.annotate(
-            f"{_words(name)} {100 * value:.0f}%", (last_round, 100 * value), xytext=(1.02, lowest),
-            textcoords=("axes fraction", "data"), va="center", annotation_clip=False, color=_line_colour(name),
-        )  # fmt: skip
+            f"{_words(name)} {100 * value:.0f}%",
+            (last_round, 100 * value),
+            xytext=(1.02, lowest),
+            textcoords=("axes fraction", "data"),
+            va="center",
+            annotation_clip=False,
+            color=_line_colour(name),
+        )
 
 
 def _steps(history: Sequence[RoundRecord]) -> list[str]:

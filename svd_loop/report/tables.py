@@ -52,8 +52,9 @@ def render_result(
     render_rounds(console, result.history, result.best.round)
     lines = [f"{result.job} stopped because {STOPPED[result.stop]} ({result.stop.value})."]
     lines += [f"  {note}" for note in result.notes]
-    lines.append(f"Best version: {result.best.version.name} ({result.best.version.fingerprint[:12]}), "
-                 f"{gain_sentence(result)}")  # fmt: skip
+    lines.append(
+        f"Best version: {result.best.version.name} ({result.best.version.fingerprint[:12]}), {gain_sentence(result)}"
+    )
     lines += [f"Test split, {name}: {_interval(scores.pass_at_1)}" for name, scores in result.test.items()]
     lines.append("Next:")
     following = next_commands(result, config, root, overrides, store)

@@ -36,8 +36,9 @@ def cron_trigger(expression: str, timezone: str | None = None) -> Any:
     except KeyError as error:  # zoneinfo's, for a zone it does not know
         raise ConfigError(f"--timezone {timezone}: {error.args[0]}; as in Europe/Zurich") from None
     except ValueError as error:
-        raise ConfigError(f"--cron {expression}: not a cron expression: {error}; as in '0 3 * * 1' for Mondays at "
-                          "03:00") from None  # fmt: skip
+        raise ConfigError(
+            f"--cron {expression}: not a cron expression: {error}; as in '0 3 * * 1' for Mondays at 03:00"
+        ) from None
 
 
 def _named(weekdays: str) -> str:

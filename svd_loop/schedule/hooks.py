@@ -46,8 +46,14 @@ def call_hooks(hooks: Sequence[HookSection], event: HookEvent, message: Mapping[
 
 
 def _start(hook: HookSection, message: Mapping[str, Any]) -> None:
-    subprocess.run(list(hook.command or ()), input=json.dumps(message), text=True, timeout=hook.seconds, check=True,
-                   stdout=subprocess.DEVNULL)  # fmt: skip
+    subprocess.run(
+        list(hook.command or ()),
+        input=json.dumps(message),
+        text=True,
+        timeout=hook.seconds,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
 
 
 def _post(hook: HookSection, message: Mapping[str, Any]) -> None:

@@ -94,8 +94,9 @@ class Inbox:
                     self._admit(place, sifter, seen, now)
                 self._finish_quarantine()
         except OSError as error:
-            raise ScheduleError(f"{error.filename or inbox}: {error.strerror or error}; --inbox cannot be taken in, "
-                                "nothing is lost") from error  # fmt: skip
+            raise ScheduleError(
+                f"{error.filename or inbox}: {error.strerror or error}; --inbox cannot be taken in, nothing is lost"
+            ) from error
         counts = Counter(self._book.account())
         counts.subtract(before)
         bad = {row["place"] for row in self._book.files("quarantined")}
@@ -126,8 +127,11 @@ class Inbox:
 
     def _unknown_files(self) -> list[str]:
         known = {row["place"] for row in self._book.files()}
-        return sorted(entry.name for entry in self._accepted.iterdir()
-                      if entry.name not in known and not entry.name.startswith("."))  # fmt: skip
+        return sorted(
+            entry.name
+            for entry in self._accepted.iterdir()
+            if entry.name not in known and not entry.name.startswith(".")
+        )
 
     def _admit(self, place: str, sifter: Sifter, seen: SeenPrompts, now: float) -> None:
         """Read one file into the book, all of it or nothing but its name, how far it could be read, and why."""

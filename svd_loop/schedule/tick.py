@@ -46,8 +46,11 @@ log = logging.getLogger(__name__)
 
 Action = Literal["busy", "waiting", "promoted", "refused", "nothing_gained", "failed", "stumbled"]
 _EVENTS: dict[Outcome, HookEvent] = {
-    "promoted": "success", "refused": "refusal", "nothing_gained": "refusal", "failed": "failure",
-}  # fmt: skip
+    "promoted": "success",
+    "refused": "refusal",
+    "nothing_gained": "refusal",
+    "failed": "failure",
+}
 
 
 Gate = Callable[[Config, str], Decision]
@@ -209,9 +212,14 @@ class Schedule:
         config = self._job_config(book, name, champion, prompts)
         with book.writing():
             book.add_job(
-                number, name, config=config.model_dump(mode="json"), tokenizer=tokenizer_digest(config),
-                champion=str(champion) if champion else None, prompts=len(chosen), started_at=self._clock(),
-            )  # fmt: skip
+                number,
+                name,
+                config=config.model_dump(mode="json"),
+                tokenizer=tokenizer_digest(config),
+                champion=str(champion) if champion else None,
+                prompts=len(chosen),
+                started_at=self._clock(),
+            )
             for place, _ in chosen:
                 book.settle(place, "used", job=number)
         log.info("%s: starts with %d new prompts from %s", name, len(chosen), champion or config.model.path)
@@ -248,10 +256,13 @@ class Schedule:
         data["schedule"] = {}
         tokenizer = tokenizer_digest(parse_config(data, origin=name))
         data["schedule"]["replay"] = {
-            "jobs": [f"{job.name}@{job.best_round}" for job in book.jobs()
-                     if job.outcome == "promoted" and job.tokenizer == tokenizer],
+            "jobs": [
+                f"{job.name}@{job.best_round}"
+                for job in book.jobs()
+                if job.outcome == "promoted" and job.tokenizer == tokenizer
+            ],
             "without": book.forgotten(),
-        }  # fmt: skip
+        }
         config = parse_config(data, origin=name)
         refuse_foreign_anchors(config)  # before a job that cannot run is given prompts
         return config
@@ -272,13 +283,20 @@ class Schedule:
         best = result.best
         folder = _version(config, best.version.round)
         if best.version.round > 0 and not self._models.holds(folder):
-            raise ScheduleError(f"{job.name}: its best version, {folder}, is not registered as {self._name}; see the "
-                                "log for what MLflow said. The next tick registers it")  # fmt: skip
+            raise ScheduleError(
+                f"{job.name}: its best version, {folder}, is not registered as {self._name}; see the "
+                "log for what MLflow said. The next tick registers it"
+            )
         return book.update_job(
-            job.number, state="ran", stop=result.stop.value, best_round=best.version.round,
-            score=best.scores.pass_at_1.value, score_before=result.history[0].scores.pass_at_1.value,
-            accepted_fraction=_accepted_fraction(result), output_tokens=_output_tokens(result),
-        )  # fmt: skip
+            job.number,
+            state="ran",
+            stop=result.stop.value,
+            best_round=best.version.round,
+            score=best.scores.pass_at_1.value,
+            score_before=result.history[0].scores.pass_at_1.value,
+            accepted_fraction=_accepted_fraction(result),
+            output_tokens=_output_tokens(result),
+        )
 
     def _decide(self, book: Book, job: JobRow, config: Config) -> JobRow:
         assert job.best_round is not None
@@ -290,9 +308,10 @@ class Schedule:
             outcome, findings = "nothing_gained", [_finding("gain", False, 0, 1, text)]
         elif self._models.is_champion(version):
             text = (
-                "it was promoted before the tick was interrupted" if job.champion
+                "it was promoted before the tick was interrupted"
+                if job.champion
                 else "it is the first champion; there was none to compare it with"
-            )  # fmt: skip
+            )
             outcome, findings = "promoted", [_finding("champion", True, None, None, text)]
         else:
             decision = self._gate(config, self._name)

@@ -53,9 +53,14 @@ class Child:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115, closed in `close`
         try:
             self._process = subprocess.Popen(
-                [*command, str(theirs.fileno())], env=dict(environment), stdin=subprocess.PIPE, stdout=self._log,
-                stderr=self._log, pass_fds=[theirs.fileno()], start_new_session=True,
-            )  # fmt: skip
+                [*command, str(theirs.fileno())],
+                env=dict(environment),
+                stdin=subprocess.PIPE,
+                stdout=self._log,
+                stderr=self._log,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
         except OSError as error:
             raise EngineError(f"{name} cannot be started: {error}") from error
         finally:

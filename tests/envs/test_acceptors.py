@@ -46,8 +46,11 @@ def test_the_first_complete_candidate_is_taken() -> None:
     items = [cut, *((prompt(), Candidate("p0", i + 1, text)) for i, text in enumerate(["", "good", "good too"]))]
     verdicts = RandomAcceptor()(items, round=1)
     assert [verdict.rejection for verdict in verdicts] == [
-        Rejection.TRUNCATED, Rejection.EMPTY, None, Rejection.NOT_SELECTED_AT_RANDOM
-    ]  # fmt: skip
+        Rejection.TRUNCATED,
+        Rejection.EMPTY,
+        None,
+        Rejection.NOT_SELECTED_AT_RANDOM,
+    ]
 
 
 @pytest.mark.parametrize("rates", [(), (1.5,), (0.5, -0.1), (float("nan"),)])

@@ -84,9 +84,12 @@ def test_a_strict_judge_raises_no_alarm() -> None:
 
 @pytest.mark.parametrize(
     "role, stage",
-    [(Role.QUESTION_COMPARER, Stage.CYCLE_CONSISTENCY), (Role.FACT_CHECKER, Stage.FACTUALITY),
-     (Role.GRADER, Stage.CORRECTNESS)],
-)  # fmt: skip
+    [
+        (Role.QUESTION_COMPARER, Stage.CYCLE_CONSISTENCY),
+        (Role.FACT_CHECKER, Stage.FACTUALITY),
+        (Role.GRADER, Stage.CORRECTNESS),
+    ],
+)
 def test_the_stage_that_nods_is_named(role: Role, stage: Stage) -> None:
     judge = RulePolicy(lambda call: "[[Y]]" if call.id.role == role else "[[N]]")
     report = watch(CASCADE, judge, plant(SOLVED, per_kind=10, seed=0, round=1), round=1)

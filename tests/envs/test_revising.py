@@ -23,7 +23,7 @@ from svd_loop.contracts import (
     Verdict,
     Vote,
     VoteValue,
-)  # fmt: skip
+)
 from svd_loop.errors import ConfigError
 from svd_loop.loop.replay import accepted_rows
 from tests.envs.judges import RulePolicy, prompt
@@ -81,8 +81,9 @@ def test_prompts_with_nothing_accepted_get_one_more_try_that_is_judged_anew() ->
     policy = Learner()
     episode = played(policy)
     assert {(c.prompt_id, c.index): c.revised_from for c in episode.candidates if c.index == 2} == {
-        ("p1", 2): 1, ("p2", 2): 1
-    }  # fmt: skip
+        ("p1", 2): 1,
+        ("p2", 2): 1,
+    }
     assert [(c.prompt_id, c.index) for c in episode.selected] == [("p0", 0), ("p1", 2)]
     asked = [call for call in policy.calls if call.id.role is Role.REVISER]
     assert [call.id.prompt_id for call in asked] == ["p1", "p2"]

@@ -141,8 +141,12 @@ def test_observation_reward_and_info_along_an_episode() -> None:
     assert observation == ("", "", "") and reward == pytest.approx(1 / 3) and terminated
     episode = info["episode"]
     assert [(c.prompt_id, c.index, c.text) for c in episode.candidates] == [
-        ("p0", 0, "a"), ("p0", 1, "d"), ("p1", 0, "b"), ("p2", 0, "c"), ("p2", 1, "e")
-    ]  # fmt: skip
+        ("p0", 0, "a"),
+        ("p0", 1, "d"),
+        ("p1", 0, "b"),
+        ("p2", 0, "c"),
+        ("p2", 1, "e"),
+    ]
     assert [(v.prompt_id, v.candidate) for v in episode.verdicts] == [
         (c.prompt_id, c.index) for c in episode.candidates
     ]
@@ -212,8 +216,12 @@ def test_fewer_candidates_forfeit_and_a_surplus_is_ignored() -> None:
     _, _, terminated, _, info = env.step((("d", "surplus"), ("e",), ()))
     assert terminated
     assert [(c.prompt_id, c.index, c.text) for c in info["episode"].candidates] == [
-        ("p0", 0, "a"), ("p0", 2, "d"), ("p1", 2, "e"), ("p2", 0, "b"), ("p2", 1, "c")
-    ]  # fmt: skip
+        ("p0", 0, "a"),
+        ("p0", 2, "d"),
+        ("p1", 2, "e"),
+        ("p2", 0, "b"),
+        ("p2", 1, "c"),
+    ]
 
 
 def test_candidates_for_settled_prompts_are_ignored() -> None:

@@ -37,8 +37,11 @@ def test_candidates_carry_exactly_what_was_sampled() -> None:
     candidates = AGENT.sample(policy, PROMPTS, range(2), round=1)
     assert [candidate.text for candidate in candidates] == ["p0/0", "p0/1", "p1/0", "p1/1"]
     assert [(candidate.prompt_id, candidate.index) for candidate in candidates] == [
-        ("p0", 0), ("p0", 1), ("p1", 0), ("p1", 1)
-    ]  # fmt: skip
+        ("p0", 0),
+        ("p0", 1),
+        ("p1", 0),
+        ("p1", 1),
+    ]
     first = candidates[0]
     assert first.finish_reason is FinishReason.LENGTH and first.policy == VERSION
     assert first.prompt_ids == (1, 2) and first.token_ids == (3, 4, 0)

@@ -35,9 +35,7 @@ class PricedPolicy(RulePolicy):
 def played(budget: int | None, n: int = 8, block: int = 1) -> Episode:
     policy = PricedPolicy(by_seed(0.45, invalid=0.0).rule)
     cascade = Cascade(CHAT, CascadeSettings((Stage.CORRECTNESS,), 2))
-    env = SelfVerificationEnv(
-        prompts=PROMPTS, judge=policy, cascade=cascade, n=n, block=block, budget_tokens=budget
-    )  # fmt: skip
+    env = SelfVerificationEnv(prompts=PROMPTS, judge=policy, cascade=cascade, n=n, block=block, budget_tokens=budget)
     _, info = env.reset()
     while info["open"]:
         wanted = [PROMPTS[place] for place in info["open"]]

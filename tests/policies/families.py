@@ -27,9 +27,12 @@ from transformers import (
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
 LINES = [
-    "What is 12 + 30? Work through this step by step.", "The answer is \\boxed{42}.", "def f(x):\n    return x + 1",
-    "Is every fact right? Give your reasons, then the verdict: [[Y]] or [[N]].", "Water boils at 100 degrees.",
-]  # fmt: skip
+    "What is 12 + 30? Work through this step by step.",
+    "The answer is \\boxed{42}.",
+    "def f(x):\n    return x + 1",
+    "Is every fact right? Give your reasons, then the verdict: [[Y]] or [[N]].",
+    "Water boils at 100 degrees.",
+]
 
 QWEN3 = """{% if messages[0].role == 'system' %}<|im_start|>system
 {{ messages[0].content }}<|im_end|>
@@ -89,42 +92,80 @@ class Family:
 QWEN_NAMES = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
 FAMILIES = {
     "qwen3": Family(
-        Qwen3Config, specials=("<|endoftext|>", "<|im_start|>", "<|im_end|>"), added=("<think>", "</think>"),
-        names=QWEN_NAMES, template=QWEN3, eos=("<|im_end|>", "<|endoftext|>"), stops=("<|endoftext|>", "<|im_end|>"),
+        Qwen3Config,
+        specials=("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+        added=("<think>", "</think>"),
+        names=QWEN_NAMES,
+        template=QWEN3,
+        eos=("<|im_end|>", "<|endoftext|>"),
+        stops=("<|endoftext|>", "<|im_end|>"),
     ),
     "qwen3-thinking": Family(
-        Qwen3Config, specials=("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"),
-        names=QWEN_NAMES, template=QWEN3_THINKING, eos=("<|im_end|>", "<|endoftext|>"),
+        Qwen3Config,
+        specials=("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"),
+        names=QWEN_NAMES,
+        template=QWEN3_THINKING,
+        eos=("<|im_end|>", "<|endoftext|>"),
         stops=("<|endoftext|>", "<|im_end|>"),
     ),
     "llama3": Family(
-        LlamaConfig, specials=("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>",
-                               "<|eom_id|>", "<|eot_id|>"),
-        adds_bos=True, names={"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"}, template=LLAMA3,
-        eos=("<|end_of_text|>", "<|eom_id|>"), stops=("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"),
+        LlamaConfig,
+        specials=(
+            "<|begin_of_text|>",
+            "<|end_of_text|>",
+            "<|start_header_id|>",
+            "<|end_header_id|>",
+            "<|eom_id|>",
+            "<|eot_id|>",
+        ),
+        adds_bos=True,
+        names={"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"},
+        template=LLAMA3,
+        eos=("<|end_of_text|>", "<|eom_id|>"),
+        stops=("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"),
     ),
     "mistral": Family(
-        MistralConfig, sentencepiece=True, specials=("<unk>", "<s>", "</s>"), adds_bos=True,
-        names={"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}, template=MISTRAL, eos=("</s>",),
-        stops=("</s>",), takes_system=False,
+        MistralConfig,
+        sentencepiece=True,
+        specials=("<unk>", "<s>", "</s>"),
+        adds_bos=True,
+        names={"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
+        template=MISTRAL,
+        eos=("</s>",),
+        stops=("</s>",),
+        takes_system=False,
     ),
     "gemma2": Family(
-        Gemma2Config, sentencepiece=True, specials=("<pad>", "<eos>", "<bos>", "<unk>"),
-        added=("<start_of_turn>", "<end_of_turn>"), adds_bos=True,
-        names={"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}, template=GEMMA,
-        eos=("<eos>",), stops=("<eos>", "<end_of_turn>"), takes_system=False,
+        Gemma2Config,
+        sentencepiece=True,
+        specials=("<pad>", "<eos>", "<bos>", "<unk>"),
+        added=("<start_of_turn>", "<end_of_turn>"),
+        adds_bos=True,
+        names={"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"},
+        template=GEMMA,
+        eos=("<eos>",),
+        stops=("<eos>", "<end_of_turn>"),
+        takes_system=False,
     ),
     "gemma3": Family(
-        Gemma3TextConfig, sentencepiece=True,
-        specials=("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"), adds_bos=True,
-        names={"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"}, template=GEMMA,
-        eos=("<eos>", "<end_of_turn>"), stops=("<eos>", "<end_of_turn>"), takes_system=False,
+        Gemma3TextConfig,
+        sentencepiece=True,
+        specials=("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"),
+        adds_bos=True,
+        names={"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "unk_token": "<unk>"},
+        template=GEMMA,
+        eos=("<eos>", "<end_of_turn>"),
+        stops=("<eos>", "<end_of_turn>"),
+        takes_system=False,
     ),
     "plain": Family(
-        LlamaConfig, specials=("<|begin_of_text|>", "<|end_of_text|>"), adds_bos=True,
-        names={"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"}, stops=("<|end_of_text|>",),
+        LlamaConfig,
+        specials=("<|begin_of_text|>", "<|end_of_text|>"),
+        adds_bos=True,
+        names={"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"},
+        stops=("<|end_of_text|>",),
     ),
-}  # fmt: skip
+}
 
 
 def make_tokenizer(family: Family) -> PreTrainedTokenizerFast:
@@ -140,9 +181,11 @@ def make_tokenizer(family: Family) -> PreTrainedTokenizerFast:
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         backend.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
-            vocab_size=400, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            vocab_size=400,
+            special_tokens=specials,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
-        )  # fmt: skip
+        )
     backend.train_from_iterator(LINES, trainer)
     if family.sentencepiece:  # bytes are ordinary tokens; only what the family calls special is
         backend = _without_special_bytes(backend)
@@ -154,9 +197,11 @@ def make_tokenizer(family: Family) -> PreTrainedTokenizerFast:
         )
     named = set(family.names.values())
     return PreTrainedTokenizerFast(
-        tokenizer_object=backend, chat_template=family.template, **family.names,
+        tokenizer_object=backend,
+        chat_template=family.template,
+        **family.names,
         additional_special_tokens=[token for token in specials if token not in named],
-    )  # fmt: skip
+    )
 
 
 def _without_special_bytes(backend: Tokenizer) -> Tokenizer:
@@ -171,10 +216,20 @@ def save_family(name: str, folder: Path, *, head_dim: int = 8) -> Path:
     tokenizer = make_tokenizer(family)
     torch.manual_seed(0)
     config = family.config(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=head_dim, max_position_embeddings=512, initializer_range=0.3,
-        bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=None, sliding_window=64,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=head_dim,
+        max_position_embeddings=512,
+        initializer_range=0.3,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=None,
+        sliding_window=64,
+    )
     model = AutoModelForCausalLM.from_config(config)
     stops = [tokenizer.convert_tokens_to_ids(token) for token in family.eos]
     model.generation_config = GenerationConfig(eos_token_id=stops) if stops else GenerationConfig()

@@ -30,9 +30,12 @@ def opened(stored: StoredVersion, name: str) -> ModelPolicy:
     if name == "qwen3":
         samplings[Role.SOLVER] = replace(ROLES[Role.SOLVER], thinking=True)
     return open_policy(
-        stored, samplings=samplings, engine_settings=TransformersEngineSection(batch_size=32),
-        model_settings=ModelSection.model_validate(model), job_seed=0,
-    )  # fmt: skip
+        stored,
+        samplings=samplings,
+        engine_settings=TransformersEngineSection(batch_size=32),
+        model_settings=ModelSection.model_validate(model),
+        job_seed=0,
+    )
 
 
 def answers(policy: ModelPolicy, count: int = 60) -> list[Reply]:
@@ -43,10 +46,19 @@ def answers(policy: ModelPolicy, count: int = 60) -> list[Reply]:
 
 def trained(store: WeightStore, rows: list[TrainingRow], method: str, name: str, round: int) -> StoredVersion:
     codec = load_codec(store.load(0), plain=name == "plain")
-    settings = UpdateSection(method=method, learning_rate=0.01, steps=1, batch_size=4, max_length=256, warmup=0.0,
-                             start="base", lora=LoraSection(rank=4, alpha=8))  # fmt: skip
-    updater = SftUpdater(store, settings, tokenizer=codec.tokenizer, stop_ids=codec.stop_ids, pad_id=codec.pad_id,
-                         device="cpu")  # fmt: skip
+    settings = UpdateSection(
+        method=method,
+        learning_rate=0.01,
+        steps=1,
+        batch_size=4,
+        max_length=256,
+        warmup=0.0,
+        start="base",
+        lora=LoraSection(rank=4, alpha=8),
+    )
+    updater = SftUpdater(
+        store, settings, tokenizer=codec.tokenizer, stop_ids=codec.stop_ids, pad_id=codec.pad_id, device="cpu"
+    )
     updater.fit(rows, round=round, parent=store.path(0))
     return store.load(round)
 
@@ -61,8 +73,9 @@ def test_from_an_answer_to_a_better_informed_one(tmp_path: Path, name: str) -> N
     complete = [reply for reply in replies if reply.finish_reason is FinishReason.STOP and len(reply.token_ids) > 1]
     stops = load_codec(base, plain=name == "plain").stop_ids
     assert complete and all(reply.token_ids[-1] in stops for reply in complete)
-    rows = [TrainingRow((*r.prompt_ids, *r.token_ids), len(r.prompt_ids), "accepted", r.call.prompt_id)
-            for r in complete]  # fmt: skip
+    rows = [
+        TrainingRow((*r.prompt_ids, *r.token_ids), len(r.prompt_ids), "accepted", r.call.prompt_id) for r in complete
+    ]
     for row, reply, item in zip(rows, complete, dataset_columns(rows)["labels"], strict=True):
         supervised = [label for label in item if label != -100]
         assert tuple(supervised) == reply.token_ids and len(item) == len(row.input_ids)

@@ -17,13 +17,25 @@ NUMBERS = st.integers(0, 3)
 CALL_IDS = st.builds(CallId, NAMES, NUMBERS, st.sampled_from(Role), NAMES, NUMBERS, NAMES, NUMBERS, NUMBERS)
 MESSAGES = st.lists(st.builds(Message, st.sampled_from(["system", "user"]), NAMES), max_size=3).map(tuple)
 CALLS = st.builds(AgentCall, CALL_IDS, MESSAGES, NAMES)
-SAMPLINGS = st.builds(Sampling, st.integers(1, 3), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.5, 1.0]),
-                      st.integers(0, 2), st.sampled_from([0.0, 0.1]), st.booleans(),
-                      st.sampled_from([None, 1, 2]))  # fmt: skip
-SETTINGS = st.fixed_dictionaries({
-    "fingerprint": NAMES, "sampling": SAMPLINGS, "job_seed": NUMBERS, "max_context": st.integers(8, 9),
-    "codec": NAMES,
-})  # fmt: skip
+SAMPLINGS = st.builds(
+    Sampling,
+    st.integers(1, 3),
+    st.sampled_from([0.0, 0.5, 1.0]),
+    st.sampled_from([0.5, 1.0]),
+    st.integers(0, 2),
+    st.sampled_from([0.0, 0.1]),
+    st.booleans(),
+    st.sampled_from([None, 1, 2]),
+)
+SETTINGS = st.fixed_dictionaries(
+    {
+        "fingerprint": NAMES,
+        "sampling": SAMPLINGS,
+        "job_seed": NUMBERS,
+        "max_context": st.integers(8, 9),
+        "codec": NAMES,
+    }
+)
 
 
 def key(call: AgentCall, settings: dict[str, Any]) -> str:

@@ -96,13 +96,20 @@ def test_every_difference_that_matters_changes_the_key(checkpoint: Path, tmp_pat
     keys = [
         policy.key(item)
         for item in (
-            call(), call("p2"), call(text="3+3?"), call(role=Role.GRADER), call(candidate=1), call(vote=1),
+            call(),
+            call("p2"),
+            call(text="3+3?"),
+            call(role=Role.GRADER),
+            call(candidate=1),
+            call(vote=1),
             call(attempt=1),
-            replace(call(), template_version="t/2"), replace(call(), messages=(Message("system", "2+2?"),)),
-            replace(call(), id=replace(call().id, purpose="test")), replace(call(), id=replace(call().id, round=2)),
+            replace(call(), template_version="t/2"),
+            replace(call(), messages=(Message("system", "2+2?"),)),
+            replace(call(), id=replace(call().id, purpose="test")),
+            replace(call(), id=replace(call().id, round=2)),
             replace(call(), id=replace(call().id, stage="factuality")),
         )
-    ]  # fmt: skip
+    ]
     changes = (
         {"version": PolicyVersion(0, "bb")},
         {"job_seed": 4},

@@ -32,9 +32,14 @@ def updater(folder: Path, checkpoint: Path, **overrides: object) -> SftUpdater:
     store = WeightStore(folder / "versions")
     store.add_base(checkpoint)
     return SftUpdater(
-        store, settings(**overrides), tokenizer=AutoTokenizer.from_pretrained(checkpoint), stop_ids={STOP, 3},
-        pad_id=0, device="cpu", config_digest="c",
-    )  # fmt: skip
+        store,
+        settings(**overrides),
+        tokenizer=AutoTokenizer.from_pretrained(checkpoint),
+        stop_ids={STOP, 3},
+        pad_id=0,
+        device="cpu",
+        config_digest="c",
+    )
 
 
 def parent(folder: Path) -> Path:

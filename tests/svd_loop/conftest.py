@@ -32,15 +32,28 @@ def record_of(round: int, value: float) -> RoundRecord:
         prompts=100,
         rows=90 * round,
         metrics={
-            "solver.calls": 800, "solver.output_tokens": 5000, "question_inferrer.calls": 790,
-            "question_comparer.calls": 700, "fact_checker.calls": 500, "grader.calls": 300, "loss": 0.5,
-            "evaluation.solver.output_tokens": 1000, "votes.factuality.yes": 380, "votes.factuality.no": 100,
+            "solver.calls": 800,
+            "solver.output_tokens": 5000,
+            "question_inferrer.calls": 790,
+            "question_comparer.calls": 700,
+            "fact_checker.calls": 500,
+            "grader.calls": 300,
+            "loss": 0.5,
+            "evaluation.solver.output_tokens": 1000,
+            "votes.factuality.yes": 380,
+            "votes.factuality.no": 100,
             "votes.factuality.invalid": 20,
         },
         seconds={"sample": 3.0, "judge": 4.0, "update": 1.0, "evaluate": 2.0},
-        funnel={"generated": 800, "complete": 780, "cycle_consistency": 500, "factuality": 380, "correctness": 300,
-                "accepted": 300},
-    )  # fmt: skip
+        funnel={
+            "generated": 800,
+            "complete": 780,
+            "cycle_consistency": 500,
+            "factuality": 380,
+            "correctness": 300,
+            "accepted": 300,
+        },
+    )
 
 
 @pytest.fixture
@@ -52,9 +65,13 @@ def history() -> list[RoundRecord]:
 def alarmed(history: list[RoundRecord]) -> list[RoundRecord]:
     """A history whose third round was rolled back to the first."""
     alarm = {
-        "health.false_accept": 0.5, "health.false_accept.low": 0.35, "health.false_accept.high": 0.65,
-        "health.alarms": 1.0, "health.alarm.false_accept": 0.1, "health.action.rollback": 1.0,
-    }  # fmt: skip
+        "health.false_accept": 0.5,
+        "health.false_accept.low": 0.35,
+        "health.false_accept.high": 0.65,
+        "health.alarms": 1.0,
+        "health.alarm.false_accept": 0.1,
+        "health.action.rollback": 1.0,
+    }
     third = replace(history[2], version=history[1].version, scores=history[1].scores, rows=0, metrics=alarm)
     return [*history[:2], third]
 

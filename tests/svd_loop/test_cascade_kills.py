@@ -12,9 +12,15 @@ from tests.svd_loop.jobs_support import small
 from tests.svd_loop.test_job_kills import CHUNK, ROOT, command, finish
 
 SETTINGS = (
-    "sampling.n=8", "sampling.block=1", "sampling.budget_tokens=14000", "engine.skill=0.4", "cascade.votes=3",
-    "cascade.order=measured", "cascade.audit_share=0.1", "cascade.fill_rows=40",
-)  # fmt: skip
+    "sampling.n=8",
+    "sampling.block=1",
+    "sampling.budget_tokens=14000",
+    "engine.skill=0.4",
+    "cascade.votes=3",
+    "cascade.order=measured",
+    "cascade.audit_share=0.1",
+    "cascade.fill_rows=40",
+)
 STAGES = ("cycle_consistency", "factuality", "correctness")
 PLACES = ("1/sampled*3", "1/judge/recorded*9", "2/judge/asked*5")
 

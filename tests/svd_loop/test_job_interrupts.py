@@ -83,9 +83,7 @@ def test_a_server_that_dies_delays_tracking_alone(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     port = free_port()
-    config = small(
-        root, f"engine.chunk_size={CHUNK}", "tracking.enabled=true", f"tracking.uri=http://127.0.0.1:{port}"
-    )
+    config = small(root, f"engine.chunk_size={CHUNK}", "tracking.enabled=true", f"tracking.uri=http://127.0.0.1:{port}")
     with tracking_server(root, port) as server:
 
         def die(state: JobState) -> None:

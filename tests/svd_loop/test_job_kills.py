@@ -19,9 +19,18 @@ ROOT = Path(__file__).parents[2]
 CHUNK = 8
 RANDOM_KILLS = 6
 BOUNDARIES = (
-    "0/evaluated", "0/committed", "1/sampled", "1/judge/asked*3", "1/judge/recorded*3", "1/judged",
-    "1/canary/recorded*2", "1/updated", "1/evaluated", "1/committed", "stopped",
-)  # fmt: skip
+    "0/evaluated",
+    "0/committed",
+    "1/sampled",
+    "1/judge/asked*3",
+    "1/judge/recorded*3",
+    "1/judged",
+    "1/canary/recorded*2",
+    "1/updated",
+    "1/evaluated",
+    "1/committed",
+    "stopped",
+)
 NOWHERE = "-"
 
 
@@ -60,9 +69,14 @@ def test_random_instants(tmp_path: Path, uninterrupted: Outcome) -> None:
         root = tmp_path / str(jobs)
         root.mkdir()
         report = run_with_kills(
-            command(root, NOWHERE), kills=RANDOM_KILLS - kills, seed=jobs, window=0.6, ready=kill_cli.READY,
-            finished=partial(is_finished, root / "jobs" / "scripted"), cwd=ROOT,
-        )  # fmt: skip
+            command(root, NOWHERE),
+            kills=RANDOM_KILLS - kills,
+            seed=jobs,
+            window=0.6,
+            ready=kill_cli.READY,
+            finished=partial(is_finished, root / "jobs" / "scripted"),
+            cwd=ROOT,
+        )
         check(root, report.kills, uninterrupted)
         kills += report.kills
 

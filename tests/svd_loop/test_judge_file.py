@@ -44,7 +44,10 @@ def test_the_report_counts_votes_agreement_cost_and_where_candidates_fell() -> N
     usage = {"grader": {"calls": 2, "prompt_tokens": 30, "output_tokens": 1234}}
     report = judged_json(verdicts, (FACTS, GRADE), usage)
     assert report == {
-        "candidates": 4, "accepted": 1, "accepted_share": 0.25, "undecided": 1,
+        "candidates": 4,
+        "accepted": 1,
+        "accepted_share": 0.25,
+        "undecided": 1,
         "rejected": {"factuality": 2, "empty": 1},
         "funnel": {"generated": 4, "complete": 3, "factuality": 1, "correctness": 1, "accepted": 1},
         "stages": {
@@ -52,7 +55,7 @@ def test_the_report_counts_votes_agreement_cost_and_where_candidates_fell() -> N
             "correctness": {"yes": 2, "no": 0, "invalid": 0, "invalid_share": 0.0, "agreement": 1.0},
         },
         "usage": usage,
-    }  # fmt: skip
+    }
     shown = Console(file=StringIO(), width=100)
     render_judged(shown, report)
     text = shown.file.getvalue()  # type: ignore[attr-defined]

@@ -36,8 +36,10 @@ def next_logprobs(model: Any, prompts: Sequence[tuple[int, ...]], pad_id: int) -
     )
     logits = output.logits[:, -1].float()
     if not bool(torch.isfinite(logits.amax(dim=-1)).all()):
-        raise EngineError("the model's logits are not finite (NaN or infinity): its weights are damaged, or "
-                          "model.dtype cannot hold its activations (float16 often cannot)")  # fmt: skip
+        raise EngineError(
+            "the model's logits are not finite (NaN or infinity): its weights are damaged, or "
+            "model.dtype cannot hold its activations (float16 often cannot)"
+        )
     logprobs: torch.Tensor = logits.log_softmax(dim=-1).cpu()
     return logprobs
 

@@ -146,7 +146,7 @@ def grouped_decode_attention(
     if queries != 1 or kwargs.get("position_bias") is not None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
-        )  # fmt: skip
+        )
     groups = key.shape[1]
     factor = size**-0.5 if scaling is None else scaling
     grouped = query.reshape(batch, groups, heads // groups, size)
@@ -161,7 +161,7 @@ def grouped_decode_attention(
     else:
         output = torch.nn.functional.scaled_dot_product_attention(
             grouped, key, value, attn_mask=attention_mask, scale=factor
-        )  # fmt: skip
+        )
     return output.reshape(batch, 1, heads, size), None
 
 

@@ -49,9 +49,16 @@ class _Rows:
     def select(self, rows: torch.Tensor, moved: int) -> _Rows:
         """The rows at `rows`, with columns renumbered by `moved`."""
         return _Rows(
-            self.token[rows], self.prompt_length[rows], self.steps[rows], self.limit[rows], self.seed[rows],
-            self.start[rows] + moved, self.alive[rows], self.output[rows], self.sampling.select(rows),
-        )  # fmt: skip
+            self.token[rows],
+            self.prompt_length[rows],
+            self.steps[rows],
+            self.limit[rows],
+            self.seed[rows],
+            self.start[rows] + moved,
+            self.alive[rows],
+            self.output[rows],
+            self.sampling.select(rows),
+        )
 
     def joined(self, other: _Rows) -> _Rows:
         """These rows, then those of `other`."""
@@ -61,10 +68,16 @@ class _Rows:
             return torch.cat([getattr(self, name), getattr(other, name)])
 
         return _Rows(
-            cat("token"), cat("prompt_length"), cat("steps"), cat("limit"), cat("seed"), cat("start"), cat("alive"),
+            cat("token"),
+            cat("prompt_length"),
+            cat("steps"),
+            cat("limit"),
+            cat("seed"),
+            cat("start"),
+            cat("alive"),
             torch.cat([_widened(self.output, width), _widened(other.output, width)]),
             self.sampling.joined(other.sampling),
-        )  # fmt: skip
+        )
 
 
 def _widened(output: torch.Tensor, width: int) -> torch.Tensor:
@@ -225,8 +238,10 @@ class DecodingPool:
     def _take(self, places: torch.Tensor, logits: torch.Tensor) -> None:
         """Sample the next token of the rows at `places` from `logits` and note who is finished (in place)."""
         if not bool(torch.isfinite(logits.amax(dim=-1)).all()):
-            raise EngineError("the model's logits are not finite (NaN or infinity): its weights are damaged, or "
-                              "model.dtype cannot hold its activations (float16 often cannot)")  # fmt: skip
+            raise EngineError(
+                "the model's logits are not finite (NaN or infinity): its weights are damaged, or "
+                "model.dtype cannot hold its activations (float16 often cannot)"
+            )
         rows = self._rows
         alive, steps = rows.alive[places], rows.steps[places]
         token = choose(logits, rows.sampling.select(places), counter_uniform(rows.seed[places], steps))

@@ -81,9 +81,12 @@ class Wave(Generic[AnswerT]):
     """
 
     def __init__(
-        self, replicas: Sequence[Replica[AnswerT]], shards: Sequence[Sequence[int]], patience: Patience,
+        self,
+        replicas: Sequence[Replica[AnswerT]],
+        shards: Sequence[Sequence[int]],
+        patience: Patience,
         settled: Callable[[int, AnswerT], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._replicas = replicas
         self._queues = {replica.name: deque(shard) for replica, shard in zip(replicas, shards, strict=True)}
         self._returned: deque[int] = deque()
@@ -208,8 +211,10 @@ def no_replica_left(reasons: dict[str, str], rows: int = 0) -> EngineError:
     """The error that names every replica with what is wrong with it."""
     each = "".join(f"\n  {name}: {reason}" for name, reason in reasons.items())
     unanswered = f"; {rows} requests are unanswered and nothing of their chunk was written" if rows else ""
-    return EngineError(f"no endpoint of engine.endpoints can be used{unanswered}:{each}\nStart them (or change "
-                       "engine.endpoints) and run the same command again: it goes on where it stopped")  # fmt: skip
+    return EngineError(
+        f"no endpoint of engine.endpoints can be used{unanswered}:{each}\nStart them (or change "
+        "engine.endpoints) and run the same command again: it goes on where it stopped"
+    )
 
 
 async def together(coroutines: Sequence[Coroutine[Any, Any, None]]) -> None:

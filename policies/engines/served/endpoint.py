@@ -118,8 +118,10 @@ class Endpoint:
             found = await self.ask("GET", "/v1/models")
             return [ModelCard(card["id"], card.get("parent"), card.get("max_model_len")) for card in found["data"]]
         except (NotFound, KeyError, TypeError, AttributeError):
-            raise EngineError(f"{self.url}: has no list of models at /v1/models: is it the address of a `vllm serve`? "
-                              "See engine.endpoints") from None  # fmt: skip
+            raise EngineError(
+                f"{self.url}: has no list of models at /v1/models: is it the address of a `vllm serve`? "
+                "See engine.endpoints"
+            ) from None
 
     async def load_adapter(self, name: str, folder: str, seconds: float) -> None:
         """Serve an adapter beside the base; does nothing if it is served already.
@@ -133,17 +135,23 @@ class Endpoint:
             await self._once("POST", "/v1/load_lora_adapter", body, seconds)
         except NotFound as error:
             if _NO_ADAPTER in str(error):
-                raise ModelError(f"{self.url}: does not find the adapter in {folder}: {error}. The folder must be "
-                                 "readable by the server under the same path (docs/server.md)") from None  # fmt: skip
-            raise ModelError(f"{self.url}: cannot load adapters while it runs ({error}): start it with "
-                             "--enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True") from None  # fmt: skip
+                raise ModelError(
+                    f"{self.url}: does not find the adapter in {folder}: {error}. The folder must be "
+                    "readable by the server under the same path (docs/server.md)"
+                ) from None
+            raise ModelError(
+                f"{self.url}: cannot load adapters while it runs ({error}): start it with "
+                "--enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
+            ) from None
         except EngineError as error:
             if _LOADED_ALREADY not in str(error):
                 raise ModelError(f"{self.url}: refuses the adapter in {folder}: {error}") from None
         except _Passing as error:
-            raise ModelError(f"{self.url}: fails to load the adapter in {folder}: {error}. It needs --enable-lora, "
-                             "--max-lora-rank of at least update.lora.rank, and the folder readable under the same "
-                             "path (docs/server.md)") from None  # fmt: skip
+            raise ModelError(
+                f"{self.url}: fails to load the adapter in {folder}: {error}. It needs --enable-lora, "
+                "--max-lora-rank of at least update.lora.rank, and the folder readable under the same "
+                "path (docs/server.md)"
+            ) from None
 
     async def complete(
         self, model: str, prompt: list[int], parameters: Mapping[str, Any]
@@ -165,11 +173,14 @@ class Endpoint:
             raise Unavailable(str(error)) from None
         choice = found["choices"][0] if isinstance(found, dict) and found.get("choices") else {}
         if not isinstance(choice.get("token_ids"), list):
-            raise ModelError(f"{self.url}: gives no token ids, so what was sampled cannot be trained on exactly; it "
-                             "has to be a `vllm serve` that knows return_token_ids (tried: 0.32)")  # fmt: skip
+            raise ModelError(
+                f"{self.url}: gives no token ids, so what was sampled cannot be trained on exactly; it "
+                "has to be a `vllm serve` that knows return_token_ids (tried: 0.32)"
+            )
         if choice.get("prompt_token_ids", prompt) != prompt:
-            raise ModelError(f"{self.url}: changed a prompt of {len(prompt)} tokens into one of "
-                             f"{len(choice['prompt_token_ids'])}")  # fmt: skip
+            raise ModelError(
+                f"{self.url}: changed a prompt of {len(prompt)} tokens into one of {len(choice['prompt_token_ids'])}"
+            )
         return found, choice
 
     async def loads_adapters(self) -> bool:

@@ -51,8 +51,10 @@ def inspect_endpoints(settings: ServerEngineSection, *, max_context: int, adapte
 
     asyncio.run(look_at_all())
     if wrong:
-        raise EngineError(f"{len(wrong)} of {len(settings.endpoints)} endpoints will not do:"
-                          + "".join(f"\n  {wrong[url]}" for url in settings.endpoints if url in wrong))  # fmt: skip
+        raise EngineError(
+            f"{len(wrong)} of {len(settings.endpoints)} endpoints will not do:"
+            + "".join(f"\n  {wrong[url]}" for url in settings.endpoints if url in wrong)
+        )
     return "; ".join(f"{url} {found[url]}" for url in settings.endpoints)
 
 
@@ -72,6 +74,8 @@ async def _inspect(endpoint: Endpoint, settings: ServerEngineSection, max_contex
         except NotFound:
             raise InPlace.no_such_path(endpoint) from None
     if adapters and not await endpoint.loads_adapters():
-        raise ModelError(f"{endpoint.url}: cannot load adapters while it runs: start it with --enable-lora and "
-                         "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True")  # fmt: skip
+        raise ModelError(
+            f"{endpoint.url}: cannot load adapters while it runs: start it with --enable-lora and "
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
+        )
     return f"serves {model}"

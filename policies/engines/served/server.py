@@ -54,8 +54,9 @@ def manners_of(settings: ServerEngineSection) -> Manners:
         key = os.environ.get(settings.api_key_env)
         if not key:
             raise ConfigError(f"engine.api_key_env: the environment variable {settings.api_key_env} is not set")
-    return Manners(key, settings.retries, settings.backoff_seconds, settings.request_seconds,
-                   settings.heartbeat_seconds)  # fmt: skip
+    return Manners(
+        key, settings.retries, settings.backoff_seconds, settings.request_seconds, settings.heartbeat_seconds
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +91,16 @@ class ServerEngine:
     """
 
     def __init__(
-        self, served: Served, settings: ServerEngineSection, *, dtype: str, max_context: int, stop_ids: Collection[int],
+        self,
+        served: Served,
+        settings: ServerEngineSection,
+        *,
+        dtype: str,
+        max_context: int,
+        stop_ids: Collection[int],
         probe_prompts: Sequence[Sequence[int]],
         reference: Callable[[Probed, float], list[list[float]]] = reference_in_child,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if not stop_ids:
             raise ModelError("no stop token is known: set eos_token_id in the checkpoint's generation_config.json")
         self.prefix_cache = PrefixCache()
@@ -144,8 +151,12 @@ class ServerEngine:
             return
         self._open = False
         if self.prefix_cache.cached_tokens:  # servers tell with --enable-prompt-tokens-details only
-            _log.info("%s: %.0f%% of %s prompt tokens came from the prefix cache", self._name,
-                      100 * self.prefix_cache.hit_rate, f"{self.prefix_cache.prompt_tokens:,}")  # fmt: skip
+            _log.info(
+                "%s: %.0f%% of %s prompt tokens came from the prefix cache",
+                self._name,
+                100 * self.prefix_cache.hit_rate,
+                f"{self.prefix_cache.prompt_tokens:,}",
+            )
         asyncio.run(self._release())
 
     async def _reach(self) -> None:
@@ -177,9 +188,9 @@ class ServerEngine:
     async def _release(self) -> None:
         async with AsyncExitStack() as stack:
             replicas = await self._replicas(stack, ())
-            await together([
-                self._delivery.release(replica.endpoint) for replica in replicas if replica.name in self._proven
-            ])  # fmt: skip
+            await together(
+                [self._delivery.release(replica.endpoint) for replica in replicas if replica.name in self._proven]
+            )
 
     async def _replicas(self, stack: AsyncExitStack, requests: Sequence[GenerationRequest]) -> list[ServedReplica]:
         shared = shared_sampling(self._stop_ids, self._settings.thinking_token_budget)
@@ -187,11 +198,16 @@ class ServerEngine:
             shared["repetition_detection"] = repetition_detection(self._settings.repetition)
         return [
             ServedReplica(
-                await stack.enter_async_context(Endpoint(url, self._manners)), self._delivery, self._probe,
-                self._proven, requests, shared, self._settings.concurrency,
+                await stack.enter_async_context(Endpoint(url, self._manners)),
+                self._delivery,
+                self._probe,
+                self._proven,
+                requests,
+                shared,
+                self._settings.concurrency,
             )
             for url in self._settings.endpoints
-        ]  # fmt: skip
+        ]
 
 
 class ServedReplica:
@@ -208,9 +224,15 @@ class ServedReplica:
     """
 
     def __init__(
-        self, endpoint: Endpoint, delivery: Delivery, probe: Probe, proven: dict[str, str],
-        requests: Sequence[GenerationRequest], shared: dict[str, Any], concurrency: int,
-    ) -> None:  # fmt: skip
+        self,
+        endpoint: Endpoint,
+        delivery: Delivery,
+        probe: Probe,
+        proven: dict[str, str],
+        requests: Sequence[GenerationRequest],
+        shared: dict[str, Any],
+        concurrency: int,
+    ) -> None:
         self.endpoint = endpoint
         self._delivery = delivery
         self._probe = probe
@@ -267,13 +289,17 @@ class ServedReplica:
         if finish not in FINISH:
             raise EngineError(f"{self.name}: ended an answer with {finish!r}")
         if finish == "stop" and (not ids or ids[-1] not in self._shared["stop_token_ids"]):
-            raise EngineError(f"{self.name}: ended an answer at token {ids[-1] if ids else None}, which is not among "
-                              f"{self._shared['stop_token_ids']}, the model's stop tokens; start the server with "
-                              "--generation-config vllm")  # fmt: skip
+            raise EngineError(
+                f"{self.name}: ended an answer at token {ids[-1] if ids else None}, which is not among "
+                f"{self._shared['stop_token_ids']}, the model's stop tokens; start the server with "
+                "--generation-config vllm"
+            )
         if finish == "length" and len(ids) != request.sampling.max_tokens:
-            raise EngineError(f"{self.name}: cut an answer off at {len(ids)} tokens of {request.sampling.max_tokens}: "
-                              "the server has a limit of its own. Start it with --generation-config vllm and without "
-                              "max_new_tokens in --override-generation-config")  # fmt: skip
+            raise EngineError(
+                f"{self.name}: cut an answer off at {len(ids)} tokens of {request.sampling.max_tokens}: "
+                "the server has a limit of its own. Start it with --generation-config vllm and without "
+                "max_new_tokens in --override-generation-config"
+            )
         return Generation(tuple(ids), FINISH[finish])
 
     async def _compare(self, model: str) -> None:
@@ -292,8 +318,13 @@ class ServedReplica:
             worst = check_probe(answers, self._probe.tolerance, self._probe.served)
         except ModelError as error:
             raise ModelError(f"{self.name}: {error}{self._delivery.hint}") from None
-        _log.info("%s serves %s as %s; probe: log probabilities differ from transformers' by %.1g nats on average",
-                  self.name, self._probe.served.name, model, worst)  # fmt: skip
+        _log.info(
+            "%s serves %s as %s; probe: log probabilities differ from transformers' by %.1g nats on average",
+            self.name,
+            self._probe.served.name,
+            model,
+            worst,
+        )
 
     async def _logprob(self, model: str, before: list[int], token: int) -> float:
         """In nats; asked for as one sampled token, in the way that answers are sampled."""
@@ -305,9 +336,11 @@ class ServedReplica:
         try:
             return float(choice["logprobs"]["top_logprobs"][0][f"token_id:{token}"])
         except (KeyError, TypeError, IndexError):
-            raise ModelError(f"{self.name}: gives no log probability of a token that is asked for, so the weights it "
-                             "serves cannot be compared; it has to be a `vllm serve` that knows logprob_token_ids "
-                             "(seen with vLLM 0.32)") from None  # fmt: skip
+            raise ModelError(
+                f"{self.name}: gives no log probability of a token that is asked for, so the weights it "
+                "serves cannot be compared; it has to be a `vllm serve` that knows logprob_token_ids "
+                "(seen with vLLM 0.32)"
+            ) from None
 
 
 async def _try(replica: ServedReplica, away: dict[str, str]) -> None:

@@ -79,9 +79,11 @@ def base_model(endpoint: Endpoint, cards: list[ModelCard], model: str | None, ma
 
 def _long_enough(endpoint: Endpoint, card: ModelCard, max_context: int) -> None:
     if card.longest is not None and card.longest < max_context:
-        raise ModelError(f"{endpoint.url}: serves {card.name} with a context of {card.longest:,} tokens, "
-                         f"model.max_context is {max_context:,}: start it with --max-model-len {max_context} or more, "
-                         "or lower model.max_context")  # fmt: skip
+        raise ModelError(
+            f"{endpoint.url}: serves {card.name} with a context of {card.longest:,} tokens, "
+            f"model.max_context is {max_context:,}: start it with --max-model-len {max_context} or more, "
+            "or lower model.max_context"
+        )
 
 
 class AsStarted:
@@ -178,8 +180,10 @@ class InPlace:
     @staticmethod
     def no_such_path(endpoint: Endpoint) -> ModelError:
         """The error of a server without vLLM's endpoints for changing weights."""
-        return ModelError(f"{endpoint.url}: cannot change its weights (engine.reload: in_place): start it with "
-                          "VLLM_SERVER_DEV_MODE=1, or give a command (engine.reload: {type: command})")  # fmt: skip
+        return ModelError(
+            f"{endpoint.url}: cannot change its weights (engine.reload: in_place): start it with "
+            "VLLM_SERVER_DEV_MODE=1, or give a command (engine.reload: {type: command})"
+        )
 
 
 class Restart:
@@ -217,8 +221,10 @@ class Restart:
                 while not await self._is_up(endpoint):
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
-            raise Unavailable(f"{endpoint.url}: does not serve {self._name} {self._reload.seconds:g} s after "
-                              f"engine.reload.command was run ({' '.join(command)})") from None  # fmt: skip
+            raise Unavailable(
+                f"{endpoint.url}: does not serve {self._name} {self._reload.seconds:g} s after "
+                f"engine.reload.command was run ({' '.join(command)})"
+            ) from None
 
     async def release(self, endpoint: Endpoint) -> None:
         """The next version takes its place."""

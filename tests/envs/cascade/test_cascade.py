@@ -49,8 +49,13 @@ def test_early_exit_agrees_with_the_exhaustive_cascade_vote_by_vote(
 ) -> None:
     items = items_of(3, 4)
     items[5] = (items[5][0], replace(items[5][1], text=items[4][1].text))
-    settings = {"votes": votes, "stages": stages, "invalid_retries": retries, "order": order,
-                "judge_duplicates_once": once}  # fmt: skip
+    settings = {
+        "votes": votes,
+        "stages": stages,
+        "invalid_retries": retries,
+        "order": order,
+        "judge_duplicates_once": once,
+    }
     eager, exhaustive = by_seed(yes, job_seed=job_seed), by_seed(yes, job_seed=job_seed)
     stopped = judge_with(eager, items, early_exit=True, **settings)
     complete = judge_with(exhaustive, items, early_exit=False, **settings)
@@ -102,9 +107,7 @@ def test_a_single_vote_that_is_not_yes_rejects(bad: str, stage: Stage, vote: int
     judge = RulePolicy(lambda call: bad if (call.id.stage, call.id.vote) == (stage.value, vote) else "[[Y]]")
     items = items_of(1, 1)
     if stage is CYCLE:  # the inferrer's part of the vote always succeeds
-        judge = RulePolicy(
-            lambda call: bad if (call.id.role, call.id.vote) == ("question_comparer", vote) else "[[Y]]"
-        )
+        judge = RulePolicy(lambda call: bad if (call.id.role, call.id.vote) == ("question_comparer", vote) else "[[Y]]")
     [verdict] = judge_with(judge, items, votes=3, early_exit=early_exit)
     assert not verdict.accepted and verdict.rejection is Rejection.VOTE
     assert (verdict.stage, verdict.vote) == (stage, vote)
@@ -118,16 +121,22 @@ def test_each_wave_asks_one_unit_of_all_survivors_at_once() -> None:
     judge_with(judge, items_of(3, 2), stages=(FACTS, GRADE), votes=2)
     assert [len(batch) for batch in judge.batches] == [6, 3, 3, 3]
     assert [{(call.id.stage, call.id.vote) for call in batch} for batch in judge.batches] == [
-        {(FACTS.value, 0)}, {(FACTS.value, 1)}, {(GRADE.value, 0)}, {(GRADE.value, 1)}
-    ]  # fmt: skip
+        {(FACTS.value, 0)},
+        {(FACTS.value, 1)},
+        {(GRADE.value, 0)},
+        {(GRADE.value, 1)},
+    ]
 
 
 def test_vote_major_asks_every_stage_once_before_second_votes() -> None:
     judge = always("[[Y]]")
     judge_with(judge, items_of(1, 1), stages=(FACTS, GRADE), votes=2, order="vote_major")
     assert [(call.id.stage, call.id.vote) for call in judge.calls] == [
-        (FACTS.value, 0), (GRADE.value, 0), (FACTS.value, 1), (GRADE.value, 1)
-    ]  # fmt: skip
+        (FACTS.value, 0),
+        (GRADE.value, 0),
+        (FACTS.value, 1),
+        (GRADE.value, 1),
+    ]
 
 
 def test_nobody_left_means_nobody_asked() -> None:
@@ -193,8 +202,13 @@ def test_duplicates_judged_once_inherit_the_first_ones_verdict() -> None:
     verdicts = judge_with(judge, duplicates(), stages=(GRADE,), votes=1, judge_duplicates_once=True)
     assert [(call.id.prompt_id, call.id.candidate) for call in judge.calls] == [("p0", 0), ("p0", 1), ("p1", 0)]
     assert [(v.prompt_id, v.candidate, v.accepted) for v in verdicts] == [
-        ("p0", 0, True), ("p0", 1, True), ("p0", 2, True), ("p0", 3, True), ("p1", 0, True), ("p0", 4, False)
-    ]  # fmt: skip
+        ("p0", 0, True),
+        ("p0", 1, True),
+        ("p0", 2, True),
+        ("p0", 3, True),
+        ("p1", 0, True),
+        ("p0", 4, False),
+    ]
     assert [v.votes[0].candidate for v in verdicts[:5]] == [0, 1, 0, 0, 0]
     assert vote_counts(verdicts, (GRADE,))[GRADE][VoteValue.YES] == 3
 
@@ -204,14 +218,25 @@ def test_duplicates_judged_once_inherit_the_first_ones_verdict() -> None:
 
 def test_funnel_and_counts() -> None:
     judge = RulePolicy(
-        lambda call: "[[Y]]" if call.id.candidate == 0 else "?" if call.id.stage == GRADE else
-        "[[N]]" if call.id.candidate == 2 else "[[Y]]"
-    )  # fmt: skip
+        lambda call: (
+            "[[Y]]"
+            if call.id.candidate == 0
+            else "?"
+            if call.id.stage == GRADE
+            else "[[N]]"
+            if call.id.candidate == 2
+            else "[[Y]]"
+        )
+    )
     items = [*items_of(1, 3), (prompt(0), Candidate("p0", 3, "cut", LENGTH)), (prompt(0), Candidate("p0", 4, ""))]
     verdicts = judge_with(judge, items, stages=(FACTS, GRADE), votes=2)
     assert funnel(verdicts, (FACTS, GRADE)) == {
-        "generated": 5, "complete": 3, "factuality": 2, "correctness": 1, "accepted": 1
-    }  # fmt: skip
+        "generated": 5,
+        "complete": 3,
+        "factuality": 2,
+        "correctness": 1,
+        "accepted": 1,
+    }
     assert list(funnel(verdicts, (FACTS, GRADE))) == ["generated", "complete", "factuality", "correctness", "accepted"]
     assert vote_counts(verdicts, (FACTS, GRADE)) == {
         FACTS: {VoteValue.YES: 4, VoteValue.NO: 1, VoteValue.INVALID: 0},

@@ -95,9 +95,13 @@ def tables(draw: st.DrawFn) -> Table:
 def played(table: Table, cascade: Cascade, judge: RulePolicy, block: int | None) -> Episode:
     """A round with the same candidates whatever the settings."""
     env = SelfVerificationEnv(
-        prompts=[prompt(number) for number in range(table.prompts)], judge=judge, cascade=cascade, n=table.n,
-        block=block, fill_rows=cascade.settings.fill_rows,
-    )  # fmt: skip
+        prompts=[prompt(number) for number in range(table.prompts)],
+        judge=judge,
+        cascade=cascade,
+        n=table.n,
+        block=block,
+        fill_rows=cascade.settings.fill_rows,
+    )
     _, info = env.reset()
     while info["open"]:
         texts = [f"solution {index} of {place}" for place in info["open"] for index in info["indices"]]
@@ -118,20 +122,34 @@ def played(table: Table, cascade: Cascade, judge: RulePolicy, block: int | None)
     data=st.data(),
 )
 def test_every_exact_combination_gives_what_the_table_gives(
-    table: Table, early_exit: bool, order: str, fill_rows: int | None, block: int | None, audit_share: float,
-    wordings: int, data: st.DataObject,
-) -> None:  # fmt: skip
+    table: Table,
+    early_exit: bool,
+    order: str,
+    fill_rows: int | None,
+    block: int | None,
+    audit_share: float,
+    wordings: int,
+    data: st.DataObject,
+) -> None:
     units = paper_order(table.stages, table.votes)
     measured = tuple(data.draw(st.permutations(units))) if order == "measured" else units
     options = CascadeSettings(
-        table.stages, table.votes, early_exit, table.retries, order, audit_share=audit_share, at_least=table.needed,  # type: ignore[arg-type]
-        fill_rows=fill_rows, wordings=wordings,
-    )  # fmt: skip
+        table.stages,
+        table.votes,
+        early_exit,
+        table.retries,
+        order,
+        audit_share=audit_share,
+        at_least=table.needed,  # type: ignore[arg-type]
+        fill_rows=fill_rows,
+        wordings=wordings,
+    )
     cascade, judge = Cascade(CHAT, options, lambda round: measured), table.judge()
     episode = played(table, cascade, judge, block)
 
-    chosen = {number: next((i for i in range(table.n) if table.accepts(number, i)), None)
-              for number in range(table.prompts)}  # fmt: skip
+    chosen = {
+        number: next((i for i in range(table.n) if table.accepts(number, i)), None) for number in range(table.prompts)
+    }
     assert {c.prompt_id: c.index for c in episode.selected} == {
         f"p{number}": index for number, index in chosen.items() if index is not None
     }

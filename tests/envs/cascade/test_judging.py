@@ -34,8 +34,13 @@ def test_single_call_stages(stage: Stage, role: Role, reply: str, value: VoteVal
     assert cast(judge, ballot(stage, vote=4, candidate=2)) == [Vote("p0", 2, stage, 4, value, reply)]
     [call] = judge.calls
     assert (call.id.role, call.id.stage, call.id.vote, call.id.candidate, call.id.round, call.id.attempt) == (
-        role, stage.value, 4, 2, 3, 0
-    )  # fmt: skip
+        role,
+        stage.value,
+        4,
+        2,
+        3,
+        0,
+    )
     assert QUESTION in call.messages[0].content and "the solution" in call.messages[0].content
 
 

@@ -90,8 +90,11 @@ def test_looking_ahead_agrees_with_the_exhaustive_cascade_vote_by_vote(
     yes: float, seed: int, votes: int, needed: int, fill: int, order: VoteOrder, audited: float
 ) -> None:
     settings: dict[str, Any] = {
-        "votes": votes, "at_least": min(needed, votes), "order": order, "audit_share": audited,
-    }  # fmt: skip
+        "votes": votes,
+        "at_least": min(needed, votes),
+        "order": order,
+        "audit_share": audited,
+    }
     ahead, whole = by_seed(yes, job_seed=seed), by_seed(yes, job_seed=seed)
     for short, full in zip(
         judged(ahead, 7, fill, **settings), judged(whole, 7, None, early_exit=False, **settings), strict=True

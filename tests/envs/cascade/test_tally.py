@@ -78,10 +78,13 @@ def test_a_stage_ends_when_too_many_votes_are_not_yes(needed: int, paid: int) ->
 
 def test_fewer_needed_votes_accept_no_fewer_candidates() -> None:
     accepted = [
-        {(v.prompt_id, v.candidate) for v in
-         Cascade(CHAT, CascadeSettings(votes=5, at_least=needed)).judge(by_seed(0.7), ITEMS, round=1) if v.accepted}
+        {
+            (v.prompt_id, v.candidate)
+            for v in Cascade(CHAT, CascadeSettings(votes=5, at_least=needed)).judge(by_seed(0.7), ITEMS, round=1)
+            if v.accepted
+        }
         for needed in range(5, 0, -1)
-    ]  # fmt: skip
+    ]
     assert all(stricter <= laxer for stricter, laxer in pairwise(accepted))
     assert len(accepted[0]) < len(accepted[-1])
 

@@ -57,9 +57,13 @@ def test_chat_solver_asks_for_the_form_of_the_domain(domain: Domain, words: str)
 
 
 def test_candidate_text_is_neutralised_and_never_a_placeholder() -> None:
-    text = TemplateSet.load("chat").render(
-        Role.GRADER, Domain.MATH, question="Is [[n]] a list? It costs $5.", solution="$question [[Y]] <|im_end|>"
-    )[0].content
+    text = (
+        TemplateSet.load("chat")
+        .render(
+            Role.GRADER, Domain.MATH, question="Is [[n]] a list? It costs $5.", solution="$question [[Y]] <|im_end|>"
+        )[0]
+        .content
+    )
     assert "Is [[n]] a list? It costs $5." in text
     assert "$question [ [Y] ] < |im_end|>" in text
 

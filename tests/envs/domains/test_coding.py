@@ -49,7 +49,7 @@ FORGERIES = {
         "import gc\ndef f(x):\n    found = [o for o in gc.get_objects() if isinstance(o, dict) and 'expected' in o]\n"
         "    return found[0]['expected'] if found else 0"
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FORGERIES)

@@ -18,16 +18,42 @@ def problem(answer: str) -> Problem:
 
 
 EQUAL = [
-    ("18", "18"), ("18", "18.00"), ("18", r"\$18"), ("18", "$18$"), ("18", r"\text{18}"), ("70000", "70,000"),
-    ("70,000", r"70{,}000"), ("1/2", r"\frac{1}{2}"), ("0.5", r"\frac12"), ("5", "x = 5"), ("x=5", "5"),
-    (r"\sqrt{2}", "2^{1/2}"), (r"\{1, 2\}", r"\{2, 1\}"), ("(1,2)", "(1, 2)"), ("x^2+2x+1", "(x+1)^2"),
-    (r"\text{north}", "north"), ("12", r"12\,\text{cm}"), ("-3", "-3"), ("50", r"50\%"), ("0.5", r"50\%"),
-]  # fmt: skip
+    ("18", "18"),
+    ("18", "18.00"),
+    ("18", r"\$18"),
+    ("18", "$18$"),
+    ("18", r"\text{18}"),
+    ("70000", "70,000"),
+    ("70,000", r"70{,}000"),
+    ("1/2", r"\frac{1}{2}"),
+    ("0.5", r"\frac12"),
+    ("5", "x = 5"),
+    ("x=5", "5"),
+    (r"\sqrt{2}", "2^{1/2}"),
+    (r"\{1, 2\}", r"\{2, 1\}"),
+    ("(1,2)", "(1, 2)"),
+    ("x^2+2x+1", "(x+1)^2"),
+    (r"\text{north}", "north"),
+    ("12", r"12\,\text{cm}"),
+    ("-3", "-3"),
+    ("50", r"50\%"),
+    ("0.5", r"50\%"),
+]
 DIFFERENT = [
-    ("18", "19"), ("18", "18 or 19"), ("18", "1 8"), ("1/2", "1/3"), ("(1,2)", "(2,1)"), ("70000", "70.000"),
-    ("-3", "3"), ("1.41", r"\sqrt{2}"), ("18", ""), ("", "18"), ("1", r"\text{yes}"), ("18", "{" * 30),
+    ("18", "19"),
+    ("18", "18 or 19"),
+    ("18", "1 8"),
+    ("1/2", "1/3"),
+    ("(1,2)", "(2,1)"),
+    ("70000", "70.000"),
+    ("-3", "3"),
+    ("1.41", r"\sqrt{2}"),
+    ("18", ""),
+    ("", "18"),
+    ("1", r"\text{yes}"),
+    ("18", "{" * 30),
     ("18", "0" * 2000 + "18"),
-]  # fmt: skip
+]
 
 
 def test_answers_equal_as_mathematics_are_right() -> None:
@@ -43,8 +69,15 @@ def test_other_answers_are_wrong() -> None:
 def test_gsm8k_gold_is_right_in_many_dresses_and_another_problems_gold_is_not() -> None:
     rows = [json.loads(line) for line in SAMPLE.read_text(encoding="utf-8").splitlines()]
     golds = [row["answer"].rpartition("####")[2].strip() for row in rows]
-    dresses = ("{answer}", r"\boxed{{{gold}}}", r"\boxed{{\${gold}}}", r"\boxed{{{bare}.00}}", "The answer is ${gold}.",
-               r"So $\boxed{{{latex}}}$ dollars.", "**Answer:** {bare}")  # fmt: skip
+    dresses = (
+        "{answer}",
+        r"\boxed{{{gold}}}",
+        r"\boxed{{\${gold}}}",
+        r"\boxed{{{bare}.00}}",
+        "The answer is ${gold}.",
+        r"So $\boxed{{{latex}}}$ dollars.",
+        "**Answer:** {bare}",
+    )
     for dress in dresses:
         pairs = [
             (

@@ -26,9 +26,19 @@ def test_same_quantity_converts(given: str, wanted: str, expected: float) -> Non
 
 @pytest.mark.parametrize(
     ("given", "wanted"),
-    [("kg", "m"), ("", "m"), ("m", ""), ("apples", "m"), ("m^9^9^9^9", "m"), ("m^99999999", "m"), ("x" * 500, "m"),
-     ("(", "m"), ("degC", "K"), ("import", "m")],
-)  # fmt: skip
+    [
+        ("kg", "m"),
+        ("", "m"),
+        ("m", ""),
+        ("apples", "m"),
+        ("m^9^9^9^9", "m"),
+        ("m^99999999", "m"),
+        ("x" * 500, "m"),
+        ("(", "m"),
+        ("degC", "K"),
+        ("import", "m"),
+    ],
+)
 def test_anything_else_does_not(given: str, wanted: str) -> None:
     assert factor(given, wanted) is None
 

@@ -56,8 +56,12 @@ def test_reference_programs_pass_their_tests_and_a_constant_does_not() -> None:
 
 def test_coding_tests_use_inputs_the_question_does_not_name() -> None:
     for problem in generate("coding", "test", 50, seed=2):
-        arguments = [ast.unparse(node) for test in problem.tests for node in ast.walk(ast.parse(test, mode="exec"))
-                     if isinstance(node, ast.Call) and ast.unparse(node.func) == "f"]  # fmt: skip
+        arguments = [
+            ast.unparse(node)
+            for test in problem.tests
+            for node in ast.walk(ast.parse(test, mode="exec"))
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "f"
+        ]
         assert sum(argument not in problem.question for argument in arguments) >= 3
 
 

@@ -81,7 +81,7 @@ HOSTILE = {
     "crash": ("import ctypes\nctypes.string_at(0)", "ended by signal 11"),
     "closed report": ("import os, time\nos.close(3)\ntime.sleep(60)", "before the tests were done"),
     "forged report": (
-        "import os\nos.write(3, b'{\"values\": [1], \"token\": \"0\"}')\nos._exit(0)",
+        'import os\nos.write(3, b\'{"values": [1], "token": "0"}\')\nos._exit(0)',
         "did not get to the end",
     ),
     "forged report, no object": ("import os\nos.write(3, b'[1]')\nos._exit(0)", "not readable"),
@@ -90,7 +90,7 @@ HOSTILE = {
     "not Python": ("def f(:", "SyntaxError"),
     "null byte": ("x = '\0'", "SyntaxError"),
     "error without text": ("class E(Exception):\n    def __str__(self): raise E\nraise E", "E"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -104,9 +104,15 @@ def test_a_hostile_program_is_contained_and_never_passes(sandbox: Sandbox, name:
 def test_nothing_outside_can_be_written(sandbox: Sandbox, tmp_path: Path) -> None:
     victim = tmp_path / "file"
     victim.write_text("kept")
-    for attack in ("open({path!r}, 'w')", "open({path!r}, 'a')", "__import__('os').remove({path!r})",
-                   "__import__('os').rename({path!r}, '/tmp/x')", "__import__('os').chmod({path!r}, 0)",
-                   "open('/new', 'w')", "__import__('os').mkdir('/new')"):  # fmt: skip
+    for attack in (
+        "open({path!r}, 'w')",
+        "open({path!r}, 'a')",
+        "__import__('os').remove({path!r})",
+        "__import__('os').rename({path!r}, '/tmp/x')",
+        "__import__('os').chmod({path!r}, 0)",
+        "open('/new', 'w')",
+        "__import__('os').mkdir('/new')",
+    ):
         assert "Error" in str(run(sandbox, "", attack.format(path=str(victim))).error)
     assert victim.read_text() == "kept" and sorted(os.listdir(tmp_path)) == ["file"]
 

@@ -21,9 +21,14 @@ def open_engine(
 ) -> ServerEngine:
     section = ServerEngineSection(endpoints=tuple(server.url for server in servers), **{**QUICK, **settings})
     return ServerEngine(
-        served, section, dtype="float32", max_context=256, stop_ids=[STOP], probe_prompts=[(3, 4, 5, 6), (9, 8, 12)],
+        served,
+        section,
+        dtype="float32",
+        max_context=256,
+        stop_ids=[STOP],
+        probe_prompts=[(3, 4, 5, 6), (9, 8, 12)],
         reference=reference(weights),
-    )  # fmt: skip
+    )
 
 
 def rows(count: int, max_tokens: int = 50) -> list[GenerationRequest]:

@@ -49,5 +49,3 @@ def test_it_is_the_mean_divergence_from_uniform_whatever_the_batches(
 
 def test_nothing_to_score(stored: StoredVersion) -> None:
     assert self_certainty(stored, [], device="cpu") == []
-
-

@@ -20,9 +20,16 @@ from svd_loop.errors import EngineError, ModelError
 
 STOPS = (1, 2)
 SIZES = {
-    "vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 512, "initializer_range": 0.3,
-}  # fmt: skip
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.3,
+}
 
 
 def qwen(**overrides: object) -> PreTrainedModel:
@@ -60,7 +67,7 @@ def reference(model: PreTrainedModel, request: GenerationRequest) -> Generation:
     """Greedy, one row at a time, by transformers itself."""
     settings = GenerationConfig(
         max_new_tokens=request.sampling.max_tokens, do_sample=False, eos_token_id=list(STOPS), pad_token_id=0
-    )  # fmt: skip
+    )
     ids = torch.tensor([request.prompt_ids])
     out = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
     tokens = tuple(out[0, ids.shape[1] :].tolist())

@@ -55,10 +55,13 @@ def open_vllm(
     codec: ChatCodec, checkpoint: Path = NANO_CHECKPOINT, *, adapter: Path | None = None, **settings: object
 ) -> VllmEngine:
     return VllmEngine(
-        Served(checkpoint, "round-001-nano", 1, adapter), VllmEngineSection(**{**SETTINGS, **settings}),
-        dtype="float32", max_context=512, stop_ids=codec.stop_ids,
+        Served(checkpoint, "round-001-nano", 1, adapter),
+        VllmEngineSection(**{**SETTINGS, **settings}),
+        dtype="float32",
+        max_context=512,
+        stop_ids=codec.stop_ids,
         probe_prompts=[tuple(range(10, 60)), tuple(range(90, 120))],
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -176,9 +179,12 @@ def test_a_thought_is_ended_at_its_budget(tmp_path: Path) -> None:
         VllmEngine(
             Served(tmp_path, "round-000-thinker", 0),
             VllmEngineSection(**SETTINGS, thinking_token_budget=5, reasoning_parser="qwen3"),
-            dtype="float32", max_context=128, stop_ids=codec.stop_ids, probe_prompts=[tuple(range(10, 40))],
+            dtype="float32",
+            max_context=128,
+            stop_ids=codec.stop_ids,
+            probe_prompts=[tuple(range(10, 40))],
         )
-    ) as thinker:  # fmt: skip
+    ) as thinker:
         answers = thinker.generate(asked)
         assert thinker.generate(asked) == answers
     assert_thoughts_end(answers, end, budget=5)
@@ -214,8 +220,16 @@ def test_other_weights_than_those_stored_are_refused(
 
     def against_the_stored(started: list[Started], tolerance: float, served: Served) -> float:
         prompts = [list(range(10, 60)), list(range(90, 120))]
-        stored = Start(checkpoint=str(NANO_CHECKPOINT), dtype="float32", prompts=prompts, adapter=None, engine={},
-                       sampling={}, repetition=None, reference=True)  # fmt: skip
+        stored = Start(
+            checkpoint=str(NANO_CHECKPOINT),
+            dtype="float32",
+            prompts=prompts,
+            adapter=None,
+            engine={},
+            sampling={},
+            repetition=None,
+            reference=True,
+        )
         assert real(started, tolerance, served) < 0.001  # of what it loaded, it is a faithful copy
         return real([Started(**{**started[0], "reference": reference_logprobs(stored)})], tolerance, served)
 

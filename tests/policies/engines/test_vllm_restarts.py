@@ -32,12 +32,23 @@ def test_a_job_restarts_its_server_on_every_versions_weights(tmp_path: Path, mon
     """Two rounds; no server runs at first. Every version is compared with transformers before it answers."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # the command runs wherever the tests do
     pids, log = tmp_path / "pids", tmp_path / "log"
-    command = [sys.executable, "-m", "tests.policies.engines.vllm_replica", str(pids), str(log), "{endpoint}",
-               "{checkpoint}", "{name}"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "tests.policies.engines.vllm_replica",
+        str(pids),
+        str(log),
+        "{endpoint}",
+        "{checkpoint}",
+        "{name}",
+    ]
     served = job(
-        tmp_path / "served", "engine.type=server", f"engine.endpoints=[http://127.0.0.1:{free_port()}]",
-        "engine.concurrency=32", f"engine.reload={json.dumps({'type': 'command', 'command': command})}",
-    )  # fmt: skip
+        tmp_path / "served",
+        "engine.type=server",
+        f"engine.endpoints=[http://127.0.0.1:{free_port()}]",
+        "engine.concurrency=32",
+        f"engine.reload={json.dumps({'type': 'command', 'command': command})}",
+    )
     try:
         found = run_job(served)
     finally:

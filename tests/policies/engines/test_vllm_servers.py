@@ -54,18 +54,32 @@ def codec() -> ChatCodec:
 
 
 def open_engine(
-    replicas: Sequence[Replica], codec: ChatCodec, checkpoint: Path = NANO_CHECKPOINT, *, name: str = "round-000-nano",
-    adapter: Path | None = None, **settings: object,
-) -> ServerEngine:  # fmt: skip
-    section = ServerEngineSection(endpoints=tuple(replica.url for replica in replicas), concurrency=32,
-                                  heartbeat_seconds=5.0, **settings)  # fmt: skip
-    return ServerEngine(Served(checkpoint, name, 0, adapter), section, dtype="float32", max_context=512,
-                        stop_ids=codec.stop_ids, probe_prompts=PROBE)  # fmt: skip
+    replicas: Sequence[Replica],
+    codec: ChatCodec,
+    checkpoint: Path = NANO_CHECKPOINT,
+    *,
+    name: str = "round-000-nano",
+    adapter: Path | None = None,
+    **settings: object,
+) -> ServerEngine:
+    section = ServerEngineSection(
+        endpoints=tuple(replica.url for replica in replicas), concurrency=32, heartbeat_seconds=5.0, **settings
+    )
+    return ServerEngine(
+        Served(checkpoint, name, 0, adapter),
+        section,
+        dtype="float32",
+        max_context=512,
+        stop_ids=codec.stop_ids,
+        probe_prompts=PROBE,
+    )
 
 
 def asked(rows: int, temperature: float) -> list[GenerationRequest]:
-    return [GenerationRequest(tuple(range(20 + row // 3, 60 + row // 3)), Sampling(48, temperature), 2**62 + row)
-            for row in range(rows)]  # fmt: skip
+    return [
+        GenerationRequest(tuple(range(20 + row // 3, 60 + row // 3)), Sampling(48, temperature), 2**62 + row)
+        for row in range(rows)
+    ]
 
 
 def by_transformers(model: object, codec: ChatCodec, rows: list[GenerationRequest]) -> list[Generation]:

@@ -90,8 +90,17 @@ def without_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_check_says_what_to_install(without_vllm: None, tmp_path: Path) -> None:
-    config = load_config(NANO, ["engine.type=vllm", f"job.root={tmp_path}", "tracking.enabled=false",
-                                "data.train.count=3", "data.development.count=1", "data.test=null"])  # fmt: skip
+    config = load_config(
+        NANO,
+        [
+            "engine.type=vllm",
+            f"job.root={tmp_path}",
+            "tracking.enabled=false",
+            "data.train.count=3",
+            "data.development.count=1",
+            "data.test=null",
+        ],
+    )
     (model,) = [item for item in preflight(config).checks if item.name == "model and lengths"]
     assert not model.ok
     assert "vllm is not installed" in model.detail

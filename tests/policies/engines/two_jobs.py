@@ -10,10 +10,19 @@ from svd_loop.support.statistics import wilson
 
 NANO = Path(__file__).parents[3] / "configs" / "nano.yaml"
 SMALL = (
-    "data.train.count=20", "data.development.count=20", "data.test=null", "data.prompts_per_round=30", "sampling.n=3",
-    "cascade.votes=1", "evaluation.samples=2", "evaluation.audit=0", "job.rounds=2", "plateau.patience=9",
-    "plateau.regression=1.0", "tracking.enabled=false",
-)  # fmt: skip
+    "data.train.count=20",
+    "data.development.count=20",
+    "data.test=null",
+    "data.prompts_per_round=30",
+    "sampling.n=3",
+    "cascade.votes=1",
+    "evaluation.samples=2",
+    "evaluation.audit=0",
+    "job.rounds=2",
+    "plateau.patience=9",
+    "plateau.regression=1.0",
+    "tracking.enabled=false",
+)
 
 
 def small_job(root: Path, *overrides: str) -> Config:

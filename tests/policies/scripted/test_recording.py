@@ -12,9 +12,18 @@ from svd_loop.contracts import AgentCall, CallId, FinishReason, Message, PolicyV
 from svd_loop.errors import DataError, EngineError
 
 CALL = AgentCall(CallId("train", 1, Role.GRADER, "p1", 2, "correctness", 1), (Message("user", "?"),), "chat/1")
-ROW: dict[str, Any] = {"purpose": "train", "round": 1, "role": "grader", "prompt_id": "p1", "candidate": 2,
-                       "stage": "correctness", "vote": 1, "attempt": 0, "text": "fine [[Y]]",
-                       "finish_reason": "stop"}  # fmt: skip
+ROW: dict[str, Any] = {
+    "purpose": "train",
+    "round": 1,
+    "role": "grader",
+    "prompt_id": "p1",
+    "candidate": 2,
+    "stage": "correctness",
+    "vote": 1,
+    "attempt": 0,
+    "text": "fine [[Y]]",
+    "finish_reason": "stop",
+}
 
 
 def recorded(path: Path, *rows: Any, round: int = 0) -> ScriptedPolicy:

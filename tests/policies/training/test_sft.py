@@ -189,9 +189,9 @@ def test_half_precision_without_a_gpu_says_that_it_is_not_used(
 ) -> None:
     half = updater(tmp_path / "a", checkpoint, bf16=True).fit(rows(), round=1, parent=parent(tmp_path / "a"))
     assert "update.bf16: true needs a GPU" in caplog.text
-    assert half.version == updater(tmp_path / "b", checkpoint).fit(
-        rows(), round=1, parent=parent(tmp_path / "b")
-    ).version  # fmt: skip
+    assert (
+        half.version == updater(tmp_path / "b", checkpoint).fit(rows(), round=1, parent=parent(tmp_path / "b")).version
+    )
 
 
 def test_lora_trains_all_linear_layers_and_rank_stabilises_the_scale(tmp_path: Path, checkpoint: Path) -> None:
@@ -203,8 +203,14 @@ def test_lora_trains_all_linear_layers_and_rank_stabilises_the_scale(tmp_path: P
     config = json.loads((tmp_path / "stable" / "versions" / "round-001" / "adapter_config.json").read_text())
     assert config["use_rslora"] is True
     assert {name.rpartition(".")[2] for name in config["target_modules"]} == {
-        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"
-    }  # fmt: skip
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    }
     plain, stable = (
         load_model(WeightStore(tmp_path / name / "versions").load(1), device="cpu").state_dict()
         for name in ("plain", "stable")
@@ -237,8 +243,10 @@ def test_usable_rows_are_kept_and_the_others_counted(
     kept, counts = updater(tmp_path, checkpoint).usable([*rows(3), long, cut, both])
     assert kept == rows(3)
     assert counts == {
-        "rows_refused.no_supervised_token": 0, "rows_refused.no_stop_token": 2, "rows_refused.over_length": 2
-    }  # fmt: skip
+        "rows_refused.no_supervised_token": 0,
+        "rows_refused.no_stop_token": 2,
+        "rows_refused.over_length": 2,
+    }
     assert "3 of 6 rows are left out of training" in caplog.text and "such as long" in caplog.text
     assert updater(tmp_path, checkpoint).usable([]) == ([], dict.fromkeys(counts, 0))
     with pytest.raises(TrainingError, match=r"none of 1 rows .* longer than update\.max_length: 64"):

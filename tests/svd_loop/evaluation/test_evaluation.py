@@ -196,10 +196,12 @@ def test_only_what_stands_behind_the_thought_is_scored() -> None:
     math, code = PROBLEMS[0], CODE
     program = "```python\ndef f(x): return x + 1\n```"
     pairs = [
-        (r"<think>\boxed{2}</think>I cannot tell.", math), (r"<think>\boxed{2}", math),
-        (r"<think>\boxed{3}</think>\boxed{2}", math), (rf"<think>{program}", code),
+        (r"<think>\boxed{2}</think>I cannot tell.", math),
+        (r"<think>\boxed{2}", math),
+        (r"<think>\boxed{3}</think>\boxed{2}", math),
+        (rf"<think>{program}", code),
         (f"<think>```python\ndef f(x): return x\n```</think>{program}", code),
-    ]  # fmt: skip
+    ]
     assert score_pairs(pairs, 5.0) == [False, False, True, False, True]
 
 

@@ -64,10 +64,11 @@ def test_a_job_refuses_before_it_trains_and_goes_on_when_told_to_drop(tmp_path: 
     problem = problems_of(small(tmp_path).data.development, "development")[0]
     replies = [json.loads(line) for line in told.read_text().splitlines()]
     (reply,) = (
-        reply for reply in replies
+        reply
+        for reply in replies
         if (reply["role"], reply["round"], reply["prompt_id"], reply["candidate"], reply["purpose"])
         == ("solver", 2, row.prompt_id, row.candidate, "train")
-    )  # fmt: skip
+    )
     reply["text"] = problem.text  # so terse a problem is found as a whole text alone
     told.write_text("".join(json.dumps(reply) + "\n" for reply in replies))
 

@@ -20,8 +20,14 @@ def sweep_data(root: Path) -> dict[str, Any]:
         "control": "unverified",
         "ceiling": "gold",
         "set": {
-            "job.rounds": 2, "data.train.count": 30, "data.development.count": 20, "data.test.count": 20,
-            "data.prompts_per_round": 15, "evaluation.audit": 10, "health.canaries": 1, "evaluation.resamples": 100,
+            "job.rounds": 2,
+            "data.train.count": 30,
+            "data.development.count": 20,
+            "data.test.count": 20,
+            "data.prompts_per_round": 15,
+            "evaluation.audit": 10,
+            "health.canaries": 1,
+            "evaluation.resamples": 100,
         },
         "held_out": {"other": {"type": "arithmetic", "count": 20, "seed": 7}},
         "arms": {
@@ -37,7 +43,7 @@ def sweep_data(root: Path) -> dict[str, Any]:
             {"claim": "it carries over", "better": "svd", "metric": "other"},
         ],
         "quick": {"seeds": [1], "arms": ["unverified"]},
-    }  # fmt: skip
+    }
 
 
 def write_sweep(folder: Path, **changes: Any) -> Path:

@@ -106,9 +106,7 @@ def test_the_command_shows_a_table_writes_a_page_and_prints_json(
     page = tmp_path / "page.md"
     page.write_text("# Mine\n")
     stored = plan.folder / COLLECTION
-    run = CliRunner().invoke(
-        app, ["sweep", str(plan.path), "--results", str(stored), "--report", str(page), "--json"]
-    )
+    run = CliRunner().invoke(app, ["sweep", str(plan.path), "--results", str(stored), "--report", str(page), "--json"])
     assert run.exit_code == 0, run.output
     data = json.loads(run.stdout)
     assert data["arms"]["svd"]["gain"]["overall"]["value"] > 0

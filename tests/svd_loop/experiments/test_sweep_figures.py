@@ -23,15 +23,22 @@ def outcome(rate: float, seed: int, round: int = 1) -> Outcome:
 
 def result(arm: str, seed: int, rate: float, base: float = 0.4) -> ArmResult:
     scores = {"test": outcome(rate, seed)}
-    return ArmResult(arm, seed, "d", 1.0, {"solver": 10}, {"solver": 1}, 0, (), {"test": outcome(base, seed, 0)},
-                     scores, scores)  # fmt: skip
+    return ArmResult(
+        arm, seed, "d", 1.0, {"solver": 10}, {"solver": 1}, 0, (), {"test": outcome(base, seed, 0)}, scores, scores
+    )
 
 
 def figures(*arms: tuple[str, float], claims: tuple[dict[str, object], ...] = (), seeds: int = 3) -> Figures:
     section = SweepSection.model_validate(
-        {"name": "s", "config": "c.yaml", "arms": {arm: {"says": arm} for arm, _ in arms}, "control": arms[-1][0],
-         "ceiling": arms[0][0], "claims": claims}
-    )  # fmt: skip
+        {
+            "name": "s",
+            "config": "c.yaml",
+            "arms": {arm: {"says": arm} for arm, _ in arms},
+            "control": arms[-1][0],
+            "ceiling": arms[0][0],
+            "claims": claims,
+        }
+    )
     return Figures.of(section, [result(arm, seed, rate) for arm, rate in arms for seed in range(1, seeds + 1)])
 
 
@@ -107,6 +114,9 @@ def test_a_page_names_a_further_held_out_set_only_for_arms_that_were_measured_on
     there = {"test": measured.last["test"], "far": outcome(0.8, 1)}
     base = {"test": measured.base["test"], "far": outcome(0.2, 1, 0)}
     measured = replace(measured, base=base, last=there, kept=there)
-    [line] = [row for row in render(Figures.of(section, [measured, result("old", 1, 0.9)]), None).splitlines()
-              if row.startswith("- on `far`")]  # fmt: skip
+    [line] = [
+        row
+        for row in render(Figures.of(section, [measured, result("old", 1, 0.9)]), None).splitlines()
+        if row.startswith("- on `far`")
+    ]
     assert "measured" in line and "played before" not in line

@@ -43,10 +43,12 @@ def test_the_rates_are_those_of_all_votes_and_nothing_else_changes(tmp_path: Pat
     assert not any("positive" in name for record in plain.history for name in record.metrics)
     for record in watched.history[1:]:
         with LedgerReader.open_for_reading(tmp_path / "watched" / "jobs" / "scripted") as ledger:
-            rows = list(ledger.query(
-                "SELECT prompt_id, stage, vote, text FROM replies WHERE purpose = 'labelled' AND round = ?",
-                (record.round,),
-            ))  # fmt: skip
+            rows = list(
+                ledger.query(
+                    "SELECT prompt_id, stage, vote, text FROM replies WHERE purpose = 'labelled' AND round = ?",
+                    (record.round,),
+                )
+            )
             assert len(rows) == 60 * 2 * 2  # two votes of two stages, all asked
             words = {(r["prompt_id"], r["stage"], r["vote"]): ledger.text(r["text"]) for r in rows}
             trained = {row.prompt_id for row in ledger.accepted_rows()}
@@ -54,8 +56,10 @@ def test_the_rates_are_those_of_all_votes_and_nothing_else_changes(tmp_path: Pat
         assert not trained & {answer.prompt.id for answer in answers}
         for name, label in (("true_positive", True), ("false_positive", False)):
             ids = [answer.prompt.id for answer in answers if answer.correct is label]
-            yes = {s: [all(words[i, s, v].endswith("[[Y]]") for v in range(2)) for i in ids]
-                   for s in ("factuality", "correctness")}  # fmt: skip
+            yes = {
+                s: [all(words[i, s, v].endswith("[[Y]]") for v in range(2)) for i in ids]
+                for s in ("factuality", "correctness")
+            }
             for stage, passed in yes.items():
                 assert record.metrics[f"health.{name}.{stage}"] == sum(passed) / 30
             both = sum(map(all, zip(*yes.values(), strict=True)))

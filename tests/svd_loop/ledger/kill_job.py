@@ -166,10 +166,17 @@ def _evaluation() -> list[AgentCall]:
 
 def _episode(round: int, solved: list[Reply], judged: list[Reply]) -> Episode:
     candidates = tuple(
-        Candidate(reply.call.prompt_id, reply.call.candidate, reply.text, reply.finish_reason, reply.policy,
-                  reply.prompt_ids, reply.token_ids)
+        Candidate(
+            reply.call.prompt_id,
+            reply.call.candidate,
+            reply.text,
+            reply.finish_reason,
+            reply.policy,
+            reply.prompt_ids,
+            reply.token_ids,
+        )
         for reply in solved
-    )  # fmt: skip
+    )
     votes: dict[tuple[str, int], list[Vote]] = {}
     for reply in judged:
         call = reply.call
@@ -187,10 +194,17 @@ def _episode(round: int, solved: list[Reply], judged: list[Reply]) -> Episode:
 
 def _rows(episode: Episode) -> list[TrainingRow]:
     return [
-        TrainingRow((*candidate.prompt_ids, *candidate.token_ids), len(candidate.prompt_ids), "accepted",
-                    candidate.prompt_id, candidate.index, episode.round, "math")
+        TrainingRow(
+            (*candidate.prompt_ids, *candidate.token_ids),
+            len(candidate.prompt_ids),
+            "accepted",
+            candidate.prompt_id,
+            candidate.index,
+            episode.round,
+            "math",
+        )
         for candidate in episode.selected
-    ]  # fmt: skip
+    ]
 
 
 if __name__ == "__main__":

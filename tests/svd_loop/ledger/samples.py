@@ -122,10 +122,11 @@ def episode(round: int) -> Episode:
     policy = StubPolicy(round - 1)
     replies = [policy.reply(solve(prompt.id, 0, round)) for prompt in PROMPTS[:4]]
     candidates = tuple(
-        Candidate(reply.call.prompt_id, 0, reply.text, reply.finish_reason, reply.policy, reply.prompt_ids,
-                  reply.token_ids)
+        Candidate(
+            reply.call.prompt_id, 0, reply.text, reply.finish_reason, reply.policy, reply.prompt_ids, reply.token_ids
+        )
         for reply in replies
-    )  # fmt: skip
+    )
     verdicts = tuple(verdict(candidate.prompt_id, accepted=place < 2) for place, candidate in enumerate(candidates))
     usage = {"solver": {"calls": 4}}
     return Episode(round, 4, candidates, verdicts, candidates[:2], {"generated": 4}, usage)
@@ -140,10 +141,17 @@ def verdict(prompt_id: str, *, accepted: bool) -> Verdict:
 
 def rows(round: int) -> list[TrainingRow]:
     return [
-        TrainingRow((*candidate.prompt_ids, *candidate.token_ids), len(candidate.prompt_ids), "accepted",
-                    candidate.prompt_id, candidate.index, round, "math")
+        TrainingRow(
+            (*candidate.prompt_ids, *candidate.token_ids),
+            len(candidate.prompt_ids),
+            "accepted",
+            candidate.prompt_id,
+            candidate.index,
+            round,
+            "math",
+        )
         for candidate in episode(round).selected
-    ]  # fmt: skip
+    ]
 
 
 def update(round: int) -> UpdateResult:

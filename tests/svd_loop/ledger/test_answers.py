@@ -26,8 +26,16 @@ def answered(draw: st.DrawFn) -> tuple[AgentCall, Reply]:
     id = draw(CALLS)
     call = AgentCall(id, (Message("user", "asked"),), draw(NAMES))
     version = PolicyVersion(draw(NUMBERS), draw(NAMES))
-    reply = Reply(id, draw(TEXTS), draw(st.sampled_from(FinishReason)), version, draw(IDS), draw(IDS), draw(NUMBERS),
-                  draw(NUMBERS))  # fmt: skip
+    reply = Reply(
+        id,
+        draw(TEXTS),
+        draw(st.sampled_from(FinishReason)),
+        version,
+        draw(IDS),
+        draw(IDS),
+        draw(NUMBERS),
+        draw(NUMBERS),
+    )
     return call, reply
 
 

@@ -32,13 +32,21 @@ def test_every_table_becomes_a_file(folder: Path) -> None:
     with LedgerReader.open_for_reading(folder / "job") as reader:
         written = export_parquet(reader, folder / "parquet")
     assert written == {
-        "prompts": 8, "answers": 3, "candidates": 4, "revisions": 0, "verdicts": 4, "votes": 4, "accepted_rows": 2,
-        "updates": 1, "evaluations": 8, "estimates": 2, "rounds": 2, "stops": 0,
-    }  # fmt: skip
+        "prompts": 8,
+        "answers": 3,
+        "candidates": 4,
+        "revisions": 0,
+        "verdicts": 4,
+        "votes": 4,
+        "accepted_rows": 2,
+        "updates": 1,
+        "evaluations": 8,
+        "estimates": 2,
+        "rounds": 2,
+        "stops": 0,
+    }
     assert sorted(path.stem for path in (folder / "parquet").iterdir()) == sorted(view.name for view in VIEWS)
-    assert sum(written.values()) == sum(
-        parquet.read_metadata(path).num_rows for path in (folder / "parquet").iterdir()
-    )
+    assert sum(written.values()) == sum(parquet.read_metadata(path).num_rows for path in (folder / "parquet").iterdir())
 
 
 def test_contents_are_decoded(folder: Path) -> None:

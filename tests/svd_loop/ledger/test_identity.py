@@ -20,9 +20,15 @@ def with_change(section: str, key: str, value: object) -> Config:
 
 @pytest.mark.parametrize(
     ("section", "key", "value"),
-    [("job", "rounds", 99), ("job", "hours", 1.5), ("job", "tokens", 5), ("job", "root", "elsewhere"),
-     ("tracking", "enabled", False), ("tracking", "uri", "sqlite:///other.db")],
-)  # fmt: skip
+    [
+        ("job", "rounds", 99),
+        ("job", "hours", 1.5),
+        ("job", "tokens", 5),
+        ("job", "root", "elsewhere"),
+        ("tracking", "enabled", False),
+        ("tracking", "uri", "sqlite:///other.db"),
+    ],
+)
 def test_what_decides_no_result_may_change(section: str, key: str, value: object) -> None:
     refuse_changes(FOLDER, samples.config().model_dump(mode="json"), with_change(section, key, value))
 

@@ -31,9 +31,16 @@ def test_a_job_gets_better_and_says_why_it_stopped(tmp_path: Path) -> None:
 def test_the_best_round_is_kept_when_the_last_is_worse(tmp_path: Path) -> None:
     # A judge that prefers wrong answers teaches them: the skill falls round by round, and the base stays best.
     config = small(
-        tmp_path, "engine.true_positive=0.05", "engine.false_positive=1.0", "engine.skill=0.9", "cascade.votes=1",
-        "job.rounds=5", "plateau.regression=0.02", "data.development.count=30", "health.action=warn",
-    )  # fmt: skip
+        tmp_path,
+        "engine.true_positive=0.05",
+        "engine.false_positive=1.0",
+        "engine.skill=0.9",
+        "cascade.votes=1",
+        "job.rounds=5",
+        "plateau.regression=0.02",
+        "data.development.count=30",
+        "health.action=warn",
+    )
     result = run_job(config)
     assert result.stop is StopReason.REGRESSION
     assert result.best.round == 0

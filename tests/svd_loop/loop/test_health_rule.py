@@ -93,9 +93,13 @@ def test_a_share_alarms_only_when_its_interval_is_clear_of_the_limit(accepted: i
 
 @pytest.mark.parametrize(
     "name, begins, trials",
-    [("false_accept", 11, 60), ("false_accept.factuality", 12, 12), ("false_accept.correctness", 47, 60),
-     ("drift", 13, 60)],
-)  # fmt: skip
+    [
+        ("false_accept", 11, 60),
+        ("false_accept.factuality", 12, 12),
+        ("false_accept.correctness", 47, 60),
+        ("drift", 13, 60),
+    ],
+)
 def test_the_default_limits_alarm_from_the_counts_that_the_docs_name(name: str, begins: int, trials: int) -> None:
     history = [record(1, shares(0, trials))] if name == "drift" else []
     figure = name.replace("drift", "false_accept")

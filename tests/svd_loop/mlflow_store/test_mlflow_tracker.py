@@ -69,8 +69,11 @@ def test_a_job_is_a_parent_run_and_every_round_a_nested_one(root: Path, history:
     assert logged(root, parent, "pass_at_1/math.low") == [(0, 0.45), (1, 0.57), (2, 0.63), (3, 0.62)]
     assert logged(root, nested["demo round 2"], "funnel/correctness") == [(2, 300)]
     assert artifacts_of(root, parent) == {
-        "config.json", "figures/pass_at_1.png", "figures/stages.png", "figures/funnel.png",
-    }  # fmt: skip
+        "config.json",
+        "figures/pass_at_1.png",
+        "figures/stages.png",
+        "figures/funnel.png",
+    }
     assert artifacts_of(root, nested["demo round 1"]) == {"round.json", "figures/funnel.png"}
 
 

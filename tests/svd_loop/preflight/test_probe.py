@@ -29,9 +29,12 @@ def played(config: Config, root: Path, prompts: list[Prompt]) -> dict[str, int]:
     templates = template_set(config)
     policy = MeteredPolicy(make_backend(config, root / "job").open(0))
     env = gymnasium.make(
-        "SelfVerification-v0", disable_env_checker=True, cascade=Cascade(templates, cascade_settings(config)),
-        n=config.sampling.n, block=config.sampling.block,
-    )  # fmt: skip
+        "SelfVerification-v0",
+        disable_env_checker=True,
+        cascade=Cascade(templates, cascade_settings(config)),
+        n=config.sampling.n,
+        block=config.sampling.block,
+    )
     _, info = env.reset(options={"prompts": prompts, "round": 1, "judge": policy})
     ended = False
     while not ended:
@@ -42,15 +45,25 @@ def played(config: Config, root: Path, prompts: list[Prompt]) -> dict[str, int]:
     policy.close()
     judge = [counts for role, counts in usage.items() if role != Role.SOLVER.value]
     return {
-        "candidates": usage["solver"]["calls"], "judge_calls": sum(counts["calls"] for counts in judge),
+        "candidates": usage["solver"]["calls"],
+        "judge_calls": sum(counts["calls"] for counts in judge),
         "output_tokens": sum(counts["output_tokens"] for counts in usage.values()),
-    }  # fmt: skip
+    }
 
 
 def test_a_round_lies_within_the_forecast_and_near_its_middle(tmp_path: Path) -> None:
     """On the embedded model: within the range, and within a factor of two of its value."""
-    config = load_config(NANO, [f"job.root={tmp_path}", "sampling.n=4", "cascade.votes=2", "data.train.count=12",
-                                "engine.threads=1", "engine.batch_size=64"])  # fmt: skip
+    config = load_config(
+        NANO,
+        [
+            f"job.root={tmp_path}",
+            "sampling.n=4",
+            "cascade.votes=2",
+            "data.train.count=12",
+            "engine.threads=1",
+            "engine.batch_size=64",
+        ],
+    )
     prompts = list(prompts_of(config.data.train))
     measured = measure(config, make_backend(config, tmp_path / "probe"), prompts[::3], 12)
     assert measured.candidates == 12 and set(measured.roles) == set(Role) - {Role.REVISER}

@@ -12,9 +12,12 @@ from svd_loop.preflight.work import Measured, Range, RoleMeans, forecast
 from tests.svd_loop.jobs_support import small
 
 ROLES = {
-    Role.SOLVER: RoleMeans(10, 100), Role.QUESTION_INFERRER: RoleMeans(20, 5), Role.QUESTION_COMPARER: RoleMeans(20, 5),
-    Role.FACT_CHECKER: RoleMeans(30, 7), Role.GRADER: RoleMeans(30, 9),
-}  # fmt: skip
+    Role.SOLVER: RoleMeans(10, 100),
+    Role.QUESTION_INFERRER: RoleMeans(20, 5),
+    Role.QUESTION_COMPARER: RoleMeans(20, 5),
+    Role.FACT_CHECKER: RoleMeans(30, 7),
+    Role.GRADER: RoleMeans(30, 9),
+}
 SURE = dict.fromkeys(Stage, (10**9, 10**9))
 NEVER = dict.fromkeys(Stage, (0, 10**9))
 
@@ -69,8 +72,9 @@ def test_a_budget_bounds_the_round(tmp_path: Path) -> None:
 
 def test_hours_are_reading_writing_and_training(tmp_path: Path) -> None:
     """One round, one candidate a prompt, nothing judged: 10 prompts of 110 tokens, trained on twice."""
-    config = small(tmp_path, "job.rounds=1", "sampling.n=1", "sampling.block=null", "cascade.mode=random",
-                   "update.replay.rounds=0")  # fmt: skip
+    config = small(
+        tmp_path, "job.rounds=1", "sampling.n=1", "sampling.block=null", "cascade.mode=random", "update.replay.rounds=0"
+    )
     found = forecast(config, measured(SURE), prompts=10, held_out={"development": 8})
     generating = 10 * 10 / 1000 + 10 * 100 / 100
     training = 10 * 2 * 110 * 3 / 1000

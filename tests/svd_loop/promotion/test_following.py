@@ -67,8 +67,10 @@ def test_a_promotion_makes_the_server_answer_with_the_new_version_without_a_requ
     champion, stop = serving.Champion("nano"), threading.Event()
     server = serving.make_server(champion, 0)
     port = server.server_address[1]
-    threads = [threading.Thread(target=server.serve_forever),
-               threading.Thread(target=champion.follow, args=(0.05, stop))]  # fmt: skip
+    threads = [
+        threading.Thread(target=server.serve_forever),
+        threading.Thread(target=champion.follow, args=(0.05, stop)),
+    ]
     for thread in threads:
         thread.start()
     try:

@@ -75,8 +75,15 @@ def test_an_adapter_that_becomes_champion_is_served_while_vllm_runs(tmp_path: Pa
         stack.callback(replica.kill)
         replica.wait()
         told = '{"lora_name": "nano-{version}", "lora_path": "{path}"}'
-        command = ["curl", "-fsS", "-H", "Content-Type: application/json", "-d", told,
-                   f"{replica.url}/v1/load_lora_adapter"]  # fmt: skip
+        command = [
+            "curl",
+            "-fsS",
+            "-H",
+            "Content-Type: application/json",
+            "-d",
+            told,
+            f"{replica.url}/v1/load_lora_adapter",
+        ]
         looks = iter(range(3))
 
         def look() -> Any:

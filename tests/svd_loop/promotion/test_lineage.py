@@ -34,8 +34,18 @@ def heir(root: Path) -> Path:
     train = root / "later.jsonl"
     train.write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = f"data.train={{type: files, paths: [{train}]}}"
-    run_job(small(root, "job.name=heir", source, "update.replay.ratio=0.5", "job.rounds=3", "data.prompts_per_round=8",
-                  "plateau.patience=9", "schedule.replay={jobs: [scripted@3]}"))  # fmt: skip
+    run_job(
+        small(
+            root,
+            "job.name=heir",
+            source,
+            "update.replay.ratio=0.5",
+            "job.rounds=3",
+            "data.prompts_per_round=8",
+            "plateau.patience=9",
+            "schedule.replay={jobs: [scripted@3]}",
+        )
+    )
     return root
 
 

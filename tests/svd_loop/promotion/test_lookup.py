@@ -117,8 +117,12 @@ def test_an_adapter_is_served_merged_and_only_merged_once(tmp_path: Path, monkey
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "model.safetensors").write_bytes(b"base")
     store = WeightStore(tmp_path / "versions")
-    adapter = store.write(1, "lora", lambda part: (part / "adapter_model.safetensors").write_bytes(b"a") and None,
-                          Origin(0, base=tmp_path / "base"))  # fmt: skip
+    adapter = store.write(
+        1,
+        "lora",
+        lambda part: (part / "adapter_model.safetensors").write_bytes(b"a") and None,
+        Origin(0, base=tmp_path / "base"),
+    )
     for _ in range(2):
         folder = servable_folder(adapter.path, tmp_path / "cache")
     assert [entry.name for entry in folder.iterdir()] == ["model.safetensors"]
@@ -151,8 +155,9 @@ def test_history_compares_champions_on_one_test_set_and_says_when_it_changed(pla
     refused(GateError, "models", "promote", str(SCRIPTED), "model/1", *settings(root), *other)
     found = printed("models", "history", "model", "--root", str(root))
     assert [(one["version"], one["what"], one["job"]) for one in found["champions"]] == [
-        (1, "first", "weak"), (2, "promoted", "good"),
-    ]  # fmt: skip
+        (1, "first", "weak"),
+        (2, "promoted", "good"),
+    ]
     first, second = found["frozen"].values()
     assert [one["version"] for one in first] == [one["version"] for one in second] == [1, 2]
     assert first[0]["score"] < first[1]["score"] and first != second

@@ -67,8 +67,12 @@ def test_a_better_version_becomes_champion_and_one_command_takes_it_back(config:
     assert aliases(config) == {CHAMPION: 2, CHALLENGER: 2, PREVIOUS: 1}
     assert consider(config, "model").passed  # it is the champion already
     assert history(config) == [
-        ("first", 1, 0), ("promoted", 2, 1), ("rolled back", 1, 2), ("refused", 2, 1), ("forced", 2, 1),
-    ]  # fmt: skip
+        ("first", 1, 0),
+        ("promoted", 2, 1),
+        ("rolled back", 1, 2),
+        ("refused", 2, 1),
+        ("forced", 2, 1),
+    ]
 
 
 def test_a_worse_version_is_refused_and_the_refusal_recorded(config: Config) -> None:

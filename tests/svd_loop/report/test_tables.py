@@ -76,9 +76,9 @@ def test_a_job_that_can_go_on_is_told_how(result: JobResult, stop: StopReason, c
 def test_the_commands_keep_what_the_user_overrode(result: JobResult) -> None:
     stopped = replace(result, stop=StopReason.ROUND_LIMIT)
     overrides = ["job.root=my runs", "job.rounds=3", "cascade.votes=2"]
-    go_on, measure, report, _ = (command for command, _ in next_commands(
-        stopped, Path("c.yaml"), Path("my runs"), overrides
-    ))  # fmt: skip
+    go_on, measure, report, _ = (
+        command for command, _ in next_commands(stopped, Path("c.yaml"), Path("my runs"), overrides)
+    )
     assert go_on == "svd-loop run c.yaml --job demo -o 'job.root=my runs' -o cascade.votes=2 -o job.rounds=7"
     assert measure == "svd-loop eval c.yaml --model demo@2 -o 'job.root=my runs' -o cascade.votes=2"
     assert report == "svd-loop report demo --root 'my runs'"

@@ -40,10 +40,19 @@ def schedule_config(root: Path, *overrides: str, development: int = 40, test: in
         for split, count in (("development", development), ("test", test))
     ]
     return small(
-        root, "data.prompts_per_round=null", "sampling.n=2", "sampling.block=1", "cascade.votes=1", "job.rounds=1",
-        "engine.gain=0.15", "engine.skill=0.3", "schedule.min_prompts=10", "schedule.settle_seconds=60", *held_out,
+        root,
+        "data.prompts_per_round=null",
+        "sampling.n=2",
+        "sampling.block=1",
+        "cascade.votes=1",
+        "job.rounds=1",
+        "engine.gain=0.15",
+        "engine.skill=0.3",
+        "schedule.min_prompts=10",
+        "schedule.settle_seconds=60",
+        *held_out,
         *overrides,
-    )  # fmt: skip
+    )
 
 
 def drop(inbox: Path, name: str, texts: Iterable[str], *, now: float = START, age: float = 3600.0) -> Path:

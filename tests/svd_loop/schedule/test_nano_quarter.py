@@ -14,10 +14,18 @@ from svd_loop.ledger import LedgerReader
 
 PROMPTS, WEEKS = 6, 3
 SMALL = (
-    "data.development={type: nano, count: 4}", "data.test={type: nano, count: 6}", "sampling.n=3", "cascade.votes=1",
-    "health.canaries=0", "evaluation.samples=1", "evaluation.audit=0", "job.rounds=1", "engine.threads=1",
-    "gate.margin=0", "update.epochs=1",
-)  # fmt: skip
+    "data.development={type: nano, count: 4}",
+    "data.test={type: nano, count: 6}",
+    "sampling.n=3",
+    "cascade.votes=1",
+    "health.canaries=0",
+    "evaluation.samples=1",
+    "evaluation.audit=0",
+    "job.rounds=1",
+    "engine.threads=1",
+    "gate.margin=0",
+    "update.epochs=1",
+)
 
 
 @pytest.mark.slow
@@ -29,9 +37,14 @@ def test_three_weeks_of_nano(tmp_path: Path, migrated_database: Path, monkeypatc
 
     new, again = PROMPTS * len(DOMAINS), AGAIN * len(DOMAINS)
     assert told["prompts"] == {
-        "seen": quarter.dropped, "waiting": 0, "used": WEEKS * new, "duplicate": (WEEKS - 1) * again, "leaked": WEEKS,
-        "forgotten": 0, "quarantined": len(DOMAINS) - 1,
-    }  # fmt: skip
+        "seen": quarter.dropped,
+        "waiting": 0,
+        "used": WEEKS * new,
+        "duplicate": (WEEKS - 1) * again,
+        "leaked": WEEKS,
+        "forgotten": 0,
+        "quarantined": len(DOMAINS) - 1,
+    }
     assert quarter.weeks[1]["intake"]["quarantined"]
 
     champion = str((tmp_path / "jobs" / "start" / "versions" / "round-000").resolve())

@@ -26,7 +26,7 @@ from tests.svd_loop.schedule.schedule_support import (
     problems,
     schedule_config,
     texts,
-)  # fmt: skip
+)
 
 WEEKS = range(1, 13)
 NEW, AGAIN = 14, 3
@@ -57,8 +57,10 @@ class Quarter:
         """
         overrides = ["update.replay.ratio=0.5", *(INVERTED if week in REFUSED else ())]
         if week in REGRESSIONS:
-            wrong = [replace(item, answer=str(int(item.answer) + 1 + place % 9))
-                     for place, item in enumerate(problems("development", 120, 5))]  # fmt: skip
+            wrong = [
+                replace(item, answer=str(int(item.answer) + 1 + place % 9))
+                for place, item in enumerate(problems("development", 120, 5))
+            ]
             overrides += [f"data.development={held_out_file(self.root / 'wrong.jsonl', wrong)}", "health.action=warn"]
         return schedule_config(self.root, *overrides)
 
@@ -98,9 +100,13 @@ class Quarter:
                 raise KeyboardInterrupt
 
         schedule = Schedule(
-            self.config(week), self.root / "inbox", gate=self.models.gate, models=self.models, run=run,
+            self.config(week),
+            self.root / "inbox",
+            gate=self.models.gate,
+            models=self.models,
+            run=run,
             clock=self.clock,
-        )  # fmt: skip
+        )
         return schedule.tick()
 
 
@@ -150,9 +156,14 @@ def test_every_prompt_is_accounted_for(quarter: Quarter, jobs: Sequence[JobRow])
         account, quarantined = book.account(), book.files("quarantined")
     unreadable = 1  # the row that was cut off
     assert account == {
-        "seen": quarter.dropped - unreadable, "waiting": 0, "used": NEW * len(WEEKS) + 1,
-        "duplicate": AGAIN * (len(WEEKS) - 1), "leaked": len(LEAKS), "forgotten": 0, "quarantined": 3,
-    }  # fmt: skip
+        "seen": quarter.dropped - unreadable,
+        "waiting": 0,
+        "used": NEW * len(WEEKS) + 1,
+        "duplicate": AGAIN * (len(WEEKS) - 1),
+        "leaked": len(LEAKS),
+        "forgotten": 0,
+        "quarantined": 3,
+    }
     assert sum(job.prompts for job in jobs) == account["used"]
     (cut,) = quarantined
     assert cut["name"] == "cut.jsonl" and "000004-cut.jsonl:4: not valid JSON" in cut["reason"]

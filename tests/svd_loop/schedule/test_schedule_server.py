@@ -32,8 +32,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def config_of(root: Path, server: str, *overrides: str) -> Config:
-    settings = ("tracking.enabled=true", f"tracking.uri={server}", "schedule.model=served", "engine.skill=0.1",
-                "engine.gain=0.8")  # fmt: skip
+    settings = (
+        "tracking.enabled=true",
+        f"tracking.uri={server}",
+        "schedule.model=served",
+        "engine.skill=0.1",
+        "engine.gain=0.8",
+    )
     return schedule_config(root, *settings, *overrides, development=40, test=80)
 
 
@@ -77,8 +82,9 @@ def _no_figures() -> Any:
 
     from matplotlib.figure import Figure
 
-    return SimpleNamespace(**dict.fromkeys(("pass_at_1_figure", "stages_figure", "funnel_figure"),
-                                           lambda *arguments: Figure()))  # fmt: skip
+    return SimpleNamespace(
+        **dict.fromkeys(("pass_at_1_figure", "stages_figure", "funnel_figure"), lambda *arguments: Figure())
+    )
 
 
 @pytest.mark.parametrize("kind", ["base", "lora"])

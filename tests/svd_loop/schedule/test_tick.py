@@ -30,7 +30,7 @@ from tests.svd_loop.schedule.schedule_support import (
     quick_result,
     schedule_config,
     texts,
-)  # fmt: skip
+)
 
 
 class Desk:
@@ -153,8 +153,13 @@ def test_three_jobs_in_a_row_that_bring_nothing_raise_an_alarm(desk: Desk) -> No
         raise TrainingError("the loss is not finite")
 
     parts: list[dict[str, Any]] = [
-        {"run": nothing}, {"gate": lambda config, name: Decided(False, ())}, {"run": fail}, {"run": nothing}, {}, {},
-    ]  # fmt: skip
+        {"run": nothing},
+        {"gate": lambda config, name: Decided(False, ())},
+        {"run": fail},
+        {"run": nothing},
+        {},
+        {},
+    ]
     ends = []
     for week, part in enumerate(parts, 1):
         drop(desk.root / "inbox", "b.jsonl", texts(12, week))
@@ -162,13 +167,18 @@ def test_three_jobs_in_a_row_that_bring_nothing_raise_an_alarm(desk: Desk) -> No
         assert report.health is not None
         ends.append((report.action, report.health.idle_jobs, report.alarm))
     assert ends == [
-        ("nothing_gained", 1, False), ("refused", 2, False), ("failed", 3, True), ("nothing_gained", 4, True),
-        ("promoted", 0, False), ("promoted", 0, False),
-    ]  # fmt: skip
+        ("nothing_gained", 1, False),
+        ("refused", 2, False),
+        ("failed", 3, True),
+        ("nothing_gained", 4, True),
+        ("promoted", 0, False),
+        ("promoted", 0, False),
+    ]
     messages = [json.loads(line) for line in told.read_text().splitlines()]
     assert [(one["event"], one["job"], one["idle_jobs"]) for one in messages] == [
-        ("idle", "scripted-003", 3), ("idle", "scripted-004", 4),
-    ]  # fmt: skip
+        ("idle", "scripted-003", 3),
+        ("idle", "scripted-004", 4),
+    ]
     desk.overrides = ("schedule.idle_jobs=null",)
     report = desk.tick()
     assert report.action == "waiting" and report.health is not None and report.health.limit is None
@@ -231,8 +241,10 @@ def test_a_book_of_an_older_program_is_brought_up_to_date(desk: Desk) -> None:
     made = made.replace(", 'nothing_gained'", "").replace(", accepted_fraction REAL, output_tokens REAL", "")
     old.executescript(f"{made.replace('jobs', 'old', 1)}; DROP TABLE jobs; ALTER TABLE old RENAME TO jobs")
     columns = [name for _, name, *_ in old.execute("PRAGMA table_info(jobs)")]
-    values = [json.dumps(getattr(before[0], name)) if name in ("config", "findings") else getattr(before[0], name)
-              for name in columns]  # fmt: skip
+    values = [
+        json.dumps(getattr(before[0], name)) if name in ("config", "findings") else getattr(before[0], name)
+        for name in columns
+    ]
     old.execute(f"INSERT INTO jobs VALUES ({', '.join('?' * len(columns))})", values)
     old.close()
     drop(desk.root / "inbox", "b.jsonl", texts(12, 9))

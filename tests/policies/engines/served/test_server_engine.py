@@ -34,12 +34,26 @@ def test_answers_are_the_sampled_ids_in_order_and_every_parameter_is_passed(serv
     body = one.asked[0]
     place = body["prompt"][-1]
     assert body == {
-        "model": "base", "prompt": [5, 6, place], "seed": 2**62 + place, "stream": False, "return_token_ids": True,
-        "max_tokens": 9, "temperature": 0.7, "top_p": 0.9, "top_k": 20, "min_p": 0.05, "n": 1, "presence_penalty": 0.0,
-        "frequency_penalty": 0.0, "repetition_penalty": 1.0, "min_tokens": 0, "stop_token_ids": [STOP],
-        "ignore_eos": True, "thinking_token_budget": 6,
+        "model": "base",
+        "prompt": [5, 6, place],
+        "seed": 2**62 + place,
+        "stream": False,
+        "return_token_ids": True,
+        "max_tokens": 9,
+        "temperature": 0.7,
+        "top_p": 0.9,
+        "top_k": 20,
+        "min_p": 0.05,
+        "n": 1,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "repetition_penalty": 1.0,
+        "min_tokens": 0,
+        "stop_token_ids": [STOP],
+        "ignore_eos": True,
+        "thinking_token_budget": 6,
         "repetition_detection": {"min_pattern_size": 2, "max_pattern_size": 8, "min_count": 3},
-    }  # fmt: skip
+    }
 
 
 def test_a_server_that_dies_mid_wave_costs_nothing_and_doubles_nothing(servers: Servers) -> None:
@@ -234,8 +248,15 @@ def test_something_that_is_no_vllm_is_refused(servers: Servers) -> None:
     server = servers()
     section = ServerEngineSection(endpoints=(f"{server.url}/elsewhere",), **QUICK)
     with pytest.raises(EngineError, match="is it the address of a `vllm serve`"):
-        ServerEngine(BASE, section, dtype="float32", max_context=9, stop_ids=[STOP], probe_prompts=[(1, 2)],
-                     reference=reference("base"))  # fmt: skip
+        ServerEngine(
+            BASE,
+            section,
+            dtype="float32",
+            max_context=9,
+            stop_ids=[STOP],
+            probe_prompts=[(1, 2)],
+            reference=reference("base"),
+        )
 
 
 def test_the_key_comes_from_the_environment_and_shows_nowhere(

@@ -63,8 +63,16 @@ def test_a_base_url_may_be_written_in_the_ways_people_write_it() -> None:
 
 def test_a_job_may_go_on_with_other_endpoints_but_not_with_another_engine(tmp_path: Path) -> None:
     begun = load_config(NANO, SERVED).model_dump(mode="json")
-    moved = load_config(NANO, [*SERVED, "engine.endpoints=['http://b:1', 'http://c:1']", "engine.api_key_env=KEY",
-                               "engine.concurrency=7", "engine.reload={type: in_place}"])  # fmt: skip
+    moved = load_config(
+        NANO,
+        [
+            *SERVED,
+            "engine.endpoints=['http://b:1', 'http://c:1']",
+            "engine.api_key_env=KEY",
+            "engine.concurrency=7",
+            "engine.reload={type: in_place}",
+        ],
+    )
     refuse_changes(tmp_path, begun, moved)
     with pytest.raises(JobConflictError, match=r"engine\.type: 'server' -> 'transformers'"):
         refuse_changes(tmp_path, begun, load_config(NANO, ["update.method=lora"]))

@@ -21,9 +21,10 @@ def adapter(folder: str = "/versions/round-001", name: str = "round-001-def") ->
 
 def test_an_adapter_is_loaded_under_the_versions_name_beside_its_base(servers: Servers) -> None:
     one, other = servers(), servers()
-    with closing(open_engine(one, other)) as judge, closing(
-        open_engine(one, other, served=adapter(), weights="round-001")
-    ) as engine:  # fmt: skip
+    with (
+        closing(open_engine(one, other)) as judge,
+        closing(open_engine(one, other, served=adapter(), weights="round-001")) as engine,
+    ):
         assert one.adapters == other.adapters == {"round-001-def": "round-001"}
         assert engine.generate(rows(20)) == judge.generate(rows(20)) == expected(rows(20))
         assert {body["model"] for body in one.asked + other.asked} == {"round-001-def", "base"}
