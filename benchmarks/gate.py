@@ -1,4 +1,6 @@
-"""How often the gate passes a version that is no better, and how often one that is; the table of docs/promotion.md.
+"""How often the gate passes a version that is no better, and how often a better one.
+
+Writes the table of docs/guides/promotion.md.
 
     python -m benchmarks.gate --comparisons 1000
 

@@ -1,7 +1,8 @@
 """Which kind of update? Full or LoRA, from the previous round or from the base, with which anchors; one seed each.
 
 Prints held-out pass@1 and the judge's precision and recall (three stages, audited on development problems) by round:
-what an update does to the judge is half of the choice. `python -m benchmarks.updates`; figures in docs/decisions.md.
+what an update does to the judge is half of the choice. `python -m benchmarks.updates`; figures in
+docs/concepts/decisions.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Imports point down only: the architecture of docs/architecture.md, enforced."""
+"""Imports point down only: the architecture of docs/concepts/architecture.md, enforced."""
 
 from __future__ import annotations
 

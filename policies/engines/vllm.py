@@ -69,7 +69,7 @@ class VllmEngine:
     """Implements `svd_loop.contracts.Engine` over one or more child processes.
 
     A row's tokens depend on the weights, its prompt, its sampling parameters and its seed, and on what it is computed
-    together with where two tokens are equally likely up to the rounding of the logits (docs/vllm.md).
+    together with where two tokens are equally likely up to the rounding of the logits (docs/guides/vllm.md).
 
     Args:
         served: the version.
@@ -220,7 +220,7 @@ def require_vllm() -> None:
     if importlib.util.find_spec("vllm") is None:
         raise ConfigError(
             "engine.type: vllm, but vllm is not installed. On a machine with GPUs: pip install "
-            "'svd-loop[vllm]'; without one: make setup-vllm (docs/vllm.md). Or set engine.type: "
+            "'svd-loop[vllm]'; without one: make setup-vllm (docs/guides/vllm.md). Or set engine.type: "
             "transformers"
         )
 

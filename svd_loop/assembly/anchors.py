@@ -40,7 +40,8 @@ class OwnJudgements:
     A yes is vouched for when its candidate was accepted: every vote of every stage agreed. A no is vouched for when
     unanimity picked another answer: the same prompt has accepted candidates, and none of them comes to the same.
     Without the second condition noes teach the judge to refuse, the more so the better the solver is: in the fourth
-    round of nano, nearly three in four were spoken against the very answer that was accepted (docs/decisions.md).
+    round of nano, nearly three in four were spoken against the very answer that was accepted
+    (docs/concepts/decisions.md).
 
     Verdicts of yes and of no are drawn in equal number, since what anchors a judge must teach it neither; inferred
     questions of accepted candidates, which are no verdicts, come beside them, one to two of each. The first round has

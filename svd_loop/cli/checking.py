@@ -21,7 +21,7 @@ _NAMES = {
 
 
 def preflight_json(found: Preflight) -> dict[str, Any]:
-    """What a machine reads; see docs/json.md."""
+    """What a machine reads; see docs/reference/json.md."""
     forecast = found.forecast
     return {
         "ok": found.ok,

@@ -45,7 +45,7 @@ class RepetitionSection(Section):
 
 
 class VllmEngineSection(Section):
-    """vLLM in a child process that lives from the loading of a version to its closing (docs/vllm.md)."""
+    """vLLM in a child process that lives from the loading of a version to its closing (docs/guides/vllm.md)."""
 
     type: Literal["vllm"] = "vllm"
     chunk_size: Positive = 2048
@@ -127,7 +127,7 @@ class ReloadCommandSection(Section):
 
 
 class ServerEngineSection(Section):
-    """`vllm serve` replicas that others started, over HTTP (docs/server.md)."""
+    """`vllm serve` replicas that others started, over HTTP (docs/guides/served.md)."""
 
     type: Literal["server"] = "server"
     endpoints: Annotated[tuple[str, ...], Field(min_length=1)]

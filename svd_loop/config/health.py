@@ -1,7 +1,7 @@
 """The judge's health: what is measured without labels every round, and what follows when a figure is out of bounds.
 
 Every figure that is a share is compared by the end of its 95% Wilson interval that favours the judge, so that a small
-sample raises no alarm by chance. docs/health.md has the figures behind the defaults.
+sample raises no alarm by chance. docs/concepts/judge-health.md has the figures behind the defaults.
 """
 
 from __future__ import annotations

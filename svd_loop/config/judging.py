@@ -1,4 +1,4 @@
-"""Optional parts of the cascade, each off by default and measured in docs/cascade.md."""
+"""Optional parts of the cascade, each off by default and measured in docs/concepts/cascade.md."""
 
 from __future__ import annotations
 

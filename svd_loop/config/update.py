@@ -35,7 +35,7 @@ class ReplaySection(Section):
 
 
 class LaunchSection(Section):
-    """Training in processes of its own, one a GPU, through `accelerate launch` (docs/updates.md)."""
+    """Training in processes of its own, one a GPU, through `accelerate launch` (docs/guides/updates.md)."""
 
     processes: Positive = 1
     """Processes on this machine; 1 trains inside the job's own process, unless `accelerate_config` is set."""

@@ -1,6 +1,6 @@
 """What happened in a job, durably: answers by content, rounds, and how to go on after a kill.
 
-See docs/ledger.md for the tables and for queries.
+See docs/reference/ledger.md for the tables and for queries.
 """
 
 from svd_loop.ledger.digest import content_digest

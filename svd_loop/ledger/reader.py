@@ -93,7 +93,7 @@ class LedgerReader:
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[dict[str, Any]]:
         """Rows of an SQL query as mappings, one at a time; `content_text(id)` decodes a text column.
 
-        docs/ledger.md describes the tables.
+        docs/reference/ledger.md describes the tables.
         """
         with advice(self.path):
             cursor = self._connection.execute(sql, parameters)

@@ -1,4 +1,4 @@
-"""From round records to named numbers. Pure; the names are documented in docs/tracking.md.
+"""From round records to named numbers. Pure; the names are documented in docs/guides/tracking.md.
 
 A name's part before the slash is the section it gets in MLflow's interface. Intervals are metrics of their own
 (`.low`, `.high`), because comparisons and gates in MLflow see point values only.

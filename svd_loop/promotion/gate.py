@@ -4,7 +4,7 @@ The two are compared on the same problems, sampled with the same seeds, so diffe
 Every rule answers for itself, all are always reported, and one refusal is enough. What cannot be checked does not pass.
 
 Left out: a correction for asking often. Each version meets the gate once, but a test set that has decided about dozens
-of versions is no longer unseen; docs/promotion.md says what to do about that.
+of versions is no longer unseen; docs/guides/promotion.md says what to do about that.
 """
 
 from __future__ import annotations

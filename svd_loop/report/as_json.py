@@ -1,4 +1,4 @@
-"""The `--json` output. Its schema is documented in docs/json.md and only ever grows."""
+"""The `--json` output. Its schema is documented in docs/reference/json.md and only ever grows."""
 
 from __future__ import annotations
 

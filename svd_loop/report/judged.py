@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def judged_json(
     verdicts: Sequence[Verdict], stages: Sequence[Stage], usage: Mapping[str, Mapping[str, int]]
 ) -> dict[str, Any]:
-    """The report as plain data (docs/json.md).
+    """The report as plain data (docs/reference/json.md).
 
     Args:
         verdicts: One for each candidate.

@@ -137,7 +137,7 @@ class Endpoint:
             if _NO_ADAPTER in str(error):
                 raise ModelError(
                     f"{self.url}: does not find the adapter in {folder}: {error}. The folder must be "
-                    "readable by the server under the same path (docs/server.md)"
+                    "readable by the server under the same path (docs/guides/served.md)"
                 ) from None
             raise ModelError(
                 f"{self.url}: cannot load adapters while it runs ({error}): start it with "
@@ -150,7 +150,7 @@ class Endpoint:
             raise ModelError(
                 f"{self.url}: fails to load the adapter in {folder}: {error}. It needs --enable-lora, "
                 "--max-lora-rank of at least update.lora.rank, and the folder readable under the same "
-                "path (docs/server.md)"
+                "path (docs/guides/served.md)"
             ) from None
 
     async def complete(
