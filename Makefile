@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 SPREAD := -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-vllm coverage lint setup-vllm clean
+.PHONY: help setup run test test-vllm coverage lint reference setup-vllm clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -45,6 +45,9 @@ lint: $(READY)  ## ruff (rules and format) and mypy (strict)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
+
+reference: $(READY)  ## write the configuration reference and the JSON schemas again
+	$(BIN)/python -m svd_loop.config.reference
 
 setup-vllm: $(VLLM)  ## vLLM for a machine without a GPU, on top of the same environment
 

@@ -31,7 +31,7 @@ class JobSection(Section):
     """The job as a whole."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")] = "job"
-    """Folder name under `<root>/jobs` and name of the MLflow parent run."""
+    """Folder name under `<root>/jobs` and name of the MLflow parent run: up to 80 letters, digits, `.`, `_` and `-`."""
     seed: int = 0
     """Every sample of the job is derived from this seed."""
     rounds: Annotated[int, Field(ge=0)] = 8
@@ -273,6 +273,7 @@ class Config(Section):
     job: JobSection = JobSection()
     model: ModelSection
     engine: EngineSection = TransformersEngineSection()
+    """What runs the model."""
     data: DataSection
     sampling: SolverSection = SolverSection()
     cascade: CascadeSection = CascadeSection()

@@ -14,8 +14,11 @@ class LoraSection(Section):
     """LoRA through PEFT, on all linear layers."""
 
     rank: Positive = 32
+    """Rank of the adapter's matrices."""
     alpha: Positive = 64
+    """Scale of the adapter: its output is multiplied by alpha / rank."""
     dropout: Fraction = 0.0
+    """Dropout on the adapter's input while training; 0 is off."""
     rslora: bool = False
     """Scale by alpha / sqrt(rank) instead of alpha / rank."""
 
@@ -62,9 +65,11 @@ class UpdateSection(Section):
     """Supervised fine-tuning on accepted rows."""
 
     method: Literal["full", "lora"] = "full"
+    """Train all weights, or a LoRA adapter."""
     start: Literal["base", "previous"] = "previous"
     """Weights an update starts from: always round 0, or the previous round's."""
     learning_rate: Annotated[float, Field(gt=0.0)] = 2e-5
+    """Peak learning rate of AdamW."""
     epochs: Annotated[float, Field(gt=0.0)] = 2.0
     """Passes over the mixed rows; ignored when `steps` is set."""
     steps: Positive | None = None
@@ -77,12 +82,17 @@ class UpdateSection(Section):
     warmup: Fraction = 0.03
     """Share of the steps with rising learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """Learning rate after the warm-up: down to 0 along a cosine or a line, or constant."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    """Weight decay of AdamW; 0 is off."""
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
+    """Gradients are clipped to this norm."""
     max_length: Annotated[int, Field(ge=8)] = 32768
     """Longest row in tokens; longer ones are refused with a count, never cut."""
     bf16: bool = False
+    """Compute in bfloat16 (autocast) on a GPU; the trained weights stay float32. Ignored on a CPU."""
     gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, more time."""
     packing: bool = False
     """Lay the rows of a forward pass end to end instead of padding them to the longest. Same batches, same gradient; a
     probe before the first step refuses an attention that lets rows see each other. Worth it with flash attention."""
