@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 from envs.domains.extraction import code_block
 from envs.domains.spec import Pair
-from envs.sandbox.pool import Outcome, Program, Sandbox
+from envs.sandbox import pool
+from envs.sandbox.pool import Program, Sandbox
 from envs.sandbox.values import decode
-from svd_loop.contracts import Problem
+from svd_loop.contracts import Outcome, Problem
 from svd_loop.errors import DataError
 
 extract = code_block
@@ -44,7 +45,7 @@ Test = Expectation | str
 """A split test, or the text of one that cannot be split."""
 
 
-def score_all(pairs: Sequence[Pair], *, seconds: float) -> list[bool]:
+def score_all(pairs: Sequence[Pair], *, seconds: float) -> list[Outcome]:
     """Whether each solution's program passes its problem's tests within `seconds`; equal programs run once.
 
     Raises:
@@ -56,7 +57,7 @@ def score_all(pairs: Sequence[Pair], *, seconds: float) -> list[bool]:
     programs = {key: _program(key[0], tests[key[1]]) for key in keys if key[0] is not None}
     with Sandbox(seconds=seconds) as sandbox:
         outcomes = dict(zip(programs, sandbox.run(list(programs.values())), strict=True))
-    return [key in outcomes and _passed(outcomes[key], tests[key[1]]) for key in keys]
+    return [Outcome.of(key in outcomes and _passed(outcomes[key], tests[key[1]])) for key in keys]
 
 
 @functools.lru_cache(maxsize=65536)
@@ -108,7 +109,7 @@ def _program(source: str, tests: Sequence[Test]) -> Program:
     )
 
 
-def _passed(outcome: Outcome, tests: Sequence[Test]) -> bool:
+def _passed(outcome: pool.Outcome, tests: Sequence[Test]) -> bool:
     if outcome.error is not None:
         return False
     expectations = [test for test in tests if isinstance(test, Expectation)]

@@ -2,7 +2,7 @@ r"""Mathematics: an answer is right when it equals the gold answer as mathematic
 
 `math-verify` parses with antlr, compares with sympy, and bounds itself with SIGALRM. That needs a main thread and
 cannot interrupt one long C computation (`9^{9^{9^9}}` as an integer), so it runs in a child process with a memory
-limit, killed and replaced when it is late; such an answer is wrong. The child also keeps its log away from ours.
+limit, killed and replaced when it is late; such an answer is undecided. The child also keeps its log away from ours.
 
 Most answers are plain numbers. Those are compared exactly and at once, without the child.
 
@@ -24,6 +24,7 @@ from typing import Final
 from envs.domains.extraction import final_answer
 from envs.domains.spec import Pair
 from envs.sandbox.child import ChannelClosed, ChannelTimeout, Child
+from svd_loop.contracts import Outcome
 
 _SECONDS: Final = 10.0
 """Wall time of one comparison in the child, start-up of the libraries apart."""
@@ -36,7 +37,7 @@ _WRAPPERS: Final = (("$", "$"), ("\\(", "\\)"), ("\\text{", "}"), ("\\mathrm{", 
 extract = final_answer
 
 
-def score_all(pairs: Sequence[Pair], *, seconds: float) -> list[bool]:
+def score_all(pairs: Sequence[Pair], *, seconds: float) -> list[Outcome]:
     """Whether each solution's final answer equals its problem's; `seconds` is not used (see `DomainSpec`)."""
     answers = [extract(solution) for solution, _ in pairs]
     questions = [
@@ -45,7 +46,7 @@ def score_all(pairs: Sequence[Pair], *, seconds: float) -> list[bool]:
     with Comparer() as comparer:
         decided = {question: comparer.equal(*question) for question in dict.fromkeys(questions)}
     return [
-        answer is not None and decided[problem.answer, answer]
+        Outcome.WRONG if answer is None else decided[problem.answer, answer]
         for (_, problem), answer in zip(pairs, answers, strict=True)
     ]
 
@@ -64,24 +65,24 @@ class Comparer:
     ) -> None:
         self._stop()
 
-    def equal(self, gold: str, answer: str) -> bool:
+    def equal(self, gold: str, answer: str) -> Outcome:
         """Whether `answer` is mathematically `gold`. Not symmetric: `x=5` answers 5 and 5 answers `x=5`."""
         gold, answer = plain(gold), plain(answer)
         if not gold or not answer or len(answer) > _LONGEST:
-            return False
+            return Outcome.WRONG
         if gold == answer:
-            return True
+            return Outcome.RIGHT
         numbers = number(gold), number(answer)
         if None not in numbers:
-            return numbers[0] == numbers[1]
+            return Outcome.of(numbers[0] == numbers[1])
         return self._ask(gold, answer)
 
-    def _ask(self, gold: str, answer: str) -> bool:
+    def _ask(self, gold: str, answer: str) -> Outcome:
         try:
-            return self._ready_child().ask({"gold": gold, "answer": answer}, _SECONDS)["equal"] is True
+            return Outcome.of(self._ready_child().ask({"gold": gold, "answer": answer}, _SECONDS)["equal"] is True)
         except (ChannelTimeout, ChannelClosed):
             self._stop()
-            return False
+            return Outcome.UNDECIDED
 
     def _ready_child(self) -> Child:
         if self._child is None:

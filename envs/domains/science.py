@@ -23,7 +23,7 @@ from envs.domains.extraction import final_answer
 from envs.domains.math import Comparer
 from envs.domains.spec import Pair
 from envs.domains.units import factor
-from svd_loop.contracts import Problem
+from svd_loop.contracts import Outcome, Problem
 
 _TOLERANCE: Final = Fraction(1, 100)
 _FINEST: Final = 10**9
@@ -75,11 +75,11 @@ class Quantity:
     unit: str
 
 
-def score_all(pairs: Sequence[Pair], *, seconds: float) -> list[bool]:
+def score_all(pairs: Sequence[Pair], *, seconds: float) -> list[Outcome]:
     """Whether each solution's final answer is its problem's; `seconds` is not used (see `DomainSpec`)."""
     with Comparer() as comparer:
         return [
-            (answer := extract(solution)) is not None and _right(answer, problem, comparer)
+            Outcome.WRONG if (answer := extract(solution)) is None else _found(answer, problem, comparer)
             for solution, problem in pairs
         ]
 
@@ -129,19 +129,21 @@ def normal(text: str) -> str:
     return " ".join(text.split()).removesuffix(".").strip("{} ")
 
 
-def _right(answer: str, problem: Problem, comparer: Comparer) -> bool:
+def _found(answer: str, problem: Problem, comparer: Comparer) -> Outcome:
     if len(answer) > _LONGEST:
-        return False
+        return Outcome.WRONG
     if options := options_of(problem.text):
         wanted = choice(problem.answer, options)
         if wanted is not None:
-            return choice(answer, options) == wanted
+            return Outcome.of(choice(answer, options) == wanted)
     gold, given = quantity(problem.answer), quantity(answer)
     if gold is not None and given is not None:
-        return _same_quantity(gold, given)
+        return Outcome.of(_same_quantity(gold, given))
     if _same_text(answer, problem.answer):
-        return True
-    return not (gold and gold.unit) and comparer.equal(problem.answer, answer)
+        return Outcome.RIGHT
+    if gold and gold.unit:
+        return Outcome.WRONG
+    return comparer.equal(problem.answer, answer)
 
 
 def _same_quantity(gold: Quantity, given: Quantity) -> bool:

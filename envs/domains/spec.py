@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from svd_loop.contracts import Problem
+from svd_loop.contracts import Outcome, Problem
 
 Pair = tuple[str, Problem]
 """A solution's text and the problem it answers."""
@@ -15,8 +15,8 @@ Pair = tuple[str, Problem]
 class ScoreAll(Protocol):
     """Scoring in bulk: domains share work between pairs."""
 
-    def __call__(self, pairs: Sequence[Pair], *, seconds: float) -> list[bool]:
-        """Whether each solution is right, in order; `seconds` bounds one coding solution's tests."""
+    def __call__(self, pairs: Sequence[Pair], *, seconds: float) -> list[Outcome]:
+        """What is found about each solution, in order; `seconds` bounds one coding solution's tests."""
         ...
 
 
@@ -26,12 +26,12 @@ class DomainSpec:
 
     Attributes:
         extract: the final answer (or program) of a solution, None if it has none.
-        score_all: whether solutions are right; one without an answer is wrong.
+        score_all: what is found about solutions; one without an answer is wrong.
     """
 
     extract: Callable[[str], str | None]
     score_all: ScoreAll
 
-    def score(self, solution: str, problem: Problem, *, seconds: float = 5.0) -> bool:
-        """Whether one solution is right; `score_all` is far cheaper for many."""
+    def score(self, solution: str, problem: Problem, *, seconds: float = 5.0) -> Outcome:
+        """What is found about one solution; `score_all` is far cheaper for many."""
         return self.score_all([(solution, problem)], seconds=seconds)[0]

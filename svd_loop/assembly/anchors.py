@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from svd_loop.contracts import Prompt, Role, TrainingRow
+from svd_loop.contracts import Outcome, Prompt, Role, TrainingRow
 from svd_loop.ledger import LedgerReader
 
 
@@ -28,8 +28,8 @@ def posttrain_rows(
 class SameAnswers(Protocol):
     """Whether two solutions of a prompt come to the same answer, for many at once."""
 
-    def __call__(self, pairs: Sequence[tuple[Prompt, str, str]]) -> list[bool]:
-        """A truth value for each prompt and its two solutions, aligned; nothing but the texts is looked at."""
+    def __call__(self, pairs: Sequence[tuple[Prompt, str, str]]) -> list[Outcome]:
+        """RIGHT if the two solutions of a prompt agree, aligned; nothing but the texts is looked at."""
         ...
 
 
@@ -38,10 +38,10 @@ class OwnJudgements:
     """The policy's own judgements of the round before, as far as the cascade itself vouches for them.
 
     A yes is vouched for when its candidate was accepted: every vote of every stage agreed. A no is vouched for when
-    unanimity picked another answer: the same prompt has accepted candidates, and none of them comes to the same.
-    Without the second condition noes teach the judge to refuse, the more so the better the solver is: in the fourth
-    round of nano, nearly three in four were spoken against the very answer that was accepted
-    (docs/concepts/decisions.md).
+    unanimity picked another answer: the same prompt has accepted candidates, and all of them were found to differ from
+    it; a comparison that stays undecided vouches for nothing. Without the second condition noes teach the judge to
+    refuse, the more so the better the solver is: in the fourth round of nano, nearly three in four were spoken against
+    the very answer that was accepted (docs/concepts/decisions.md).
 
     Verdicts of yes and of no are drawn in equal number, since what anchors a judge must teach it neither; inferred
     questions of accepted candidates, which are no verdicts, come beside them, one to two of each. The first round has
@@ -76,8 +76,10 @@ class OwnJudgements:
         same = self.same_answers(
             [(prompts[name], self.ledger.text(one), self.ledger.text(other)) for name, one, other in pairs]
         )
-        agreed = {(name, one) for (name, one, _), equal in zip(pairs, same, strict=True) if equal}
-        return [reply for reply in found if (reply["prompt_id"], reply["refused"]) not in agreed]
+        perhaps_agreed = {
+            (name, one) for (name, one, _), equal in zip(pairs, same, strict=True) if equal is not Outcome.WRONG
+        }
+        return [reply for reply in found if (reply["prompt_id"], reply["refused"]) not in perhaps_agreed]
 
     def _row(self, reply: Mapping[str, Any]) -> TrainingRow:
         prompt, answer = self.ledger.ids(reply["prompt_ids"]), self.ledger.ids(reply["token_ids"])

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from svd_loop.contracts.words import Domain, FinishReason, Rejection, Role, Stage, StopReason, VoteValue
+from svd_loop.contracts.words import Domain, FinishReason, Outcome, Rejection, Role, Stage, StopReason, VoteValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +298,8 @@ class Scores:
     """Held-out results of one policy version on one split.
 
     `problem_ids`, `domains`, `correct`, all of length M, are aligned: `correct[m]` of `samples` samples were right.
+    `undecided[m]` of them could not be scored (time ran out, a tool failed); empty means none of any problem.
+    A pass@k is of the decided samples; its interval reaches from every undecided one wrong to every one right.
     `estimates` maps `overall` or a domain to a metric (`pass@1`, `pass@4`, `greedy`, ...) to its estimate.
     """
 
@@ -307,6 +309,18 @@ class Scores:
     domains: tuple[str, ...]
     correct: tuple[int, ...]
     estimates: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    undecided: tuple[int, ...] = ()
+
+    @property
+    def decided(self) -> tuple[int, ...]:
+        """Samples of each problem that were scored right or wrong."""
+        return tuple(self.samples - count for count in self.undecided or (0,) * len(self.correct))
+
+    def resolved(self, outcome: Outcome) -> Scores:
+        """The counts as they were if every undecided sample had this outcome; estimates are left as they are."""
+        undecided = self.undecided if outcome is Outcome.RIGHT else (0,) * len(self.undecided)
+        correct = [one + more for one, more in zip(self.correct, undecided or (0,) * len(self.correct), strict=True)]
+        return replace(self, correct=tuple(correct), undecided=())
 
     @property
     def pass_at_1(self) -> Estimate:

@@ -43,6 +43,27 @@ class VoteValue(StrEnum):
     INVALID = "invalid"
 
 
+class Outcome(StrEnum):
+    """What scoring found about one solution.
+
+    UNDECIDED means that the scorer could not tell: a limit of time or memory was reached, or a tool failed. It says
+    nothing about the solution and is never counted as WRONG. An outcome has no truth value, since "not right" and
+    "wrong" differ: compare it with a member.
+    """
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    UNDECIDED = "undecided"
+
+    @classmethod
+    def of(cls, right: bool) -> Outcome:
+        """The outcome of a question that was decided."""
+        return cls.RIGHT if right else cls.WRONG
+
+    def __bool__(self) -> bool:
+        raise TypeError("an outcome has three values and no truth value: compare it with Outcome.RIGHT")
+
+
 class FinishReason(StrEnum):
     """Why generation ended: a stop token, or the token limit (the text is cut off)."""
 
@@ -61,6 +82,7 @@ class Rejection(StrEnum):
     OUTVOTED = "outvoted"
     LESS_CERTAIN = "less_certain"
     GOLD = "gold"
+    UNDECIDED = "undecided"
 
 
 class Selection(StrEnum):

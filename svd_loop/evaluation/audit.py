@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from envs.cascade.cascade import Cascade
-from svd_loop.contracts import Policy, Problem, Rejection, Solver, Stage, Verdict
+from svd_loop.contracts import Outcome, Policy, Problem, Rejection, Solver, Stage, Verdict
 from svd_loop.evaluation.evaluation import score_pairs
 
 
@@ -36,7 +36,7 @@ class JudgeAudit:
         """`precision.<step>`, `recall.<step>` and `false_positive.<step>` for the steps of the funnel, as fractions.
 
         Recall (the true positive rate) is the share of the right candidates still alive after the step, the false
-        positive rate that of the wrong ones.
+        positive rate that of the wrong ones. Candidates that scoring leaves undecided are left out.
         """
         if not self.problems:
             return {}
@@ -44,11 +44,15 @@ class JudgeAudit:
         candidates = self.solver.sample(policy, prompts, [0], round=0, purpose="development")
         verdicts = self.cascade.judge(policy, list(zip(prompts, candidates, strict=True)), round=0, purpose="audit")
         pairs = [(candidate.text, problem) for candidate, problem in zip(candidates, self.problems, strict=True)]
-        right = np.array(score_pairs(pairs, self.test_seconds), dtype=bool)
+        outcomes = score_pairs(pairs, self.test_seconds)
+        decided = [place for place, outcome in enumerate(outcomes) if outcome is not Outcome.UNDECIDED]
+        right = np.array([outcomes[place] is Outcome.RIGHT for place in decided], dtype=bool)
         stages = self.cascade.settings.stages
         metrics: dict[str, float] = {}
         for place, step in enumerate(("complete", *stages)):
-            alive = np.array([_survives(verdict, stages[:place]) for verdict in verdicts], dtype=bool)
+            alive = np.array(
+                [_survives(verdict, stages[:place]) for verdict in (verdicts[i] for i in decided)], dtype=bool
+            )
             if alive.any():
                 metrics[f"precision.{step}"] = float(right[alive].mean())
             if right.any():

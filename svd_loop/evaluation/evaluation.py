@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from envs.cascade.cascade import unfit
 from envs.cascade.votes import answer_of
@@ -25,6 +26,7 @@ from svd_loop.contracts import (
     Domain,
     Estimate,
     FinishReason,
+    Outcome,
     Policy,
     Problem,
     Prompt,
@@ -39,6 +41,7 @@ from svd_loop.support.statistics import FloatArray, bootstrap_mean, pass_at_k
 OVERALL = "overall"
 _NAMED_IDS = 5
 """Ids named in an error; the rest are counted."""
+_REJECTIONS = {Outcome.RIGHT: None, Outcome.WRONG: Rejection.GOLD, Outcome.UNDECIDED: Rejection.UNDECIDED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +128,8 @@ class GoldAcceptor:
             raise DataError(f"cascade.mode: gold has no answer for {_named(unknown)}")
         pairs = [(candidate.text, self._problems[prompt.id]) for prompt, candidate in items]
         verdicts = []
-        for (prompt, candidate), right in zip(items, score_pairs(pairs, self._test_seconds), strict=True):
-            rejection = unfit(candidate) or (None if right else Rejection.GOLD)
+        for (prompt, candidate), outcome in zip(items, score_pairs(pairs, self._test_seconds), strict=True):
+            rejection = unfit(candidate) or _REJECTIONS[outcome]
             verdicts.append(Verdict(prompt.id, candidate.index, rejection is None, rejection))
         return verdicts
 
@@ -186,18 +189,18 @@ def final_answer(prompt: Prompt, text: str) -> str | None:
     return DOMAINS[prompt.domain].extract(text)
 
 
-def same_answers(pairs: Sequence[tuple[Prompt, str, str]]) -> list[bool]:
+def same_answers(pairs: Sequence[tuple[Prompt, str, str]]) -> list[Outcome]:
     """Whether the second solution of a prompt comes to the answer of the first: compared as scoring does, without gold.
 
-    Programs are compared as they are written, since they cannot be run without tests. A solution without an answer
-    comes to none.
+    RIGHT means the same, WRONG another. Programs are compared as they are written, since they cannot be run without
+    tests. A solution without an answer comes to none.
     """
     answers = [final_answer(prompt, answer_of(one)) for prompt, one, _ in pairs]
-    same = [False] * len(pairs)
+    same = [Outcome.WRONG] * len(pairs)
     scored: list[tuple[int, Pair]] = []
     for place, ((prompt, _, other), answer) in enumerate(zip(pairs, answers, strict=True)):
         if answer is not None and prompt.domain is Domain.CODING:
-            same[place] = answer.split() == (final_answer(prompt, answer_of(other)) or "").split()
+            same[place] = Outcome.of(answer.split() == (final_answer(prompt, answer_of(other)) or "").split())
         elif answer is not None:
             scored.append((place, (other, Problem(prompt.id, prompt.text, prompt.domain, answer))))
     found = score_pairs([pair for _, pair in scored], test_seconds=0.0)
@@ -206,19 +209,19 @@ def same_answers(pairs: Sequence[tuple[Prompt, str, str]]) -> list[bool]:
     return same
 
 
-def score_pairs(pairs: Sequence[Pair], test_seconds: float) -> list[bool]:
-    """Whether each solution is right, by what stands behind its thought; each domain's share is scored in one go."""
+def score_pairs(pairs: Sequence[Pair], test_seconds: float) -> list[Outcome]:
+    """What is found about each solution, by what stands behind its thought; each domain's share is scored in one go."""
     places: dict[Domain, list[int]] = defaultdict(list)
     for place, (_, problem) in enumerate(pairs):
         places[problem.domain].append(place)
-    right = [False] * len(pairs)
+    found = [Outcome.UNDECIDED] * len(pairs)
     for domain, domain_places in places.items():
         results = DOMAINS[domain].score_all(
             [(answer_of(pairs[place][0]), pairs[place][1]) for place in domain_places], seconds=test_seconds
         )
         for place, result in zip(domain_places, results, strict=True):
-            right[place] = result
-    return right
+            found[place] = result
+    return found
 
 
 def _scores(
@@ -231,15 +234,18 @@ def _scores(
 ) -> Scores:
     """Count what is right and estimate every metric overall and by domain; `extra_M` are metrics by problem."""
     pairs = [(text, problem) for problem, texts in zip(problems, texts_M_K, strict=True) for text in texts]
-    right = np.array(score_pairs(pairs, settings.test_seconds), dtype=np.int64)
-    correct_M = right.reshape(len(problems), settings.samples).sum(axis=1)
-    metrics_M = {f"pass@{k}": pass_at_k(correct_M, settings.samples, k) for k in settings.pass_at} | dict(extra_M)
+    outcomes = np.array(score_pairs(pairs, settings.test_seconds), dtype=object).reshape(len(problems), -1)
+    correct_M, undecided_M = ((outcomes == outcome).sum(axis=1) for outcome in (Outcome.RIGHT, Outcome.UNDECIDED))
+    metrics_M = dict(extra_M) | {"undecided": undecided_M / settings.samples}
     domains_M = np.array([problem.domain.value for problem in problems])
     groups = {OVERALL: np.ones(len(problems), dtype=bool)}
     groups |= {domain.value: domains_M == domain.value for domain in Domain if domain.value in domains_M}
 
     def estimate(values: FloatArray) -> Estimate:
         return bootstrap_mean(values, confidence=settings.confidence, resamples=settings.resamples, seed=seed)
+
+    def passes(members: npt.NDArray[np.bool_], k: int) -> Estimate:
+        return estimate_pass_at_k(correct_M[members], undecided_M[members], settings.samples, k, estimate)
 
     return Scores(
         split=split,
@@ -248,10 +254,34 @@ def _scores(
         domains=tuple(problem.domain.value for problem in problems),
         correct=tuple(int(count) for count in correct_M),
         estimates={
-            group: {metric: estimate(values[members]) for metric, values in metrics_M.items()}
+            group: {f"pass@{k}": passes(members, k) for k in settings.pass_at}
+            | {metric: estimate(values[members]) for metric, values in metrics_M.items()}
             for group, members in groups.items()
         },
+        undecided=tuple(int(count) for count in undecided_M) if undecided_M.any() else (),
     )
+
+
+def estimate_pass_at_k(
+    correct_M: npt.NDArray[np.int64],
+    undecided_M: npt.NDArray[np.int64],
+    samples: int,
+    k: int,
+    estimate: Callable[[FloatArray], Estimate],
+) -> Estimate:
+    """Pass@k of the decided samples, with an interval that holds whatever the undecided ones are.
+
+    The figure leaves out a problem with fewer than k decided samples. The interval's low end is that of the estimate
+    with every undecided sample wrong, its high end that with every one right.
+    """
+    decided_M = samples - undecided_M
+    enough_M = decided_M >= k
+    per_problem = [pass_at_k([c], int(n), k)[0] for c, n in zip(correct_M[enough_M], decided_M[enough_M], strict=True)]
+    figure = estimate(np.array(per_problem, dtype=np.float64))
+    if not undecided_M.any():
+        return figure
+    low, high = (estimate(pass_at_k(counts, samples, k)) for counts in (correct_M, correct_M + undecided_M))
+    return Estimate(figure.value, low.low, high.high)
 
 
 def _by_problem(

@@ -18,6 +18,7 @@ from svd_loop.assembly.data import problems_of
 from svd_loop.assembly.job import job_folder, policy_opener, template_set
 from svd_loop.config import Config
 from svd_loop.contracts import JobResult, Problem, Role, RoundRecord, Stage
+from svd_loop.contracts import Outcome as Scored
 from svd_loop.errors import ConfigError
 from svd_loop.evaluation.evaluation import EvaluationSettings, Evaluator, score_pairs
 from svd_loop.experiments.plan import Play
@@ -153,9 +154,10 @@ def _right_by_round(config: Config) -> dict[int, float]:
     problems = {problem.id: problem for problem in problems_of(config.data.train, "train")}
     with LedgerReader.open_for_reading(job_folder(config)) as reader:
         rows = list(reader.query(_SELECTED))
-    right = score_pairs([(row["text"], problems[row["prompt_id"]]) for row in rows], config.evaluation.test_seconds)
-    counts, hits = Counter(row["round"] for row in rows), Counter[int]()
-    hits.update(row["round"] for row, good in zip(rows, right, strict=True) if good)
+    outcomes = score_pairs([(row["text"], problems[row["prompt_id"]]) for row in rows], config.evaluation.test_seconds)
+    found = [(row["round"], outcome) for row, outcome in zip(rows, outcomes, strict=True)]
+    counts = Counter(round for round, outcome in found if outcome is not Scored.UNDECIDED)
+    hits = Counter(round for round, outcome in found if outcome is Scored.RIGHT)
     return {round: hits[round] / count for round, count in counts.items()}
 
 

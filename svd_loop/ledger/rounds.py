@@ -10,7 +10,7 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -224,7 +224,8 @@ def _write_rows(connection: sqlite3.Connection, store: ContentStore, round: int,
 
 
 def _write_scores(connection: sqlite3.Connection, round: int, scores: Scores) -> None:
-    problems = zip(scores.problem_ids, scores.domains, scores.correct, strict=True)
+    undecided = scores.undecided or (0,) * len(scores.correct)
+    problems = zip(scores.problem_ids, scores.domains, scores.correct, undecided, strict=True)
     _insert(connection, "evaluations", [(round, place, *problem) for place, problem in enumerate(problems)])
     estimates = [
         (domain, metric, estimate.value, estimate.low, estimate.high)
@@ -235,7 +236,7 @@ def _write_scores(connection: sqlite3.Connection, round: int, scores: Scores) ->
 
 
 def _read_scores(connection: sqlite3.Connection, round: int, split: str, samples: int) -> Scores:
-    query = "SELECT problem_id, domain, correct FROM evaluations WHERE round = ? ORDER BY place"
+    query = "SELECT problem_id, domain, correct, undecided FROM evaluations WHERE round = ? ORDER BY place"
     problems = connection.execute(query, (round,)).fetchall()
     estimates: dict[str, dict[str, Estimate]] = {}
     query = "SELECT domain, metric, value, low, high FROM estimates WHERE round = ? ORDER BY place"
@@ -248,6 +249,7 @@ def _read_scores(connection: sqlite3.Connection, round: int, split: str, samples
         domains=tuple(problem[1] for problem in problems),
         correct=tuple(problem[2] for problem in problems),
         estimates=estimates,
+        undecided=_undecided(problem[3] for problem in problems),
     )
 
 
@@ -262,7 +264,13 @@ def _scores_from(data: Mapping[str, Any]) -> Scores:
             domain: {metric: Estimate(**values) for metric, values in metrics.items()}
             for domain, metrics in data["estimates"].items()
         },
+        undecided=_undecided(data.get("undecided", ())),
     )
+
+
+def _undecided(counts: Iterable[int]) -> tuple[int, ...]:
+    found = tuple(counts)
+    return found if any(found) else ()
 
 
 def _number(value: float | None) -> float:

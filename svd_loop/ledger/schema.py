@@ -190,7 +190,12 @@ CREATE TABLE revisions (
 UPDATE rounds SET counts = json_set(counts, '$.revisions', 0);
 """
 
-MIGRATIONS: tuple[str, ...] = (_TABLES, _SESSIONS, _REVISIONS)
+_UNDECIDED = """
+-- Samples that scoring could decide neither way; they are not among the wrong ones.
+ALTER TABLE evaluations ADD COLUMN undecided INTEGER NOT NULL DEFAULT 0;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES, _SESSIONS, _REVISIONS, _UNDECIDED)
 """`MIGRATIONS[v]` turns a file of version v into one of version v + 1."""
 
 ROUND_TABLES = (

@@ -99,7 +99,9 @@ VIEWS = (
         ids=("input_ids",),
     ),
     View("updates", "updates", ("round", "policy_round", "fingerprint", "path", "rows", "steps", "metrics"), "round"),
-    View("evaluations", "evaluations", ("round", "place", "problem_id", "domain", "correct"), "round, place"),
+    View(
+        "evaluations", "evaluations", ("round", "place", "problem_id", "domain", "correct", "undecided"), "round, place"
+    ),
     View("estimates", "estimates", ("round", "place", "domain", "metric", "value", "low", "high"), "round, place"),
     View(
         "rounds",

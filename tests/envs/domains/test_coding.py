@@ -4,7 +4,7 @@ import pytest
 
 from envs.domains import DOMAINS
 from envs.domains.coding import Expectation, split
-from svd_loop.contracts import Domain, Problem
+from svd_loop.contracts import Domain, Outcome, Problem
 from svd_loop.errors import DataError
 
 CODING = DOMAINS[Domain.CODING]
@@ -16,19 +16,19 @@ def problem(*tests: str) -> Problem:
 
 
 def score(program: str, *tests: str) -> bool:
-    return CODING.score(f"Here:\n```python\n{program}\n```", problem(*tests), seconds=2.0)
+    return Outcome.RIGHT is CODING.score(f"Here:\n```python\n{program}\n```", problem(*tests), seconds=2.0)
 
 
 def test_a_right_program_passes_and_a_wrong_one_does_not() -> None:
     assert score("def f(x):\n    return x + 1")
     assert not score("def f(x):\n    return x + 2")
     assert not score("def f(x):\n    return {1: 2, 2: 3}.get(x, 9)")
-    assert not CODING.score("no code at all", problem())
+    assert CODING.score("no code at all", problem()) is Outcome.WRONG
 
 
 def test_many_solutions_are_scored_in_order() -> None:
     pairs = [(f"```python\ndef f(x):\n    return x + {n % 3}\n```", problem()) for n in range(30)]
-    assert CODING.score_all(pairs, seconds=2.0) == [n % 3 == 1 for n in range(30)]
+    assert CODING.score_all(pairs, seconds=2.0) == [Outcome.of(n % 3 == 1) for n in range(30)]
 
 
 FORGERIES = {

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from envs.domains import DOMAINS
 from envs.domains.science import Quantity, choice, normal, options_of, quantity
-from svd_loop.contracts import Domain, Problem
+from svd_loop.contracts import Domain, Outcome, Problem
 
 SCIENCE = DOMAINS[Domain.SCIENCE]
 QUESTION = "What power? A) 12 W B) 14 W C) 15 W D) 16 W"
 
 
 def score(answer: str, gold: str, question: str = "What?") -> bool:
-    return SCIENCE.score(rf"\boxed{{{answer}}}", Problem("p", question, Domain.SCIENCE, gold))
+    return Outcome.RIGHT is SCIENCE.score(rf"\boxed{{{answer}}}", Problem("p", question, Domain.SCIENCE, gold))
 
 
 @pytest.mark.parametrize(

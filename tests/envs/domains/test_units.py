@@ -6,7 +6,7 @@ import pytest
 
 from envs.domains.science import score_all
 from envs.domains.units import factor
-from svd_loop.contracts import Domain, Problem
+from svd_loop.contracts import Domain, Outcome, Problem
 
 
 @pytest.mark.parametrize(
@@ -46,4 +46,5 @@ def test_anything_else_does_not(given: str, wanted: str) -> None:
 def test_a_converted_answer_scores_as_right() -> None:
     problem = Problem("id", "How far?", Domain.SCIENCE, answer="1000 m")
     solutions = ["\\boxed{1 km}", "\\boxed{1 kg}", "\\boxed{0.5 km}", "\\boxed{100000 cm}"]
-    assert score_all([(text, problem) for text in solutions], seconds=5.0) == [True, False, False, True]
+    found = score_all([(text, problem) for text in solutions], seconds=5.0)
+    assert found == [Outcome.of(right) for right in (True, False, False, True)]

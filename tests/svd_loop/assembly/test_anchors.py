@@ -9,7 +9,7 @@ import pytest
 
 from policies.scripted import decode
 from svd_loop.assembly.anchors import OwnJudgements, SameAnswers, posttrain_rows
-from svd_loop.contracts import Prompt, TrainingRow
+from svd_loop.contracts import Outcome, Prompt, TrainingRow
 from svd_loop.evaluation.evaluation import same_answers
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader
@@ -43,18 +43,19 @@ def test_a_no_to_what_was_accepted_in_the_end_is_not_vouched_for(played: Path) -
     """Both solutions of a pair are told apart by their answers alone."""
     asked: list[tuple[Prompt, str, str]] = []
 
-    def some(pairs: Sequence[tuple[Prompt, str, str]]) -> list[bool]:
+    def some(pairs: Sequence[tuple[Prompt, str, str]]) -> list[Outcome]:
         asked.extend(pairs)
-        return [place % 2 == 0 for place in range(len(pairs))]
+        return [Outcome.of(place % 2 == 0) for place in range(len(pairs))]
 
     def noes(same: SameAnswers) -> set[tuple[int, ...]]:
         found = OwnJudgements(reader, same)(1_000_000, 2)
         return {row.input_ids for row in found if "[[N]]" in decode(row.input_ids[row.supervised_from :])}
 
     with LedgerReader.open_for_reading(played) as reader:
-        every, half = noes(lambda pairs: [False] * len(pairs)), noes(some)
+        every, half = noes(lambda pairs: [Outcome.WRONG] * len(pairs)), noes(some)
         assert len(asked) == len(set(asked)) > 1
-        assert not noes(lambda pairs: [True] * len(pairs))
+        for outcome in (Outcome.RIGHT, Outcome.UNDECIDED):  # what could not be compared is no ground for a no
+            assert not noes(lambda pairs, outcome=outcome: [outcome] * len(pairs))
     assert 0 < len(half) < len(every)
 
 

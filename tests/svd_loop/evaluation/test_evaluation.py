@@ -13,6 +13,7 @@ from svd_loop.contracts import (
     Candidate,
     Domain,
     FinishReason,
+    Outcome,
     Policy,
     PolicyVersion,
     Problem,
@@ -126,7 +127,7 @@ def test_solutions_of_others_are_scored_without_a_model() -> None:
     solutions = [Solution(name, text) for name, text in RIGHT.items()]
     scores = score_solutions(PROBLEMS, reversed(solutions), SETTINGS, split="development")
     assert scores.samples == 1 and scores.correct == (1, 1, 1, 1)
-    assert set(scores.estimates["overall"]) == {"pass@1"}
+    assert set(scores.estimates["overall"]) == {"pass@1", "undecided"}
     twice = [*solutions, *(replace(solution, text="?") for solution in solutions)]
     assert score_solutions(PROBLEMS, twice, SETTINGS, split="test").estimates["math"]["pass@2"].value == 1.0
 
@@ -187,7 +188,7 @@ def test_gold_accepts_what_is_right_and_complete() -> None:
 
 def test_pairs_of_mixed_domains_keep_their_order() -> None:
     pairs = [(RIGHT[p.id] if place % 2 else "?", p) for place, p in enumerate(PROBLEMS * 3)]
-    assert score_pairs(pairs, 2.0) == [bool(place % 2) for place in range(len(pairs))]
+    assert score_pairs(pairs, 2.0) == [Outcome.of(bool(place % 2)) for place in range(len(pairs))]
     assert score_pairs([], 2.0) == []
 
 
@@ -202,7 +203,7 @@ def test_only_what_stands_behind_the_thought_is_scored() -> None:
         (rf"<think>{program}", code),
         (f"<think>```python\ndef f(x): return x\n```</think>{program}", code),
     ]
-    assert score_pairs(pairs, 5.0) == [False, False, True, False, True]
+    assert score_pairs(pairs, 5.0) == [Outcome.of(right) for right in (False, False, True, False, True)]
 
 
 def test_solutions_of_a_prompt_come_to_the_same_or_not_without_gold() -> None:
@@ -224,5 +225,5 @@ def test_solutions_of_a_prompt_come_to_the_same_or_not_without_gold() -> None:
         pair(Domain.MATH, "none", "none"),
         pair(Domain.CODING, "none", "none"),
     ]
-    assert same_answers([*same, *other]) == [True] * len(same) + [False] * len(other)
+    assert same_answers([*same, *other]) == [Outcome.RIGHT] * len(same) + [Outcome.WRONG] * len(other)
     assert same_answers([]) == []

@@ -14,6 +14,8 @@ from tests.svd_loop.ledger import samples
 
 SECOND = "ALTER TABLE rounds ADD COLUMN remark TEXT NOT NULL DEFAULT ''; UPDATE rounds SET remark = 'from before';"
 
+WITHOUT_UNDECIDED = "ALTER TABLE evaluations DROP COLUMN undecided"
+
 
 def test_a_new_file_gets_the_newest_schema() -> None:
     connection = sqlite3.connect(":memory:", isolation_level=None)
@@ -71,7 +73,7 @@ def test_time_spent_before_sessions_were_kept_is_taken_from_the_rounds(tmp_path:
         spent = sum(sum(record.seconds.values()) for record in ledger.state().history)
     assert spent > 0
     old = sqlite3.connect(tmp_path / FILE)
-    old.executescript("DROP TABLE sessions; DROP TABLE revisions; PRAGMA user_version = 1;")
+    old.executescript(f"DROP TABLE sessions; DROP TABLE revisions; {WITHOUT_UNDECIDED}; PRAGMA user_version = 1;")
     old.close()
     with Ledger.open(tmp_path, samples.config()) as ledger:
         assert ledger.hours() * 3600 == pytest.approx(spent)
@@ -81,7 +83,8 @@ def test_rounds_from_before_revisions_count_as_whole(tmp_path: Path) -> None:
     with Ledger.open(tmp_path, samples.config()) as ledger:
         samples.commit_rounds(ledger, 2)
     old = sqlite3.connect(tmp_path / FILE)
-    old.executescript("""DROP TABLE revisions; UPDATE rounds SET counts = json_remove(counts, '$.revisions');
+    old.executescript(f"""DROP TABLE revisions; {WITHOUT_UNDECIDED};
+                          UPDATE rounds SET counts = json_remove(counts, '$.revisions');
                          PRAGMA user_version = 2;""")
     old.close()
     Ledger.open(tmp_path, samples.config()).close()
