@@ -30,6 +30,7 @@ from svd_loop.contracts import (
     Sampling,
 )
 from svd_loop.errors import ConfigError, DataError, EngineError
+from svd_loop.support.wrapping import PolicyWrapper
 
 _log = logging.getLogger(__name__)
 
@@ -241,7 +242,7 @@ class ModelPolicy:
             raise ConfigError(f"no sampling parameters for the role {call.id.role.value}") from None
 
 
-class RecordingPolicy:
+class RecordingPolicy(PolicyWrapper):
     """Passes calls on and appends every reply to a JSON Lines file that the scripted policy can play back.
 
     Args:
@@ -255,25 +256,16 @@ class RecordingPolicy:
     """
 
     def __init__(self, policy: Policy, path: Path) -> None:
-        self._policy = policy
+        super().__init__(policy)
         try:
             _drop_cut_line(path)
             self._file: TextIO = path.open("a", encoding="utf-8")
         except OSError as error:
             raise DataError(f"{path}: replies cannot be recorded here: {error.strerror}") from None
 
-    @property
-    def version(self) -> PolicyVersion:
-        """The weights that answer."""
-        return self._policy.version
-
-    def key(self, call: AgentCall) -> str:
-        """The recorded policy's key."""
-        return self._policy.key(call)
-
     def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
         """Answer all calls and write the answers down before they are returned."""
-        replies = self._policy.generate(calls)
+        replies = super().generate(calls)
         for reply in replies:
             line = {
                 "role": reply.call.role.value,
@@ -295,7 +287,7 @@ class RecordingPolicy:
     def close(self) -> None:
         """Close the file and the policy."""
         self._file.close()
-        self._policy.close()
+        super().close()
 
 
 def _drop_cut_line(path: Path) -> None:

@@ -8,10 +8,11 @@ Left out: keeping more than one. A second model in memory is what `cascade.froze
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import TracebackType
 
-from svd_loop.contracts import AgentCall, Policy, PolicyVersion, Reply, TrainingRow, UpdateResult
+from svd_loop.contracts import Policy, TrainingRow, UpdateResult
+from svd_loop.support.wrapping import PolicyWrapper
 
 
 class Standby:
@@ -70,25 +71,12 @@ class Standby:
         self._kept = (round, policy)
 
 
-class _Lent:
+class _Lent(PolicyWrapper):
     """A policy whose `close` gives it back, once."""
 
     def __init__(self, policy: Policy, give_back: Callable[[], None]) -> None:
-        self._policy = policy
+        super().__init__(policy)
         self._give_back: Callable[[], None] | None = give_back
-
-    @property
-    def version(self) -> PolicyVersion:
-        """The weights that answer."""
-        return self._policy.version
-
-    def key(self, call: AgentCall) -> str:
-        """The lent policy's key."""
-        return self._policy.key(call)
-
-    def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
-        """Answer all calls."""
-        return self._policy.generate(calls)
 
     def close(self) -> None:
         """Give it back."""

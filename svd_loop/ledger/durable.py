@@ -12,9 +12,10 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from svd_loop.contracts import AgentCall, Policy, PolicyVersion, Reply
+from svd_loop.contracts import AgentCall, Policy, Reply
 from svd_loop.errors import EngineError, SvdError
 from svd_loop.ledger.interrupt import Interrupt
+from svd_loop.support.wrapping import PolicyWrapper
 
 
 class AnswerStore(Protocol):
@@ -29,7 +30,7 @@ class AnswerStore(Protocol):
         ...
 
 
-class DurablePolicy:
+class DurablePolicy(PolicyWrapper):
     """Looks answers up before asking, and writes what it asked, chunk by chunk.
 
     With `shared`, what the ledger does not know is looked up there before it is asked, and what was asked is written
@@ -53,22 +54,13 @@ class DurablePolicy:
     ) -> None:
         if chunk_size < 1:
             raise ValueError(f"chunk_size must be at least 1, it is {chunk_size}")
+        super().__init__(policy)
         self.seconds = seconds
-        self._policy = policy
         self._ledger = ledger
         self._chunk_size = chunk_size
         self._interrupt = interrupt or Interrupt()
         self._shared = shared
         self._hung = False
-
-    @property
-    def version(self) -> PolicyVersion:
-        """The weights that answer."""
-        return self._policy.version
-
-    def key(self, call: AgentCall) -> str:
-        """Content key of the answer."""
-        return self._policy.key(call)
 
     def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
         """Answer all calls, in their order, from the ledger where it knows them.
@@ -87,7 +79,7 @@ class DurablePolicy:
     def close(self) -> None:
         """Free the engine's memory; one that hangs is left to the end of the process."""
         if not self._hung:
-            self._policy.close()
+            super().close()
 
     def _answer(self, chunk: Sequence[AgentCall]) -> list[Reply]:
         keys = [self.key(call) for call in chunk]

@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from svd_loop.contracts import AgentCall, Episode, Policy, PolicyVersion, Reply
+from svd_loop.contracts import AgentCall, Episode, Policy, Reply
 from svd_loop.contracts import MeteredPolicy as Metered
+from svd_loop.support.wrapping import PolicyWrapper
 
 
 @dataclass(slots=True)
@@ -33,21 +34,12 @@ class Usage:
         return {"calls": self.calls, "prompt_tokens": self.prompt_tokens, "output_tokens": self.output_tokens}
 
 
-class MeteredPolicy:
+class MeteredPolicy(PolicyWrapper):
     """A policy that keeps count."""
 
     def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+        super().__init__(policy)
         self._usage: dict[str, Usage] = {}
-
-    @property
-    def version(self) -> PolicyVersion:
-        """The weights that answer."""
-        return self._policy.version
-
-    def key(self, call: AgentCall) -> str:
-        """The wrapped policy's key."""
-        return self._policy.key(call)
 
     def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
         """Answer and count."""
@@ -60,10 +52,6 @@ class MeteredPolicy:
         """Counts by role since the last call of this method."""
         usage, self._usage = self._usage, {}
         return {role: counts.as_dict() for role, counts in sorted(usage.items())}
-
-    def close(self) -> None:
-        """Close the wrapped policy."""
-        self._policy.close()
 
 
 def _counted_as(reply: Reply) -> str:
