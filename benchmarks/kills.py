@@ -22,6 +22,7 @@ from functools import partial
 from math import ceil
 from pathlib import Path
 
+from svd_loop.contracts import RootPaths
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader, content_digest
 from tests.kill import run_with_kills
@@ -65,7 +66,7 @@ class CommandLine:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         run_job(small(folder / "reference", f"engine.chunk_size={CHUNK}"))
-        self._expected = outcome_of(folder / "reference" / "jobs" / "scripted")
+        self._expected = outcome_of(RootPaths(folder / "reference").job("scripted").folder)
         # Half of what the whole job takes on this machine: most kills then find it at work, some after many chunks.
         (folder / "timed").mkdir()
         self.window = seconds_of_work(command(folder / "timed", NOWHERE)) / 2
@@ -74,7 +75,7 @@ class CommandLine:
         """Kills, chunks asked again (rounded up), and whether all is as if nothing had happened."""
         root = self._folder / name
         root.mkdir()
-        job = root / "jobs" / "scripted"
+        job = RootPaths(root).job("scripted").folder
         report = run_with_kills(
             command(root, NOWHERE),
             kills=kills,

@@ -20,6 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from svd_loop.contracts import RootPaths
 from tests.kill import run_until_it_kills_itself, run_with_kills
 from tests.svd_loop import kill_cli
 from tests.svd_loop.job_outcome import Outcome, asked_again, outcome_of
@@ -102,7 +103,7 @@ def kill_nano(folder: Path, places: Sequence[str]) -> KillRun:
         began = time.monotonic()
         run_with_kills(command(root, "-"), kills=0, seed=0, window=0.0, cwd=REPOSITORY, timeout=300)
         seconds[f"{root.name}, to the end"] = time.monotonic() - began
-    expected, found = (outcome_of(root / "jobs" / "nano") for root in (whole, killed))
+    expected, found = (outcome_of(RootPaths(root).job("nano").folder) for root in (whole, killed))
     return KillRun(expected, found, asked_again(killed / "replies.jsonl"), seconds)
 
 

@@ -21,6 +21,7 @@ from envs.problems.nano import DOMAINS, generate
 from policies.versions.weights import WeightStore
 from svd_loop.assembly.job import template_set
 from svd_loop.config import Config, load_config
+from svd_loop.contracts import RootPaths
 from svd_loop.mlflow_store.connection import open_store
 from svd_loop.mlflow_store.packaging import make_loadable
 from svd_loop.mlflow_store.registry import Registry, manifest_tags
@@ -72,7 +73,7 @@ def play(root: Path, weeks: int, prompts: int, overrides: Sequence[str] = ()) ->
 
 def register_nano(config: Config) -> None:
     """Make the embedded checkpoint the first version and champion."""
-    store = WeightStore(config.job.root / "jobs" / "start" / "versions")
+    store = WeightStore(RootPaths(config.job.root).job("start").versions)
     base = store.add_base(NANO_CHECKPOINT)
     make_loadable(base.path, config, template_set(config))
     opened = open_store(config.tracking.uri, config.job.root, config.tracking.experiment)

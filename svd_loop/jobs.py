@@ -19,9 +19,9 @@ from policies.versions.stored import stored_version
 from svd_loop.assembly.backends import make_backend, open_stored
 from svd_loop.assembly.data import held_out_sources, problems_of
 from svd_loop.assembly.forking import fork_job
-from svd_loop.assembly.job import build_job, cascade_settings, job_folder, policy_opener, template_set
+from svd_loop.assembly.job import build_job, cascade_settings, policy_opener, template_set
 from svd_loop.config import Config, parse_config
-from svd_loop.contracts import CascadeMode, Domain, JobResult, JobState, Policy, Problem, Scores
+from svd_loop.contracts import CascadeMode, Domain, JobResult, JobState, Policy, Problem, RootPaths, Scores
 from svd_loop.errors import ConfigError, JobInterrupted
 from svd_loop.evaluation.answers_file import read_answers, refuse_unwritable, write_verdicts
 from svd_loop.evaluation.evaluation import EvaluationSettings, Evaluator, read_solutions, score_solutions
@@ -30,8 +30,6 @@ from svd_loop.promotion.lookup import find_version, local_folder, registry_of, t
 from svd_loop.report import judged_json, write_page
 
 log = logging.getLogger(__name__)
-
-PAGE = "report.html"
 
 
 def run_job(
@@ -71,7 +69,7 @@ def run_job(
         except BaseException:  # stopped on request, or failed: either way no run stays RUNNING
             job.tracker.pause()
             raise
-        write_page(job.folder / PAGE, result, job.ledger.config())
+        write_page(config.job.paths.report, result, job.ledger.config())
     return result
 
 
@@ -114,8 +112,8 @@ def judge_file(config: Config, source: Path, output: Path) -> dict[str, Any]:
     refuse_unwritable(output, source)
     answers = read_answers(source, config.data.domain or Domain.MATH)
     items = [(answer.prompt, answer.candidate) for answer in answers]
-    with Interrupt(_announce_stop) as interrupt, Ledger.open(job_folder(config), config) as ledger:
-        backend = make_backend(config, job_folder(config))
+    with Interrupt(_announce_stop) as interrupt, Ledger.open(config.job.paths.folder, config) as ledger:
+        backend = make_backend(config, config.job.paths.versions)
         cascade = Cascade(template_set(config), cascade_settings(config))
         with closing(policy_opener(config, backend.open, ledger, interrupt)(0)) as judge:
             verdicts = cascade.judge(judge, items, round=0, purpose="judge")
@@ -137,10 +135,10 @@ def judging_job(config: Config, source: Path) -> Config:
 
 def report_job(job: str, root: Path) -> tuple[JobState, Path]:
     """A job's state, and its page, written again."""
-    folder = root / "jobs" / job
-    with LedgerReader.open_for_reading(folder) as reader:
+    paths = RootPaths(root).job(job)
+    with LedgerReader.open_for_reading(paths.folder) as reader:
         state = reader.state()
-        return state, write_page(folder / PAGE, reader.result() or state, reader.config())
+        return state, write_page(paths.report, reader.result() or state, reader.config())
 
 
 def _opened(config: Config, model: str) -> tuple[int, Policy]:
@@ -152,15 +150,15 @@ def _opened(config: Config, model: str) -> tuple[int, Policy]:
         return config.job.seed, open_stored(config, stored_version(local_folder(registry, version, config.job.root)))
     name, _, number = model.partition("@")
     if number.isdigit():
-        folder = config.job.root / "jobs" / name
-        with LedgerReader.open_for_reading(folder) as reader:
+        paths = RootPaths(config.job.root).job(name)
+        with LedgerReader.open_for_reading(paths.folder) as reader:
             own = parse_config(reader.config())
-        return own.job.seed, make_backend(own, folder).open(int(number))
+        return own.job.seed, make_backend(own, paths.versions).open(int(number))
     data = config.model_dump(mode="json")
     data["model"]["path"] = model
     data["update"]["replay"]["anchor"] = "none"  # nothing is trained, and some anchors belong to one checkpoint
-    folder = job_folder(config).with_name(f"eval-{content_id(model, Domain.MATH)}")
-    return config.job.seed, make_backend(parse_config(data), folder).open(0)
+    paths = config.job.paths.sibling(f"eval-{content_id(model, Domain.MATH)}")
+    return config.job.seed, make_backend(parse_config(data), paths.versions).open(0)
 
 
 def _split(config: Config, split: str) -> list[Problem]:

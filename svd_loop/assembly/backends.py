@@ -76,8 +76,8 @@ class Backend(Protocol):
         ...
 
 
-def make_backend(config: Config, folder: Path, config_digest: str = "") -> Backend:
-    """The backend of `engine.type`; `folder` is the job's.
+def make_backend(config: Config, versions: Path, config_digest: str = "") -> Backend:
+    """The backend of `engine.type`; `versions` is the folder that keeps its weights.
 
     Raises:
         ConfigError: the engine is not installed.
@@ -86,9 +86,9 @@ def make_backend(config: Config, folder: Path, config_digest: str = "") -> Backe
     """
     match config.engine:
         case ScriptedEngineSection():
-            return ScriptedBackend(config, config.engine, folder / "versions")
+            return ScriptedBackend(config, config.engine, versions)
         case TransformersEngineSection() | VllmEngineSection() | ServerEngineSection():
-            return ModelBackend(config, config.engine, folder / "versions", config_digest)
+            return ModelBackend(config, config.engine, versions, config_digest)
 
 
 def samplings_of(config: Config) -> dict[Role, Sampling]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from svd_loop.assembly.job import job_folder
 from svd_loop.config import Config
-from svd_loop.contracts import PolicyVersion
+from svd_loop.contracts import JobPaths, RootPaths
 from svd_loop.errors import ConfigError, JobConflictError, WeightsError
 from svd_loop.ledger import LedgerReader, fork
 
@@ -30,38 +29,34 @@ def fork_job(config: Config, source: str) -> None:
     name, _, number = source.partition("@")
     if not name or not number.isdigit():
         raise ConfigError(f"--fork {source}: looks like JOB@ROUND, for example nano@2")
-    origin, round, folder = config.job.root / "jobs" / name, int(number), job_folder(config)
-    if folder.exists():
-        if _came_from(folder, origin, round):
+    origin, round, job = RootPaths(config.job.root).job(name), int(number), config.job.paths
+    if job.folder.exists():
+        if _came_from(job.folder, origin.folder, round):
             return
-        raise JobConflictError(f"{folder}: there is a job of this name already; choose another --job NAME")
-    part = folder.with_name(f".{folder.name}.fork")
-    shutil.rmtree(part, ignore_errors=True)
-    for version in _weights(origin, round, source):
-        shutil.copytree(version, part / "versions" / version.name)
-    fork(origin, round, part, config)
-    part.rename(folder)
+        raise JobConflictError(f"{job.folder}: there is a job of this name already; choose another --job NAME")
+    part = JobPaths(job.fork_part)
+    shutil.rmtree(part.folder, ignore_errors=True)
+    for made in _weights(origin, round, source):
+        shutil.copytree(origin.version(made), part.version(made))
+    fork(origin.folder, round, part.folder, config)
+    part.folder.rename(job.folder)
 
 
-def _weights(origin: Path, round: int, source: str) -> list[Path]:
-    """The stored versions up to a round; none for a job that keeps no weights."""
-    versions = origin / "versions"
-    if not versions.exists():
+def _weights(origin: JobPaths, round: int, source: str) -> list[int]:
+    """Rounds of the stored versions up to a round; none for a job that keeps no weights."""
+    if not origin.versions.exists():
         return []
-    with LedgerReader.open_for_reading(origin) as reader:
+    with LedgerReader.open_for_reading(origin.folder) as reader:
         played = reader.state().history[: round + 1]
-    there = [versions / name for number in range(round + 1) if (versions / (name := _name(number))).exists()]
-    needed = played[-1].version.name if played else _name(0)  # a round that learned nothing has an earlier one in force
-    if needed not in [path.name for path in there]:
+    there = [number for number in range(round + 1) if origin.version(number).exists()]
+    needed = played[-1].version.round if played else 0  # a round that learned nothing has an earlier one in force
+    if needed not in there:
         raise WeightsError(
-            f"--fork {source}: there are no weights of {needed} (never made, or deleted: update.keep_versions); "
-            f"up to it {origin.name} has {', '.join(path.name for path in there)}"
+            f"--fork {source}: there are no weights of {origin.version(needed).name} (never made, or deleted: "
+            f"update.keep_versions); up to it {origin.name} has "
+            f"{', '.join(origin.version(number).name for number in there)}"
         )
     return there
-
-
-def _name(round: int) -> str:
-    return PolicyVersion(round, "").name
 
 
 def _came_from(folder: Path, origin: Path, round: int) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from svd_loop.config.schedule import EarlierSection
-from svd_loop.contracts import TrainingRow
+from svd_loop.contracts import RootPaths, TrainingRow
 from svd_loop.ledger import LedgerReader
 
 
@@ -30,7 +30,7 @@ def inherited_rows(settings: EarlierSection, root: Path) -> list[TrainingRow]:
     found: list[TrainingRow] = []
     for entry in settings.jobs:
         name, _, last = entry.partition("@")
-        with LedgerReader.open_for_reading(root / "jobs" / name) as reader:
+        with LedgerReader.open_for_reading(RootPaths(root).job(name).folder) as reader:
             rows = reader.accepted_rows(range(1, int(last) + 1))
         newest = {row.prompt_id: row.round for row in rows}  # oldest round first, so the newest stays
         found += [replace(row, round=0) for row in rows if newest[row.prompt_id] == row.round]

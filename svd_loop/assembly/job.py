@@ -69,16 +69,10 @@ class Job:
     """An open job: holds the ledger's lock until the block of `build_job` ends."""
 
     config: Config
-    folder: Path
     ledger: Ledger
     prompts: PromptPool
     controller: Controller
     tracker: Tracker
-
-
-def job_folder(config: Config) -> Path:
-    """Where a job's files lie."""
-    return config.job.root / "jobs" / config.job.name
 
 
 @contextmanager
@@ -104,24 +98,23 @@ def build_job(
     """
     templates = template_set(config)
     problems = held_out(config)
-    folder = job_folder(config)
-    with Ledger.open(folder, config) as ledger:
-        backend = make_backend(config, folder, config_digest(config))
+    paths = config.job.paths
+    with Ledger.open(paths.folder, config) as ledger:
+        backend = make_backend(config, paths.versions, config_digest(config))
         standby = Standby(backend.open)
-        prompts = open_prompts(config, problems, folder, templates, backend)
+        prompts = open_prompts(config, problems, paths.prompts, templates, backend)
         ledger.record_prompts(prompts)
-        tracker = make_tracker(config, prompts, problems, folder)
+        tracker = make_tracker(config, prompts, problems)
         opener = policy_opener(config, standby.open, ledger, interrupt, record, shared)
         solver = SolverAgent(templates)
         cascade = Cascade(templates, cascade_settings(config))
         measuring = EvaluationSettings.from_section(config.evaluation)
         audited = audit_sample(problems["development"], config.evaluation.audit)
-        leaks = folder / "completions.leaks.jsonl"
         parts = Parts(
             ledger=ledger,
             prompts=prompts,
             environment=make_environment(config, templates, ledger, backend),
-            firewall=CompletionFirewall(chain(*problems.values()), config.data.leak, leaks),
+            firewall=CompletionFirewall(chain(*problems.values()), config.data.leak, paths.leaks),
             solver=solver,
             open_policy=opener,
             usable=backend.usable,
@@ -134,14 +127,14 @@ def build_job(
             plateau=PlateauRule(config.plateau),
             tracker=tracker,
         )
-        retention = Retention(config, folder, parts.plateau)
+        retention = Retention(config, parts.plateau)
 
         def after_round(state: JobState) -> None:
             on_round(state)
             retention.apply(state)
 
         with standby:
-            yield Job(config, folder, ledger, prompts, Controller(parts, make_plan(config), after_round), tracker)
+            yield Job(config, ledger, prompts, Controller(parts, make_plan(config), after_round), tracker)
 
 
 def make_judge_watch(
@@ -176,11 +169,11 @@ def template_set(config: Config) -> TemplateSet:
 def open_prompts(
     config: Config,
     problems: Mapping[str, Sequence[Problem]],
-    folder: Path,
+    path: Path,
     templates: TemplateSet,
     backend: Backend,
 ) -> PromptPool:
-    """The job's prompt pool, built on first use.
+    """The job's prompt pool in the file `path`, built on first use.
 
     Raises:
         ConfigError: no question at all fits the context.
@@ -192,7 +185,7 @@ def open_prompts(
     check = too_long(room, backend, templates)
     if check is not None:
         refuse_long(everything, check)
-    return build_prompts(config, everything, folder / "prompts.sqlite", check, f"{backend.fit_digest}/{room}")
+    return build_prompts(config, everything, path, check, f"{backend.fit_digest}/{room}")
 
 
 def policy_opener(
@@ -293,9 +286,7 @@ def make_replay(config: Config, backend: Backend, ledger: Ledger) -> Replay:
     return Replay(settings.rounds, settings.ratio, anchor_ratio, config.job.seed, anchors, inherited)
 
 
-def make_tracker(
-    config: Config, prompts: PromptPool, problems: Mapping[str, Sequence[Problem]], folder: Path
-) -> Tracker:
+def make_tracker(config: Config, prompts: PromptPool, problems: Mapping[str, Sequence[Problem]]) -> Tracker:
     """MLflow, or nothing where tracking is switched off."""
     if not config.tracking.enabled:
         return NullTracker()
@@ -309,7 +300,6 @@ def make_tracker(
         config.job.name,
         config.model_dump(mode="json"),
         data=data,
-        versions=folder / "versions",
         prepare=lambda version: make_loadable(version, config, template_set(config)),
     )
 

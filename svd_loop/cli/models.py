@@ -10,6 +10,7 @@ import typer
 from svd_loop.cli.commands import AsJson, ConfigFile, Overrides, load
 from svd_loop.cli.models_view import finding_line, print_history, print_version, print_versions, say
 from svd_loop.cli.output import print_json
+from svd_loop.contracts import RootPaths
 
 if TYPE_CHECKING:
     from svd_loop.promotion.gate import Decision
@@ -193,7 +194,7 @@ def path(version: Reference = "champion", root: Root = _ROOT, uri: Uri = None, a
         registry = existing_registry(uri, root)
         found = find_version(registry, version)
     folder = local_folder(registry, found, root)
-    served = servable_folder(folder, root / "models" / found.name).resolve()
+    served = servable_folder(folder, RootPaths(root).model(found.name)).resolve()
     if as_json:
         print_json({"name": found.name, "version": found.number, "path": str(served)})
     else:

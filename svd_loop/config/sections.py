@@ -20,7 +20,7 @@ from svd_loop.config.health import HealthSection
 from svd_loop.config.judging import PrefilterSection
 from svd_loop.config.schedule import ScheduleSection
 from svd_loop.config.update import UpdateSection
-from svd_loop.contracts import THOUGHT_MARKS, CascadeMode, Role, Sampling, Selection, Stage
+from svd_loop.contracts import THOUGHT_MARKS, CascadeMode, JobPaths, Role, RootPaths, Sampling, Selection, Stage
 
 Mark = Annotated[str, Field(min_length=2)]
 
@@ -42,6 +42,11 @@ class JobSection(Section):
     """Wall-clock budget of the job in hours, checked between rounds; null means no limit."""
     tokens: int | None = Field(default=None, gt=0)
     """Budget of generated tokens, checked between rounds; null means no limit."""
+
+    @property
+    def paths(self) -> JobPaths:
+        """The job's files and folders."""
+        return RootPaths(self.root).job(self.name)
 
 
 class ModelSection(Section):

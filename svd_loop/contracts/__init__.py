@@ -3,6 +3,7 @@
 Standard library only, so that every layer can import it and importing costs nothing.
 """
 
+from svd_loop.contracts.paths import JobPaths, RootPaths
 from svd_loop.contracts.protocols import (
     ChoiceEngine,
     Engine,
@@ -72,6 +73,7 @@ __all__ = [
     "FinishReason",
     "Generation",
     "GenerationRequest",
+    "JobPaths",
     "JobResult",
     "JobState",
     "Ledger",
@@ -87,6 +89,7 @@ __all__ = [
     "Reply",
     "Revision",
     "Role",
+    "RootPaths",
     "RoundRecord",
     "Sampling",
     "Scores",

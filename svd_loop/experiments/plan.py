@@ -12,6 +12,7 @@ from typing import Any
 from svd_loop.config import Config, changed_config, config_digest, load_sweep
 from svd_loop.config.data import Source
 from svd_loop.config.sweep import ArmSection, SweepSection
+from svd_loop.contracts import RootPaths
 from svd_loop.errors import ConfigError
 
 _ALONE = {"tracking.enabled": False, "benchmark": True}
@@ -119,7 +120,7 @@ class Plan:
     @property
     def folder(self) -> Path:
         """Everything the sweep writes."""
-        return self.root / "sweeps" / self.section.name
+        return RootPaths(self.root).sweep(self.section.name)
 
     @cached_property
     def seeds(self) -> tuple[int, ...]:

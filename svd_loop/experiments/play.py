@@ -15,7 +15,7 @@ from dataclasses import replace
 from envs.solving import SolverAgent
 from svd_loop.assembly.backends import make_backend
 from svd_loop.assembly.data import problems_of
-from svd_loop.assembly.job import job_folder, policy_opener, template_set
+from svd_loop.assembly.job import policy_opener, template_set
 from svd_loop.config import Config
 from svd_loop.contracts import JobResult, Problem, Role, RoundRecord, Stage
 from svd_loop.contracts import Outcome as Scored
@@ -47,7 +47,7 @@ def play(item: Play) -> ArmResult:
         if item.section.accepts_as is None and found.digest != item.digest:
             raise ConfigError(
                 f"{item.folder / RESULTS / item.name}.json was played with another configuration; give the sweep "
-                f"another name, or remove that file and {job_folder(item.config)}"
+                f"another name, or remove that file and {item.config.job.paths.folder}"
             )
         return found
     if item.section.accepts_as is not None:
@@ -118,9 +118,9 @@ def _measure(item: Play, shared: SharedAnswers, rounds: Sequence[int]) -> dict[i
 @contextmanager
 def _versions(item: Play, shared: SharedAnswers) -> Iterator[Callable[[int], MeteredPolicy]]:
     """Opens versions of a play's job, through its ledger and the shared answers."""
-    config, folder = item.config, job_folder(item.config)
-    with Interrupt() as interrupt, Ledger.open(folder, config) as ledger:
-        yield policy_opener(config, make_backend(config, folder).open, ledger, interrupt, shared=shared)
+    config, paths = item.config, item.config.job.paths
+    with Interrupt() as interrupt, Ledger.open(paths.folder, config) as ledger:
+        yield policy_opener(config, make_backend(config, paths.versions).open, ledger, interrupt, shared=shared)
 
 
 def _held_out(item: Play) -> dict[str, list[Problem]]:
@@ -152,7 +152,7 @@ def _right_by_round(config: Config) -> dict[int, float]:
     if config.data.train.type == "files":
         return {}
     problems = {problem.id: problem for problem in problems_of(config.data.train, "train")}
-    with LedgerReader.open_for_reading(job_folder(config)) as reader:
+    with LedgerReader.open_for_reading(config.job.paths.folder) as reader:
         rows = list(reader.query(_SELECTED))
     outcomes = score_pairs([(row["text"], problems[row["prompt_id"]]) for row in rows], config.evaluation.test_seconds)
     found = [(row["round"], outcome) for row, outcome in zip(rows, outcomes, strict=True)]

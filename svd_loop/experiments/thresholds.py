@@ -16,7 +16,7 @@ from pathlib import Path
 from envs.cascade.audit_slice import in_slice
 from envs.cascade.prefilter import probability_of_yes
 from svd_loop.config import parse_config
-from svd_loop.contracts import Estimate
+from svd_loop.contracts import Estimate, RootPaths
 from svd_loop.errors import ConfigError, DataError
 from svd_loop.ledger import LedgerReader
 from svd_loop.support.statistics import wilson
@@ -57,7 +57,7 @@ def scored_candidates(job: str, root: Path) -> list[Scored]:
         ConfigError: the job was played without a prefilter.
         LedgerError: there is no such job.
     """
-    with LedgerReader.open_for_reading(root / "jobs" / job) as reader:
+    with LedgerReader.open_for_reading(RootPaths(root).job(job).folder) as reader:
         config = parse_config(reader.config())
         cascade = config.cascade
         if cascade.prefilter is None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import typer
 
+from svd_loop.contracts import JobPaths
 from svd_loop.errors import LedgerError, SvdError
-from svd_loop.ledger.database import FILE
 from svd_loop.ledger.export import export_parquet
 from svd_loop.ledger.reader import LedgerReader
 from svd_loop.ledger.salvage import copy_readable, salvage
@@ -27,7 +27,7 @@ def _export(folder: Path, directory: Path) -> None:
     except LedgerError as error:
         typer.echo(f"{error}\nexporting what can be read", err=True)
         with tempfile.TemporaryDirectory() as scratch:
-            copy_readable(folder / FILE, Path(scratch) / FILE)
+            copy_readable(JobPaths(folder).ledger, JobPaths(Path(scratch)).ledger)
             with LedgerReader.open_for_reading(Path(scratch)) as reader:
                 written = export_parquet(reader, directory)
     typer.echo(json.dumps(written))

@@ -20,7 +20,6 @@ from pathlib import Path
 from svd_loop.errors import LedgerError, NoSuchJobError
 from svd_loop.ledger.schema import MIGRATIONS, migrate, refuse_newer, version_of
 
-FILE = "ledger.sqlite"
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _READ_ONLY = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
 

@@ -8,8 +8,9 @@ from contextlib import closing
 from pathlib import Path
 
 from svd_loop.config import Config, config_digest
+from svd_loop.contracts import JobPaths
 from svd_loop.errors import JobConflictError
-from svd_loop.ledger.database import FILE, advice, transaction
+from svd_loop.ledger.database import advice, transaction
 from svd_loop.ledger.identity import canonical, refuse_incomparable
 from svd_loop.ledger.lock import JobLock
 from svd_loop.ledger.reader import LedgerReader
@@ -35,12 +36,13 @@ def fork(source: Path, round: int, folder: Path, config: Config) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         lock = JobLock(folder)
         try:
-            if (folder / FILE).exists():
+            ledger = JobPaths(folder).ledger
+            if ledger.exists():
                 raise JobConflictError(f"{folder}: there is a job of this name already; choose another --job NAME")
-            part = folder / f".{FILE}.fork"
+            part = ledger.with_name(f".{ledger.name}.fork")
             part.unlink(missing_ok=True)
             _copy_until(reader, round, part, config)
-            part.replace(folder / FILE)
+            part.replace(ledger)
         finally:
             lock.release()
 

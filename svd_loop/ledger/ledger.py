@@ -15,16 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from svd_loop.config import Config, config_digest
-from svd_loop.contracts import Episode, JobResult, Prompt, RoundRecord, TrainingRow, UpdateResult
+from svd_loop.contracts import Episode, JobPaths, JobResult, Prompt, RoundRecord, TrainingRow, UpdateResult
 from svd_loop.errors import LedgerError
 from svd_loop.ledger import answers, rounds
 from svd_loop.ledger.contents import encode_text
-from svd_loop.ledger.database import FILE, advice, damaged, open_for_writing, transaction
+from svd_loop.ledger.database import advice, damaged, open_for_writing, transaction
 from svd_loop.ledger.identity import canonical, refuse_changes, write_atomically
 from svd_loop.ledger.lock import JobLock
 from svd_loop.ledger.reader import LedgerReader
-
-CONFIG_FILE = "config.json"
 
 
 class Ledger(LedgerReader):
@@ -50,7 +48,7 @@ class Ledger(LedgerReader):
         lock = JobLock(folder)
         try:
             _refuse_lost(folder)
-            ledger = cls(folder, open_for_writing(folder / FILE), lock)
+            ledger = cls(folder, open_for_writing(JobPaths(folder).ledger), lock)
             try:
                 ledger._identify(config)
             except BaseException:
@@ -143,7 +141,7 @@ class Ledger(LedgerReader):
         written = self._meta("config")
         if written:
             refuse_changes(self.folder, json.loads(written), config)
-        elif (self.folder / CONFIG_FILE).exists():
+        elif JobPaths(self.folder).config.exists():
             raise damaged(self.path, "its meta table is empty")
         text = canonical(config)
         if written != text:
@@ -151,15 +149,15 @@ class Ledger(LedgerReader):
             with self._writing():
                 self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))
                 self._connection.execute("INSERT OR IGNORE INTO meta VALUES ('created_at', ?)", (str(time.time()),))
-        if not (path := self.folder / CONFIG_FILE).exists() or path.read_text(encoding="utf-8") != text:
+        if not (path := JobPaths(self.folder).config).exists() or path.read_text(encoding="utf-8") != text:
             with advice(self.path):
                 write_atomically(path, text)
 
 
 def _refuse_lost(folder: Path) -> None:
     """SQLite takes an empty file for a new database; beside a job's configuration it is a lost one."""
-    path = folder / FILE
-    if (folder / CONFIG_FILE).exists() and (not path.exists() or path.stat().st_size == 0):
+    path = JobPaths(folder).ledger
+    if JobPaths(folder).config.exists() and (not path.exists() or path.stat().st_size == 0):
         raise LedgerError(
             f"{path}: the job's configuration is there but its ledger is {'empty' if path.exists() else 'missing'}; "
             f"put the ledger back, or move {folder} away to start the job anew"

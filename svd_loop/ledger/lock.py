@@ -14,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from svd_loop.contracts import JobPaths
 from svd_loop.errors import JobConflictError, LedgerError
 
 
@@ -27,8 +28,8 @@ class JobLock:
             JobConflictError: another process (or this one, elsewhere) holds it.
             LedgerError: the folder cannot be written, or its file system knows no locks.
         """
-        self._owner = folder / "lock.owner"
-        self._lock = FileLock(folder / "lock", timeout=0, thread_local=False)
+        self._owner = JobPaths(folder).lock_owner
+        self._lock = FileLock(JobPaths(folder).lock, timeout=0, thread_local=False)
         try:
             self._lock.acquire()
             self._owner.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))

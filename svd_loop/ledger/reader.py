@@ -10,10 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from svd_loop.contracts import Domain, JobResult, JobState, Prompt, Reply, TrainingRow
+from svd_loop.contracts import Domain, JobPaths, JobResult, JobState, Prompt, Reply, TrainingRow
 from svd_loop.ledger.answers import select
 from svd_loop.ledger.contents import ContentStore
-from svd_loop.ledger.database import FILE, advice, open_for_reading
+from svd_loop.ledger.database import advice, open_for_reading
 from svd_loop.ledger.rounds import read_history, read_rows, read_stop
 
 
@@ -22,7 +22,7 @@ class LedgerReader:
 
     def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
         self.folder = folder
-        self.path = folder / FILE
+        self.path = JobPaths(folder).ledger
         self._connection = connection
         self._store = ContentStore(connection, self.path)
         connection.create_function("content_text", 1, self._store.text)
@@ -34,7 +34,7 @@ class LedgerReader:
         Raises:
             LedgerError: there is none, or a newer program wrote it.
         """
-        return LedgerReader(folder, open_for_reading(folder / FILE))
+        return LedgerReader(folder, open_for_reading(JobPaths(folder).ledger))
 
     def state(self) -> JobState:
         """Where the job stands: its committed rounds, and the stop that is in force (see `rounds.read_stop`)."""

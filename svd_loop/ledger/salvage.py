@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from svd_loop.contracts import JobPaths
 from svd_loop.errors import LedgerError
 from svd_loop.ledger.contents import ContentStore
-from svd_loop.ledger.database import FILE, advice, open_for_reading, transaction
+from svd_loop.ledger.database import advice, open_for_reading, transaction
 from svd_loop.ledger.lock import JobLock
 from svd_loop.ledger.rounds import count_rows
 from svd_loop.ledger.schema import MIGRATIONS, ROUND_TABLES, TABLES, migrate, version_of
@@ -34,8 +35,8 @@ def salvage(folder: Path) -> dict[str, int]:
         JobConflictError: the job is running.
         LedgerError: nothing can be read, not even which job it was.
     """
-    path = folder / FILE
-    sound = folder / f".{FILE}.salvaged"
+    path = JobPaths(folder).ledger
+    sound = path.with_name(f".{path.name}.salvaged")
     lock = JobLock(folder)
     try:
         with advice(path):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from svd_loop.contracts import RootPaths
 from svd_loop.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Store:
 
 def tracking_uri(uri: str | None, root: Path) -> str:
     """The configured URI, or the SQLite store under `root`."""
-    return uri or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+    return uri or f"sqlite:///{RootPaths(root.resolve()).mlflow_store}"
 
 
 def open_store(uri: str | None, root: Path, experiment: str) -> Store:
@@ -67,7 +68,7 @@ def open_store(uri: str | None, root: Path, experiment: str) -> Store:
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
-        with FileLock(root / ".mlflow.lock"):  # two new jobs must not migrate one database at once
+        with FileLock(RootPaths(root).mlflow_lock):  # two new jobs must not migrate one database at once
             client = MlflowClient(tracking_uri=address, registry_uri=address)
             return Store(client, _experiment_id(client, experiment, address, root), address)
     except (MlflowException, OSError) as error:
@@ -78,7 +79,9 @@ def _experiment_id(client: MlflowClient, name: str, address: str, root: Path) ->
     found = client.get_experiment_by_name(name)
     if found is None:
         has_server = address.startswith(("http://", "https://", "databricks"))
-        return client.create_experiment(name, None if has_server else (root.resolve() / "artifacts").as_uri())
+        return client.create_experiment(
+            name, None if has_server else RootPaths(root.resolve()).mlflow_artifacts.as_uri()
+        )
     if found.lifecycle_stage != "active":
         raise ConfigError(f"tracking.experiment: {name} was deleted in {address}; restore it or choose another name")
     return str(found.experiment_id)

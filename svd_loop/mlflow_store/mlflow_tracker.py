@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from svd_loop.config.sections import TrackingSection
-from svd_loop.contracts import JobResult, RoundRecord
+from svd_loop.contracts import JobResult, RootPaths, RoundRecord
 from svd_loop.errors import ConfigError, SvdError
 from svd_loop.mlflow_store.connection import Store, open_store
 from svd_loop.mlflow_store.datasets import DataSummary
@@ -20,8 +20,6 @@ from svd_loop.mlflow_store.registry import ALARMS_METRIC, ALARMS_TAG, Registry, 
 from svd_loop.mlflow_store.runs import JobRuns
 
 logger = logging.getLogger(__name__)
-
-IDENTITY_FILE = "tracking-id"
 
 
 class MlflowTracker:
@@ -37,7 +35,6 @@ class MlflowTracker:
         job: Job name.
         config: The resolved configuration as plain data.
         data: Summaries of the job's splits.
-        versions: Folder with `round-000` and so on; None is `<root>/jobs/<job>/versions`.
         prepare: Called with the folder of a version before it is registered.
     """
 
@@ -49,7 +46,6 @@ class MlflowTracker:
         config: Mapping[str, Any],
         *,
         data: Sequence[DataSummary] = (),
-        versions: Path | None = None,
         prepare: Callable[[Path], None] = lambda folder: None,
     ) -> None:
         self._settings = settings
@@ -57,8 +53,7 @@ class MlflowTracker:
         self._job = job
         self._config = config
         self._data = tuple(data)
-        self._folder = root / "jobs" / job
-        self._versions = versions or self._folder / "versions"
+        self._paths = RootPaths(root).job(job)
         self._prepare = prepare
 
     def start(self) -> None:
@@ -69,14 +64,14 @@ class MlflowTracker:
         """
         from mlflow.exceptions import MlflowException
 
-        if (self._folder / IDENTITY_FILE).exists():
+        if self._paths.tracking_id.exists():
             with self._forgiving("nothing is tracked for now"):
                 _ = self._runs
             return
         try:
             _ = self._runs
         except (MlflowException, OSError) as error:
-            (self._folder / IDENTITY_FILE).unlink(missing_ok=True)  # not tracked yet, so the next start is strict too
+            self._paths.tracking_id.unlink(missing_ok=True)  # not tracked yet, so the next start is strict too
             raise ConfigError(
                 f"tracking.uri: the MLflow store {self._store.uri} cannot be written to: {error}\n"
                 "Correct tracking.uri, or set tracking.enabled: false"
@@ -111,12 +106,12 @@ class MlflowTracker:
 
     def _identity(self) -> str:
         """The job's own id, kept in its folder, so that a new job under an old name is not taken for the old one."""
-        path = self._folder / IDENTITY_FILE
-        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._paths.tracking_id
+        self._paths.folder.mkdir(parents=True, exist_ok=True)
         known = path.read_text(encoding="utf-8").strip() if path.exists() else ""
         if not known:
             known = uuid.uuid4().hex
-            temporary = path.with_name(f".{IDENTITY_FILE}.tmp")
+            temporary = path.with_name(f".{path.name}.tmp")
             temporary.write_text(known, encoding="utf-8")
             temporary.replace(path)
         return known
@@ -141,7 +136,7 @@ class MlflowTracker:
         registry.nominate(self._add(registry, result.best, result))
 
     def _add(self, registry: Registry, record: RoundRecord, result: JobResult) -> RegisteredVersion:
-        source = self._versions / record.version.name
+        source = self._paths.version(record.version.round)
         tags = {
             "svd_loop.job": self._job,
             "svd_loop.round": str(record.version.round),

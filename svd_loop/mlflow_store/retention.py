@@ -14,7 +14,6 @@ from svd_loop.config import Config
 from svd_loop.contracts import JobState
 from svd_loop.errors import SvdError
 from svd_loop.loop.plateau import PlateauRule
-from svd_loop.mlflow_store.mlflow_tracker import IDENTITY_FILE
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +41,12 @@ class Retention:
 
     Args:
         config: the job.
-        folder: the job's folder; versions lie in `versions` below it.
         plateau: names the best round.
     """
 
-    def __init__(self, config: Config, folder: Path, plateau: PlateauRule) -> None:
+    def __init__(self, config: Config, plateau: PlateauRule) -> None:
         self._config = config
-        self._folder = folder
-        self._store = WeightStore(folder / "versions")
+        self._store = WeightStore(config.job.paths.versions)
         self._plateau = plateau
 
     def apply(self, state: JobState) -> None:
@@ -70,7 +67,7 @@ class Retention:
         """Those of `doomed` that a registered model refers to; all of them if the registry cannot be asked."""
         tracking = self._config.tracking
         if not tracking.enabled:
-            if not (self._folder / IDENTITY_FILE).exists():
+            if not self._config.job.paths.tracking_id.exists():
                 return set()  # this job was never tracked, so it never registered anything
             log.warning("old versions are kept: the registry cannot be asked while tracking.enabled is false")
             return doomed

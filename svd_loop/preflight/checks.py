@@ -20,7 +20,7 @@ from svd_loop.assembly.job import cascade_settings, labelled_answers, open_promp
 from svd_loop.assembly.lengths import room_for_question
 from svd_loop.config import Config
 from svd_loop.config.engines import ServerEngineSection
-from svd_loop.contracts import Domain, Problem, Role
+from svd_loop.contracts import Domain, JobPaths, Problem, Role
 from svd_loop.errors import SvdError
 from svd_loop.preflight.probe import measure
 from svd_loop.preflight.resources import disk_needed, memory_needed
@@ -140,7 +140,7 @@ def _endpoints(config: Config, engine: ServerEngineSection) -> str:
 
 def _forecast(config: Config, held: dict[str, list[Problem]], scratch: Path, candidates: int) -> Forecast:
     backend = make_backend(config, scratch / "job")
-    pool = open_prompts(config, held, scratch, template_set(config), backend)
+    pool = open_prompts(config, held, JobPaths(scratch).prompts, template_set(config), backend)
     try:
         measured = measure(config, backend, pool.for_round(1, candidates, config.job.seed), candidates)
         problems = {split: len(items) for split, items in held.items()}
@@ -162,7 +162,7 @@ def _probe_words(found: Forecast) -> str:
 
 def _prompts(config: Config, held: dict[str, list[Problem]], scratch: Path) -> str:
     backend = make_backend(config, scratch / "job")
-    pool = open_prompts(config, held, scratch, template_set(config), backend)
+    pool = open_prompts(config, held, JobPaths(scratch).prompts, template_set(config), backend)
     try:
         return "; ".join(pool.report.lines())
     finally:

@@ -22,7 +22,7 @@ from svd_loop.assembly.backends import open_stored
 from svd_loop.assembly.data import problems_of
 from svd_loop.assembly.job import template_set
 from svd_loop.config import Config, parse_config
-from svd_loop.contracts import AgentCall, Domain, Policy, Problem, Reply, Role, Scores
+from svd_loop.contracts import AgentCall, Domain, JobPaths, Policy, Problem, Reply, Role, RootPaths, Scores
 from svd_loop.errors import ConfigError
 from svd_loop.evaluation.evaluation import EvaluationSettings, Evaluator, problems_digest
 from svd_loop.ledger import DurablePolicy, Interrupt, Ledger, LedgerReader
@@ -121,7 +121,7 @@ def open_examiner(config: Config, registry: Registry) -> Iterator[Examiner]:
     measurement = _measurement(config)
     with (
         Interrupt() as interrupt,
-        Ledger.open(config.job.root / "gate" / measurement.job.name, measurement) as ledger,
+        Ledger.open(RootPaths(config.job.root).measurement(measurement.job.name).folder, measurement) as ledger,
     ):
         yield Examiner(config, registry, ledger, interrupt)
 
@@ -173,8 +173,8 @@ def _test_problems(config: Config) -> list[Problem]:
 
 def _ledgers_of(version: RegisteredVersion, root: Path) -> list[LedgerReader]:
     """The ledger of the job that made a version, if it is on this machine."""
-    folder = root / "jobs" / version.tags.get("svd_loop.job", "?")
-    return [LedgerReader.open_for_reading(folder)] if (folder / "ledger.sqlite").exists() else []
+    paths = RootPaths(root).job(version.tags.get("svd_loop.job", "?"))
+    return [LedgerReader.open_for_reading(paths.folder)] if paths.ledger.exists() else []
 
 
 def _training_texts(reader: LedgerReader, round: int) -> list[str]:
@@ -183,7 +183,7 @@ def _training_texts(reader: LedgerReader, round: int) -> list[str]:
         texts = _accepted_texts(reader, round)
         for entry in parse_config(reader.config()).schedule.replay.jobs:
             name, _, last = entry.partition("@")
-            with LedgerReader.open_for_reading(reader.folder.with_name(name)) as earlier:
+            with LedgerReader.open_for_reading(JobPaths(reader.folder).sibling(name).folder) as earlier:
                 texts += _accepted_texts(earlier, int(last))
     return texts
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from svd_loop.assembly.inherited import inherited_rows
 from svd_loop.config import parse_config
-from svd_loop.contracts import TrainingRow
+from svd_loop.contracts import RootPaths, TrainingRow
 from svd_loop.errors import DataError
 from svd_loop.ledger import LedgerReader
 from svd_loop.loop.replay import Replay
@@ -90,7 +90,7 @@ def explain(job: str, root: Path, example: str) -> list[Explanation]:
     if not name or (sign and not number.isdigit()):
         raise DataError(f"{example}: an example looks like PROMPT_ID or PROMPT_ID:CANDIDATE")
     candidate = int(number) if sign else None
-    with LedgerReader.open_for_reading(root / "jobs" / job) as reader:
+    with LedgerReader.open_for_reading(RootPaths(root).job(job).folder) as reader:
         prompt_id = _prompt_id(reader, job, name)
         rows = list(reader.query(_ROWS, [prompt_id, candidate, candidate]))
         if not rows:

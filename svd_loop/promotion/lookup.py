@@ -12,7 +12,7 @@ from typing import Any
 from policies.versions.stored import StoredVersion, read_manifest, stored_version
 from policies.versions.weights import WeightStore, check_intact
 from svd_loop.config import Config, changed_keys, parse_config
-from svd_loop.contracts import PolicyVersion
+from svd_loop.contracts import PolicyVersion, RootPaths
 from svd_loop.errors import ConfigError, ModelError, RegistryError, WeightsError
 from svd_loop.ledger import LedgerReader
 from svd_loop.loop.plateau import PlateauRule
@@ -60,7 +60,7 @@ def existing_registry(uri: str | None, root: Path) -> Registry:
     Raises:
         ConfigError: there is none.
     """
-    if uri is None and not (root / "mlflow.db").exists():
+    if uri is None and not RootPaths(root).mlflow_store.exists():
         raise ConfigError(f"--root {root}: there is no {tracking_uri(uri, root)}; no job was tracked there")
     return open_registry(uri, root)
 
@@ -120,7 +120,7 @@ def local_folder(registry: Registry, version: RegisteredVersion, root: Path) -> 
         WeightsError: files are missing or changed, or they are not the weights that were registered.
     """
     if version.source.startswith("runs:/"):
-        folder = root / "models" / version.name / version.tags[FINGERPRINT_TAG][:12]
+        folder = RootPaths(root).model(version.name) / version.tags[FINGERPRINT_TAG][:12]
         _make_once(folder, lambda part: _fetch(registry, version, part))
     else:
         folder = Path(version.source.removeprefix("file://"))
@@ -164,10 +164,10 @@ def export_version(job: str, root: Path, which: str, target: Path, *, adapter: b
         ConfigError: there is no such version, or it is no adapter.
         WeightsError: the version is damaged, or `target` holds something.
     """
-    folder = root / "jobs" / job
-    with LedgerReader.open_for_reading(folder) as reader:
+    paths = RootPaths(root).job(job)
+    with LedgerReader.open_for_reading(paths.folder) as reader:
         round = _round(reader, which)
-    stored = WeightStore(folder / "versions").load(round)
+    stored = WeightStore(paths.versions).load(round)
     if adapter and stored.kind != "lora":
         raise ConfigError(f"--adapter: {stored.version.name} of {job} is no adapter but {stored.kind} weights")
     if target.exists() and any(target.iterdir()):
@@ -201,14 +201,14 @@ def event_json(event: Event) -> dict[str, Any]:
 
 def data_behind(version: RegisteredVersion, root: Path) -> list[dict[str, Any]]:
     """What a version was trained on, round by round of its job; empty where the job's ledger is not at hand."""
-    folder = root / "jobs" / version.tags.get("svd_loop.job", "?")
-    if not (folder / "ledger.sqlite").exists():
+    paths = RootPaths(root).job(version.tags.get("svd_loop.job", "?"))
+    if not paths.ledger.exists():
         return []
     query = """SELECT rows.round AS round, count(*) AS rows, count(DISTINCT rows.prompt_id) AS prompts,
                       group_concat(DISTINCT rtrim(rtrim(prompts.source, '0123456789'), ':')) AS files
                FROM accepted_rows AS rows LEFT JOIN prompts ON prompts.id = rows.prompt_id
                WHERE rows.round <= ? GROUP BY rows.round ORDER BY rows.round"""
-    with LedgerReader.open_for_reading(folder) as reader:
+    with LedgerReader.open_for_reading(paths.folder) as reader:
         return list(reader.query(query, [int(version.tags.get("svd_loop.round", 0))]))
 
 
@@ -292,8 +292,8 @@ def _round(reader: LedgerReader, which: str) -> int:
 
 
 def _config(version: RegisteredVersion, root: Path) -> Mapping[str, Any]:
-    folder = root / "jobs" / version.tags.get("svd_loop.job", "?")
-    if not (folder / "ledger.sqlite").exists():
+    paths = RootPaths(root).job(version.tags.get("svd_loop.job", "?"))
+    if not paths.ledger.exists():
         return {}
-    with LedgerReader.open_for_reading(folder) as reader:
+    with LedgerReader.open_for_reading(paths.folder) as reader:
         return reader.config()

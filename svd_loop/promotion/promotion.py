@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from filelock import FileLock, Timeout
 
 from svd_loop.config import Config
-from svd_loop.contracts import Scores
+from svd_loop.contracts import RootPaths, Scores
 from svd_loop.errors import ConfigError, RegistryConflictError, RegistryError
 from svd_loop.mlflow_store.records import Measured, RegisteredVersion
 from svd_loop.mlflow_store.registry import (
@@ -164,9 +164,9 @@ def _write_down(
 @contextmanager
 def _one_at_a_time(config: Config) -> Iterator[None]:
     """One promotion on this machine and root: a second one waits, and then sees what the first one did."""
-    folder = config.job.root / "gate"
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock")
+    paths = RootPaths(config.job.root)
+    paths.gate.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(paths.gate_lock)
     try:
         lock.acquire(timeout=0)
     except Timeout:

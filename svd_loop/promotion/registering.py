@@ -6,6 +6,7 @@ from pathlib import Path
 
 from svd_loop.assembly.job import template_set
 from svd_loop.config import parse_config
+from svd_loop.contracts import RootPaths
 from svd_loop.errors import ConfigError
 from svd_loop.ledger import LedgerReader
 from svd_loop.mlflow_store.mlflow_tracker import MlflowTracker
@@ -29,8 +30,7 @@ def register_round(version: str, root: Path) -> RegisteredVersion:
     name, _, number = version.partition("@")
     if not name or not number.isdigit():
         raise ConfigError(f"{version}: looks like JOB@ROUND, for example nano@2")
-    folder = root / "jobs" / name
-    with LedgerReader.open_for_reading(folder) as reader:
+    with LedgerReader.open_for_reading(RootPaths(root).job(name).folder) as reader:
         plain, result = reader.config(), reader.result()
     config = parse_config(plain, origin=name)
     if result is None:

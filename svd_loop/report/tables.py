@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from svd_loop.contracts import Estimate, JobResult, RoundRecord, Scores, StopReason
+from svd_loop.contracts import Estimate, JobResult, RootPaths, RoundRecord, Scores, StopReason
 from svd_loop.loop.health_rule import explain, outcome
 from svd_loop.report.summary import STOPPED, gain_sentence, votes_of
 
@@ -137,7 +137,7 @@ def rounds_table(history: Sequence[RoundRecord], best: int | None = None) -> Tab
 def _browse(root: Path, store: str | None) -> str:
     if store is not None and store.startswith(("http://", "https://")):
         return store
-    return f"mlflow ui --backend-store-uri {store or f'sqlite:///{root}/mlflow.db'}"
+    return f"mlflow ui --backend-store-uri {store or f'sqlite:///{RootPaths(root).mlflow_store}'}"
 
 
 def _interval(estimate: Estimate, unit: int = 100) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from svd_loop.config import Config
+from svd_loop.contracts import RootPaths
 from svd_loop.errors import DataError, JobConflictError
 from svd_loop.ledger import LedgerReader
 from svd_loop.schedule.state_db import Book, JobRow
@@ -55,12 +56,12 @@ def forget(config: Config, prompt_id: str) -> Forgotten:
         raise DataError(f"{folder}: this schedule has never ticked; job.root and job.name say where it lies")
     try:
         with FileLock(folder / "lock", timeout=0), Book(folder) as book:
-            return _forget(book, config.job.root / "jobs", prompt_id)
+            return _forget(book, RootPaths(config.job.root), prompt_id)
     except Timeout:
         raise JobConflictError(f"{folder}: a tick is at work; stop it or wait, then forget") from None
 
 
-def _forget(book: Book, jobs_folder: Path, prompt_id: str) -> Forgotten:
+def _forget(book: Book, paths: RootPaths, prompt_id: str) -> Forgotten:
     with book.writing() as connection:
         query = "SELECT source FROM prompts WHERE id = ? ORDER BY number"
         sources = tuple(source for (source,) in connection.execute(query, (prompt_id,)))
@@ -71,21 +72,21 @@ def _forget(book: Book, jobs_folder: Path, prompt_id: str) -> Forgotten:
             " WHERE id = ? AND fate IN ('waiting', 'used')",
             (prompt_id,),
         )
-    jobs = [job for job in book.jobs() if (jobs_folder / job.name / "config.json").exists()]
-    learned, descended = _versions(jobs, jobs_folder, prompt_id)
+    jobs = [job for job in book.jobs() if paths.job(job.name).config.exists()]
+    learned, descended = _versions(jobs, paths, prompt_id)
     query = "SELECT 1 FROM prompts WHERE id = ? AND job = ?"
     unfinished = book.unfinished()
     plays = unfinished and book.connection.execute(query, (prompt_id, unfinished.number)).fetchone()
     return Forgotten(prompt_id, sources, learned, descended, unfinished.name if unfinished and plays else None)
 
 
-def _versions(jobs: Sequence[JobRow], folder: Path, prompt_id: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _versions(jobs: Sequence[JobRow], paths: RootPaths, prompt_id: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Versions that learned from a prompt themselves, and those that did by descent or by replay."""
     learned: list[str] = []
     descended: list[str] = []
     first_rounds: dict[str, int] = {}
     for job in jobs:
-        with LedgerReader.open_for_reading(folder / job.name) as reader:
+        with LedgerReader.open_for_reading(paths.job(job.name).folder) as reader:
             own = min((row.round for row in reader.accepted_rows() if row.prompt_id == prompt_id), default=None)
             made = [record.round for record in reader.state().history if record.version.round == record.round > 0]
         inherits = _inherits(job, first_rounds, [*learned, *descended], prompt_id)

@@ -29,7 +29,7 @@ from svd_loop.assembly.backends import refuse_foreign_anchors
 from svd_loop.assembly.data import held_out
 from svd_loop.config import Config, parse_config
 from svd_loop.config.schedule import HookEvent
-from svd_loop.contracts import JobResult, Problem, Prompt
+from svd_loop.contracts import JobResult, Problem, Prompt, RootPaths
 from svd_loop.errors import JobInterrupted, LedgerError, RegistryError, ScheduleError, SvdError
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader
@@ -94,7 +94,7 @@ class TickReport:
 
 def schedule_folder(config: Config) -> Path:
     """Where a schedule's files lie; it is named as the configuration's job."""
-    return config.job.root.resolve() / "schedules" / config.job.name
+    return RootPaths(config.job.root.resolve()).schedule(config.job.name)
 
 
 class Schedule:
@@ -281,7 +281,7 @@ class Schedule:
     def _play(self, book: Book, job: JobRow, config: Config) -> JobRow:
         result = self._run(config)
         best = result.best
-        folder = _version(config, best.version.round)
+        folder = config.job.paths.version(best.version.round)
         if best.version.round > 0 and not self._models.holds(folder):
             raise ScheduleError(
                 f"{job.name}: its best version, {folder}, is not registered as {self._name}; see the "
@@ -300,7 +300,7 @@ class Schedule:
 
     def _decide(self, book: Book, job: JobRow, config: Config) -> JobRow:
         assert job.best_round is not None
-        version = _version(config, job.best_round)
+        version = config.job.paths.version(job.best_round)
         outcome: Outcome
         if job.best_round == 0:
             text = "no round was better than the weights the job started from"
@@ -350,13 +350,9 @@ class Schedule:
         return self._problems
 
 
-def _version(config: Config, round: int) -> Path:
-    return config.job.root / "jobs" / config.job.name / "versions" / f"round-{round:03d}"
-
-
 def _reached(job: JobRow) -> str:
     """How far a job has come: finished rounds, and answers that are paid for."""
-    folder = Path(job.config["job"]["root"]) / "jobs" / job.name
+    folder = RootPaths(Path(job.config["job"]["root"])).job(job.name).folder
     try:
         with LedgerReader.open_for_reading(folder) as reader:
             (row,) = reader.query("SELECT count(*) AS answers FROM replies")

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from svd_loop.contracts import JobPaths
 from svd_loop.errors import LedgerError
 from svd_loop.ledger import Ledger, LedgerReader
-from svd_loop.ledger.database import FILE
 from tests.svd_loop.ledger import samples
 
 CALLS = [samples.solve(f"p{number}", 0) for number in range(400)]
@@ -83,7 +83,7 @@ def test_a_job_whose_folder_became_read_only(unprivileged: Path) -> None:
 
 def test_a_ledger_file_alone_that_became_read_only(unprivileged: Path) -> None:
     Ledger.open(unprivileged, samples.config()).close()
-    (unprivileged / FILE).chmod(0o400)
+    JobPaths(unprivileged).ledger.chmod(0o400)
     with pytest.raises(LedgerError, match=r"cannot be written|readonly"):
         Ledger.open(unprivileged, samples.config(rounds=99))
 
@@ -100,7 +100,7 @@ def filled(tmp_path: Path) -> Path:
     with Ledger.open(tmp_path, samples.config()) as ledger:
         samples.commit_rounds(ledger, 2)
         ledger.record(samples.items(CALLS))
-    return tmp_path / FILE
+    return JobPaths(tmp_path).ledger
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
@@ -120,7 +120,7 @@ def test_an_emptied_file_is_not_taken_for_a_new_job(filled: Path) -> None:
 
 
 def test_a_job_killed_while_it_was_created_starts_anew(tmp_path: Path) -> None:
-    (tmp_path / FILE).touch()
+    JobPaths(tmp_path).ledger.touch()
     with Ledger.open(tmp_path, samples.config()) as ledger:
         assert ledger.state().next_round == 0
 

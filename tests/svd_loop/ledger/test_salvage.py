@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from svd_loop.contracts import JobPaths
 from svd_loop.errors import JobConflictError, LedgerError
 from svd_loop.ledger import DurablePolicy, Ledger, content_digest, salvage
-from svd_loop.ledger.database import FILE
 from tests.svd_loop.ledger import samples
 
 CALLS = [samples.solve(f"p{number}", 0) for number in range(600)]
@@ -37,8 +37,8 @@ def damaged_copy(sound: Path, folder: Path, seed: int) -> Path:
     """The ledger with a few pages (never the first two, which hold schema and meta) overwritten by noise."""
     shutil.copytree(sound, folder, dirs_exist_ok=True)
     noise = random.Random(seed)
-    with (folder / FILE).open("r+b") as file:
-        pages = (folder / FILE).stat().st_size // PAGE
+    with JobPaths(folder).ledger.open("r+b") as file:
+        pages = JobPaths(folder).ledger.stat().st_size // PAGE
         for _ in range(3):
             file.seek(noise.randrange(8, pages) * PAGE)
             file.write(noise.randbytes(PAGE))
@@ -52,9 +52,9 @@ def test_a_salvaged_job_goes_on_and_ends_the_same(seed: int, sound: tuple[Path, 
         kept = salvage(folder)
     except LedgerError as error:
         assert "configuration is readable" in str(error)  # the page that says which job it was is gone
-        assert (folder / FILE).exists() and not (folder / f"{FILE}.damaged").exists()
+        assert JobPaths(folder).ledger.exists() and not (folder / "ledger.sqlite.damaged").exists()
         return
-    assert (folder / f"{FILE}.damaged").exists()
+    assert (folder / "ledger.sqlite.damaged").exists()
     policy = samples.StubPolicy()
     with Ledger.open(folder, samples.config()) as ledger:
         assert play(ledger, policy) == sound[1]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from svd_loop.contracts import JobPaths
 from svd_loop.errors import LedgerError
 from svd_loop.ledger import Ledger, LedgerReader, schema
-from svd_loop.ledger.database import FILE
 from svd_loop.ledger.rounds import count_rows
 from tests.svd_loop.ledger import samples
 
@@ -62,7 +62,7 @@ def test_an_older_ledger_is_copied_and_brought_up_to_date(tmp_path: Path, monkey
     with Ledger.open(tmp_path, samples.config()) as ledger:
         assert [row["remark"] for row in ledger.query("SELECT remark FROM rounds")] == ["from before"] * 2
         assert ledger.state().history == (samples.record(0), samples.record(1))
-    copy = sqlite3.connect(tmp_path / f"{FILE}.v{len(schema.MIGRATIONS)}")
+    copy = sqlite3.connect(tmp_path / f"ledger.sqlite.v{len(schema.MIGRATIONS)}")
     assert schema.version_of(copy) == len(schema.MIGRATIONS)
     assert copy.execute("SELECT count(*) FROM rounds").fetchone() == (2,)
 
@@ -72,7 +72,7 @@ def test_time_spent_before_sessions_were_kept_is_taken_from_the_rounds(tmp_path:
         samples.commit_rounds(ledger, 2)
         spent = sum(sum(record.seconds.values()) for record in ledger.state().history)
     assert spent > 0
-    old = sqlite3.connect(tmp_path / FILE)
+    old = sqlite3.connect(JobPaths(tmp_path).ledger)
     old.executescript(f"DROP TABLE sessions; DROP TABLE revisions; {WITHOUT_UNDECIDED}; PRAGMA user_version = 1;")
     old.close()
     with Ledger.open(tmp_path, samples.config()) as ledger:
@@ -82,13 +82,13 @@ def test_time_spent_before_sessions_were_kept_is_taken_from_the_rounds(tmp_path:
 def test_rounds_from_before_revisions_count_as_whole(tmp_path: Path) -> None:
     with Ledger.open(tmp_path, samples.config()) as ledger:
         samples.commit_rounds(ledger, 2)
-    old = sqlite3.connect(tmp_path / FILE)
+    old = sqlite3.connect(JobPaths(tmp_path).ledger)
     old.executescript(f"""DROP TABLE revisions; {WITHOUT_UNDECIDED};
                           UPDATE rounds SET counts = json_remove(counts, '$.revisions');
                          PRAGMA user_version = 2;""")
     old.close()
     Ledger.open(tmp_path, samples.config()).close()
-    new = sqlite3.connect(tmp_path / FILE)
+    new = sqlite3.connect(JobPaths(tmp_path).ledger)
     for round, counts in new.execute("SELECT round, counts FROM rounds").fetchall():
         assert json.loads(counts) == count_rows(new, round) and "revisions" in json.loads(counts)
 
@@ -96,7 +96,7 @@ def test_rounds_from_before_revisions_count_as_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize("for_writing", [True, False])
 def test_a_newer_ledger_is_refused(for_writing: bool, tmp_path: Path) -> None:
     Ledger.open(tmp_path, samples.config()).close()
-    connection = sqlite3.connect(tmp_path / FILE)
+    connection = sqlite3.connect(JobPaths(tmp_path).ledger)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     with pytest.raises(LedgerError, match="schema version 99, this program knows up to"):
