@@ -39,7 +39,7 @@ def play(setting: Setting, n: int, block: int | None, budget: int | None = None)
         wanted = [setting.prompts[place] for place in info["open"]]
         candidates = setting.solver.sample(setting.policy, wanted, info["indices"], round=ROUND)
         _, _, _, _, info = environment.step(environment.action(candidates))
-    episode: Episode = info["episode"]
+    episode: Episode = info["outcome"]
     # The policy sampled and, through the environment, judged: it has counted both.
     return len(episode.selected), sum(counts["output_tokens"] for counts in setting.policy.take_usage().values())
 

@@ -180,7 +180,7 @@ def blocks(setting: Setting) -> list[Verdict]:
         wanted = [setting.prompts[place] for place in info["open"]]
         candidates = setting.solver.sample(setting.policy, wanted, info["indices"], round=ROUND)
         _, _, _, _, info = environment.step(environment.action(candidates))
-    return list(info["episode"].verdicts)
+    return list(info["outcome"].verdicts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,7 @@ def play(cascade: Cascade, judge: Policy, prompts: Sequence[Prompt], repeat: int
     while info["open"]:
         texts = [solution(prompts[place], index, repeat) for place in info["open"] for index in info["indices"]]
         _, _, _, _, info = environment.step(environment.action(texts))
-    return len(info["episode"].selected)
+    return len(info["outcome"].selected)
 
 
 def solution(prompt: Prompt, index: int, repeat: int) -> str:

@@ -40,5 +40,5 @@ def play(env: gymnasium.Env[Any, Any], agent: Agent, *, options: Mapping[str, An
         blocks = dict(zip(info["open"], answers, strict=True))
         action = tuple(tuple(blocks.get(place, ())) for place in range(len(observation)))
         observation, _, terminated, _, info = env.step(action)
-    episode: Episode = info["episode"]
+    episode: Episode = info["outcome"]
     return episode

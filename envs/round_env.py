@@ -28,12 +28,11 @@ from envs.demo import DEMO_PROMPTS, DemoJudge
 from envs.revising import revision_of
 from envs.spaces import CandidateBatchSpace, PromptBatchSpace
 from envs.spending import Account, next_served
-from svd_loop.contracts import Candidate, Episode, Policy, Prompt, Revision, Selection, Stage, Verdict
+from svd_loop.contracts import Candidate, Episode, Policy, Prompt, Revision, RoundInfo, Selection, Stage, Verdict
 from svd_loop.errors import ActionError, ConfigError, DataError, EngineError
 from svd_loop.support.usage import MeteredPolicy
 
 Action = Sequence[Sequence[str | Candidate]]
-Info = dict[str, Any]
 _OPTIONS = ("prompts", "round", "judge")
 
 
@@ -95,7 +94,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
     of what, aligned with `open`.
 
     `info` holds `open` (places of the prompts still open), `indices` (numbers of the candidates wanted of each now)
-    and `verdicts` (of this step); when the episode ends also `episode` (`svd_loop.contracts.Episode`).
+    and `verdicts` (of this step); when the episode ends also `outcome` (`svd_loop.contracts.Episode`).
     """
 
     def __init__(
@@ -152,9 +151,10 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
 
     # ------------------------------------------------------------------------------------ Gymnasium
 
-    def reset(
+    # A TypedDict is a dict[str, Any] at run time, which is what Gymnasium calls an info; to mypy it is none.
+    def reset(  # type: ignore[override]
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
-    ) -> tuple[tuple[str, ...], Info]:
+    ) -> tuple[tuple[str, ...], RoundInfo]:
         """Begin a round.
 
         Args:
@@ -177,7 +177,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         self._set_spaces(len(prompts))
         return self._observation(), self._info([])
 
-    def step(self, action: Action) -> tuple[tuple[str, ...], float, bool, bool, Info]:
+    def step(self, action: Action) -> tuple[tuple[str, ...], float, bool, bool, RoundInfo]:  # type: ignore[override]
         """Judge a block of candidates.
 
         Args:
@@ -313,12 +313,14 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
             ahead -= 1
         return max(block, ahead)
 
-    def _info(self, verdicts: Sequence[Verdict]) -> Info:
+    def _info(self, verdicts: Sequence[Verdict]) -> RoundInfo:
         round = self._round
-        info: Info = {"open": tuple(round.open), "indices": self._indices, "verdicts": tuple(verdicts)}
+        info: RoundInfo = {"open": tuple(round.open), "indices": self._indices, "verdicts": tuple(verdicts)}
         if self._revise:
             info["revisions"] = round.revisions
-        return info if round.open else {**info, "episode": self._episode()}
+        if not round.open:
+            info["outcome"] = self._episode()
+        return info
 
     def _episode(self) -> Episode:
         slots = self._round.slots

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 
@@ -34,6 +35,7 @@ from svd_loop.contracts import (
     Problem,
     Prompt,
     Role,
+    RoundEnvironment,
     Tracker,
     TrainingRow,
 )
@@ -235,9 +237,9 @@ def cascade_settings(config: Config) -> CascadeSettings:
 
 def make_environment(
     config: Config, templates: TemplateSet, ledger: LedgerReader, backend: Backend
-) -> gymnasium.Env[tuple[str, ...], object]:
+) -> RoundEnvironment:
     """The environment with the acceptor of `cascade.mode`."""
-    return gymnasium.make(
+    environment: Any = gymnasium.make(  # typed here: Gymnasium calls every info a dict of anything
         ENVIRONMENT,
         disable_env_checker=True,
         cascade=Cascade(
@@ -251,6 +253,8 @@ def make_environment(
         revise=config.sampling.revise,
         fill_rows=config.cascade.fill_rows,
     )
+    typed: RoundEnvironment = environment
+    return typed
 
 
 def make_acceptor(config: Config, backend: Backend) -> Acceptor | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, NotRequired, Protocol, TypedDict, runtime_checkable
 
 from svd_loop.contracts.records import (
     AgentCall,
@@ -23,6 +23,7 @@ from svd_loop.contracts.records import (
     Scores,
     TrainingRow,
     UpdateResult,
+    Verdict,
 )
 
 
@@ -95,6 +96,46 @@ class Solver(Protocol):
 
     def revise(self, policy: Policy, revisions: Sequence[Revision], index: int, *, round: int) -> list[Candidate]:
         """One new candidate, number `index`, for each rejected one, in their order."""
+        ...
+
+
+class RoundInfo(TypedDict):
+    """What `reset` and `step` of a round's environment say besides observation and reward.
+
+    `open` are the places of the prompts still open, `indices` the numbers of the candidates wanted of each now,
+    `verdicts` those of this step. `revisions`, where revising is on, are aligned with `open`. `outcome` comes with the
+    last step; Gymnasium keeps the key `episode` for its own statistics.
+    """
+
+    open: tuple[int, ...]
+    indices: Sequence[int]
+    verdicts: tuple[Verdict, ...]
+    revisions: NotRequired[tuple[Revision, ...]]
+    outcome: NotRequired[Episode]
+
+
+class ActionMaker(Protocol):
+    """An environment without the wrappers around it."""
+
+    def action(self, candidates: Sequence[str | Candidate]) -> Any:
+        """Candidates, prompt-major, in the form that `step` takes."""
+        ...
+
+
+class RoundEnvironment(Protocol):
+    """A round as a Gymnasium environment, as far as the loop uses it."""
+
+    @property
+    def unwrapped(self) -> ActionMaker:
+        """The environment itself."""
+        ...
+
+    def reset(self, *, options: dict[str, Any]) -> tuple[Any, RoundInfo]:
+        """Begin a round; `options` are its `prompts`, its number `round` and its `judge`."""
+        ...
+
+    def step(self, action: Any, /) -> tuple[Any, float, bool, bool, RoundInfo]:
+        """Judge a block of candidates: observation, reward, terminated, truncated, info."""
         ...
 
 

@@ -128,10 +128,11 @@ class Controller:
                         candidates = self.parts.solver.sample(policy, wanted, info["indices"], round=round)
                 with self.watch.phase("judge"):
                     _, _, terminated, _, info = environment.step(environment.unwrapped.action(candidates))
-            metrics = usage_metrics(policy) | usage_metrics(judge) | vote_metrics(info["episode"])
+            episode = info["outcome"]
+            metrics = usage_metrics(policy) | usage_metrics(judge) | vote_metrics(episode)
             with self.watch.phase("canaries"):
-                metrics |= self.parts.judge_watch(judge, info["episode"], prompts)
-            return self.parts.firewall(info["episode"]), metrics | usage_metrics(judge, "canary.")
+                metrics |= self.parts.judge_watch(judge, episode, prompts)
+            return self.parts.firewall(episode), metrics | usage_metrics(judge, "canary.")
 
     def measure(self, policy: MeteredPolicy) -> tuple[Scores, dict[str, float]]:
         """Development scores of one version, how well it judges, and what finding out cost."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from svd_loop.contracts import (
     Episode,
@@ -14,6 +13,7 @@ from svd_loop.contracts import (
     Policy,
     Prompt,
     PromptSource,
+    RoundEnvironment,
     Solver,
     Tracker,
     TrainingRow,
@@ -39,7 +39,7 @@ class Parts:
 
     ledger: Ledger
     prompts: PromptSource
-    environment: Any
+    environment: RoundEnvironment
     firewall: Callable[[Episode], Episode]
     solver: Solver
     open_policy: Callable[[int], MeteredPolicy]

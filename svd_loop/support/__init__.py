@@ -1,1 +1,1 @@
-"""Small helpers that know nothing of the loop: progress, statistics, policy wrappers, usage, memory, child processes."""
+"""Small helpers that know nothing of the loop: progress, statistics, policy wrappers, usage, memory, processes."""

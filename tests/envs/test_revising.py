@@ -73,7 +73,7 @@ def played(policy: RulePolicy, **settings: Any) -> Episode:
         else:
             candidates = solver.sample(policy, wanted, info["indices"], round=1)
         _, _, _, _, info = env.step(env.action(candidates))
-    episode: Episode = info["episode"]
+    episode: Episode = info["outcome"]
     return episode
 
 

@@ -8,6 +8,8 @@ import gymnasium
 import pytest
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
+from gymnasium.wrappers import RecordEpisodeStatistics
+from gymnasium.wrappers.vector import RecordEpisodeStatistics as VectorRecordEpisodeStatistics
 
 from envs.acceptors import RandomAcceptor
 from envs.cascade.cascade import Cascade, CascadeSettings
@@ -42,7 +44,7 @@ def play_with(env: SelfVerificationEnv, policy: Policy, round: int = 1) -> Episo
         wanted = [PROMPTS[place] for place in info["open"]]
         candidates = SolverAgent(CHAT).sample(policy, wanted, info["indices"], round=round)
         _, _, terminated, _, info = env.step(env.action(candidates))
-    episode: Episode = info["episode"]
+    episode: Episode = info["outcome"]
     return episode
 
 
@@ -52,6 +54,26 @@ def play_with(env: SelfVerificationEnv, policy: Policy, round: int = 1) -> Episo
 @pytest.mark.filterwarnings("error")
 def test_the_registered_environment_passes_the_checker() -> None:
     check_env(gymnasium.make("SelfVerification-v0").unwrapped)
+
+
+def test_gymnasium_can_record_the_statistics_of_an_episode() -> None:
+    env = RecordEpisodeStatistics(gymnasium.make("SelfVerification-v0", disable_env_checker=True, n=1))
+    _, info = env.reset()
+    assert set(info) == {"open", "indices", "verdicts"}
+    _, reward, terminated, _, info = env.step(tuple(("42",) for _ in DEMO_PROMPTS))
+    assert terminated and isinstance(info["outcome"], Episode)
+    assert (info["episode"]["r"], info["episode"]["l"]) == (reward, 1), "Gymnasium's own key"
+
+
+def test_gymnasium_can_record_the_statistics_of_a_vector_of_environments() -> None:
+    vector = gymnasium.make_vec("SelfVerification-v0", num_envs=2, vectorization_mode="sync", n=1)
+    env = VectorRecordEpisodeStatistics(vector)
+    env.reset()
+    wrong = tuple(("no idea",) for _ in DEMO_PROMPTS)
+    right = (("17 + 25 = 42",), ("31 + 48 = 79",), ("206 + 77 = 283",))
+    _, rewards, terminated, _, info = env.step((right, wrong))
+    assert terminated.all() and list(info["episode"]["r"]) == list(rewards) == [1.0, 0.0]
+    assert [outcome.accepted for outcome in info["outcome"]] == [len(DEMO_PROMPTS), 0]
 
 
 @pytest.mark.filterwarnings("error")
@@ -134,12 +156,12 @@ def test_observation_reward_and_info_along_an_episode() -> None:
     observation, reward, terminated, truncated, info = env.step((("a",), ("b",), ("c",)))
     assert observation == (PROMPTS[0].text, "", PROMPTS[2].text) and observation in env.observation_space
     assert (reward, terminated, truncated) == (pytest.approx(1 / 3), False, False)
-    assert info["open"] == (0, 2) and list(info["indices"]) == [1] and "episode" not in info
+    assert info["open"] == (0, 2) and list(info["indices"]) == [1] and "outcome" not in info
     assert [(v.prompt_id, v.accepted) for v in info["verdicts"]] == [("p0", False), ("p1", True), ("p2", False)]
 
     observation, reward, terminated, _, info = env.step((("d",), (), ("e",)))
     assert observation == ("", "", "") and reward == pytest.approx(1 / 3) and terminated
-    episode = info["episode"]
+    episode = info["outcome"]
     assert [(c.prompt_id, c.index, c.text) for c in episode.candidates] == [
         ("p0", 0, "a"),
         ("p0", 1, "d"),
@@ -160,7 +182,7 @@ def test_selection(selection: Selection, texts: list[str]) -> None:
     env = env_with(right_for(("p0", 1), ("p0", 3)), prompts=PROMPTS[:1], n=4, selection=selection)
     env.reset()
     _, reward, terminated, _, info = env.step((("a", "b", "c", "d"),))
-    assert [c.text for c in info["episode"].selected] == texts
+    assert [c.text for c in info["outcome"].selected] == texts
     assert reward == 1.0 and terminated
 
 
@@ -170,7 +192,7 @@ def test_all_valid_keeps_prompts_open_until_n_and_rewards_a_prompt_once() -> Non
     _, first, terminated, _, info = env.step((("a",),))
     assert (first, terminated, info["open"]) == (1.0, False, (0,))
     _, second, terminated, _, info = env.step((("b",),))
-    assert (second, terminated) == (0.0, True) and len(info["episode"].selected) == 2
+    assert (second, terminated) == (0.0, True) and len(info["outcome"].selected) == 2
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 8, None])
@@ -192,7 +214,7 @@ def test_truncated_candidates_are_never_accepted() -> None:
     env = env_with(always("[[Y]]"), prompts=PROMPTS[:1], n=1)
     env.reset()
     _, _, _, _, info = env.step(((Candidate("p0", 0, "[[Y]]", FinishReason.LENGTH),),))
-    assert info["verdicts"][0].rejection is Rejection.TRUNCATED and info["episode"].accepted == 0
+    assert info["verdicts"][0].rejection is Rejection.TRUNCATED and info["outcome"].accepted == 0
 
 
 def test_reset_options_hold_for_one_episode() -> None:
@@ -201,11 +223,11 @@ def test_reset_options_hold_for_one_episode() -> None:
     observation, _ = env.reset(options={"prompts": other, "round": 7, "judge": always("[[Y]]")})
     assert len(observation) == 5 and observation in env.observation_space
     _, reward, _, _, info = env.step((("a",),) * 5)
-    assert reward == 1.0 and info["episode"].round == 7
+    assert reward == 1.0 and info["outcome"].round == 7
     observation, _ = env.reset()
     assert len(observation) == 3
     _, reward, _, _, info = env.step((("a", "b"),) * 3)
-    assert reward == 0.0 and info["episode"].round == 1
+    assert reward == 0.0 and info["outcome"].round == 1
 
 
 def test_fewer_candidates_forfeit_and_a_surplus_is_ignored() -> None:
@@ -215,7 +237,7 @@ def test_fewer_candidates_forfeit_and_a_surplus_is_ignored() -> None:
     env.step((("a",), (), ("b", "c")))
     _, _, terminated, _, info = env.step((("d", "surplus"), ("e",), ()))
     assert terminated
-    assert [(c.prompt_id, c.index, c.text) for c in info["episode"].candidates] == [
+    assert [(c.prompt_id, c.index, c.text) for c in info["outcome"].candidates] == [
         ("p0", 0, "a"),
         ("p0", 2, "d"),
         ("p1", 2, "e"),

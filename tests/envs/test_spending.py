@@ -40,7 +40,7 @@ def played(budget: int | None, n: int = 8, block: int = 1) -> Episode:
     while info["open"]:
         wanted = [PROMPTS[place] for place in info["open"]]
         _, _, _, _, info = env.step(env.action(SolverAgent(CHAT).sample(policy, wanted, info["indices"], round=1)))
-    episode: Episode = info["episode"]
+    episode: Episode = info["outcome"]
     return episode
 
 

@@ -106,7 +106,7 @@ def played(table: Table, cascade: Cascade, judge: RulePolicy, block: int | None)
     while info["open"]:
         texts = [f"solution {index} of {place}" for place in info["open"] for index in info["indices"]]
         _, _, _, _, info = env.step(env.action(texts))
-    episode: Episode = info["episode"]
+    episode: Episode = info["outcome"]
     return episode
 
 

@@ -43,7 +43,7 @@ def played(fill_rows: int | None, *, yes: float = 0.6, votes: int = 3, seed: int
     while info["open"]:
         wanted = [PROMPTS[place] for place in info["open"]]
         _, _, _, _, info = env.step(env.action(SolverAgent(CHAT).sample(policy, wanted, info["indices"], round=1)))
-    episode: Episode = info["episode"]
+    episode: Episode = info["outcome"]
     return episode
 
 
