@@ -36,7 +36,7 @@ from svd_loop.contracts import (
     Verdict,
 )
 from svd_loop.errors import DataError, EngineError
-from svd_loop.support.statistics import FloatArray, bootstrap_mean, pass_at_k
+from svd_loop.support.statistics import FloatArray, bootstrap_mean, pass_at_k, pass_at_k_of_decided
 
 OVERALL = "overall"
 _NAMED_IDS = 5
@@ -271,13 +271,9 @@ def estimate_pass_at_k(
 ) -> Estimate:
     """Pass@k of the decided samples, with an interval that holds whatever the undecided ones are.
 
-    The figure leaves out a problem with fewer than k decided samples. The interval's low end is that of the estimate
-    with every undecided sample wrong, its high end that with every one right.
+    Its low end is that of the estimate with every undecided sample wrong, its high end that with every one right.
     """
-    decided_M = samples - undecided_M
-    enough_M = decided_M >= k
-    per_problem = [pass_at_k([c], int(n), k)[0] for c, n in zip(correct_M[enough_M], decided_M[enough_M], strict=True)]
-    figure = estimate(np.array(per_problem, dtype=np.float64))
+    figure = estimate(pass_at_k_of_decided(correct_M, undecided_M, samples, k))
     if not undecided_M.any():
         return figure
     low, high = (estimate(pass_at_k(counts, samples, k)) for counts in (correct_M, correct_M + undecided_M))

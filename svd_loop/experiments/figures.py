@@ -16,7 +16,7 @@ import numpy as np
 from svd_loop.config.sweep import ClaimSection, SweepSection
 from svd_loop.contracts import Estimate
 from svd_loop.experiments.results import TEST, ArmResult, Outcome, by_arm
-from svd_loop.support.statistics import FloatArray, crossed_mean, pass_at_k
+from svd_loop.support.statistics import FloatArray, crossed_mean, pass_at_k_of_decided
 
 GROUPS = ("overall", "math", "science", "coding")
 Verdict = Literal["holds", "does not hold", "cannot tell", "not played"]
@@ -143,7 +143,8 @@ class Figures:
         k = int(metric.removeprefix("pass@")) if metric.startswith("pass@") else 1
         if k > outcome.samples:
             return None
-        return 100.0 * pass_at_k(outcome.correct, outcome.samples, k)
+        undecided = outcome.undecided or (0,) * len(outcome.correct)
+        return 100.0 * pass_at_k_of_decided(outcome.correct, undecided, outcome.samples, k)
 
     def _outcome(self, result: ArmResult, metric: str, *, base: bool) -> Outcome | None:
         figure = self.section.arms[result.arm].figure

@@ -18,17 +18,21 @@ TEST: Literal["test"] = "test"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One version on one held-out set: `correct[m]` of `samples` samples of problem m were right."""
+    """One version on one held-out set: `correct[m]` of `samples` samples of problem m were right.
+
+    `undecided[m]` of them could not be scored; empty means none of any problem.
+    """
 
     round: int
     samples: int
     domains: tuple[str, ...]
     correct: tuple[int, ...]
+    undecided: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, round: int, scores: Scores) -> Outcome:
         """What of the scores a sweep keeps."""
-        return cls(round, scores.samples, scores.domains, scores.correct)
+        return cls(round, scores.samples, scores.domains, scores.correct, scores.undecided)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,9 @@ def from_json(data: Mapping[str, Any]) -> ArmResult:
 
 
 def _outcome(item: Mapping[str, Any]) -> Outcome:
-    return Outcome(item["round"], item["samples"], tuple(item["domains"]), tuple(item["correct"]))
+    return Outcome(
+        item["round"], item["samples"], tuple(item["domains"]), tuple(item["correct"]), tuple(item.get("undecided", ()))
+    )
 
 
 def _file(folder: Path, name: str) -> Path:

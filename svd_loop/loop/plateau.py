@@ -122,14 +122,16 @@ class PlateauRule:
 
 
 def _paired(newest: RoundRecord, best: RoundRecord) -> tuple[FloatArray, FloatArray]:
-    """Per-problem pass@1 of both rounds, shape (M,) each, checked to be about the same problems."""
+    """Per-problem pass@1 of both rounds over their decided samples, checked to be about the same problems.
+
+    A problem of which either round has no decided sample says nothing about their difference and is left out.
+    """
     if newest.scores.problem_ids != best.scores.problem_ids:
         raise ValueError(f"plateau: rounds {best.round} and {newest.round} were measured on different problems")
-    return _fractions(newest), _fractions(best)
-
-
-def _fractions(record: RoundRecord) -> FloatArray:
-    return np.asarray(record.scores.correct, dtype=np.float64) / record.scores.samples
+    correct = [np.asarray(record.scores.correct, dtype=np.float64) for record in (newest, best)]
+    decided = [np.asarray(record.scores.decided, dtype=np.float64) for record in (newest, best)]
+    both_M = (decided[0] > 0) & (decided[1] > 0)
+    return correct[0][both_M] / decided[0][both_M], correct[1][both_M] / decided[1][both_M]
 
 
 def _mean_difference(newest: RoundRecord, best: RoundRecord) -> float:
@@ -138,8 +140,8 @@ def _mean_difference(newest: RoundRecord, best: RoundRecord) -> float:
 
 
 def _total(record: RoundRecord) -> float:
-    """Pass@1 from counts, so that equal rounds compare equal (no rounding of means)."""
-    return sum(record.scores.correct) / max(1, record.scores.samples * len(record.scores.correct))
+    """Pass@1 of the decided samples from counts, so that equal rounds compare equal (no rounding of means)."""
+    return sum(record.scores.correct) / max(1, sum(record.scores.decided))
 
 
 def _points(fraction: float) -> str:

@@ -3,6 +3,11 @@
 The two are compared on the same problems, sampled with the same seeds, so differences are taken problem by problem.
 Every rule answers for itself, all are always reported, and one refusal is enough. What cannot be checked does not pass.
 
+Samples that scoring left undecided give no point to either version: every rule about results is asked twice, once with
+all of them against the challenger (its own wrong, the champion's right) and once with all of them for it. A rule
+passes only if it does both times; where the two differ, its text says that undecided samples decide, and refusing is
+not a finding about the challenger. The remedy is to score again with time enough, which asks no model.
+
 Left out: a correction for asking often. Each version meets the gate once, but a test set that has decided about dozens
 of versions is no longer unseen; docs/guides/promotion.md says what to do about that.
 """
@@ -10,12 +15,12 @@ of versions is no longer unseen; docs/guides/promotion.md says what to do about 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from svd_loop.config.gate import GateSection
-from svd_loop.contracts import Estimate, Scores
+from svd_loop.contracts import Estimate, Outcome, Scores
 from svd_loop.support.statistics import FloatArray, paired_difference, pass_at_k
 
 LENGTH = "output_tokens"
@@ -90,16 +95,31 @@ class GateRule:
         else:
             _same_measurement(challenger.scores, champion.scores)
             findings += self._compare(challenger.scores, champion.scores)
+            findings += self._bounded(challenger.scores, champion.scores)
         return Decision.of(tuple(findings))
 
     def _compare(self, new: Scores, old: Scores) -> Iterator[Finding]:
+        """The rules about results, with undecided samples counted both ways."""
+        against = self._results(new.resolved(Outcome.WRONG), old.resolved(Outcome.RIGHT))
+        undecided = sum(new.undecided) + sum(old.undecided)
+        if not undecided:
+            yield from against
+            return
+        for worst, best in zip(
+            against, self._results(new.resolved(Outcome.RIGHT), old.resolved(Outcome.WRONG)), strict=True
+        ):
+            remark = f"; {undecided} undecided samples are counted against it"
+            if best.passed and not worst.passed:
+                remark += f", counted for it they would give {_points(best.value)}: they decide, so score them again"
+            yield replace(worst, text=worst.text + remark)
+
+    def _results(self, new: Scores, old: Scores) -> Iterator[Finding]:
         difference_M = _shares(new) - _shares(old)
         yield self._better(new, old)
         for domain in dict.fromkeys(new.domains):
             members = np.array([name == domain for name in new.domains])
             yield self._no_worse(domain, float(difference_M[members].mean()))
         yield self._varied(new, old)
-        yield from self._bounded(new, old)
 
     def _better(self, new: Scores, old: Scores) -> Finding:
         settings = self._settings

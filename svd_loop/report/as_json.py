@@ -57,6 +57,7 @@ def scores_json(scores: Scores) -> dict[str, Any]:
         "split": scores.split,
         "problems": len(scores.problem_ids),
         "samples_per_problem": scores.samples,
+        "undecided": sum(scores.undecided),
         "estimates": {
             group: {name: {"value": e.value, "low": e.low, "high": e.high} for name, e in metrics.items()}
             for group, metrics in scores.estimates.items()

@@ -86,6 +86,8 @@ def _table(history: Sequence[RoundRecord], best: int | None) -> str:
     groups = [name for name, metrics in history[-1].scores.estimates.items() if "pass@1" in metrics]
     headings = ["round", *(f"{group} pass@1 %" for group in groups), "accepted", "rows", "votes", "tokens", "seconds"]
     alarmed = any(map(outcome, history))
+    undecided = any(sum(record.scores.undecided) for record in history)
+    headings += ["undecided"] if undecided else []
     headings += ["alarm"] if alarmed else []
     body = [
         _row(
@@ -98,6 +100,7 @@ def _table(history: Sequence[RoundRecord], best: int | None) -> str:
                 f"{votes_of(record):,}",
                 f"{tokens_of(record):,}",
                 ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in record.seconds.items()),
+                *([f"{sum(record.scores.undecided):,}"] if undecided else []),
                 *([outcome(record) or "-"] if alarmed else []),
             ],
             best=record.round == best,

@@ -107,7 +107,8 @@ def render_scores(console: Console, scores: Scores) -> None:
 def rounds_table(history: Sequence[RoundRecord], best: int | None = None) -> Table:
     """One row a round: pass@1 in per cent with its interval, prompts with an accepted candidate, votes, seconds.
 
-    A job with an alarm has one more column: what the alarm did.
+    A job with an alarm has one more column, what the alarm did; one with samples that scoring left undecided has their
+    number.
     """
     from rich import box
     from rich.table import Table
@@ -119,7 +120,9 @@ def rounds_table(history: Sequence[RoundRecord], best: int | None = None) -> Tab
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     judge_of = {record.round: outcome(record) for record in history}
     alarmed = any(judge_of.values())
-    for heading in ("round", *groups, "accepted", "votes", *phases, *(("alarm",) if alarmed else ())):
+    undecided = any(sum(record.scores.undecided) for record in history)
+    extra = [*(["undecided"] if undecided else []), *(["alarm"] if alarmed else [])]
+    for heading in ("round", *groups, "accepted", "votes", *phases, *extra):
         table.add_column(heading, justify="right", no_wrap=True)
     for record in history:
         table.add_row(
@@ -128,6 +131,7 @@ def rounds_table(history: Sequence[RoundRecord], best: int | None = None) -> Tab
             f"{record.accepted_prompts}/{record.prompts}" if record.prompts else "-",
             f"{votes_of(record):,}" if record.prompts else "-",
             *(f"{record.seconds[phase]:.1f}" if phase in record.seconds else "-" for phase in phases),
+            *((f"{sum(record.scores.undecided):,}",) if undecided else ()),
             *((judge_of[record.round] or "-",) if alarmed else ()),
             style="bold" if record.round == best else "",
         )

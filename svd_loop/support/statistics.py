@@ -58,6 +58,23 @@ def pass_at_k(correct_M: ArrayLike, samples: int, k: int) -> FloatArray:
     return np.asarray(1.0 - miss.prod(axis=1), dtype=np.float64)
 
 
+def pass_at_k_of_decided(correct_M: ArrayLike, undecided_M: ArrayLike, samples: int, k: int) -> FloatArray:
+    """Pass@k of every problem over those of its samples that were decided; shape (M,).
+
+    Where fewer than k were decided, it is the middle between the undecided ones all wrong and all right.
+
+    Raises:
+        ValueError: `k` or a count lies outside its range.
+    """
+    correct, undecided = np.asarray(correct_M, dtype=np.int64), np.asarray(undecided_M, dtype=np.int64)
+    low, high = pass_at_k(correct, samples, k), pass_at_k(correct + undecided, samples, k)
+    figures = (low + high) / 2
+    for count in np.unique(undecided[undecided <= samples - k]):
+        members = undecided == count
+        figures[members] = pass_at_k(correct[members], int(samples - count), k)
+    return np.asarray(figures, dtype=np.float64)
+
+
 def bootstrap_mean(values_M: ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> Estimate:
     """Mean over problems with its percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13).
 

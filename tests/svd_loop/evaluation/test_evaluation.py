@@ -32,6 +32,7 @@ from svd_loop.evaluation.evaluation import (
     score_pairs,
     score_solutions,
 )
+from svd_loop.report import scores_json
 
 CODE = Problem("c", "Write f.", Domain.CODING, tests=("assert f(1) == 2",))
 PROBLEMS = (
@@ -94,6 +95,20 @@ def test_every_figure_overall_and_by_domain() -> None:
     assert scores.estimates["overall"]["pass@2"].value == pytest.approx((1 + 5 / 6 + 0 + 0.5) / 4)
     assert scores.estimates["math"]["truncated"].value == 0.25
     assert scores.estimates["overall"]["output_tokens"].value == 11.5
+
+
+def test_undecided_samples_are_counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scorer that runs out of time cannot be had at will, so that its outcomes are set here."""
+    outcomes = [Outcome.RIGHT] * 4 + [Outcome.RIGHT, Outcome.WRONG, *[Outcome.UNDECIDED] * 2]
+    monkeypatch.setattr("svd_loop.evaluation.evaluation.score_pairs", lambda pairs, seconds: outcomes)
+    solver = Answers({"m1": 4, "m2": 4})
+    problems = (PROBLEMS[0], PROBLEMS[2])
+    scores = Evaluator({"test": problems}, solver, SETTINGS).evaluate(Nobody(), "test")
+    assert (scores.correct, scores.undecided, scores.decided) == ((4, 1), (0, 2), (4, 2))
+    assert scores.pass_at_1.value == pytest.approx((1 + 1 / 2) / 2)
+    assert scores.pass_at_1.low == pytest.approx(1 / 4) and scores.pass_at_1.high == pytest.approx(1.0)
+    assert scores.estimates["math"]["undecided"].value == 0.25
+    assert scores_json(scores)["undecided"] == 2
 
 
 def test_every_round_is_asked_the_same_without_gold() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -32,6 +33,16 @@ def history(*percent: int) -> list[RoundRecord]:
         record(round, [points * 4 // PROBLEMS + (place < points * 4 % PROBLEMS) for place in range(PROBLEMS)])
         for round, points in enumerate(percent)
     ]
+
+
+def test_undecided_samples_do_not_stop_a_job(rule: PlateauRule) -> None:
+    before, after = history(40)[0], history(40, 20)[1]
+    undecided = tuple(min(2, SAMPLES - count) for count in after.scores.correct)
+    assert rule.decide([before, after]) is StopReason.REGRESSION
+    unsure = replace(after, scores=replace(after.scores, undecided=undecided))
+    assert rule.decide([before, unsure]) is None
+    lost = replace(after, scores=replace(after.scores, correct=(0,) * PROBLEMS, undecided=(SAMPLES,) * PROBLEMS))
+    assert rule.decide([before, lost]) is None
 
 
 @pytest.fixture

@@ -56,6 +56,19 @@ def test_a_gain_must_exceed_the_margin() -> None:
     assert refused(BETTER, CHAMPION, QUICK.model_copy(update={"margin": 0.24})) == []
 
 
+def test_undecided_samples_count_for_neither_version() -> None:
+    few, many = (0,) * 79 + (1,), (1,) * 80
+    new, old = BETTER.scores, CHAMPION.scores
+    assert refused(replace(BETTER, scores=replace(new, correct=(*new.correct[:-1], 2), undecided=few)), CHAMPION) == []
+    unsure = replace(CHAMPION, scores=replace(old, undecided=many))
+    (finding, *_) = GateRule(QUICK).decide(BETTER, unsure).refusals
+    assert finding.rule == "pass@1" and "80 undecided samples" in finding.text and "score them again" in finding.text
+    assert finding.value <= 0.0
+    worse = replace(CHAMPION, scores=replace(old, correct=tuple(count - 1 for count in old.correct), undecided=few))
+    (finding, *_) = GateRule(QUICK).decide(worse, BETTER).refusals
+    assert "score them again" not in finding.text, "it is refused however they are counted"
+
+
 def test_no_domain_may_pay_for_the_others() -> None:
     domains = ["math"] * 60 + ["science"] * 20
     champion = evidence([2] * 80, domains)

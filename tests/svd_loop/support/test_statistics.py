@@ -16,6 +16,7 @@ from svd_loop.support.statistics import (
     detectable_difference,
     paired_difference,
     pass_at_k,
+    pass_at_k_of_decided,
     sign_flip_p_value,
     wilson,
 )
@@ -161,3 +162,9 @@ def test_the_crossed_interval_of_equal_values_has_no_width_and_of_nothing_no_mea
     assert math.isnan(crossed_mean(np.zeros((0, 4))).value)
     with pytest.raises(ValueError, match="finite"):
         crossed_mean(np.array([[math.nan, 1.0]]))
+
+
+def test_pass_at_k_is_of_the_decided_samples() -> None:
+    found = pass_at_k_of_decided([4, 1, 0, 0], [0, 2, 3, 4], samples=4, k=2)
+    assert found == pytest.approx([1.0, 1.0, 0.5, 0.5])  # the last two have fewer than two decided samples
+    assert pass_at_k_of_decided([2, 3], [0, 0], 4, 1).tolist() == pass_at_k([2, 3], 4, 1).tolist()
