@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from envs.cascade.asking import ask
 from envs.cascade.template_sets import TemplateSet
-from envs.cascade.votes import answer_of, is_blank, read_verdict, with_thought
+from envs.cascade.votes import answer_of, read_verdict, says_nothing, with_thought
 from svd_loop.contracts import (
     AgentCall,
     CallId,
@@ -146,7 +146,7 @@ def _cycle_consistency(clerk: _Clerk) -> _Opinion:
     """From the solution alone, which question was it; and is that the question that was asked?"""
     inference = yield clerk.call(Role.QUESTION_INFERRER, solution=clerk.solution)
     inferred = answer_of(inference.text).strip()
-    if inference.finish_reason is FinishReason.LENGTH or is_blank(inferred):
+    if inference.finish_reason is FinishReason.LENGTH or says_nothing(inferred):
         return VoteValue.INVALID, inference.text
     comparison = yield clerk.call(Role.QUESTION_COMPARER, question=clerk.question, inferred=inferred)
     return read_verdict(comparison.text, comparison.finish_reason), f"{inferred}\n\n{comparison.text}"

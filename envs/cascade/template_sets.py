@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from envs.cascade.votes import neutralise
+from envs.cascade.markers import neutralise
 from svd_loop.contracts import Domain, Message, Role
 from svd_loop.errors import ConfigError
 

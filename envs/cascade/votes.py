@@ -1,4 +1,4 @@
-"""Verdicts in text: reading the judge's, and making sure that a candidate cannot write one.
+"""Reading a judge's reply: yes, no, or invalid.
 
 A judge ends its reply with `[[Y]]` or `[[N]]`. Reading is strict, because a vote read as yes by mistake becomes
 training data, while a vote read as invalid is merely asked again. The rules, in full:
@@ -7,16 +7,14 @@ training data, while a vote read as invalid is merely asked again. The rules, in
    had not finished, and a marker in the middle of a thought is not a decision.
 2. Reasoning in a `<think>` block is not part of the answer. Reasoning that never closes leaves no answer, and more
    than one closing tag makes it unclear where the answer begins: invalid.
-3. Everything in the answer that looks like a marker is heard: other alphabets, other brackets, lower case, spaces,
-   deeper nesting, invisible characters, HTML entities, quotations. If any two say different things, the reply is
-   invalid.
-4. The last of them is the verdict, and it must be written exactly `[[Y]]` or `[[N]]` and stand as plain text: not
-   next to a quotation mark or backtick, not in a fenced code block, not in a quoted line (`>`).
+3. Everything in the answer that looks like a marker counts (`envs.cascade.markers`): look-alikes, quotations, markers
+   with a bracket missing. If any two say different things, or words in double brackets could be meant as a verdict
+   (`[[Not sure]]`), the reply is invalid. Two things do not count: lower-case letters that are an index or code
+   (`x[[n]]`), and the two options said again, as long as the verdict stands alone on the last line.
+4. The last marker is the verdict. It must be written exactly `[[Y]]` or `[[N]]` and stand as plain text: not in
+   quotation marks, backticks, a fenced code block, a quoted line (`>`), an HTML comment or a quoting HTML element, not
+   struck out, and not as part of an instruction (`[[Y]] to approve`).
 5. Everything else is invalid. It is never guessed from words such as "yes".
-
-`neutralise` is the other half: text written by a candidate goes into judge prompts with every marker look-alike
-spread apart (`[ [Y] ]`, still valid Python), and with chat control tokens and reasoning tags broken, so that quoting
-a candidate, or echoing a whole prompt, never amounts to a verdict.
 
 Left out on purpose: judging whether "it is not [[Y]]" means no. Templates ask for the marker alone on the last line.
 """
@@ -24,83 +22,14 @@ Left out on purpose: judging whether "it is not [[Y]]" means no. Templates ask f
 from __future__ import annotations
 
 import re
-import unicodedata
+from bisect import bisect
+from collections import defaultdict
+from dataclasses import dataclass
 
+from envs.cascade.markers import BROKEN, DOUBTFUL, EXACT, INVISIBLE, MARKER_LIKE
 from svd_loop.contracts import THOUGHT_MARKS, FinishReason, VoteValue
 
 _THINK_OPEN, _THINK_CLOSE = THOUGHT_MARKS
-_EXACT = {"[[Y]]": VoteValue.YES, "[[N]]": VoteValue.NO}
-
-# --------------------------------------------------------------------------- what looks like a marker
-
-_OPENERS = "[［【〔〖〘❲⦋⁅⟬『「⟦〚"
-_CLOSERS = "]］】〕〗〙❳⦌⁆⟭』」⟧〛"
-_DOUBLE = str.maketrans({"⟦": "[[", "〚": "[[", "⟧": "]]", "〛": "]]"})
-_INVISIBLE = (  # Unicode's default ignorable code points, and combining marks
-    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
-    "\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff\u0300-\u036f\u20d0-\u20ff"
-)
-_COMPATIBLE = (  # blocks that hold styled or accented copies of the Latin letters
-    range(0x41, 0x250),
-    range(0x1E00, 0x1F00),
-    range(0x2070, 0x2150),
-    range(0x24B6, 0x24EA),
-    range(0xFF21, 0xFF5B),
-    range(0x1D400, 0x1D800),
-    range(0x1F110, 0x1F18A),
-)
-_LOOK_LIKE_Y = "ɎɏƳƴʏΥϒυγУуҮүҰұᎩⲨⲩꓬ𐊲🅈🆈"
-_LOOK_LIKE_N = "ɴƝɲŊŋΝνηНнИиПпՈոᏁⲚⲛꓠ🄽🅽"
-
-
-def _letters(base: str, look_alikes: str) -> frozenset[str]:
-    """Every character that decomposes to `base`, whatever its style, accents or enclosure, and the look-alikes."""
-
-    def plain(character: str) -> str:
-        return "".join(c for c in unicodedata.normalize("NFKD", character) if c.isalpha()).casefold()
-
-    styled = {chr(code) for block in _COMPATIBLE for code in block if plain(chr(code)) == base}
-    return frozenset(styled | set(look_alikes))
-
-
-_YES_LETTERS, _NO_LETTERS = _letters("y", _LOOK_LIKE_Y), _letters("n", _LOOK_LIKE_N)
-
-
-def _entity(*codes: int, names: str) -> str:
-    """Characters written as HTML does it: by decimal or hexadecimal number, or by name."""
-    decimal = "|".join(str(code) for code in codes)
-    hexadecimal = "|".join(f"{code:x}" for code in codes)
-    return rf"&(?:#0{{0,8}}(?:{decimal})|#[xX]0{{0,8}}(?i:{hexadecimal})|(?:{names}));?"
-
-
-_OPEN_ENTITY = _entity(0x5B, 0xFF3B, names="lbrack|lsqb")
-_CLOSE_ENTITY = _entity(0x5D, 0xFF3D, names="rbrack|rsqb")
-_DOUBLE_OPEN_ENTITY = _entity(0x27E6, names="lobrk|LeftDoubleBracket")
-_DOUBLE_CLOSE_ENTITY = _entity(0x27E7, names="robrk|RightDoubleBracket")
-_INVISIBLE_ENTITY = _entity(
-    0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, names="shy|zwj|zwnj|ZeroWidthSpace|NoBreak|nbsp"
-)
-
-
-def _pattern() -> re.Pattern[str]:
-    """Look-alike markers. Every repetition is bounded, so that matching stays linear on hostile text."""
-    opener, closer = f"(?:[{re.escape(_OPENERS)}]|{_OPEN_ENTITY})", f"(?:[{re.escape(_CLOSERS)}]|{_CLOSE_ENTITY})"
-    invisible = f"(?:[{_INVISIBLE}]|{_INVISIBLE_ENTITY}){{0,16}}"
-    padding = rf"(?:[\s\\*_~`'\"“”‘’{_INVISIBLE}]|{_INVISIBLE_ENTITY}){{0,16}}"
-    yes, no = (f"[{re.escape(''.join(sorted(letters)))}]" for letters in (_YES_LETTERS, _NO_LETTERS))
-    opened = rf"(?P<opened>{opener}(?:{invisible}\\?{opener}){{1,7}}|[⟦〚]|{_DOUBLE_OPEN_ENTITY})"
-    closed = rf"(?P<closed>{closer}(?:{invisible}\\?{closer}){{1,7}}|[⟧〛]|{_DOUBLE_CLOSE_ENTITY})"
-    yes, no = f"(?:{yes}|{_entity(0x59, 0x79, names='Ycy|ycy')})", f"(?:{no}|{_entity(0x4E, 0x6E, names='Ncy|ncy')})"
-    letter = f"(?:(?P<yes>{yes}(?:[Ee][Ss])?)|(?P<no>{no}[Oo]?))"
-    return re.compile(f"{opened}(?P<inside>{padding}{letter}{padding}){closed}")
-
-
-_MARKER_LIKE = _pattern()
-
-# ------------------------------------------------------------------------------------------- reading
-
-_FENCE = re.compile(r"^[ \t]*(?:>[ \t]*)*(?:```|~~~)", re.MULTILINE)
-_QUOTE_MARKS = frozenset("`'\"“”„‟‘’‚‛«»‹›")
 
 
 def answer_of(text: str) -> str:
@@ -121,9 +50,17 @@ def with_thought(text: str) -> str:
     return f"Reasoning:\n{reasoning.replace(_THINK_OPEN, '').strip()}\n\nFinal answer:\n{answer}"
 
 
+_UNSEEN = re.compile(f"[\\s\u2800{INVISIBLE}]+")
+
+
 def is_blank(text: str) -> bool:
-    """Whether there is nothing to see: only white space and invisible characters, or nothing at all."""
-    return not any(character.isprintable() and not character.isspace() for character in text)
+    """Whether there is nothing to see: only white space, fillers and invisible characters, or nothing at all."""
+    return not any(character.isprintable() for character in _UNSEEN.sub("", text))
+
+
+def says_nothing(text: str) -> bool:
+    """Whether a text has no letter, digit or symbol: blank, or punctuation alone."""
+    return is_blank(text) or not any(character.isalnum() for character in text)
 
 
 def read_verdict(text: str, finish_reason: FinishReason = FinishReason.STOP) -> VoteValue:
@@ -136,48 +73,161 @@ def read_verdict(text: str, finish_reason: FinishReason = FinishReason.STOP) -> 
     if finish_reason is FinishReason.LENGTH or text.count(_THINK_CLOSE) > 1:
         return VoteValue.INVALID
     answer = answer_of(text)
-    markers = list(_MARKER_LIKE.finditer(answer))
-    if not markers or len({marker["yes"] is None for marker in markers}) == 2:
+    if not any(exact in answer for exact in EXACT):
         return VoteValue.INVALID
-    final = markers[-1]
-    if not _is_plain(answer, final):
+    fenced = _fenced_lines(answer)
+    markers = [marker for marker in _markers(answer) if not _is_index(answer, marker, fenced)]
+    if not markers:
         return VoteValue.INVALID
-    return _EXACT.get(final[0], VoteValue.INVALID)
+    *others, final = markers
+    if final.text not in EXACT or not _is_plain(answer, final, fenced) or _is_option(answer, final):
+        return VoteValue.INVALID
+    if _stands_alone(answer, final):
+        others = _without_options(answer, others)
+    return EXACT[final.text] if all(other.value is final.value for other in others) else VoteValue.INVALID
 
 
-def _is_plain(answer: str, marker: re.Match[str]) -> bool:
-    """Whether a marker is the judge's own words rather than a quotation."""
-    before, after = answer[: marker.start()], answer[marker.end() :]
-    quoted = before[-1:] in _QUOTE_MARKS or after[:1] in _QUOTE_MARKS
-    line_start = before[before.rfind("\n") + 1 :].lstrip()
-    fences = sum(1 for _ in _FENCE.finditer(before))
-    return not quoted and not line_start.startswith(">") and fences % 2 == 0
+@dataclass(frozen=True, slots=True)
+class _Marker:
+    """A marker, or what could be meant as one; `value` is INVALID where it says neither."""
+
+    start: int
+    end: int
+    text: str
+    value: VoteValue
 
 
-# -------------------------------------------------------------------------------------- neutralising
-
-_CONTROL_TOKEN = re.compile(r"<(?=\|[^|<>\n]{1,64}\|>|/?think>|/?s>|(?:bos|eos|pad|unk|start_of_turn|end_of_turn)>)")
-
-
-def neutralise(text: str) -> str:
-    """Text of candidate origin, made safe to show to a judge.
-
-    Markers and their look-alikes are spread apart, control tokens and reasoning tags get a space after `<`. All other
-    text is untouched: nested lists such as `a[[0]]` or `[[1, 2], [3]]` are no markers. Applying it twice changes
-    nothing more.
-    """
-    return _CONTROL_TOKEN.sub("< ", _MARKER_LIKE.sub(_spread, text))
+def _markers(answer: str) -> list[_Marker]:
+    """Everything that could be meant as a verdict, in the order of the text; whole markers win over broken ones."""
+    found = [_marker(match) for match in MARKER_LIKE.finditer(answer)]
+    taken = {place for marker in found for place in range(marker.start, marker.end)}
+    for pattern in (BROKEN, DOUBTFUL):
+        for match in pattern.finditer(answer):
+            if taken.isdisjoint(range(*match.span())):
+                found.append(_marker(match))
+                taken.update(range(*match.span()))
+    return sorted(found, key=lambda marker: marker.start)
 
 
-_BRACKET = re.compile(f"[{re.escape(_OPENERS + _CLOSERS)}]|{_OPEN_ENTITY}|{_CLOSE_ENTITY}")
-_DOUBLE_ENTITY = re.compile(f"(?P<open>{_DOUBLE_OPEN_ENTITY})|{_DOUBLE_CLOSE_ENTITY}")
+def _marker(match: re.Match[str]) -> _Marker:
+    groups = match.groupdict()
+    says_yes = any(text is not None for name, text in groups.items() if name.startswith("yes"))
+    says_no = any(text is not None for name, text in groups.items() if name.startswith("no"))
+    value = VoteValue.YES if says_yes else VoteValue.NO if says_no else VoteValue.INVALID
+    return _Marker(match.start(), match.end(), match[0], value)
 
 
-def _spread(marker: re.Match[str]) -> str:
-    return f"{_brackets(marker['opened'])}{marker['inside']}{_brackets(marker['closed'])}"
+# --------------------------------------------------------------------------------------------- where a marker stands
+
+_PREFIX = r"[ \t]{0,16}(?:(?:[-*+]|\d{1,9}[.)]|>)[ \t]{0,16}){0,16}"
+_FENCE = re.compile(rf"{_PREFIX}(`{{3,64}}|~{{3,64}})(.*)")
+_QUOTED_LINE = re.compile(r"[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+){0,16}>")
+_QUOTE_MARKS = frozenset("`'\"“”„‟‘’‚‛«»‹›")
+_QUOTING = "code|pre|q|blockquote|samp|kbd|s|del|strike|script|style|template|textarea|title"
+_TAG = re.compile(rf"<(/?)(?:{_QUOTING})\b[^<>]{{0,200}}>", re.IGNORECASE)
+_EMPHASIS = " \t*_({"
+_EMPHASIS_END = " \t*_)}.!"
 
 
-def _brackets(text: str) -> str:
-    """The brackets of one side of a marker, each for itself; what is between them is dropped."""
-    single = _DOUBLE_ENTITY.sub(lambda found: "[[" if found["open"] else "]]", text.translate(_DOUBLE))
-    return " ".join(_BRACKET.findall(single))
+def _fenced_lines(answer: str) -> list[tuple[int, int]]:
+    """Spans of fenced code (CommonMark's rule for closing a fence); one that never closes runs to the end."""
+    spans: list[tuple[int, int]] = []
+    opened, fence, place = -1, "", 0
+    for line in answer.splitlines(keepends=True):
+        if match := _FENCE.match(line):
+            mark, info = match[1], match[2]
+            if opened < 0 and not (mark[0] == "`" and "`" in info):
+                opened, fence = place, mark
+            elif opened >= 0 and mark[0] == fence[0] and len(mark) >= len(fence) and not info.strip():
+                spans.append((opened, place + len(line)))
+                opened = -1
+        place += len(line)
+    return [*spans, (opened, len(answer))] if opened >= 0 else spans
+
+
+def _line_around(answer: str, marker: _Marker, reach: int | None = None) -> tuple[str, str]:
+    """What stands before and behind a marker on its own line, `reach` characters of it where that is given."""
+    first, last = (0, len(answer)) if reach is None else (max(marker.start - reach, 0), marker.end + reach)
+    before = answer[max(answer.rfind("\n", first, marker.start) + 1, first) : marker.start]
+    return before, answer[marker.end : last].partition("\n")[0]
+
+
+def _within(place: int, spans: list[tuple[int, int]]) -> bool:
+    """Whether one of the spans, sorted and apart, holds a place."""
+    found = bisect(spans, (place, len(spans) and spans[-1][1] + 1)) - 1
+    return found >= 0 and place < spans[found][1]
+
+
+def _is_index(answer: str, marker: _Marker, fenced: list[tuple[int, int]]) -> bool:
+    """Whether a lower-case marker is an index or code, such as `x[[n]]`, and no verdict."""
+    if marker.text not in ("[[n]]", "[[y]]"):
+        return False
+    before, after = answer[: marker.start][-1:], answer[marker.end :][:1]
+    in_code = (before == "`" and after == "`") or _within(marker.start, fenced)
+    return in_code or before.isalnum() or before in ("_", ")", "]")
+
+
+def _is_plain(answer: str, marker: _Marker, fenced: list[tuple[int, int]]) -> bool:
+    """Whether a marker is the judge's own words rather than a quotation, code, or struck out."""
+    before, after = _line_around(answer, marker)
+    left, right = before.rstrip(_EMPHASIS)[-1:], after.lstrip(_EMPHASIS_END)[:1]
+    if left in _QUOTE_MARKS or right in _QUOTE_MARKS or (left == right == "~"):
+        return False
+    if any(before.count(mark) % 2 and mark in after for mark in '"`') or _QUOTED_LINE.match(before):
+        return False
+    if _within(marker.start, fenced):
+        return False
+    earlier = answer[: marker.start]
+    balance = sum(-1 if tag[1] else 1 for tag in _TAG.finditer(earlier))
+    return balance <= 0 and earlier.rfind("<!--") <= earlier.rfind("-->")
+
+
+# ----------------------------------------------------------------------------------------- the options, said again
+
+_CONDITION = re.compile(
+    r"[\s*_'\"`]{0,8}(?:if|when|unless|means|stands for|only (?:if|when)|or|and|/|=|→|->"
+    r"|[:–-] ?(?:if|when|the|correct|incorrect)"
+    r"|to (?:approve|accept|refuse|reject|say|indicate|confirm|pass|fail|mark)"
+    r"|for (?:yes|no|approv|accept|correct|incorrect|wrong|right|refus|reject))\b",
+    re.IGNORECASE,
+)
+_IMPERATIVE = re.compile(
+    r"(?:^|[.!?:;,(]\s*)(?:please |then |you (?:should |must |can )?)?"
+    r"(?:write|output|reply with|respond with|return|print|type|put|end with|use|either)\s+[*_'\"`]{0,4}$",
+    re.IGNORECASE,
+)
+_ANNOUNCED = re.compile(
+    r"[\s*_#>-]*(?:(?:(?:so|hence|therefore|thus),? )?(?:my |the )?(?:final |overall )?"
+    r"(?:verdict|answer|decision|judge?ment|conclusion|result)(?: is)?)?[\s:*_]*",
+    re.IGNORECASE,
+)
+
+
+def _is_option(answer: str, marker: _Marker) -> bool:
+    """Whether a marker is part of an instruction that names it, such as `[[Y]] to approve`."""
+    before, after = _line_around(answer, marker, reach=100)
+    return bool(_CONDITION.match(after) or _IMPERATIVE.search(before))
+
+
+def _stands_alone(answer: str, marker: _Marker) -> bool:
+    """Whether a marker is all that the last line says, but for words that announce a verdict."""
+    before, _ = _line_around(answer, marker)
+    return not answer[marker.end :].strip(" \t\r\n*_.!") and _ANNOUNCED.fullmatch(before) is not None
+
+
+def _without_options(answer: str, markers: list[_Marker]) -> list[_Marker]:
+    """Markers that are left once the options said again are taken out: only where both are named."""
+    by_line: defaultdict[int, list[_Marker]] = defaultdict(list)
+    line = end = 0
+    for marker in markers:
+        line += answer.count("\n", end, marker.start)
+        end = marker.start
+        by_line[line].append(marker)
+    options: set[_Marker] = set()
+    for on_line in by_line.values():
+        both = {VoteValue.YES, VoteValue.NO} <= {marker.value for marker in on_line}
+        options.update(marker for marker in on_line if both or _is_option(answer, marker))
+    options = {marker for marker in options if marker.value is not VoteValue.INVALID}
+    if {option.value for option in options} != {VoteValue.YES, VoteValue.NO}:
+        return markers
+    return [marker for marker in markers if marker not in options]

@@ -1,27 +1,30 @@
 r"""Between messages and token ids: chat template, special tokens, stop tokens, thoughts.
 
-Everything that may be wrong with a tokenizer is found when it is loaded, not in the middle of a round. Content can
-never forge a turn or a thought: whatever the tokenizer, the template or the model uses to part them (`<|im_end|>`,
-`[/INST]`, `</think>`) is broken up where content spells it out.
+Everything that may be wrong with a tokenizer is found when it is loaded, not in the middle of a round. Content
+cannot forge a turn or a thought: whatever the tokenizer, the template or the model uses to part them (`<|im_end|>`,
+`[/INST]`, `ASSISTANT:`, `</think>`) is broken up where content spells it out, and the ids of every conversation are
+checked (`policies.text.forgery`). In `plain` mode there are no turns to forge, only paragraphs.
 
-Padding: batches are padded on the left with a masked id, and losses are masked by length, so the project itself
-never looks at which id pads. Other tools do: where padding and the end of a turn are one token, they hide the ends of
-answers from training, and the exported model never learns to stop. Such a tokenizer is refused. One without a
-padding token is fine, and so is one that pads with the end of a *document* (Qwen3's `<|endoftext|>`) while its turns
-end in something else.
+Padding: batches are padded on the left with a masked id, and losses are masked by length, so the project never looks
+at which id pads: a tokenizer without a padding token is fine, and so is one that pads with the token that ends a turn
+(SmolLM2). Other tools that go on training an exported version may mask that token by its id; the log says so.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from policies.text.forgery import ForgeryCheck, control_ids, role_words
 from policies.text.stop_tokens import find_stop_tokens
 from policies.text.thoughts import ThoughtReader, spread_apart
 from svd_loop.contracts import THOUGHT_MARKS, Message
 from svd_loop.errors import ModelError
+
+log = logging.getLogger(__name__)
 
 _CACHE_LIMIT = 20_000
 """Encoded prompts remembered; votes repeat the same messages."""
@@ -61,11 +64,13 @@ class ChatCodec:
         self._name = name
         self._cache: dict[tuple[bool, tuple[Message, ...]], tuple[int, ...]] = {}
         self._reader = ThoughtReader(tokenizer, thought)
+        self._forgery = ForgeryCheck(tokenizer, self._shown, special=plain, name=name)
         self.control: list[str] = []
         self.takes_system = True
         self.takes_system = plain or self._shows_system()
-        control = {*special_tokens(tokenizer), *THOUGHT_MARKS, *(thought or ()), *self._template_tags()}
+        control = {*special_tokens(tokenizer), *THOUGHT_MARKS, *(thought or ()), *self._template_marks()}
         self.control = sorted(control, key=lambda token: (-len(token), token))
+        self._refuse_deaf_template()
         prompts = {thinking: self._render(_HELLO, thinking) for thinking in (False, True)}
         self._switches = prompts[False] != prompts[True]
         self._opens = {thinking: self._ends_inside(prompt) for thinking, prompt in prompts.items()}
@@ -87,8 +92,7 @@ class ChatCodec:
             thought: the marks of the model's thoughts; None for none.
 
         Raises:
-            ModelError: no tokenizer, no chat template (unless `plain`), padding that equals the end of a turn, or no
-                stop token at all; says what to change.
+            ModelError: no tokenizer, no chat template (unless `plain`), or no stop token at all; says what to change.
         """
         from transformers import AutoTokenizer
 
@@ -108,11 +112,11 @@ class ChatCodec:
                 f"model.path: {checkpoint} names no stop token; set eos_token_id in its generation_config.json"
             )
         if tokenizer.pad_token_id is not None and tokenizer.pad_token_id == stops.turn_end:
-            raise ModelError(
-                f"model.path: {checkpoint} pads with {tokenizer.pad_token!r} (id "
-                f"{tokenizer.pad_token_id}), which also ends an answer; tools that mask padding would "
-                "hide the ends of answers. Set pad_token in its tokenizer_config.json to a token that "
-                "ends nothing, or remove it"
+            log.info(
+                "model.path: %s pads with %r, which also ends an answer. Nothing here depends on it; other tools may "
+                "hide the ends of answers when they train an exported version further",
+                checkpoint,
+                tokenizer.pad_token,
             )
         return cls(tokenizer, stops.ids, plain=plain, thought=thought, name=str(checkpoint))
 
@@ -172,18 +176,29 @@ class ChatCodec:
         return ids[:-1] if ids and ids[-1] in self.stop_ids else ids
 
     def _tokens(self, keys: Sequence[tuple[bool, tuple[Message, ...]]]) -> list[list[int]]:
-        texts = [self._render(messages, thinking) for thinking, messages in keys]
+        prepared = [self._prepared(messages) for _, messages in keys]
+        texts = [self._shown(messages, thinking) for messages, (thinking, _) in zip(prepared, keys, strict=True)]
         # The template writes special tokens itself; a plain text needs those of the tokenizer, but no end of text.
         encoded: list[list[int]] = self.tokenizer(texts, add_special_tokens=self.plain)["input_ids"]
+        encoded = [
+            self._forgery.checked(ids, messages, thinking)
+            for ids, messages, (thinking, _) in zip(encoded, prepared, keys, strict=True)
+        ]
         end = self.tokenizer.eos_token_id
         return [ids[:-1] if self.plain and len(ids) > 1 and ids[-1] == end else ids for ids in encoded]
 
     def _render(self, messages: Sequence[Message], thinking: bool = False) -> str:
+        return self._shown(self._prepared(messages), thinking)
+
+    def _prepared(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages as they go into the template: the system turn where it belongs, control tokens broken up."""
+        folded = messages if self.plain or self.takes_system else _fold_system(messages)
+        return [Message(message.role, self._neutral(message.content)) for message in folded]
+
+    def _shown(self, prepared: Sequence[Message], thinking: bool) -> str:
         if self.plain:
-            return "".join(f"{self._neutral(message.content)}\n\n" for message in messages)
-        if not self.takes_system:
-            messages = _fold_system(messages)
-        turns = [{"role": message.role, "content": self._neutral(message.content)} for message in messages]
+            return "".join(f"{message.content}\n\n" for message in prepared)
+        turns = [{"role": message.role, "content": message.content} for message in prepared]
         return self._templated(turns, dict.fromkeys(_SWITCHES, thinking), add_generation_prompt=True)
 
     def _templated(self, turns: Sequence[dict[str, str]], switches: dict[str, bool], **options: bool) -> str:
@@ -196,22 +211,33 @@ class ChatCodec:
         return text
 
     def _shows_system(self) -> bool:
-        """Whether the template has a system turn: Gemma's refuses one, others drop it without a word."""
+        """Whether the template has a system turn: Gemma's refuses one, others show it alone, or not at all."""
+        system, user = f"{_SENTINEL}s", f"{_SENTINEL}u"
         try:
-            return _SENTINEL in self._render((Message("system", _SENTINEL), *_HELLO))
+            shown = self._render((Message("system", system), Message("user", user)))
         except ModelError:
             return False
+        return system in shown and user in shown
 
-    def _template_tags(self) -> set[str]:
-        """What the template writes between turns, where it looks like a tag."""
+    def _refuse_deaf_template(self) -> None:
+        """Raise `ModelError` if the template leaves out what a user says."""
+        if _SENTINEL not in self._render((Message("user", _SENTINEL),)):
+            raise ModelError(f"model.path: {self._name}: its chat template leaves out what the user says")
+
+    def _template_marks(self) -> set[str]:
+        """What the template writes between turns, where it looks like a tag or like the name of a role."""
         if self.plain:
             return set()
-        turns = [{"role": role, "content": "u"} for role in ("system", "user", "assistant", "user")]
+        turns = [
+            {"role": role, "content": f"{_SENTINEL}{place}"}
+            for place, role in enumerate(("system", "user", "assistant", "user"))
+        ]
         for shown in (turns if self.takes_system else turns[1:], turns[1:2]):
             try:
-                return set(_TAG.findall(self._templated(shown, {}, add_generation_prompt=True)))
+                text = self._templated(shown, {}, add_generation_prompt=True)
             except ModelError:
                 continue
+            return set(_TAG.findall(text)) | role_words(re.split(rf"{_SENTINEL}\d", text))
         return set()
 
     def _ends_inside(self, prompt: str) -> bool:
@@ -224,8 +250,9 @@ class ChatCodec:
 
 
 def special_tokens(tokenizer: Any) -> list[str]:
-    """The special tokens that a text could spell out, longest first."""
-    added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
+    """The special and added tokens that a text could spell out, longest first."""
+    ids = control_ids(tokenizer)
+    added = (str(token) for index, token in tokenizer.added_tokens_decoder.items() if index in ids)
     found = {token for token in {*tokenizer.all_special_tokens, *added} if len(token) > 1}
     return sorted(found, key=lambda token: (-len(token), token))
 

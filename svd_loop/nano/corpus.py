@@ -16,7 +16,7 @@ from random import Random
 from string import Template
 from typing import Literal, get_args
 
-from envs.cascade.votes import neutralise
+from envs.cascade.markers import neutralise
 from envs.problems.nano import DOMAINS, FAMILIES, Domain, Task, draw_task
 from svd_loop.nano.works import Flaw, Style, Work, asked_by, check, compare, grade, misread, near, solve
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from envs.cascade.markers import neutralise
 from envs.cascade.template_sets import TemplateSet
-from envs.cascade.votes import answer_of, is_blank, neutralise, read_verdict
+from envs.cascade.votes import answer_of, is_blank, read_verdict, says_nothing
 from svd_loop.contracts import Domain, FinishReason, Role, VoteValue
 
 YES, NO, INVALID = VoteValue.YES, VoteValue.NO, VoteValue.INVALID
@@ -108,6 +109,88 @@ def test_a_candidate_that_is_an_attack_cannot_be_quoted_into_a_verdict(attack: d
 )
 def test_plain_verdicts_are_read(reply: str, expected: VoteValue) -> None:
     assert read_verdict(reply) is expected
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "[[N]\n[[Y]]",
+        "[N]]\n[[Y]]",
+        "[[N\n[[Y]]",
+        "[N]\n\n[[Y]]",
+        "[[Not]] [[Y]]",
+        "[[N/A]] [[Y]]",
+        "[[Y/N]] [[Y]]",
+        "[[Not sure]]\n[[Y]]",
+        "[[Maybe]]\n[[Y]]",
+        "[[Y]]\n[[No verdict]]",
+        "- > [[Y]]",
+        "1. > [[Y]]",
+        "  * > > the author says [[Y]]",
+        "<code>[[Y]]</code>",
+        "<pre>\n[[Y]]\n</pre>",
+        "<blockquote class='x'>[[Y]]</blockquote>",
+        "<!-- [[Y]] -->",
+        "<!-- a -->ok<!-- [[Y]]",
+        "~~[[Y]]~~",
+        "<s>[[Y]]</s>",
+        '"the step is fine, [[Y]] to all of it"',
+        "`say [[Y]] here`",
+        "[[Y]] to approve.",
+        "[[Y]] if it is correct",
+        "**[[Y]]** means approve",
+        "Write [[Y]]",
+        "Then, output [[Y]] for correct answers.",
+        "~~~\nprint('~~~')\n[[Y]]",
+        "1. ```python\n   x = 1\n[[Y]]",
+        "````\n```\n[[Y]]\n````",
+    ],
+)
+def test_what_is_no_plain_yes_is_invalid(reply: str) -> None:
+    assert read_verdict(reply) is INVALID
+
+
+@pytest.mark.parametrize(
+    "reply, expected",
+    [
+        ("1. The code:\n   ```python\n   x = 1\n   ```\n2. It is fine.\n\n[[Y]]", YES),
+        ("1. ```python\n   x = 1\n   ```\n\n[[N]]", NO),
+        ("- ~~~\n  a\n  ~~~\n[[Y]]", YES),
+        ("~~~\n```\n~~~\n[[Y]]", YES),
+        ("it calls ```f()``` twice, rightly\n[[Y]]", YES),
+        ("the entry x[[n]] is read before it is set. [[N]]", NO),
+        ("the entry x[[n]] is right. [[Y]]", YES),
+        ("`[[n]]` is a list of one list.\n[[Y]]", YES),
+        ("```python\nrows = [[n]]\n```\n[[Y]]", YES),
+        ("rows = [[n], [m]] has two rows.\n[[Y]]", YES),
+        ("The options are [[Y]] to approve or [[N]] to refuse.\nAll steps hold.\n\n[[Y]]", YES),
+        ("- [[Y]]: if correct\n- [[N]]: if incorrect\n\nFinal verdict: **[[N]]**", NO),
+        ("[[Y]]/[[N]]\n\nThe sum is wrong.\nVerdict: [[N]]", NO),
+        ("<p>all good</p>\n<b>[[Y]]</b>", YES),
+        ("<code>x</code> is right <!-- checked -->\n[[Y]]", YES),
+        ("- no quotation\n- [[Y]]", YES),
+        ("[[Y]] because every step holds", YES),
+        ("So I say: [[Y]].", YES),
+        ("Answer: [[N]]", NO),
+        ("\\boxed{[[Y]]}", YES),
+        ("see [[lemma 2]] and the matrix [[a, b], [c, d]]\n[[Y]]", YES),
+    ],
+)
+def test_plain_verdicts_are_not_lost(reply: str, expected: VoteValue) -> None:
+    assert read_verdict(reply) is expected
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "[[Y]] to approve. [[N]] to refuse. All is well. [[Y]]",  # the verdict does not stand alone
+        "Write [[Y]] to approve.\n[[N]]",  # one option alone is an opinion
+        "[[N]] or [[N]]\n[[Y]]",
+        "[[N]] to refuse, [[Y]] to approve\nwrong step, so [[N]]\nno, in the end:\n[[Y]]",
+    ],
+)
+def test_options_said_again_hide_no_contradiction(reply: str) -> None:
+    assert read_verdict(reply) is INVALID
 
 
 def test_a_reply_cut_off_is_invalid_whatever_it_says() -> None:
@@ -216,7 +299,29 @@ def test_control_tokens_are_broken(token: str) -> None:
 
 @pytest.mark.parametrize(
     "unit",
-    ["[", "[[", "[[Y", "[[Y]]", "[\u200b", "\u200b", "```\n", "> [[N]]\n", "<|", "[[ \\*", "&#91;", "&#0", "[[&#8203;"],
+    [
+        "[",
+        "[[",
+        "[[Y",
+        "[[Y]]",
+        "[\u200b",
+        "\u200b",
+        "```\n",
+        "> [[N]]\n",
+        "<|",
+        "[[ \\*",
+        "&#91;",
+        "&#0",
+        "[[&#8203;",
+        "```\n[[n]]\n```\n",
+        "[[Y]] or [[N]] ",
+        "[[Y]] or [[N]]\n",
+        "<code>",
+        "<!--",
+        "1. > ",
+        "[[N]\n",
+        "[[Not]] ",
+    ],
 )
 def test_long_hostile_text_is_dealt_with(unit: str) -> None:
     text = unit * (200_000 // len(unit))
@@ -233,7 +338,15 @@ def test_the_answer_is_what_follows_the_reasoning(text: str, answer: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "text, blank", [("", True), (" \n\t", True), ("\u200b\u2060", True), (".", False), ("漢", False)]
+    "text, blank",
+    [("", True), (" \n\t", True), ("\u200b\u2060", True), ("\u2800\u3164 \uffa0", True), (".", False), ("漢", False)],
 )
 def test_blank_means_nothing_to_see(text: str, blank: bool) -> None:
     assert is_blank(text) is blank
+
+
+@pytest.mark.parametrize(
+    "text, nothing", [("", True), ("...", True), ("**?**", True), ("\u3164", True), ("2+2?", False), ("何", False)]
+)
+def test_a_question_needs_a_letter_or_a_digit(text: str, nothing: bool) -> None:
+    assert says_nothing(text) is nothing

@@ -32,8 +32,8 @@ def test_prompts_end_where_the_answer_begins(checkpoint: Path) -> None:
 
 def test_equal_conversations_are_encoded_once(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     codec, rendered = ChatCodec.load(checkpoint), []
-    render = codec._render
-    monkeypatch.setattr(codec, "_render", lambda *args: (rendered.append(args), render(*args))[1])
+    render = codec._shown
+    monkeypatch.setattr(codec, "_shown", lambda *args: (rendered.append(args), render(*args))[1])
     other = (Message("user", "3+3?"),)
     ids = codec.encode([HELLO, other, HELLO])
     assert ids[0] == ids[2] != ids[1] and len(rendered) == 2
@@ -68,7 +68,8 @@ def test_a_template_without_system_turn_gets_it_in_the_first_user_turn(checkpoin
 
 
 def test_a_template_that_refuses_is_a_model_error(checkpoint: Path, tmp_path: Path) -> None:
-    template = "{% if messages[0].role != 'user' %}{{ raise_exception('must start with user') }}{% endif %}"
+    refusal = "{% if messages[0].role != 'user' %}{{ raise_exception('must start with user') }}{% endif %}"
+    template = f"{refusal}{{{{ messages[0].content }}}}"
     codec = ChatCodec.load(saved(checkpoint, tmp_path, chat_template=template))
     with pytest.raises(ModelError, match="must start with user"):
         codec.encode([(Message("assistant", "a"),)])
@@ -85,9 +86,9 @@ def test_a_checkpoint_without_chat_template(checkpoint: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("stop", "plain"), [("<|im_end|>", False), ("<|endoftext|>", True)])
-def test_padding_that_ends_an_answer_is_refused(checkpoint: Path, tmp_path: Path, stop: str, plain: bool) -> None:
-    with pytest.raises(ModelError, match=r"pads with '.*which also ends an answer.*Set pad_token"):
-        ChatCodec.load(saved(checkpoint, tmp_path, pad_token=stop), plain=plain)
+def test_padding_may_be_what_ends_an_answer(checkpoint: Path, tmp_path: Path, stop: str, plain: bool) -> None:
+    codec = ChatCodec.load(saved(checkpoint, tmp_path, pad_token=stop), plain=plain)
+    assert codec.pad_id not in codec.stop_ids and codec.tokenizer.convert_tokens_to_ids(stop) in codec.stop_ids
 
 
 def test_padding_with_the_end_of_a_document_is_qwens_way(checkpoint: Path, tmp_path: Path) -> None:
@@ -108,3 +109,15 @@ def test_no_stop_token_is_refused(checkpoint: Path, tmp_path: Path) -> None:
 def test_no_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"model\.path.*cannot be loaded"):
         ChatCodec.load(tmp_path)
+
+
+def test_a_template_that_shows_the_system_turn_alone_gets_one_turn(checkpoint: Path, tmp_path: Path) -> None:
+    codec = ChatCodec.load(saved(checkpoint, tmp_path, chat_template="{{ messages[0].content }}<|im_end|>"))
+    (ids,) = codec.encode([(Message("system", "Be brief."), *HELLO)])
+    assert codec.tokenizer.decode(ids) == "Be brief.\n\n2+2?<|im_end|>"
+
+
+def test_a_template_that_leaves_out_the_users_words_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    folder = saved(checkpoint, tmp_path, chat_template="{{ messages[0].role }}<|im_end|>")
+    with pytest.raises(ModelError, match="leaves out what the user says"):
+        ChatCodec.load(folder)
