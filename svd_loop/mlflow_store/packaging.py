@@ -24,7 +24,7 @@ from svd_loop.contracts import Domain, Role
 from svd_loop.ledger.identity import write_atomically
 
 CODE = "chat_model.py"
-_SOURCE = Path(__file__).parents[2] / "policies" / CODE
+_SOURCE = Path(__file__).parents[2] / "policies" / "versions" / CODE
 _EXAMPLE = {"messages": [{"role": "user", "content": "What is 17 + 25?"}]}
 _PLACEHOLDER = "\N{SYMBOL FOR UNIT SEPARATOR}question\N{SYMBOL FOR UNIT SEPARATOR}"
 """Stands for the question in the solver's words; no text of a template set."""

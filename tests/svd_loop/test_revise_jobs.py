@@ -56,7 +56,7 @@ def test_a_revised_row_is_the_plain_prompt_with_what_was_sampled_and_says_so(tmp
 def test_a_set_without_the_template_is_refused_and_nano_is_warned_about(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sets = Path(template_sets.__file__).parent / "templates"
+    sets = Path(template_sets.__file__).parents[1] / "templates"
     mine = shutil.copytree(sets / "chat", tmp_path / "mine", ignore=shutil.ignore_patterns("reviser*"))
     with pytest.raises(ConfigError, match=r"sampling\.revise: the template set mine has no reviser\.txt"):
         run_job(small(tmp_path, *SETTINGS, f"model.templates={mine}"))

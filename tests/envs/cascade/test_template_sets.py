@@ -11,7 +11,7 @@ from envs.cascade.template_sets import PLACEHOLDERS, TemplateSet, known_sets
 from svd_loop.contracts import Domain, Message, Role
 from svd_loop.errors import ConfigError
 
-FOLDER = Path(template_sets.__file__).parent / "templates"
+FOLDER = Path(template_sets.__file__).parents[1] / "templates"
 EXAMPLE = {"question": "QUESTION", "solution": "SOLUTION", "inferred": "INFERRED", "critique": "CRITIQUE"}
 
 

@@ -79,7 +79,7 @@ def test_more_wordings_than_a_set_has_are_refused() -> None:
 
 
 def test_a_domain_counts_its_own_files(tmp_path: Path) -> None:
-    mine = shutil.copytree(Path(template_sets.__file__).parent / "templates" / "chat", tmp_path / "mine")
+    mine = shutil.copytree(Path(template_sets.__file__).parents[1] / "templates" / "chat", tmp_path / "mine")
     (mine / "grader.coding.txt").write_text("run it: $question $solution")
     assert TemplateSet.load(str(mine)).wordings(Role.GRADER) == 1
     (mine / "grader.coding.2.txt").write_text("try it: $question $solution")

@@ -147,7 +147,7 @@ def test_svd_loop_eval_takes_the_same_name(registry: Registry, store: WeightStor
 
 def test_the_code_beside_the_weights_stands_alone() -> None:
     """svd-loop need not be installed where a version is loaded."""
-    tree = ast.parse((Path(policies.__file__).parent / "chat_model.py").read_text())
+    tree = ast.parse((Path(policies.__file__).parent / "versions" / "chat_model.py").read_text())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     outside = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names
