@@ -3,7 +3,7 @@
 `[[Y]]` and `[[N]]` are the markers. `MARKER_LIKE` finds them and everything that a reader could take for one: other
 alphabets, other brackets, lower case, spaces, deeper nesting, invisible characters, HTML entities. `BROKEN` finds
 markers with a bracket missing, `DOUBTFUL` finds words in double brackets. `neutralise` breaks look-alikes in text that
-a judge is about to be shown.
+a judge is about to be shown, and `without_delimiters` the lines by which a template parts that text from its own words.
 """
 
 from __future__ import annotations
@@ -127,3 +127,39 @@ def _brackets(text: str) -> str:
     """The brackets of one side of a marker, each for itself; what is between them is dropped."""
     single = _DOUBLE_ENTITY.sub(lambda found: "[[" if found["open"] else "]]", text.translate(_DOUBLE))
     return " ".join(_BRACKET.findall(single))
+
+
+_WORDS = re.compile(r"[^\W_]+")
+_DECORATED = re.compile(r"\s*(?:[^\w\s]\S*\s.*\s\S*[^\w\s]|<[^<>]+>)\s*")
+
+
+def delimiter_lines(template: str) -> frozenset[tuple[str, ...]]:
+    """Words of the lines that part one section of a template from the next: `=== Answer ends ===`, `<answer>`.
+
+    Args:
+        template: a template's text, placeholders included.
+    """
+    lines = [line for line in template.splitlines() if "$" not in line and _DECORATED.fullmatch(line)]
+    return frozenset(words for line in lines if (words := _words_of(line)))
+
+
+def without_delimiters(text: str, delimiters: frozenset[tuple[str, ...]]) -> str:
+    """`text` with every line that spells a delimiter put in round brackets, its decoration dropped.
+
+    Case, spacing, style of letters and decoration do not matter: what reads like the delimiter is one to a model.
+    """
+    if not delimiters:
+        return text
+    longest = max(sum(map(len, words)) + len(words) for words in delimiters) * 2 + 80
+    lines = re.split("([\n\r\v\f\x1c-\x1e\x85\u2028\u2029])", text)
+    return "".join(
+        f"({' '.join(_words_of(line))})"
+        if len(line) <= longest and _DECORATED.fullmatch(line) and _words_of(line) in delimiters
+        else line
+        for line in lines
+    )
+
+
+def _words_of(line: str) -> tuple[str, ...]:
+    visible = re.sub(f"[{INVISIBLE}]", "", unicodedata.normalize("NFKC", line))
+    return tuple(word.casefold() for word in _WORDS.findall(visible))

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from envs.cascade.markers import neutralise
+from envs.cascade.markers import delimiter_lines, neutralise, without_delimiters
 from svd_loop.contracts import Domain, Message, Role
 from svd_loop.errors import ConfigError
 
@@ -49,10 +49,15 @@ _OPTIONAL = frozenset({Role.REVISER})
 
 @dataclass(frozen=True, slots=True)
 class _RoleTemplate:
-    """One file: its messages before filling in, and its version."""
+    """One file: its messages before filling in, its version, and the lines that part its sections."""
 
     messages: tuple[tuple[str, Template], ...]
     version: str
+    delimiters: frozenset[tuple[str, ...]]
+
+    def safe(self, text: str) -> str:
+        """Text of candidate origin that can neither write a verdict nor end its own section."""
+        return without_delimiters(neutralise(text), self.delimiters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +93,8 @@ class TemplateSet:
             wording: Which of the role's wordings, from 0.
             **fields: A text for each of the role's placeholders, `PLACEHOLDERS[role]`.
         """
-        safe = {name: neutralise(text) if name in _WRITTEN_BY_CANDIDATES else text for name, text in fields.items()}
         template = self._templates[role, domain][wording]
+        safe = {name: template.safe(text) if name in _WRITTEN_BY_CANDIDATES else text for name, text in fields.items()}
         return tuple(Message(who, part.substitute(safe)) for who, part in template.messages)
 
     def version(self, role: Role, domain: Domain, *, wording: int = 0) -> str:
@@ -140,7 +145,8 @@ def _read(path: Path, role: Role) -> _RoleTemplate:
     *system, user = _USER_LINE.split(text, maxsplit=1)
     messages = (*(("system", Template(part.removesuffix("\n"))) for part in system), ("user", Template(user)))
     _check(path, role, [template for _, template in messages])
-    return _RoleTemplate(messages, f"{path.parent.name}/{hashlib.sha256(content).hexdigest()[:12]}")
+    version = f"{path.parent.name}/{hashlib.sha256(content).hexdigest()[:12]}"
+    return _RoleTemplate(messages, version, delimiter_lines(text))
 
 
 def _check(path: Path, role: Role, templates: list[Template]) -> None:
