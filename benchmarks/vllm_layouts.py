@@ -21,7 +21,8 @@ from typing import Any
 from envs.cascade.cascade import Cascade
 from envs.cascade.template_sets import TemplateSet
 from envs.round_env import SelfVerificationEnv
-from policies.engines.vllm import PrefixCache, VllmEngine
+from policies.engines.serving import PrefixCache
+from policies.engines.vllm import VllmEngine
 from policies.opening import open_engine
 from policies.policy import ModelPolicy
 from policies.versions.checkpoints import load_codec

@@ -16,7 +16,8 @@ PACKAGES = ("svd_loop", "envs", "policies")
 # From the bottom up. A package may import every package of a line above its own here, and none beside it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("svd_loop", "svd_loop.contracts", "svd_loop.errors"),  # the first is the package's __init__: a version string
-    ("svd_loop.config", "svd_loop.support"),
+    ("svd_loop.support",),
+    ("svd_loop.config",),
     ("svd_loop.loop", "envs", "policies"),  # the loop, the world and the agent never import each other
     ("svd_loop.nano", "svd_loop.ledger", "svd_loop.evaluation"),
     ("svd_loop.judge_health", "svd_loop.report"),

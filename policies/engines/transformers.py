@@ -17,6 +17,11 @@ import torch
 from policies.engines.decoding.forward import chunks_by_size, next_logprobs
 from policies.engines.decoding.kv_cache import ATTENTION
 from policies.engines.decoding.pool import PREFILL_TOKENS, DecodingPool
+from policies.text.chat import ChatCodec
+from policies.versions.checkpoints import load_model
+from policies.versions.stored import StoredVersion
+from svd_loop.config.engines import TransformersEngineSection
+from svd_loop.config.sections import ModelSection
 from svd_loop.contracts import ChoiceRequest, Generation, GenerationRequest
 from svd_loop.errors import EngineError, ModelError
 from svd_loop.support.progress import Progress, progress
@@ -180,3 +185,20 @@ class TransformersEngine:
             "Set it in the configuration to avoid the repeated work",
             self._batch_size,
         )
+
+
+def open_engine(
+    stored: StoredVersion, codec: ChatCodec, settings: TransformersEngineSection, model: ModelSection
+) -> TransformersEngine:
+    """The engine on a stored version.
+
+    Raises:
+        ModelError: the checkpoint or the device cannot be used.
+    """
+    return TransformersEngine(
+        load_model(stored, dtype=model.dtype, device=model.device),
+        stop_ids=codec.stop_ids,
+        pad_id=codec.pad_id,
+        batch_size=settings.batch_size,
+        threads=settings.threads,
+    )

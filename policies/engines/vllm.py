@@ -16,13 +16,16 @@ import os
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from policies.engines.serving import PrefixCache, Served, probe_prompts_of, served_version
 from policies.engines.sharding import shards_by_prefix
 from policies.engines.vllm_child import Answer, Row, Start, Started
+from policies.text.chat import ChatCodec
+from policies.versions.stored import StoredVersion
 from svd_loop.config.engines import RepetitionSection, VllmEngineSection
+from svd_loop.config.sections import ModelSection
 from svd_loop.contracts import ChoiceRequest, FinishReason, Generation, GenerationRequest, Sampling
 from svd_loop.errors import ConfigError, EngineError, ModelError
 from svd_loop.support.child_process import Child, gather
@@ -37,32 +40,6 @@ _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _TOLERANCES = {"float32": 0.01}
 _HALF_TOLERANCE = 0.1
 _GIB = 2**30
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """What to load: a complete checkpoint, and the adapter that goes on top of it, if any.
-
-    `name` and `number` identify the version (`round-003-1f2e3d4c5b6a`, 3).
-    """
-
-    checkpoint: Path
-    name: str
-    number: int
-    adapter: Path | None = None
-
-
-@dataclass(slots=True)
-class PrefixCache:
-    """Prompt tokens asked for, and how many of them did not have to be computed."""
-
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-
-    @property
-    def hit_rate(self) -> float:
-        """Share of prompt tokens that came from the cache; 0 before the first row."""
-        return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
 
 
 class VllmEngine:
@@ -211,7 +188,21 @@ class VllmEngine:
         return Generation(tuple(token_ids), FINISH[finish])
 
 
-def require_vllm() -> None:
+def open_engine(
+    stored: StoredVersion, codec: ChatCodec, settings: VllmEngineSection, model: ModelSection
+) -> VllmEngine:
+    """The engine on a stored version; raises what `VllmEngine` does."""
+    return VllmEngine(
+        served_version(stored),
+        settings,
+        dtype=model.dtype,
+        max_context=model.max_context,
+        stop_ids=codec.stop_ids,
+        probe_prompts=probe_prompts_of(codec),
+    )
+
+
+def require_vllm(settings: VllmEngineSection | None = None) -> None:
     """Refuse to go on where vLLM is not installed; imports nothing.
 
     Raises:

@@ -1,27 +1,21 @@
-"""What answers and learns: a checkpoint with an engine and SFT, or the script that stands in for both.
+"""What answers and learns: a checkpoint with an engine and an update algorithm.
 
-A backend keeps the versions of one job under `folder`. A further engine is a further class here and an
-entry in `make_backend`.
+A backend keeps the versions of one job under `folder`. `ModelBackend` serves every engine that runs a checkpoint;
+which engine that is says the configuration's `engine.type`, a row of `svd_loop.config.engines.ENGINES`. An engine
+without weights brings a backend of its own (`svd_loop.assembly.scripted_backend`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from svd_loop.assembly.vocabulary import vocabulary_digest
 from svd_loop.config import Config
-from svd_loop.config.engines import (
-    ModelEngineSection,
-    ScriptedEngineSection,
-    ServerEngineSection,
-    TransformersEngineSection,
-    VllmEngineSection,
-)
-from svd_loop.contracts import Candidate, Message, Policy, PolicyVersion, Role, Sampling, TrainingRow, UpdateResult
+from svd_loop.config.engines import ENGINES
+from svd_loop.contracts import Candidate, Message, Policy, Role, Sampling, TrainingRow, UpdateResult
 from svd_loop.errors import ConfigError
 from svd_loop.nano import NANO_CHECKPOINT
 from svd_loop.support.allocator import keep_freed_memory
@@ -84,11 +78,8 @@ def make_backend(config: Config, versions: Path, config_digest: str = "") -> Bac
         ModelError: the checkpoint cannot be used.
         WeightsError: versions already stored are damaged.
     """
-    match config.engine:
-        case ScriptedEngineSection():
-            return ScriptedBackend(config, config.engine, versions)
-        case TransformersEngineSection() | VllmEngineSection() | ServerEngineSection():
-            return ModelBackend(config, config.engine, versions, config_digest)
+    backend: Backend = _backend_class(config)(config, versions, config_digest)
+    return backend
 
 
 def samplings_of(config: Config) -> dict[Role, Sampling]:
@@ -99,19 +90,14 @@ def samplings_of(config: Config) -> dict[Role, Sampling]:
 
 
 class ModelBackend:
-    """A checkpoint: `transformers`, vLLM or vLLM's servers generate, TRL trains."""
+    """A checkpoint, an engine that generates with it, and an update algorithm that trains it."""
 
-    def __init__(self, config: Config, engine: ModelEngineSection, versions: Path, config_digest: str = "") -> None:
+    def __init__(self, config: Config, versions: Path, config_digest: str = "") -> None:
         from policies.versions.weights import WeightStore
 
-        if isinstance(engine, VllmEngineSection):
-            from policies.engines.vllm import require_vllm
-
-            require_vllm()
-        if isinstance(engine, ServerEngineSection):
-            from policies.engines.served.server import manners_of
-
-            manners_of(engine)  # a missing key is found before any work
+        engine = config.engine
+        if (check := ENGINES.find(engine.type).check) is not None:
+            ENGINES.load(engine.type, check)(engine)
         keep_freed_memory()
         refuse_foreign_anchors(config)
         if config.update.launch.apart:  # refused before anything is sampled
@@ -120,7 +106,6 @@ class ModelBackend:
 
             accelerate_config(config.update, resolve_device(config.model.device))
         self._config = config
-        self._engine = engine
         self._config_digest = config_digest
         self._store: WeightStore = WeightStore(versions)
         self._store.add_base(checkpoint_path(config.model.path))
@@ -144,7 +129,23 @@ class ModelBackend:
 
     def open(self, round: int) -> Policy:
         """Load a version into an engine."""
-        return _open_weights(self._config, self._engine, self._store.load(round))
+        return self.open_stored(self._config, self._store.load(round))
+
+    @staticmethod
+    def open_stored(config: Config, stored: StoredVersion) -> Policy:
+        """Load a version of whatever job into the engine of `config`."""
+        from policies.opening import open_policy
+
+        keep_freed_memory()
+        measuring = config.evaluation.sampling
+        return open_policy(
+            stored,
+            samplings=samplings_of(config),
+            engine_settings=config.engine,
+            model_settings=config.model,
+            job_seed=config.job.seed,
+            held_out=measuring.to_sampling() if measuring else None,
+        )
 
     def usable(self, rows: Sequence[TrainingRow]) -> tuple[list[TrainingRow], dict[str, float]]:
         """Rows with a supervised part that ends in a stop token and fits `update.max_length`."""
@@ -206,59 +207,6 @@ class ModelBackend:
         )
 
 
-class ScriptedBackend:
-    """No weights: simulated solver, judge and training, or a recording played back.
-
-    A `model.path` that is a folder is a scripted version of another job, whose skill this one starts with.
-    """
-
-    fit_digest = "scripted"
-    max_context = None
-    positions = None
-
-    def __init__(self, config: Config, engine: ScriptedEngineSection, versions: Path) -> None:
-        from policies.scripted import Traits, read_traits, write_traits
-
-        self._config = config
-        self._engine = engine
-        self._versions = versions
-        traits = Traits(engine.skill, engine.gain, engine.true_positive, engine.false_positive, engine.invalid)
-        if (checkpoint := Path(config.model.path)).is_dir():  # skill is all that a script learns, the rest is settings
-            traits = replace(traits, skill=read_traits(checkpoint).skill)
-        write_traits(versions / PolicyVersion(0, "").name, traits)  # changes nothing where it is already
-
-    def open(self, round: int) -> Policy:
-        """The script with the traits of a version."""
-        from policies.versions.stored import stored_version
-
-        return _open_script(self._config, self._engine, stored_version(self._versions / PolicyVersion(round, "").name))
-
-    def usable(self, rows: Sequence[TrainingRow]) -> tuple[list[TrainingRow], dict[str, float]]:
-        """All of them."""
-        return list(rows), {}
-
-    def update(self, rows: list[TrainingRow], round: int, parent: int) -> UpdateResult:
-        """Move the simulated skill towards the rows' quality."""
-        from policies.scripted import ScriptedUpdater
-
-        folder = self._versions / PolicyVersion(parent, "").name
-        return ScriptedUpdater(self._versions).fit(rows, round=round, parent=folder)
-
-    def certainty(self, candidates: Sequence[Candidate]) -> list[float]:
-        """A script is certain of nothing; the configuration refuses to ask."""
-        raise ConfigError("cascade.mode: self_certainty needs a model, and engine.type: scripted has none")
-
-    def prompt_tokens(self, messages: tuple[Message, ...], *, thinking: bool = False) -> int:
-        """Bytes are tokens."""
-        return sum(len(message.content.encode()) for message in messages)
-
-    def encode_rows(self, texts: list[tuple[str, str]]) -> list[TrainingRow]:
-        """Bytes are tokens."""
-        from policies.scripted import encode
-
-        return [TrainingRow((*encode(user), *encode(reply)), len(encode(user)), "anchor") for user, reply in texts]
-
-
 def open_stored(config: Config, stored: StoredVersion) -> Policy:
     """A stored version of whatever job, answering under this configuration: its seed, sampling and templates.
 
@@ -269,35 +217,13 @@ def open_stored(config: Config, stored: StoredVersion) -> Policy:
     from policies.versions.weights import check_intact
 
     check_intact(stored)
-    match config.engine:
-        case ScriptedEngineSection():
-            return _open_script(config, config.engine, stored)
-        case TransformersEngineSection() | VllmEngineSection() | ServerEngineSection():
-            return _open_weights(config, config.engine, stored)
+    policy: Policy = _backend_class(config).open_stored(config, stored)
+    return policy
 
 
-def _open_weights(config: Config, engine: ModelEngineSection, stored: StoredVersion) -> Policy:
-    from policies.opening import open_policy
-
-    keep_freed_memory()
-    measuring = config.evaluation.sampling
-    return open_policy(
-        stored,
-        samplings=samplings_of(config),
-        engine_settings=engine,
-        model_settings=config.model,
-        job_seed=config.job.seed,
-        held_out=measuring.to_sampling() if measuring else None,
-    )
-
-
-def _open_script(config: Config, engine: ScriptedEngineSection, stored: StoredVersion) -> Policy:
-    from policies.scripted import ScriptedPolicy, read_traits
-
-    seed = config.job.seed
-    if engine.replies is not None:
-        return ScriptedPolicy.from_recording(engine.replies, version=stored.version, job_seed=seed)
-    return ScriptedPolicy.simulated(read_traits(stored.path), version=stored.version, job_seed=seed)
+def _backend_class(config: Config) -> Any:
+    """The class of the backend that the configured engine works in."""
+    return ModelBackend if config.engine.has_weights else ENGINES.builder(config.engine.type)
 
 
 def refuse_foreign_anchors(config: Config) -> None:
@@ -306,7 +232,7 @@ def refuse_foreign_anchors(config: Config) -> None:
     Raises:
         ConfigError: `update.replay.anchor` is `posttrain` and the checkpoint is something else.
     """
-    if config.update.replay.anchor != "posttrain" or isinstance(config.engine, ScriptedEngineSection):
+    if config.update.replay.anchor != "posttrain" or not config.engine.has_weights:
         return
     if vocabulary_digest(checkpoint_path(config.model.path)) != vocabulary_digest(NANO_CHECKPOINT):
         raise ConfigError(

@@ -1,18 +1,46 @@
-"""What runs the model: one section per kind of engine, chosen by `engine.type`."""
+"""What runs the model: one section and one row in `ENGINES` per kind of engine, chosen by `engine.type`."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from svd_loop.config.base import Fraction, Positive, Section
+from svd_loop.config.variants import OneOf
+from svd_loop.support.plugins import Seam, Variant
+
+if TYPE_CHECKING:
+    from svd_loop.config.sections import Config
 
 
-class TransformersEngineSection(Section):
+class EngineSection(Section):
+    """What every engine's section has; a plug-in's section derives from it."""
+
+    type: str
+    """Name of the engine."""
+    chunk_size: Positive = 2048
+    """Rows written to the ledger at once: the work a kill can lose."""
+    chunk_seconds: Annotated[float, Field(gt=0.0)] | None = None
+    """How long one chunk may take before the job ends with an error; null waits for ever."""
+
+    has_weights: ClassVar[bool] = True
+    """Whether the engine runs a checkpoint. False needs neither memory nor a tokenizer, as the scripted engine."""
+
+    @property
+    def rows_at_once(self) -> int | None:
+        """Rows that the engine works on together; None where it sets no limit."""
+        return None
+
+    def refuse_conflicts(self, config: Config) -> None:
+        """Compare the section with the rest of the configuration; raises `ValueError` naming both keys."""
+
+
+class TransformersEngineSection(EngineSection):
     """`transformers` in this process."""
 
     type: Literal["transformers"] = "transformers"
@@ -25,6 +53,11 @@ class TransformersEngineSection(Section):
     chunks; null waits for ever."""
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads of torch; 0 leaves torch's default."""
+
+    @property
+    def rows_at_once(self) -> int:
+        """`batch_size`."""
+        return self.batch_size
 
 
 class RepetitionSection(Section):
@@ -44,7 +77,7 @@ class RepetitionSection(Section):
         return self
 
 
-class VllmEngineSection(Section):
+class VllmEngineSection(EngineSection):
     """vLLM in a child process that lives from the loading of a version to its closing (docs/guides/vllm.md)."""
 
     type: Literal["vllm"] = "vllm"
@@ -96,6 +129,19 @@ class VllmEngineSection(Section):
             )
         return self
 
+    @property
+    def rows_at_once(self) -> int:
+        """Of all replicas together."""
+        return self.max_num_seqs * self.replicas
+
+    def refuse_conflicts(self, config: Config) -> None:
+        """A frozen judge is a second model beside the first."""
+        if config.cascade.frozen_judge and self.kv_cache_gib is None and self.gpu_memory_utilization > 0.5:
+            raise ValueError(
+                "cascade.frozen_judge: keeps two models loaded at once, which do not fit with "
+                f"engine.gpu_memory_utilization: {self.gpu_memory_utilization}; set it to less than 0.5"
+            )
+
 
 class ReloadInPlaceSection(Section):
     """Through vLLM's own endpoints for changing weights, which it has under `VLLM_SERVER_DEV_MODE=1` only."""
@@ -126,7 +172,7 @@ class ReloadCommandSection(Section):
         return self
 
 
-class ServerEngineSection(Section):
+class ServerEngineSection(EngineSection):
     """`vllm serve` replicas that others started, over HTTP (docs/guides/served.md)."""
 
     type: Literal["server"] = "server"
@@ -195,10 +241,26 @@ class ServerEngineSection(Section):
             )
         return name
 
+    def refuse_conflicts(self, config: Config) -> None:
+        """Full weights need a way to reach the servers, which hold one version at a time."""
+        if config.update.method != "full":
+            return
+        if self.reload is None and config.job.rounds > 0:
+            raise ValueError(
+                "update.method: full needs engine.reload (in_place or command): without it the "
+                "servers would go on with the old weights; or train adapters (lora)"
+            )
+        if config.cascade.frozen_judge:
+            raise ValueError(
+                "cascade.frozen_judge: asks two versions in turn, and with full weights a server "
+                "holds one; use update.method: lora, where both are served"
+            )
 
-class ScriptedEngineSection(Section):
+
+class ScriptedEngineSection(EngineSection):
     """No model: a deterministic policy for trying the loop and for tests."""
 
+    has_weights: ClassVar[bool] = False
     type: Literal["scripted"] = "scripted"
     replies: Path | None = None
     """JSON Lines of recorded replies to play back; null uses the built-in simulated solver and judge."""
@@ -218,7 +280,34 @@ class ScriptedEngineSection(Section):
     """Simulated judge: chance that a vote carries no readable verdict."""
 
 
-ModelEngineSection = TransformersEngineSection | VllmEngineSection | ServerEngineSection
-"""The engines that run a checkpoint."""
+@dataclass(frozen=True, slots=True)
+class EngineVariant(Variant):
+    """A row of `ENGINES`.
 
-EngineSection = Annotated[ModelEngineSection | ScriptedEngineSection, Field(discriminator="type")]
+    `build` opens an engine on a stored version: `(StoredVersion, ChatCodec, section, ModelSection) -> Engine`. Where
+    the section's `has_weights` is false, it makes a whole backend instead: `(Config, versions folder) -> Backend`.
+
+    Attributes:
+        check: `module:function` that takes the section and raises `ConfigError` where the engine cannot run here, such
+            as a missing library; called before any work. None checks nothing.
+    """
+
+    check: str | None = None
+
+
+ENGINES = Seam(
+    "engine",
+    "engine.type",
+    "svd_loop.engines",
+    EngineVariant(TransformersEngineSection, "policies.engines.transformers:open_engine"),
+    EngineVariant(VllmEngineSection, "policies.engines.vllm:open_engine", check="policies.engines.vllm:require_vllm"),
+    EngineVariant(
+        ServerEngineSection,
+        "policies.engines.served.server:open_engine",
+        check="policies.engines.served.server:manners_of",
+    ),
+    EngineVariant(ScriptedEngineSection, "svd_loop.assembly.scripted_backend:ScriptedBackend"),
+)
+
+AnyEngine = Annotated[EngineSection, OneOf(ENGINES, default="transformers")]
+"""Any engine's section; `engine: {threads: 1}` means the transformers engine with one thread."""

@@ -12,9 +12,11 @@ from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from svd_loop.config.sections import Config
 from svd_loop.config.sweep import SweepSection
+from svd_loop.config.variants import OneOf
 from svd_loop.errors import ConfigError
 
 Validated = TypeVar("Validated", bound=BaseModel)
@@ -159,12 +161,18 @@ def _known_keys(location: list[str], root: type[BaseModel]) -> list[str]:
             model
             for parent in candidates
             if part in parent.model_fields
-            for model in _models_in(parent.model_fields[part].annotation)
+            for model in _models_of(parent.model_fields[part])
         ]
     return sorted({name for model in candidates for name in model.model_fields})
 
 
+def _models_of(field: FieldInfo) -> list[type[BaseModel]]:
+    return [*_models_in(field.annotation), *(model for mark in field.metadata for model in _models_in(mark))]
+
+
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, OneOf):
+        return list(annotation.sections())
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for argument in get_args(annotation) for model in _models_in(argument)]

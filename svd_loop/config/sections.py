@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from svd_loop.config.base import Fraction, ModelName, Positive, Section
 from svd_loop.config.data import DataSection, fill_in_domain
-from svd_loop.config.engines import EngineSection, ServerEngineSection, TransformersEngineSection, VllmEngineSection
+from svd_loop.config.engines import AnyEngine, TransformersEngineSection
 from svd_loop.config.gate import GateSection
 from svd_loop.config.health import HealthSection
 from svd_loop.config.judging import PrefilterSection
@@ -277,7 +277,7 @@ class Config(Section):
 
     job: JobSection = JobSection()
     model: ModelSection
-    engine: EngineSection = TransformersEngineSection()
+    engine: AnyEngine = TransformersEngineSection()
     """What runs the model."""
     data: DataSection
     sampling: SolverSection = SolverSection()
@@ -298,14 +298,6 @@ class Config(Section):
         """`{domain}` in the job's name and in paths stands for `data.domain`."""
         return fill_in_domain(data)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _engine_has_a_default(cls, data: Any) -> Any:
-        """`engine: {threads: 1}` means the default engine with one thread."""
-        if isinstance(data, dict) and isinstance(engine := data.get("engine"), dict) and "type" not in engine:
-            return {**data, "engine": {"type": "transformers", **engine}}
-        return data
-
     @model_validator(mode="after")
     def _sections_agree(self) -> Config:
         if self.cascade.mode is CascadeMode.GOLD and not self.benchmark:
@@ -324,8 +316,10 @@ class Config(Section):
                 f"cascade.mode: {self.cascade.mode} compares all candidates of a prompt, and "
                 f"sampling.block: {self.sampling.block} gives it a few at a time; remove it"
             )
-        if self.cascade.mode is CascadeMode.SELF_CERTAINTY and self.engine.type == "scripted":
-            raise ValueError("cascade.mode: self_certainty needs a model, and engine.type: scripted has none")
+        if self.cascade.mode is CascadeMode.SELF_CERTAINTY and not self.engine.has_weights:
+            raise ValueError(
+                f"cascade.mode: self_certainty needs a model, and engine.type: {self.engine.type} has none"
+            )
         if self.cascade.selection is Selection.ALL_VALID and self.sampling.block not in (None, self.sampling.n):
             raise ValueError(
                 f"sampling.block: {self.sampling.block} stops at the first accepted candidate, which "
@@ -337,28 +331,7 @@ class Config(Section):
                 f"sampling.budget_tokens: {self.sampling.budget_tokens} is spent in blocks on prompts "
                 "with nothing accepted: set sampling.block and selection: first_valid"
             )
-        if (
-            isinstance(self.engine, VllmEngineSection)
-            and self.cascade.frozen_judge
-            and self.engine.kv_cache_gib is None
-            and self.engine.gpu_memory_utilization > 0.5
-        ):
-            raise ValueError(
-                "cascade.frozen_judge: keeps two models loaded at once, which do not fit with "
-                f"engine.gpu_memory_utilization: {self.engine.gpu_memory_utilization}; set it to less "
-                "than 0.5"
-            )
-        if isinstance(self.engine, ServerEngineSection) and self.update.method == "full":
-            if self.engine.reload is None and self.job.rounds > 0:
-                raise ValueError(
-                    "update.method: full needs engine.reload (in_place or command): without it the "
-                    "servers would go on with the old weights; or train adapters (lora)"
-                )
-            if self.cascade.frozen_judge:
-                raise ValueError(
-                    "cascade.frozen_judge: asks two versions in turn, and with full weights a server "
-                    "holds one; use update.method: lora, where both are served"
-                )
+        self.engine.refuse_conflicts(self)
         if self.sampling.max_tokens >= self.model.max_context:
             raise ValueError(
                 f"sampling.max_tokens: {self.sampling.max_tokens} leaves no room for a prompt within "

@@ -19,7 +19,6 @@ from typing import Any
 from envs.cascade.template_sets import TemplateSet
 from policies.versions.stored import StoredVersion, stored_version
 from svd_loop.config import Config
-from svd_loop.config.engines import ScriptedEngineSection
 from svd_loop.contracts import Domain, Role
 from svd_loop.ledger.identity import write_atomically
 
@@ -39,7 +38,7 @@ def make_loadable(folder: Path, config: Config, templates: TemplateSet) -> None:
         WeightsError: `folder` holds no version.
         OSError: it cannot be written.
     """
-    if isinstance(config.engine, ScriptedEngineSection):
+    if not config.engine.has_weights:
         return
     stored = stored_version(folder)
     settings = _settings(stored, config, templates)

@@ -21,7 +21,6 @@ from policies.policy import ModelPolicy
 from svd_loop.assembly.backends import Backend
 from svd_loop.assembly.job import cascade_settings, template_set
 from svd_loop.config import Config
-from svd_loop.config.engines import TransformersEngineSection, VllmEngineSection
 from svd_loop.contracts import AgentCall, CascadeMode, Policy, Prompt, Reply, Role, Stage, VoteValue
 from svd_loop.preflight.work import Measured, RoleMeans
 from svd_loop.support.usage import MeteredPolicy
@@ -108,13 +107,7 @@ def _with_speed(measured: Measured, policy: ModelPolicy, asked: Sequence[tuple[i
 
 def _rows(config: Config) -> int:
     """Rows the engine works on at once, as far as the job has that many."""
-    match config.engine:
-        case TransformersEngineSection(batch_size=rows):
-            together = rows
-        case VllmEngineSection(max_num_seqs=rows, replicas=replicas):
-            together = rows * replicas
-        case _:
-            together = _MOST_ROWS
+    together = config.engine.rows_at_once or _MOST_ROWS
     return min(together, _MOST_ROWS, config.sampling.n * (config.data.prompts_per_round or _MOST_ROWS))
 
 

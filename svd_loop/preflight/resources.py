@@ -21,12 +21,7 @@ from policies.training.footprint import (
 )
 from svd_loop.assembly.backends import checkpoint_path
 from svd_loop.config import Config
-from svd_loop.config.engines import (
-    ScriptedEngineSection,
-    ServerEngineSection,
-    TransformersEngineSection,
-    VllmEngineSection,
-)
+from svd_loop.config.engines import ServerEngineSection, VllmEngineSection
 from svd_loop.errors import ConfigError
 
 GIB = 2**30
@@ -61,7 +56,7 @@ def memory_needed(config: Config, gpu_memory: float | None = None) -> str:
         ConfigError: it does not fit the device; says what would.
         ModelError: the checkpoint is no causal language model.
     """
-    if isinstance(config.engine, ScriptedEngineSection):
+    if not config.engine.has_weights:
         return "no model: a script needs none"
     shape = shape_of(checkpoint_path(config.model.path))
     device = device_of(config, gpu_memory)
@@ -80,7 +75,7 @@ def disk_needed(config: Config) -> str:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     told = f"{_size(free)} free under {existing}"
-    if isinstance(config.engine, ScriptedEngineSection):
+    if not config.engine.has_weights:
         return told
     needed, words = _versions(config, shape_of(checkpoint_path(config.model.path)))
     if needed > free:
@@ -140,12 +135,9 @@ def _serving(config: Config, shape: Shape, device: Device) -> str:
     engine, context = config.engine, config.model.max_context
     if isinstance(engine, ServerEngineSection):
         return "generating is the endpoints' business"
-    share, gpus, wanted = 1.0, 1, 1
-    match engine:
-        case VllmEngineSection():
-            share, gpus, wanted = engine.gpu_memory_utilization, engine.tensor_parallel_size, engine.max_num_seqs
-        case TransformersEngineSection():
-            wanted = engine.batch_size
+    share, gpus, wanted = 1.0, 1, engine.rows_at_once or 1
+    if isinstance(engine, VllmEngineSection):
+        share, gpus, wanted = engine.gpu_memory_utilization, engine.tensor_parallel_size, engine.max_num_seqs
     needed = serving_memory(shape, config.model.dtype, context)
     models = 2 if config.cascade.frozen_judge else 1
     budget = int(device.memory * gpus * min(share, 1.0))

@@ -98,7 +98,7 @@ def tokenizer_digest(config: Config) -> str:
 
     A script's ids are bytes.
     """
-    if config.engine.type == "scripted":
+    if not config.engine.has_weights:
         return "bytes"
     return vocabulary_digest(checkpoint_path(config.model.path))
 

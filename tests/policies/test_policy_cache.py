@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from policies.policy_cache import Standby
-from svd_loop.assembly.backends import ScriptedBackend
+from svd_loop.assembly.scripted_backend import ScriptedBackend
 from svd_loop.config import load_config
 from svd_loop.contracts import AgentCall, Policy, PolicyVersion, Reply, TrainingRow, UpdateResult
 from svd_loop.jobs import run_job

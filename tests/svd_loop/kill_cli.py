@@ -20,7 +20,8 @@ from envs.round_env import SelfVerificationEnv
 from envs.solving import SolverAgent
 from policies.training import sft
 from svd_loop import cli
-from svd_loop.assembly.backends import ModelBackend, ScriptedBackend
+from svd_loop.assembly.backends import ModelBackend
+from svd_loop.assembly.scripted_backend import ScriptedBackend
 from svd_loop.contracts import JobState, Role
 from svd_loop.evaluation.evaluation import Evaluator
 from svd_loop.ledger import Ledger

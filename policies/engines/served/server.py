@@ -20,11 +20,10 @@ from policies.engines.probe import reference_in_child
 from policies.engines.served.dispatch import Patience, Unavailable, Wave, no_replica_left, together
 from policies.engines.served.endpoint import Endpoint, Manners
 from policies.engines.served.weight_sync import Delivery, delivery_of
+from policies.engines.serving import PrefixCache, Served, probe_prompts_of, served_version
 from policies.engines.sharding import shards_by_prefix
 from policies.engines.vllm import (
     FINISH,
-    PrefixCache,
-    Served,
     check_probe,
     default_tolerance,
     repetition_detection,
@@ -32,7 +31,10 @@ from policies.engines.vllm import (
     token_sampling,
 )
 from policies.engines.vllm_child import Probed, Started
+from policies.text.chat import ChatCodec
+from policies.versions.stored import StoredVersion
 from svd_loop.config.engines import ServerEngineSection
+from svd_loop.config.sections import ModelSection
 from svd_loop.contracts import Generation, GenerationRequest
 from svd_loop.errors import ConfigError, EngineError, ModelError
 from svd_loop.support.progress import progress
@@ -56,6 +58,20 @@ def manners_of(settings: ServerEngineSection) -> Manners:
             raise ConfigError(f"engine.api_key_env: the environment variable {settings.api_key_env} is not set")
     return Manners(
         key, settings.retries, settings.backoff_seconds, settings.request_seconds, settings.heartbeat_seconds
+    )
+
+
+def open_engine(
+    stored: StoredVersion, codec: ChatCodec, settings: ServerEngineSection, model: ModelSection
+) -> ServerEngine:
+    """The engine on a stored version; raises what `ServerEngine` does."""
+    return ServerEngine(
+        served_version(stored),
+        settings,
+        dtype=model.dtype,
+        max_context=model.max_context,
+        stop_ids=codec.stop_ids,
+        probe_prompts=probe_prompts_of(codec),
     )
 
 

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 
 from policies.engines.served.dispatch import Unavailable
 from policies.engines.served.endpoint import Endpoint, ModelCard, NotFound
-from policies.engines.vllm import Served
+from policies.engines.serving import Served
 from svd_loop.config.engines import ReloadCommandSection, ReloadInPlaceSection, ServerEngineSection
 from svd_loop.errors import EngineError, ModelError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from policies.engines.served.server import ServerEngine
-from policies.engines.vllm import Served
+from policies.engines.serving import Served
 from svd_loop.config.engines import ServerEngineSection
 from svd_loop.contracts import FinishReason, Generation, GenerationRequest, Sampling
 from tests.policies.engines.completion_server import STOP, CompletionServer, reference, sampled

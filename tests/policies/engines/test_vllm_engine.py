@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from policies.engines.serving import Served
 from policies.engines.transformers import TransformersEngine
-from policies.engines.vllm import Served, VllmEngine
+from policies.engines.vllm import VllmEngine
 from policies.text.chat import ChatCodec
 from policies.text.choices import choice_tokens
 from policies.versions.checkpoints import load_checkpoint

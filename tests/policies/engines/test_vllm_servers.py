@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from policies.engines.served.server import ServedReplica, ServerEngine
+from policies.engines.serving import Served
 from policies.engines.transformers import TransformersEngine
-from policies.engines.vllm import Served
 from policies.text.chat import ChatCodec
 from policies.versions.checkpoints import load_checkpoint
 from svd_loop.config import Config

@@ -12,7 +12,7 @@ from envs.canaries import Canary, CanaryKind, plant
 from policies.scripted.policy import decode
 from policies.scripted.updater import read_traits
 from policies.versions.stored import read_manifest
-from svd_loop.assembly import backends
+from svd_loop.assembly.scripted_backend import ScriptedBackend
 from svd_loop.contracts import AgentCall, JobResult, Policy, Reply, StopReason, TrainingRow, UpdateResult
 from svd_loop.errors import JobInterrupted
 from svd_loop.jobs import run_job
@@ -32,12 +32,12 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Spoil:
     """Puts a bad judge into every scripted policy that a job opens."""
 
     def install(corrupts: Corrupts) -> None:
-        opened = backends.ScriptedBackend.open
+        opened = ScriptedBackend.open
 
-        def open_spoilt(self: backends.ScriptedBackend, round: int) -> Policy:
+        def open_spoilt(self: ScriptedBackend, round: int) -> Policy:
             return BadJudge(opened(self, round), corrupts)
 
-        monkeypatch.setattr(backends.ScriptedBackend, "open", open_spoilt)
+        monkeypatch.setattr(ScriptedBackend, "open", open_spoilt)
 
     return install
 
@@ -85,18 +85,18 @@ def test_each_of_them_is_rolled_back_where_that_is_asked_for(
 def test_no_canary_is_among_the_rows_that_were_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planted: list[Canary] = []
     learned: list[TrainingRow] = []
-    update = backends.ScriptedBackend.update
+    update = ScriptedBackend.update
 
     def remember(*arguments: Any, **settings: Any) -> list[Canary]:
         planted.extend(found := plant(*arguments, **settings))
         return found
 
-    def note(self: backends.ScriptedBackend, rows: Sequence[TrainingRow], *rest: Any) -> UpdateResult:
+    def note(self: ScriptedBackend, rows: Sequence[TrainingRow], *rest: Any) -> UpdateResult:
         learned.extend(rows)
         return update(self, rows, *rest)
 
     monkeypatch.setattr("svd_loop.judge_health.judge_watch.plant", remember)
-    monkeypatch.setattr(backends.ScriptedBackend, "update", note)
+    monkeypatch.setattr(ScriptedBackend, "update", note)
     own = ("update.replay.anchor=own", "update.replay.anchor_ratio=1.0")
     run_job(small(tmp_path, *QUICK, *BIGGER, "job.rounds=4", *own))
     with LedgerReader.open_for_reading(tmp_path / "jobs" / "scripted") as reader:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from policies.engines.vllm import Served
+from policies.engines.serving import Served
 from svd_loop.errors import EngineError, ModelError
 from tests.policies.engines.server_engines import Servers, expected, open_engine, rows
 

@@ -1,0 +1,60 @@
+"""Fields that hold a variant of a seam: `engine`, `update.algorithm`, `tracking.trackers`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, SchemaValidator, core_schema
+
+from svd_loop.config.base import Section
+from svd_loop.errors import ConfigError
+from svd_loop.support.plugins import Seam
+
+
+class OneOf:
+    """Annotates a field with the seam whose variants it takes; the field's type is the base class of their sections.
+
+    Built-in variants are a union told apart by `type`, which is what JSON schemas show. A name that is not built in is
+    looked up among installed packages. Values are written back in full, whatever class they are of.
+
+    Args:
+        seam: the variants.
+        default: the variant meant where `type` is left out; None requires it.
+        by_name: whether a bare name stands for a variant with default settings.
+    """
+
+    def __init__(self, seam: Seam[Any], *, default: str | None = None, by_name: bool = False) -> None:
+        self.seam = seam
+        self._default = default
+        self._by_name = by_name
+
+    def sections(self) -> list[type[Section]]:
+        """Configuration classes of the built-in variants, and of the plug-ins that were used so far."""
+        return [row.section for row in self.seam.known()]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Validate by `type`, and serialise by the value's own class."""
+        rows = self.seam.built_in.items()
+        union = core_schema.tagged_union_schema(
+            {name: handler.generate_schema(row.section) for name, row in rows}, "type"
+        )
+        return core_schema.no_info_wrap_validator_function(
+            self._validate, union, serialization=core_schema.simple_ser_schema("any")
+        )
+
+    def _validate(self, value: Any, built_in: Callable[[Any], Any]) -> Any:
+        if isinstance(value, str) and self._by_name:
+            value = {"type": value}
+        if isinstance(value, Mapping) and "type" not in value and self._default is not None:
+            value = {"type": self._default, **value}
+        name = value.get("type") if isinstance(value, Mapping) else getattr(value, "type", None)
+        if not isinstance(name, str) or name in self.seam.built_in:
+            return built_in(value)
+        try:
+            section = self.seam.find(name).section
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        tagged = core_schema.tagged_union_schema({name: section.__pydantic_core_schema__}, "type")
+        return SchemaValidator(tagged).validate_python(value)
