@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import TracebackType
 
-from svd_loop.contracts import Policy, TrainingRow, UpdateResult
+from svd_loop.contracts import Policy, UpdateMaterial, UpdateResult
 from svd_loop.support.wrapping import PolicyWrapper
 
 
@@ -46,13 +46,13 @@ class Standby:
             kept[1].close()
 
     def before(
-        self, update: Callable[[list[TrainingRow], int, int], UpdateResult]
-    ) -> Callable[[list[TrainingRow], int, int], UpdateResult]:
+        self, update: Callable[[UpdateMaterial, int, int], UpdateResult]
+    ) -> Callable[[UpdateMaterial, int, int], UpdateResult]:
         """The update, with everything closed before it."""
 
-        def run(rows: list[TrainingRow], round: int, parent: int) -> UpdateResult:
+        def run(material: UpdateMaterial, round: int, parent: int) -> UpdateResult:
             self.release()
-            return update(rows, round, parent)
+            return update(material, round, parent)
 
         return run
 

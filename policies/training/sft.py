@@ -16,13 +16,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from policies.training.algorithm import UpdateContext
 from policies.training.rows import check_rows, data_digest, describe, share_of_batch, usable_rows
 from policies.training.run import Trained, TrainingTask, train
 from policies.versions.checkpoints import foundation, resolve_device
 from policies.versions.stored import StoredVersion, read_manifest, stored_version
 from policies.versions.weights import Origin, WeightStore
 from svd_loop.config.update import UpdateSection
-from svd_loop.contracts import PolicyVersion, TrainingRow, UpdateResult
+from svd_loop.contracts import PolicyVersion, TrainingRow, UpdateMaterial, UpdateResult
 from svd_loop.errors import TrainingError
 from svd_loop.support.progress import progress
 from svd_loop.support.torch_memory import is_out_of_memory, release_gpu_memory
@@ -31,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class SftUpdater:
-    """Implements `svd_loop.contracts.Updater`.
+    """Implements `policies.training.algorithm.Updater`.
 
     Args:
         store: where versions go; round 0 must be stored.
@@ -78,6 +79,10 @@ class SftUpdater:
                 raise TrainingError(f"none of {len(rows)} rows can be trained on: {what}")
             _log.warning("%d of %d rows are left out of training: %s", len(rows) - len(kept), len(rows), what)
         return kept, {f"rows_refused.{reason}": float(len(items)) for reason, items in refused.items()}
+
+    def learn(self, material: UpdateMaterial, *, round: int, parent: Path) -> UpdateResult:
+        """Train on the material's rows; as `fit`."""
+        return self.fit(material.rows, round=round, parent=parent)
 
     def fit(self, rows: Sequence[TrainingRow], *, round: int, parent: Path) -> UpdateResult:
         """Train on `rows` and store the result as version `round`.
@@ -174,6 +179,21 @@ class SftUpdater:
         trained.save(folder)
         if self._settings.method == "full":
             self._tokenizer.save_pretrained(folder)
+
+
+def make_updater(context: UpdateContext) -> SftUpdater:
+    """Supervised fine-tuning as the configuration has it."""
+    codec = context.codec
+    return SftUpdater(
+        context.store,
+        context.settings,
+        tokenizer=codec.tokenizer,
+        stop_ids=codec.stop_ids,
+        pad_id=codec.pad_id,
+        job_seed=context.job_seed,
+        device=context.device,
+        config_digest=context.config_digest,
+    )
 
 
 def _result(stored: StoredVersion) -> UpdateResult:

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from svd_loop.assembly.vocabulary import vocabulary_digest
 from svd_loop.config import Config
 from svd_loop.config.engines import ENGINES
-from svd_loop.contracts import Candidate, Message, Policy, Role, Sampling, TrainingRow, UpdateResult
+from svd_loop.config.update import UPDATES
+from svd_loop.contracts import Candidate, Message, Policy, Role, Sampling, TrainingRow, UpdateMaterial, UpdateResult
 from svd_loop.errors import ConfigError
 from svd_loop.nano import NANO_CHECKPOINT
 from svd_loop.support.allocator import keep_freed_memory
 
 if TYPE_CHECKING:
     from policies.text.chat import ChatCodec
-    from policies.training.sft import SftUpdater
+    from policies.training.algorithm import Updater
     from policies.versions.stored import StoredVersion
     from policies.versions.weights import WeightStore
 
@@ -53,7 +54,7 @@ class Backend(Protocol):
         """The rows that `update` takes, and how many it would refuse, by reason."""
         ...
 
-    def update(self, rows: list[TrainingRow], round: int, parent: int) -> UpdateResult:
+    def update(self, material: UpdateMaterial, round: int, parent: int) -> UpdateResult:
         """Train and store the version of a round, going on from the version of round `parent`."""
         ...
 
@@ -148,12 +149,12 @@ class ModelBackend:
         )
 
     def usable(self, rows: Sequence[TrainingRow]) -> tuple[list[TrainingRow], dict[str, float]]:
-        """Rows with a supervised part that ends in a stop token and fits `update.max_length`."""
+        """The rows that the update algorithm can train on."""
         return self._updater.usable(rows)
 
-    def update(self, rows: list[TrainingRow], round: int, parent: int) -> UpdateResult:
-        """Train on `rows` from the version of round `parent` or the base."""
-        return self._updater.fit(rows, round=round, parent=self._store.path(parent))
+    def update(self, material: UpdateMaterial, round: int, parent: int) -> UpdateResult:
+        """Train by the configured algorithm from the version of round `parent` or the base."""
+        return self._updater.learn(material, round=round, parent=self._store.path(parent))
 
     def certainty(self, candidates: Sequence[Candidate]) -> list[float]:
         """Self-certainty (`policies.engines.certainty`)."""
@@ -192,19 +193,15 @@ class ModelBackend:
         return load_codec(stored, plain=model.templates == PLAIN_TEMPLATES, thought=model.thought)
 
     @cached_property
-    def _updater(self) -> SftUpdater:
-        from policies.training.sft import SftUpdater
+    def _updater(self) -> Updater:
+        from policies.training.algorithm import UpdateContext
 
-        return SftUpdater(
-            self._store,
-            self._config.update,
-            tokenizer=self._codec.tokenizer,
-            stop_ids=self._codec.stop_ids,
-            pad_id=self._codec.pad_id,
-            job_seed=self._config.job.seed,
-            device=self._config.model.device,
-            config_digest=self._config_digest,
+        config = self._config
+        context = UpdateContext(
+            self._store, config.update, self._codec, config.job.seed, config.model.device, self._config_digest
         )
+        updater: Updater = UPDATES.builder(config.update.algorithm.type)(context)
+        return updater
 
 
 def open_stored(config: Config, stored: StoredVersion) -> Policy:

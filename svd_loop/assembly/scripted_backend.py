@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from svd_loop.config import Config
 from svd_loop.config.engines import ScriptedEngineSection
-from svd_loop.contracts import Candidate, Message, Policy, PolicyVersion, TrainingRow, UpdateResult
+from svd_loop.contracts import Candidate, Message, Policy, PolicyVersion, TrainingRow, UpdateMaterial, UpdateResult
 from svd_loop.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ class ScriptedBackend:
         """All of them."""
         return list(rows), {}
 
-    def update(self, rows: list[TrainingRow], round: int, parent: int) -> UpdateResult:
+    def update(self, material: UpdateMaterial, round: int, parent: int) -> UpdateResult:
         """Move the simulated skill towards the rows' quality."""
         from policies.scripted import ScriptedUpdater
 
         folder = self._versions / PolicyVersion(parent, "").name
-        return ScriptedUpdater(self._versions).fit(rows, round=round, parent=folder)
+        return ScriptedUpdater(self._versions).fit(material.rows, round=round, parent=folder)
 
     def certainty(self, candidates: Sequence[Candidate]) -> list[float]:
         """A script is certain of nothing; the configuration refuses to ask."""

@@ -52,7 +52,7 @@ class NanoSource(Section):
     """Generator seed."""
     levels: tuple[int, ...] = (1, 2, 3)
     """Difficulty levels, 1 (easy) to 4."""
-    domains: tuple[Domain, ...] = tuple(Domain)
+    domains: tuple[Domain, ...] = (Domain.MATH, Domain.SCIENCE, Domain.CODING)
     """Which domains."""
 
 

@@ -133,7 +133,11 @@ class CascadeSection(Section):
     answer), `self_certainty` (best of n by certainty) and `gold` (the ceiling)."""
     votes: Positive = 5
     """Votes of every stage (METHOD.md: v); all must say yes unless `rule` says otherwise."""
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = tuple(Stage)
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = (
+        Stage.CYCLE_CONSISTENCY,
+        Stage.FACTUALITY,
+        Stage.CORRECTNESS,
+    )
     """Stages asked, in order."""
     rule: Literal["unanimous", "majority"] | AtLeast = "unanimous"
     """`unanimous` is the method's: every vote of every stage says yes. `majority` (more than half of a stage's votes)

@@ -1,4 +1,8 @@
-"""How a round's rows become the next version: the `update` section."""
+"""How a round's material becomes the next version: the `update` section, and the algorithms it can name.
+
+`update.algorithm` says what is learned from; `update.method` which weights change (all, or an adapter). The other keys
+are shared by the algorithms that train by gradients.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,30 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from svd_loop.config.base import Fraction, Positive, Section
+from svd_loop.config.variants import OneOf
+from svd_loop.support.plugins import Seam, Variant
+
+
+class AlgorithmSection(Section):
+    """What every update algorithm's section has; a plug-in's section derives from it."""
+
+    type: str
+    """Name of the algorithm."""
+
+
+class SftSection(AlgorithmSection):
+    """Supervised fine-tuning on the sampled token ids of accepted rows (TRL's `SFTTrainer`)."""
+
+    type: Literal["sft"] = "sft"
+
+
+UPDATES = Seam(
+    "update algorithm",
+    "update.algorithm.type",
+    "svd_loop.updates",
+    Variant(SftSection, "policies.training.sft:make_updater"),
+)
+"""Algorithms; `build` takes an `UpdateContext` and gives an `Updater` (`policies.training.algorithm`)."""
 
 
 class LoraSection(Section):
@@ -62,8 +90,10 @@ class LaunchSection(Section):
 
 
 class UpdateSection(Section):
-    """Supervised fine-tuning on accepted rows."""
+    """How the next version is trained on what a round accepted."""
 
+    algorithm: Annotated[AlgorithmSection, OneOf(UPDATES, default="sft")] = SftSection()
+    """What is learned from the round. Engines without weights (`scripted`) simulate an update and ignore it."""
     method: Literal["full", "lora"] = "full"
     """Train all weights, or a LoRA adapter."""
     start: Literal["base", "previous"] = "previous"

@@ -8,7 +8,7 @@ Axis legend, used in the names of nested collections everywhere:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -271,6 +271,17 @@ class TrainingRow:
     candidate: int = 0
     round: int = 0
     domain: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateMaterial:
+    """What an update algorithm learns from.
+
+    `rows` are the round's accepted rows with replayed ones and anchors, in training order. An algorithm that learns
+    from more than accepted rows (refused candidates, votes) gets it as further fields of this class.
+    """
+
+    rows: Sequence[TrainingRow]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from svd_loop.contracts import (
     Scores,
     StopReason,
     TrainingRow,
+    UpdateMaterial,
     UpdateResult,
 )
 from svd_loop.loop.health_rule import explain
@@ -97,7 +98,7 @@ class Controller:
         if not rows:
             return self.commit(replace(record, metrics=metrics), episode)
         with self.watch.phase("update"):
-            update = self.parts.update(rows, round, parent)
+            update = self.parts.update(UpdateMaterial(rows), round, parent)
         with self.policy(round) as policy:
             scores, evaluation_metrics = self.measure(policy)
         metrics = {**metrics, **update.metrics, **evaluation_metrics}

@@ -17,6 +17,7 @@ from svd_loop.contracts import (
     Solver,
     Tracker,
     TrainingRow,
+    UpdateMaterial,
     UpdateResult,
 )
 from svd_loop.loop.health_rule import HealthRule
@@ -29,9 +30,9 @@ from svd_loop.loop.replay import Replay
 class Parts:
     """What a job is made of.
 
-    `open_policy(round)` loads the version a round produced (0 is the base); `update(rows, round, parent)` trains from
-    the version of round `parent` and stores that of `round`; `usable(rows)` keeps those it can train on and counts the
-    others as metrics; `environment` is a `SelfVerification` environment;
+    `open_policy(round)` loads the version a round produced (0 is the base); `update(material, round, parent)` trains
+    from the version of round `parent` and stores that of `round`; `usable(rows)` keeps those it can train on and
+    counts the others as metrics; `environment` is a `SelfVerification` environment;
     `firewall` takes completions that hold held-out problems out of an episode;
     `judge_watch` measures without labels how far a round's judge can be trusted, and `health` says what follows;
     `audit` measures how well a policy judges.
@@ -44,7 +45,7 @@ class Parts:
     solver: Solver
     open_policy: Callable[[int], MeteredPolicy]
     usable: Callable[[Sequence[TrainingRow]], tuple[list[TrainingRow], dict[str, float]]]
-    update: Callable[[list[TrainingRow], int, int], UpdateResult]
+    update: Callable[[UpdateMaterial, int, int], UpdateResult]
     replay: Replay
     evaluator: Evaluator
     judge_watch: Callable[[Policy, Episode, Sequence[Prompt]], dict[str, float]]

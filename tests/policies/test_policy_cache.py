@@ -10,7 +10,7 @@ import pytest
 from policies.policy_cache import Standby
 from svd_loop.assembly.scripted_backend import ScriptedBackend
 from svd_loop.config import load_config
-from svd_loop.contracts import AgentCall, Policy, PolicyVersion, Reply, TrainingRow, UpdateResult
+from svd_loop.contracts import AgentCall, Policy, PolicyVersion, Reply, UpdateMaterial, UpdateResult
 from svd_loop.jobs import run_job
 
 SCRIPTED = Path(__file__).parents[2] / "configs" / "scripted.yaml"
@@ -89,9 +89,9 @@ def test_a_job_opens_each_version_once_a_round_and_trains_with_nothing_open(
     def opened(self: ScriptedBackend, round: int) -> object:
         return Counted(real_open(self, round), round)
 
-    def updated(self: ScriptedBackend, rows: list[TrainingRow], round: int, parent: int) -> UpdateResult:
+    def updated(self: ScriptedBackend, material: UpdateMaterial, round: int, parent: int) -> UpdateResult:
         log.append(f"update {round}")
-        return real_update(self, rows, round, parent)
+        return real_update(self, material, round, parent)
 
     monkeypatch.setattr(ScriptedBackend, "open", opened)
     monkeypatch.setattr(ScriptedBackend, "update", updated)

@@ -13,7 +13,16 @@ from policies.scripted.policy import decode
 from policies.scripted.updater import read_traits
 from policies.versions.stored import read_manifest
 from svd_loop.assembly.scripted_backend import ScriptedBackend
-from svd_loop.contracts import AgentCall, JobResult, Policy, Reply, StopReason, TrainingRow, UpdateResult
+from svd_loop.contracts import (
+    AgentCall,
+    JobResult,
+    Policy,
+    Reply,
+    StopReason,
+    TrainingRow,
+    UpdateMaterial,
+    UpdateResult,
+)
 from svd_loop.errors import JobInterrupted
 from svd_loop.jobs import run_job
 from svd_loop.ledger import DurablePolicy, LedgerReader
@@ -91,9 +100,9 @@ def test_no_canary_is_among_the_rows_that_were_trained_on(tmp_path: Path, monkey
         planted.extend(found := plant(*arguments, **settings))
         return found
 
-    def note(self: ScriptedBackend, rows: Sequence[TrainingRow], *rest: Any) -> UpdateResult:
-        learned.extend(rows)
-        return update(self, rows, *rest)
+    def note(self: ScriptedBackend, material: UpdateMaterial, *rest: Any) -> UpdateResult:
+        learned.extend(material.rows)
+        return update(self, material, *rest)
 
     monkeypatch.setattr("svd_loop.judge_health.judge_watch.plant", remember)
     monkeypatch.setattr(ScriptedBackend, "update", note)

@@ -11,12 +11,13 @@ import pytest
 from svd_loop.config import load_config, parse_config
 from svd_loop.config.base import Section
 from svd_loop.config.engines import ENGINES, EngineVariant
+from svd_loop.config.update import UPDATES
 from svd_loop.errors import ConfigError
 from svd_loop.support.plugins import Seam, Variant
 
 ROOT = Path(__file__).parents[3]
 NANO = ROOT / "configs" / "nano.yaml"
-SEAMS = [ENGINES]
+SEAMS = [ENGINES, UPDATES]
 
 MODULE = """
 from typing import Literal
@@ -61,7 +62,9 @@ def test_every_built_in_row_can_be_built(seam: Seam[Variant]) -> None:
 
 def test_an_unknown_name_lists_the_built_in_and_the_installed_ones(installed: Path) -> None:
     install(installed, "loud", "mine = plugged:ROW", MODULE)
-    with pytest.raises(ConfigError, match=r"engine\.type: no engine is called 'warp'; known: mine \(loud 1\.0\), scripted"):
+    with pytest.raises(
+        ConfigError, match=r"engine\.type: no engine is called 'warp'; known: mine \(loud 1\.0\), scripted"
+    ):
         load_config(NANO, ["engine={type: warp}"])
     assert "plugged" not in sys.modules  # listing names loads nothing
 
