@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
@@ -11,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.processes import Process, run
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,15 @@ def run_with_kills(
 
 def run_until_it_kills_itself(command: Sequence[str], *, timeout: float = 120.0, cwd: Path | None = None) -> None:
     """Run a command that is to die of its own SIGKILL, and insist that it did."""
-    outcome = subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=cwd, check=False)
+    outcome = run(command, timeout=timeout, cwd=cwd)
     assert outcome.returncode == -signal.SIGKILL, f"exit code {outcome.returncode}\n{outcome.stderr}"
 
 
 def _run(command: Sequence[str], delay: float | None, ready: str | None, timeout: float, cwd: Path | None) -> bool:
     """One run; whether it was killed (False: it ended well by itself)."""
     with tempfile.TemporaryFile("w+") as errors:
-        output = subprocess.PIPE if ready is not None else subprocess.DEVNULL
-        process = subprocess.Popen(command, stdout=output, stderr=errors, text=True, cwd=cwd, start_new_session=True)
+        output = subprocess.PIPE if ready is not None else None
+        process = Process(command, stdout=output, stderr=errors, cwd=cwd)
         try:
             if process.stdout is not None:
                 with process.stdout:
@@ -76,13 +77,11 @@ def _run(command: Sequence[str], delay: float | None, ready: str | None, timeout
                         pass
             if delay is not None:
                 time.sleep(delay)
-                if process.poll() is None:
+                if process.returncode is None:
                     return True
             code = process.wait(timeout)
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            process.kill_group()
         errors.seek(0)
         assert code == 0, f"{' '.join(command)} exited with {code}\n{errors.read()}"
         return False

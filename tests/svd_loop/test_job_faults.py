@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from svd_loop.jobs import run_job
+from tests.processes import run
 from tests.svd_loop.job_outcome import outcome_of
 from tests.svd_loop.jobs_support import SCRIPTED, SMALL, small
 
@@ -23,6 +23,7 @@ PROGRAM = """
 import sys, time
 from policies.scripted import ScriptedPolicy
 from svd_loop import cli
+from tests.processes import run
 
 answer, asked = ScriptedPolicy.generate, []
 
@@ -44,7 +45,7 @@ def test_a_faulty_engine_ends_the_job_with_a_message_and_nothing_is_lost(root: P
     settings = (*SMALL, f"job.root={root}", "tracking.enabled=true", "engine.chunk_seconds=0.5", "engine.chunk_size=8")
     options = [part for item in settings for part in ("-o", item)]
     command = [sys.executable, "-c", PROGRAM.format(fault=code), "run", str(SCRIPTED), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = run(command)
     assert done.returncode == 1, done.stderr
     assert "EngineError" in done.stderr and "Traceback" not in done.stderr
     for words in told:

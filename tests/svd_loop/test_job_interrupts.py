@@ -15,6 +15,7 @@ from mlflow.entities import Run
 
 from svd_loop.contracts import JobState
 from svd_loop.jobs import run_job
+from tests.processes import Process, run
 from tests.svd_loop.job_outcome import Outcome, asked_again, outcome_of
 from tests.svd_loop.jobs_support import SCRIPTED, SMALL, small
 from tests.svd_loop.tracking_server import free_port, tracking_server
@@ -37,7 +38,7 @@ def command(root: Path) -> list[str]:
 
 def interrupt(root: Path, number: signal.Signals, times: int) -> tuple[int, str]:
     """Start the job and send a signal when the baseline is measured; its exit code and what it said afterwards."""
-    with subprocess.Popen(command(root), stderr=subprocess.PIPE, text=True) as process:
+    with Process(command(root), stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("baseline: "):
@@ -71,7 +72,7 @@ def test_ctrl_c_and_preemption_lose_nothing(
     if times == 1:
         assert "the same command goes on from here" in said
         assert parent_of(root).info.status == "KILLED"  # after a second signal there may be no time to say so
-    done = subprocess.run(command(root), capture_output=True, text=True, timeout=120, check=False)
+    done = run(command(root))
     assert done.returncode == 0, done.stderr
     assert outcome_of(root / "jobs" / "scripted") == uninterrupted
     assert asked_again(root / "replies") <= (0 if times == 1 else CHUNK)

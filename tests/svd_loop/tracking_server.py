@@ -13,6 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.guard import guarded
+
+_WITHOUT_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+"""By default the server starts seven more processes, for jobs such as scoring traces, which nothing here asks for."""
+
 
 @contextmanager
 def tracking_server(root: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
@@ -21,7 +26,9 @@ def tracking_server(root: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command = [sys.executable, "-m", "mlflow", "server", *address, *stores]
     with (root / "server.log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            guarded(command), env={**os.environ, **_WITHOUT_JOBS}, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         deadline = time.monotonic() + 90
         while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from svd_loop.config import Config
 from svd_loop.jobs import run_job
+from tests.guard import TESTS
 from tests.policies.engines.two_jobs import assert_alike, small_job
 from tests.policies.engines.vllm_replica import end_group, free_port
 
@@ -31,6 +33,7 @@ def job(root: Path, *overrides: str) -> Config:
 def test_a_job_restarts_its_server_on_every_versions_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two rounds; no server runs at first. Every version is compared with transformers before it answers."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # the command runs wherever the tests do
+    monkeypatch.setenv(TESTS, str(os.getpid()))  # and returns, while its server goes on
     pids, log = tmp_path / "pids", tmp_path / "log"
     command = [
         sys.executable,

@@ -12,6 +12,8 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests.guard import guarded
+
 START_SECONDS = 600.0
 END_SECONDS = 60.0
 
@@ -73,7 +75,7 @@ class Replica:
     def start(self) -> None:
         with self._log.open("a") as file:
             self._process = subprocess.Popen(
-                self._command,
+                guarded(self._command),
                 env=self._environment,
                 stdout=file,
                 stderr=file,

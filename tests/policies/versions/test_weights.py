@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from policies.versions.stored import MANIFEST, read_manifest
 from policies.versions.weights import Origin, WeightStore
 from svd_loop.errors import WeightsError
+from tests.processes import run
 
 
 def make_base(folder: Path) -> Path:
@@ -115,7 +116,7 @@ store.write(2, "full", lambda folder: (folder / "model.safetensors").write_bytes
 
 def test_a_kill_before_the_rename_leaves_the_old_state(tmp_path: Path) -> None:
     store = store_with(tmp_path, rounds=1)
-    done = subprocess.run([sys.executable, "-c", KILLED, str(store.folder)], cwd=Path(__file__).parents[3], check=False)
+    done = run([sys.executable, "-c", KILLED, str(store.folder)])
     assert done.returncode == 9
     assert len(list(store.folder.glob(".unfinished-*"))) == 1
     reopened = WeightStore(store.folder)

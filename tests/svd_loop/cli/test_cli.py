@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 from svd_loop.cli.output import stderr
+from tests.processes import run
 from tests.svd_loop.jobs_support import SCRIPTED, SMALL
 
 
-def svd(*arguments: str, root: Path | None = None) -> subprocess.CompletedProcess[str]:
+def svd(*arguments: str, root: Path | None = None) -> CompletedProcess[str]:
     overrides = [part for item in (*SMALL, f"job.root={root}") for part in ("-o", item)] if root else []
     # The test's own overrides come last and win.
     command = [sys.executable, "-m", "svd_loop.cli", *arguments[:2], *overrides, *arguments[2:]]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240)
+    return run(command)
 
 
 def write(path: Path, *rows: object) -> Path:

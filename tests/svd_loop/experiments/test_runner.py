@@ -22,6 +22,7 @@ from svd_loop.experiments.plan import Plan
 from svd_loop.experiments.play import play
 from svd_loop.experiments.results import ArmResult, by_arm, read_collection
 from svd_loop.experiments.runner import COLLECTION, run_sweep
+from tests.processes import Process
 
 
 @pytest.fixture(scope="module")
@@ -123,16 +124,16 @@ def test_ctrl_c_stops_with_everything_kept_and_the_same_command_goes_on(tmp_path
     changed["set"] |= {"job.rounds": 12}
     path = write_sweep(tmp_path, set=changed["set"], seeds=[1])
     command = [sys.executable, "-m", "svd_loop.cli", "sweep", str(path), "--arm", "svd"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = Process(command, stderr=subprocess.PIPE)
     ledger = tmp_path / "runs" / "sweeps" / "small" / "jobs" / "svd-s1" / "ledger.sqlite"
     for _ in range(600):
-        if ledger.exists() or process.poll() is not None:
+        if ledger.exists() or process.returncode is not None:
             break
         time.sleep(0.1)
     time.sleep(1.0)
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
+    _, errors = process.read()
+    assert process.wait(120) == 130, errors
     assert "the same command goes on" in errors
     result = run_sweep(Plan.load(path, arms=["svd"], seeds=[1]))[0]
     assert len(result.rounds) == 13
@@ -142,10 +143,10 @@ def test_when_the_command_is_killed_its_workers_end_too_and_the_same_command_goe
     changed = sweep_data(tmp_path / "runs")
     path = write_sweep(tmp_path, set=changed["set"] | {"job.rounds": 12}, seeds=[1])
     command = [sys.executable, "-m", "svd_loop.cli", "sweep", str(path), "--arm", "svd"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = Process(command)
     ledger = tmp_path / "runs" / "sweeps" / "small" / "jobs" / "svd-s1" / "ledger.sqlite"
-    wait_until(lambda: ledger.exists() or process.poll() is not None)
-    process.kill()
+    wait_until(lambda: ledger.exists() or process.returncode is not None)
+    process.send_signal(signal.SIGKILL)
     process.wait()
     wait_until(lambda: not living_in(process.pid))
     assert not living_in(process.pid)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 from svd_loop.contracts import Estimate, JobResult, JobState, Prompt, StopReason
 from svd_loop.errors import JobConflictError, LedgerError
 from svd_loop.ledger import Ledger, LedgerReader
+from tests.processes import Process
 from tests.svd_loop.ledger import samples
 
 
@@ -136,24 +138,18 @@ def test_a_changed_configuration_is_refused_with_the_ways_out(tmp_path: Path) ->
 
 def test_a_second_process_is_refused_and_told_who_holds_the_job(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from svd_loop.ledger import Ledger;"
+        "import signal, sys; from pathlib import Path; from svd_loop.ledger import Ledger;"
         "from tests.svd_loop.ledger import samples;"
-        "ledger = Ledger.open(Path(sys.argv[1]), samples.config()); print('open', flush=True); sys.stdin.read()"
+        "ledger = Ledger.open(Path(sys.argv[1]), samples.config()); print('open', flush=True); signal.pause()"
     )
     root = Path(__file__).parents[3]
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)],
-        cwd=root,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as holder:
+    with Process([sys.executable, "-c", program, str(tmp_path)], cwd=root, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == "open\n"
         with pytest.raises(JobConflictError, match=f"process {holder.pid} "):
             open_ledger(tmp_path)
         with LedgerReader.open_for_reading(tmp_path) as reader:  # reading is always possible
             assert reader.state().job == "sample"
-        holder.kill()
+        holder.send_signal(signal.SIGKILL)
     with open_ledger(tmp_path):  # the lock died with its holder
         pass
 

@@ -3,15 +3,16 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import subprocess
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 from svd_loop.contracts import JobPaths
 from svd_loop.errors import JobConflictError, LedgerError
 from svd_loop.ledger import DurablePolicy, Ledger, content_digest, salvage
+from tests.processes import run
 from tests.svd_loop.ledger import samples
 
 CALLS = [samples.solve(f"p{number}", 0) for number in range(600)]
@@ -86,10 +87,8 @@ def test_a_running_job_is_left_alone(tmp_path: Path) -> None:
         salvage(tmp_path)
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "svd_loop.ledger", *arguments], capture_output=True, text=True, check=False
-    )
+def command(*arguments: str) -> CompletedProcess[str]:
+    return run([sys.executable, "-m", "svd_loop.ledger", *arguments])
 
 
 def test_the_command_that_the_error_names_works(sound: tuple[Path, str], tmp_path: Path) -> None:

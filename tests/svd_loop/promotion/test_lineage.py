@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from svd_loop.errors import DataError
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader
 from svd_loop.promotion.lineage import explain
+from tests.processes import run
 from tests.svd_loop.jobs_support import small
 
 
@@ -116,8 +116,8 @@ def test_what_cannot_be_explained_says_why(root: Path, example: str, message: st
 def test_the_command_prints_the_judges_words(root: Path) -> None:
     prompt_id, candidate, _ = accepted(root)[0]
     base = [sys.executable, "-m", "svd_loop.cli", "explain", "scripted", f"{prompt_id}:{candidate}"]
-    done = subprocess.run([*base, "--root", str(root)], capture_output=True, text=True, timeout=240)
+    done = run([*base, "--root", str(root)])
     assert done.returncode == 0, done.stderr
     assert "I recomputed it and find no error." in done.stderr and "trained on it: round-001" in done.stderr
-    done = subprocess.run([*base, "--root", str(root), "--json"], capture_output=True, text=True, timeout=240)
+    done = run([*base, "--root", str(root), "--json"])
     assert json.loads(done.stdout)["rows"][0]["prompt_id"] == prompt_id

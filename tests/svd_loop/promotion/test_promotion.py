@@ -18,6 +18,7 @@ from svd_loop.jobs import run_job
 from svd_loop.mlflow_store.registry import CHALLENGER, CHAMPION, GATE_TAG, PREVIOUS, Registry
 from svd_loop.promotion.lookup import registry_of
 from svd_loop.promotion.promotion import consider, promote, rollback
+from tests.processes import Process
 from tests.svd_loop.jobs_support import SCRIPTED, SMALL, small
 from tests.svd_loop.promotion.promotion_jobs import TRACKED, play_two, tracked
 
@@ -246,8 +247,8 @@ def test_two_processes_promoting_at_once_end_as_one_after_the_other_would(config
     """Version 2 is good, version 3 better than the champion and no better than 2: whoever comes second is told so."""
     run_job(tracked(config.job.root, "job.name=same", "engine.skill=0.9"))
     commands = [command(config, number) for number in ("2", "3")]
-    processes = [subprocess.Popen(one, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for one in commands]
-    ended = [(*process.communicate(timeout=120), process.returncode) for process in processes]
+    processes = [Process(one, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for one in commands]
+    ended = [(*process.read(), process.wait(120)) for process in processes]
     assert sorted(code for _, _, code in ended) == [0, 3], ended
     winner = next(json.loads(out)["version"] for out, _, code in ended if code == 0)
     loser = 5 - winner
