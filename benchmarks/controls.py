@@ -122,7 +122,7 @@ def table(jobs: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Play, store, print; `--write` renews docs/results.md from what is stored."""
+    """Play, store, print; `--write` renews docs/results.md and the README from what is stored."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=REPOSITORY / "configs" / "nano.yaml")
     parser.add_argument("--root", type=Path, default=REPOSITORY / "mlruns" / "controls")

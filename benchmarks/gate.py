@@ -1,6 +1,6 @@
 """How often the gate passes a version that is no better, and how often a better one.
 
-Writes the table of docs/guides/promotion.md.
+Prints the table of docs/results/gate.md.
 
     python -m benchmarks.gate --comparisons 1000
 

@@ -2,7 +2,7 @@
 
 Prints held-out pass@1 and the judge's precision and recall (three stages, audited on development problems) by round:
 what an update does to the judge is half of the choice. `python -m benchmarks.updates`; figures in
-docs/concepts/decisions.md.
+docs/results/updates.md.
 """
 
 from __future__ import annotations

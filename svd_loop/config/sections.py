@@ -161,7 +161,7 @@ class CascadeSection(Section):
     """Rows that a batch should hold. Where early exit and `sampling.block` leave fewer candidates or prompts, their
     next votes and next candidates are asked ahead until the batch holds so many, each at most as far as it has been
     asked already (1, 2, 4, ...). Never changes who is accepted or selected: fewer and fuller batches for some more
-    tokens. Larger batches stay as they are. null asks nothing ahead. docs/concepts/cascade.md has measurements."""
+    tokens. Larger batches stay as they are. null asks nothing ahead. docs/results/judging-cost.md has measurements."""
     prefilter: PrefilterSection | None = None
     """A one-token verdict before the votes, an approximation of the method; null is off."""
     wordings: Positive = 1

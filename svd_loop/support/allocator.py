@@ -2,7 +2,7 @@
 
 *Memory.* By default glibc gives every large block back to the kernel when it is freed, and asks for it again, page by
 page, at the next step. Keeping the blocks gained up to a tenth in a bare training loop on a quiet machine
-(docs/concepts/decisions.md); the price is that a process keeps its peak. Other C libraries have no
+(docs/results/updates.md); the price is that a process keeps its peak. Other C libraries have no
 `mallopt` and are left alone.
 
 *Threads.* OpenMP threads wait for one another by spinning, which on a machine with anything else to do takes the core
