@@ -97,7 +97,7 @@ class ChatCodec:
         from transformers import AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(checkpoint))
+            tokenizer = AutoTokenizer.from_pretrained(str(checkpoint), trust_remote_code=False)
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise ModelError(f"model.path: {checkpoint}: its tokenizer cannot be loaded: {error}") from error
         if not plain and not tokenizer.chat_template:

@@ -99,7 +99,7 @@ def shape_of(checkpoint: Path) -> Shape:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
-        config = AutoConfig.from_pretrained(str(checkpoint))
+        config = AutoConfig.from_pretrained(str(checkpoint), trust_remote_code=False)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
     except (OSError, ValueError, KeyError, ImportError) as error:

@@ -53,7 +53,9 @@ def _run(work: Path, rank: int) -> None:
     task = TrainingTask.parse((work / TASK).read_text(encoding="utf-8"))
     with (work / ROWS).open(encoding="utf-8") as file:
         rows = [read_row(json.loads(line)) for line in file]
-    tokenizer = AutoTokenizer.from_pretrained(str(foundation(stored_version(task.start))), local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(
+        str(foundation(stored_version(task.start))), local_files_only=True, trust_remote_code=False
+    )
 
     def on_step(step: int) -> None:
         if rank == 0:

@@ -89,9 +89,11 @@ class ChatModel(PythonModel):
 
         dtype = getattr(torch, self.settings["dtype"])
         source = checkpoint if base is None else base
-        self.tokenizer = AutoTokenizer.from_pretrained(str(source))
+        self.tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
         # Small updates vanish when they are merged into half-precision weights, so an adapter is merged in full.
-        loaded = AutoModelForCausalLM.from_pretrained(str(source), dtype=dtype if base is None else torch.float32)
+        loaded = AutoModelForCausalLM.from_pretrained(
+            str(source), dtype=dtype if base is None else torch.float32, trust_remote_code=False
+        )
         if base is not None:
             from peft import PeftModel
 

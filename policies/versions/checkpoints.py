@@ -85,7 +85,9 @@ def load_checkpoint(folder: Path, dtype: str) -> Any:
 
     logging.disable_progress_bar()  # a bar per file would break up the project's own progress line
     try:
-        return AutoModelForCausalLM.from_pretrained(str(folder), dtype=getattr(torch, dtype), local_files_only=True)
+        return AutoModelForCausalLM.from_pretrained(
+            str(folder), dtype=getattr(torch, dtype), local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise ModelError(f"model.path: {folder}: cannot be loaded as a causal language model: {error}") from error
 
@@ -122,7 +124,7 @@ def export_merged(stored: StoredVersion, directory: Path) -> None:
 
     if directory.exists() and any(directory.iterdir()):
         raise WeightsError(f"{directory}: is not empty; export into a new folder")
-    published = AutoConfig.from_pretrained(str(foundation(stored))).dtype
+    published = AutoConfig.from_pretrained(str(foundation(stored)), trust_remote_code=False).dtype
     model = load_model(stored, dtype="float32", device="cpu").to(published or torch.float32)
     try:
         model.save_pretrained(directory)
@@ -135,4 +137,4 @@ def load_codec_files(stored: StoredVersion, directory: Path) -> None:
     """Copy the tokenizer of a version into `directory`."""
     from transformers import AutoTokenizer
 
-    AutoTokenizer.from_pretrained(str(foundation(stored))).save_pretrained(directory)
+    AutoTokenizer.from_pretrained(str(foundation(stored)), trust_remote_code=False).save_pretrained(directory)

@@ -72,7 +72,7 @@ class Sampler:
 
     def __init__(self, checkpoint: Path, seed: int) -> None:
         self._tokenizer = PreTrainedTokenizerFast.from_pretrained(checkpoint)
-        model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, trust_remote_code=False)
         stop = self._tokenizer.eos_token_id
         self._engine = TransformersEngine(model, stop_ids=[stop], pad_id=self._tokenizer.pad_token_id)
         self._seed = seed
