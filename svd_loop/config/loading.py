@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from svd_loop.config.sections import Config
 from svd_loop.config.sweep import SweepSection
 from svd_loop.config.variants import OneOf
+from svd_loop.config.yaml_text import parse_yaml, read_yaml
 from svd_loop.errors import ConfigError
 
 Validated = TypeVar("Validated", bound=BaseModel)
@@ -26,24 +26,13 @@ _ENUM_MEMBER = re.compile(r"<\w+\.\w+: ('[^']*')>")
 """A choice as Python shows it, of which a user writes the quoted part."""
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML whose `on`, `off`, `yes` and `no` are words, as in YAML 1.2: `on:` is a key here, not a truth value."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("true|True|TRUE|false|False|FALSE"), list("tTfF"))
-
-
 def load_config(path: Path, overrides: Iterable[str] = (), *, name: str | None = None) -> Config:
     """Read, override and validate; `name`, taken as it is, replaces the job's.
 
     Raises:
         ConfigError: naming the file and every offending key, with the nearest known key for unknown ones.
     """
-    data = _read_yaml(path)
+    data = read_yaml(path)
     for override in overrides:
         _apply_override(data, override)
     if name is not None:
@@ -62,7 +51,7 @@ def load_sweep(path: Path) -> SweepSection:
     Raises:
         ConfigError: naming the file and every offending key.
     """
-    return _validated(SweepSection, _read_yaml(path), str(path))
+    return _validated(SweepSection, read_yaml(path), str(path))
 
 
 def changed_config(path: Path, changes: Mapping[str, Any], origin: str) -> Config:
@@ -71,7 +60,7 @@ def changed_config(path: Path, changes: Mapping[str, Any], origin: str) -> Confi
     Raises:
         ConfigError: as `load_config`; `origin` says who asked for the changes.
     """
-    data = _read_yaml(path)
+    data = read_yaml(path)
     for key, value in changes.items():
         _set_key(data, key, value, f"{origin}: {key}")
     return parse_config(data, origin=f"{origin} ({path})")
@@ -94,29 +83,11 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "
     return changes
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such configuration file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: must be a mapping of sections, found {type(data).__name__}")
-    return data
-
-
 def _apply_override(data: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
-        raise ConfigError(f"-o {override}: overrides look like dotted.key=value")
-    try:
-        value = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"-o {override}: the value is not valid YAML: {error}") from None
-    _set_key(data, key, value, f"-o {override}")
+        raise ConfigError(f"-o {shortened(override)}: overrides look like dotted.key=value")
+    _set_key(data, key, parse_yaml(text, f"-o {shortened(override)}"), f"-o {shortened(override)}")
 
 
 def _set_key(data: dict[str, Any], key: str, value: object, origin: str) -> None:
@@ -149,7 +120,16 @@ def _describe(item: Mapping[str, Any], model: type[BaseModel]) -> str:
     message = _ENUM_MEMBER.sub(r"\1", str(item["msg"]).removeprefix("Value error, "))
     if item["loc"] == () or item["type"] == "value_error":
         return message
-    return f"{key}: {message} (found {item['input']!r})" if item["type"] != "missing" else f"{key}: is required"
+    return (
+        f"{key}: {message} (found {shortened(repr(item['input']))})"
+        if item["type"] != "missing"
+        else f"{key}: is required"
+    )
+
+
+def shortened(text: str, longest: int = 200) -> str:
+    """A text as errors quote it."""
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def _known_keys(location: list[str], root: type[BaseModel]) -> list[str]:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from svd_loop.config.loading import _Loader as Yaml12  # as editors read it: `on` is a word
 from svd_loop.config.reference import generated_files, job_schema, sweep_schema
+from svd_loop.config.yaml_text import read_yaml  # as editors read it: `on` is a word
 
 ROOT = Path(__file__).parents[3]
 FILES = sorted((ROOT / "configs").glob("*.yaml")) + sorted((ROOT / "configs" / "experiments").glob("*.yaml"))
@@ -46,12 +45,12 @@ def test_a_shipped_file_names_its_schema_and_keeps_it(path: Path) -> None:
     named = re.match(r"# yaml-language-server: \$schema=(\S+)\n", path.read_text())
     assert named, f"{path}: the first line names no schema"
     schema = json.loads((path.parent / named[1]).read_text())
-    jsonschema.validate(yaml.load(path.read_text(), Yaml12), schema)
+    jsonschema.validate(read_yaml(path), schema)
 
 
 def test_the_schema_refuses_what_the_loader_refuses() -> None:
     jsonschema = pytest.importorskip("jsonschema")
-    data = yaml.safe_load((ROOT / "configs" / "nano.yaml").read_text())
+    data = read_yaml(ROOT / "configs" / "nano.yaml")
     data["sampling"]["m"] = 1
     with pytest.raises(jsonschema.ValidationError, match="'m' was unexpected"):
         jsonschema.validate(data, job_schema())
