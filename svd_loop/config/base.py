@@ -10,8 +10,8 @@ from pydantic.fields import FieldInfo
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(ge=1)]
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]{0,119}$")]
-"""Registered model: MLflow refuses `/` and `:`, `@` and `/` part a name from its alias, and MLflow's searches break at
-quotes."""
+"""Name of a registered model. Left out: `/` and `:`, which MLflow refuses; `@`, which separates a name from its alias;
+quotes, which break MLflow's searches."""
 
 
 class Section(BaseModel):

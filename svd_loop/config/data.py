@@ -1,4 +1,4 @@
-"""The `data` section: where prompts and held-out problems come from, and what is refused at the door."""
+"""The `data` section: where prompts and held-out problems come from, and which rows are refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class FieldMap(Section):
     prompt: str = "prompt"
     """Column with the question."""
     id: str | None = "id"
-    """Column with the user's id; absent columns are fine, ids are then made from content."""
+    """Column with the user's id. It may be missing: ids are then made from content."""
     domain: str | None = "domain"
     """Column with math, science or coding; rows without it take the source's `domain`."""
     answer: str = "answer"
@@ -30,20 +30,20 @@ class FilesSource(Section):
 
     type: Literal["files"] = "files"
     paths: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Files, glob patterns, or a `datasets` folder: .jsonl, .jsonl.gz, .jsonl.zst, .csv, .parquet.
-    A hub dataset is saved to such a folder first."""
+    """Files, glob patterns, or a `datasets` folder: .jsonl, .jsonl.gz, .jsonl.zst, .csv, .parquet. A hub dataset is
+    saved to such a folder first."""
     domain: Domain | None = None
     """Domain of rows that do not name one."""
     fields: FieldMap = FieldMap()
-    """Which columns hold what."""
+    """Names of the columns."""
     answer_pattern: str | None = None
     """Held-out only: a regular expression whose first group is the gold answer within the column."""
     limit: Positive | None = None
-    """Use at most this many rows; null means all."""
+    """At most this many rows are used; null means all."""
 
 
 class NanoSource(Section):
-    """Synthetic problems of the embedded generator (training takes the questions alone)."""
+    """Synthetic problems of the embedded model's generator (training uses the questions only)."""
 
     type: Literal["nano"] = "nano"
     count: Positive
@@ -53,11 +53,11 @@ class NanoSource(Section):
     levels: tuple[int, ...] = (1, 2, 3)
     """Difficulty levels, 1 (easy) to 4."""
     domains: tuple[Domain, ...] = (Domain.MATH, Domain.SCIENCE, Domain.CODING)
-    """Which domains."""
+    """Domains to generate problems of."""
 
 
 class ArithmeticSource(Section):
-    """Trivial sums that the scripted policy really solves: for trying the loop without a model."""
+    """Sums that the scripted policy can solve: for trying the loop without a model."""
 
     type: Literal["arithmetic"] = "arithmetic"
     count: Positive
@@ -80,15 +80,15 @@ class DedupSection(Section):
     near: Fraction = 0.9
     """MinHash Jaccard threshold above which a prompt is a near duplicate; 0 turns the check off."""
     numbers_matter: bool = True
-    """Prompts whose numbers differ are different problems, however alike their words are."""
+    """Treat prompts whose numbers differ as different problems, however similar their words are."""
 
 
 class LeakSection(Section):
-    """The firewall between held-out problems and what is trained on: prompts, and accepted completions."""
+    """The leak check between held-out problems and what is trained on: prompts and accepted completions."""
 
     action: Literal["refuse", "drop"] = "refuse"
     """`refuse` stops with a report of the pairs: before any work for training prompts, before the update for accepted
-    completions; `drop` leaves both out, aloud."""
+    completions; `drop` leaves both out, with a warning."""
     ngram: Annotated[int, Field(ge=0)] = 8
     """Words per n-gram for containment; 0 turns containment off."""
     containment: Fraction = 0.8
@@ -96,28 +96,28 @@ class LeakSection(Section):
     minhash: Fraction = 0.8
     """MinHash Jaccard threshold that counts as a leak; 0 turns it off."""
     numbers_matter: bool = True
-    """Texts whose numbers differ are not a leak of one another."""
+    """Texts whose numbers differ are not leaks of each other."""
 
 
 class DataSection(Section):
-    """What is trained on, and what is held out."""
+    """Training prompts and held-out problems."""
 
     domain: Domain | None = None
-    """One domain for the whole job: rows of files that name none belong to it, and `{domain}` in `job.name` and in
-    the sources' `paths` stands for it, so that one override makes a math, a science and a coding job of one file. null
-    leaves that to each source."""
+    """One domain for the whole job: the domain of file rows that name none, and the value of `{domain}` in `job.name`
+    and in the sources' `paths`. One override then makes a math, a science or a coding job of one file. null leaves the
+    domain to each source."""
     train: Source
     """Unlabeled prompts."""
     development: Source
-    """Held-out problems that steer the stop rule and the choice of the best round."""
+    """Held-out problems that decide when to stop and which round is best."""
     test: Source | None = None
     """Held-out problems evaluated once for the base and once for the best round; null skips that."""
     prompts_per_round: Positive | None = None
-    """Prompts sampled in a round, drawn without repetition until all were seen; null takes all each round."""
+    """Prompts of a round, drawn without repetition until all were used; null takes all prompts in every round."""
     dedup: DedupSection = DedupSection()
     """Duplicates among training prompts."""
     leak: LeakSection = LeakSection()
-    """Held-out problems among training prompts."""
+    """Held-out problems found in training data."""
 
 
 def fill_in_domain(data: Any) -> Any:

@@ -24,9 +24,9 @@ class EngineSection(Section):
     type: str
     """Name of the engine."""
     chunk_size: Positive = 2048
-    """Rows written to the ledger at once: the work a kill can lose."""
+    """Rows written to the ledger together: the work that a kill can lose."""
     chunk_seconds: Annotated[float, Field(gt=0.0)] | None = None
-    """How long one chunk may take before the job ends with an error; null waits for ever."""
+    """Time limit of one chunk, after which the job ends with an error; null means no limit."""
 
     has_weights: ClassVar[bool] = True
     """Whether the engine runs a checkpoint. False needs neither memory nor a tokenizer, as the scripted engine."""
@@ -47,10 +47,10 @@ class TransformersEngineSection(EngineSection):
     batch_size: Positive = 512
     """Rows decoded together; a batch shrinks as rows finish."""
     chunk_size: Positive = 2048
-    """Rows written to the ledger at once: the work a kill can lose."""
+    """Rows written to the ledger together: the work that a kill can lose."""
     chunk_seconds: Annotated[float, Field(gt=0.0)] | None = 14_400.0
-    """An engine that needs longer for one chunk is taken to hang, and the job ends with an error that keeps all earlier
-    chunks; null waits for ever."""
+    """Time limit of one chunk. An engine that needs longer counts as hanging, and the job ends with an error that keeps
+    all earlier chunks; null means no limit."""
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads of torch; 0 leaves torch's default."""
 
@@ -61,14 +61,14 @@ class TransformersEngineSection(EngineSection):
 
 
 class RepetitionSection(Section):
-    """Ends an answer that has begun to repeat itself; it counts as cut off and is never trained on."""
+    """Ends an answer that repeats itself. It counts as cut off and is never trained on."""
 
     shortest: Positive = 4
-    """Shortest repeated run that is looked for, in tokens. One token over and over is also a longer run repeated."""
+    """Shortest repeated run to detect, in tokens. A single token repeated is found too, as a longer run."""
     longest: Positive = 64
-    """Longest repeated run that is looked for, in tokens."""
+    """Longest repeated run to detect, in tokens."""
     count: Annotated[int, Field(ge=2)] = 8
-    """How often a run must stand in a row before the answer is ended."""
+    """Repetitions in a row after which the answer is ended."""
 
     @model_validator(mode="after")
     def _shortest_is_not_longer(self) -> RepetitionSection:
@@ -78,16 +78,16 @@ class RepetitionSection(Section):
 
 
 class VllmEngineSection(EngineSection):
-    """vLLM in a child process that lives from the loading of a version to its closing (docs/guides/vllm.md)."""
+    """vLLM in a child process, one for each loaded version (docs/guides/vllm.md)."""
 
     type: Literal["vllm"] = "vllm"
     chunk_size: Positive = 2048
-    """Rows handed to vLLM, and written to the ledger, at once: the work a kill can lose. Smaller chunks keep the
-    GPU less busy, since each ends with its longest rows alone."""
+    """Rows sent to vLLM, and written to the ledger, together: the work that a kill can lose. Smaller chunks use the GPU
+    less, since each ends with its longest rows alone."""
     chunk_seconds: Annotated[float, Field(gt=0.0)] | None = None
-    """As for the transformers engine; `stall_seconds` notices a hanging engine sooner, whatever the size of a chunk."""
+    """As for the transformers engine; `stall_seconds` detects a hanging engine sooner, whatever the chunk size."""
     replicas: Positive = 1
-    """Copies of the model, one child process each, that share the rows by prompt (data parallelism). Each takes
+    """Copies of the model in child processes, among which rows are divided by prompt (data parallelism). Each uses
     `tensor_parallel_size` GPUs of its own."""
     tensor_parallel_size: Positive = 1
     """GPUs that hold one copy of the model together."""
@@ -101,24 +101,22 @@ class VllmEngineSection(EngineSection):
     """Tokens of a block of KV cache; prefixes are shared in whole blocks. null is vLLM's choice (16 on most GPUs, 128
     on a CPU, where it should be a multiple of 32)."""
     enforce_eager: bool = False
-    """Do without compilation and CUDA graphs: starts sooner, runs slower."""
+    """No compilation and no CUDA graphs: starts sooner, runs slower."""
     threads: Annotated[int, Field(ge=0)] = 0
-    """CPU threads of a child; 0 shares the machine's among the replicas."""
+    """CPU threads of a child; 0 divides the machine's threads among the replicas."""
     start_seconds: Annotated[float, Field(gt=0.0)] = 900.0
-    """How long loading a version may take before the job fails."""
+    """Time limit for loading a version, after which the job fails."""
     stall_seconds: Annotated[float, Field(gt=0.0)] = 1800.0
-    """How long an engine at work may go without finishing a single row before the job fails: more than the longest
-    answer takes."""
+    """Time without a finished row after which the job fails; set it above what the longest answer takes."""
     probe_tolerance: Annotated[float, Field(gt=0.0)] | None = None
     """Mean absolute difference in nats allowed between the log probabilities of vLLM and transformers over the tokens
     of a few prompts, compared after every load; null is 0.01 for float32 and 0.1 for half precision."""
     repetition: RepetitionSection | None = None
     """End answers that repeat themselves; null lets them run to `max_tokens`."""
     thinking_token_budget: Positive | None = None
-    """Tokens of thought after which a reasoning model is made to answer; null means no limit. Needs
-    `reasoning_parser`."""
+    """Tokens of thought after which a reasoning model has to answer; null means no limit. Needs `reasoning_parser`."""
     reasoning_parser: str | None = None
-    """vLLM's name for the way the model marks its thoughts, such as `qwen3`; needed by `thinking_token_budget` only."""
+    """vLLM's name for the marks of the model's thoughts, such as `qwen3`; needed by `thinking_token_budget` only."""
 
     @model_validator(mode="after")
     def _budget_has_a_parser(self) -> VllmEngineSection:
@@ -144,15 +142,15 @@ class VllmEngineSection(EngineSection):
 
 
 class ReloadInPlaceSection(Section):
-    """Through vLLM's own endpoints for changing weights, which it has under `VLLM_SERVER_DEV_MODE=1` only."""
+    """Reload through vLLM's endpoints for changing weights, available under `VLLM_SERVER_DEV_MODE=1` only."""
 
     type: Literal["in_place"] = "in_place"
     seconds: Annotated[float, Field(gt=0.0)] = 900.0
-    """How long a server may take to load a version."""
+    """Time limit for a server to load a version."""
 
 
 class ReloadCommandSection(Section):
-    """By a command of yours that restarts a server on another checkpoint."""
+    """Reload by your command, which restarts a server on another checkpoint."""
 
     type: Literal["command"] = "command"
     command: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -160,7 +158,7 @@ class ReloadCommandSection(Section):
     version's folder, `{name}` the name to serve it under (`--served-model-name`), `{endpoint}` the endpoint's URL. The
     command returns when the restart is under way or done; the job then waits until `{name}` is served."""
     seconds: Annotated[float, Field(gt=0.0)] = 900.0
-    """How long command and restart may take together."""
+    """Time limit for command and restart together."""
 
     @model_validator(mode="after")
     def _says_what_to_serve(self) -> ReloadCommandSection:
@@ -173,38 +171,37 @@ class ReloadCommandSection(Section):
 
 
 class ServerEngineSection(EngineSection):
-    """`vllm serve` replicas that others started, over HTTP (docs/guides/served.md)."""
+    """Running `vllm serve` replicas, over HTTP (docs/guides/served.md)."""
 
     type: Literal["server"] = "server"
     endpoints: Annotated[tuple[str, ...], Field(min_length=1)]
     """Base URLs of the replicas, such as `http://gpu1:8000`. All serve the same model."""
     model: str | None = None
-    """Name the starting checkpoint is served under (`--served-model-name`); null takes the only model a server names.
-    Not used with `reload: {type: command}`, where every version has its own name."""
+    """Served name of the starting checkpoint (`--served-model-name`); null takes the only model a server lists. Not
+    used with `reload: {type: command}`, where every version has its own name."""
     api_key_env: str | None = None
-    """Environment variable that holds the key (`vllm serve --api-key`); null sends none. The key itself is written
-    nowhere."""
+    """Environment variable with the key (`vllm serve --api-key`); null sends none. The key itself is never stored."""
     chunk_size: Positive = 2048
-    """Rows handed to the servers, and written to the ledger, at once: the work a kill can lose."""
+    """Rows sent to the servers, and written to the ledger, together: the work that a kill can lose."""
     chunk_seconds: Annotated[float, Field(gt=0.0)] | None = None
-    """As for the transformers engine; `heartbeat_seconds` and `request_seconds` notice a hanging server sooner."""
+    """As for the transformers engine; `heartbeat_seconds` and `request_seconds` detect a hanging server sooner."""
     concurrency: Positive = 128
-    """Requests open at one endpoint at once. vLLM batches as many as `--max-num-seqs` and queues the rest."""
+    """Open requests at one endpoint. vLLM batches up to `--max-num-seqs` of them and queues the rest."""
     request_seconds: Annotated[float, Field(gt=0.0)] = 3600.0
-    """How long one answer may take, the server's queue included."""
+    """Time limit of one answer, the server's queue included."""
     retries: Annotated[int, Field(ge=0)] = 4
-    """How often an endpoint is asked again after 408, 425, 429, a 5xx, or an answer that is cut off or no JSON. Then it
-    is taken out of service and the row goes elsewhere; a row that fails so three times ends the job."""
+    """Retries at an endpoint after 408, 425, 429, a 5xx, or an answer that is cut off or not JSON. After them the
+    endpoint is taken out of service and the row goes elsewhere; a row that fails this way three times ends the job."""
     backoff_seconds: Annotated[float, Field(ge=0.0)] = 1.0
-    """Wait before the first retry; doubles each time up to 60, and is drawn at random up to that. The
-    server's `Retry-After` comes first."""
+    """Longest wait before the first retry; it doubles each time up to 60, and the wait is drawn at random below it. The
+    server's `Retry-After` takes precedence."""
     heartbeat_seconds: Annotated[float, Field(gt=0.0)] = 10.0
-    """How often the health of an endpoint at work is asked for; three misses in a row take it out of service. Also how
-    often one out of service is tried again."""
+    """Interval of health requests to a working endpoint; three misses in a row take it out of service. Also the
+    interval in which one out of service is tried again."""
     recovery_seconds: Annotated[float, Field(ge=0.0)] = 300.0
-    """How long to wait when no endpoint is left, before the job ends with an error; the same command then goes on."""
+    """Wait when no endpoint is left, before the job ends with an error; the same command then continues."""
     load_seconds: Annotated[float, Field(gt=0.0)] = 900.0
-    """How long a server may take to load an adapter, and transformers to compute the probe's reference."""
+    """Time limit for a server to load an adapter, and for transformers to compute the probe's reference."""
     probe_tolerance: Annotated[float, Field(gt=0.0)] | None = None
     """As for the vLLM engine; every endpoint is compared."""
     repetition: RepetitionSection | None = None
@@ -212,8 +209,8 @@ class ServerEngineSection(EngineSection):
     thinking_token_budget: Positive | None = None
     """As for the vLLM engine; the servers need `--reasoning-parser`."""
     reload: Annotated[ReloadInPlaceSection | ReloadCommandSection, Field(discriminator="type")] | None = None
-    """How a server gets the full weights of a round; null leaves it with what it was started on, which does for
-    `update.method: lora`, whose adapters are loaded beside it."""
+    """How a server gets the full weights of a round. null never changes them: enough for `update.method: lora`, whose
+    adapters are loaded beside the base."""
 
     @field_validator("endpoints")
     @classmethod
@@ -258,14 +255,14 @@ class ServerEngineSection(EngineSection):
 
 
 class ScriptedEngineSection(EngineSection):
-    """No model: a deterministic policy for trying the loop and for tests."""
+    """A deterministic policy without a model, for trying the loop and for tests."""
 
     has_weights: ClassVar[bool] = False
     type: Literal["scripted"] = "scripted"
     replies: Path | None = None
-    """JSON Lines of recorded replies to play back; null uses the built-in simulated solver and judge."""
+    """JSON Lines of recorded replies to play back; null uses the simulated solver and judge below."""
     chunk_size: Positive = 256
-    """Calls written to the ledger at once."""
+    """Calls written to the ledger together."""
     chunk_seconds: Annotated[float, Field(gt=0.0)] | None = None
     """As for the transformers engine."""
     skill: Fraction = 0.4
@@ -277,7 +274,7 @@ class ScriptedEngineSection(EngineSection):
     false_positive: Fraction = 0.15
     """Simulated judge: chance of a yes vote on a wrong candidate."""
     invalid: Fraction = 0.0
-    """Simulated judge: chance that a vote carries no readable verdict."""
+    """Simulated judge: chance of a vote without a readable verdict."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The `gate` section: what a new version must show before it replaces the one in use."""
+"""The `gate` section: the rules that a new version must pass before it replaces the one in use."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ class GateSection(Section):
     """Challenger against champion on `data.test`, problem by problem. All shares are fractions (points / 100)."""
 
     margin: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.005
-    """The lower bound of the paired difference of pass@1 must lie above this; 0 asks for "better" and no more, and
-    then replaces a champion for any gain, however small."""
+    """The lower bound of the paired difference of pass@1 must lie above this. 0 accepts any gain, however small."""
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
-    """Level of that bound, one-sided: 0.95 lets at most 5% of versions pass whose true gain is no more than
-    the margin."""
+    """Level of that bound, one-sided: 0.95 lets at most 5% of versions pass whose true gain is no more than the
+    margin."""
     resamples: Annotated[int, Field(ge=100)] = 2000
     """Bootstrap resamples over problems."""
     domain_tolerance: Fraction = 0.05
-    """No domain's pass@1 may fall by more than this. The difference itself is compared and no bound of it: single
-    domains seldom hold enough problems for a bound to say anything."""
+    """No domain's pass@1 may fall by more than this. The difference itself is compared, not a bound of it: single
+    domains rarely hold enough problems for a useful bound."""
     pass_at_k_tolerance: Fraction = 0.05
     """pass@k, with k the number of samples, may fall by at most this: a policy that lost its variety is hard to train
-    further, whatever its pass@1."""
+    further."""
     length_factor: Annotated[float, Field(ge=1.0)] = 1.5
     """Mean output tokens may grow or shrink at most by this factor; 1 allows no change."""
     truncation_tolerance: Fraction = 0.02

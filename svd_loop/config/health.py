@@ -1,4 +1,4 @@
-"""The judge's health: what is measured without labels every round, and what follows when a figure is out of bounds.
+"""The `health` section: limits for figures of the judge that are measured every round, and the action of an alarm.
 
 Every figure that is a share is compared by the end of its 95% Wilson interval that favours the judge, so that a small
 sample raises no alarm by chance. docs/concepts/judge-health.md has the figures behind the defaults.
@@ -19,42 +19,42 @@ _LATER_KEYS = ("labelled", "false_positive")
 
 
 class HealthSection(Section):
-    """Whether a round's judge can be trusted. Read in mode `self` alone: the controls have no judge."""
+    """Checks of a round's judge. The controls have no judge, and no checks."""
 
     canaries: Annotated[int, Field(ge=0)] = 12
-    """Planted candidates of each of the five kinds (master keys, foreign, corrupted and cut solutions, forged
-    verdicts) a round; 0 plants none. They are judged under a purpose of their own and never trained on. Twelve show
-    a stage that always says yes even where it is measured on one kind alone (12 of 12: at least 0.76), while one that
-    lets half of them through is blamed once in 4,096 rounds; they cost some percent of a round's judge calls."""
+    """Planted candidates of each of the five kinds (master keys, foreign, corrupted and cut solutions, forged verdicts)
+    a round; 0 plants none. They are judged separately and never trained on. Twelve detect a stage that always says yes
+    even where it is measured on one kind only (12 of 12: at least 0.76), while a stage that passes half of them is
+    blamed once in 4,096 rounds. They cost a few percent of a round's judge calls."""
     action: AlarmAction = AlarmAction.STOP
-    """What an alarm does: `warn` records it and goes on; `stop` learns nothing from the round and ends the job;
-    `rollback` learns nothing from it and goes on from the best version so far with fresh samples (`plateau.patience`
-    bounds how often). Stop is the default since a judge that went bad seldom recovers by itself."""
+    """Effect of an alarm. `warn` records it and continues. `stop` trains on nothing of the round and ends the job.
+    `rollback` trains on nothing of it and continues from the best version so far with new samples (`plateau.patience`
+    limits how often). `stop` is the default, since a judge that went bad rarely recovers."""
     false_accept: Fraction | None = 0.1
     """Alarm when more than this share of all canaries is accepted by the whole cascade; null is off."""
     stage_false_accept: Fraction | None = 0.65
-    """Alarm when a single stage lets through more than this share of the canaries it ought to refuse. Higher than
+    """Alarm when a single stage passes more than this share of the canaries it should refuse. Higher than
     `false_accept`, since another stage may still refuse them; null is off."""
     drift: Fraction | None = 0.1
     """Alarm when the share of accepted canaries lies more than this above the first measured round's, by the lower end
     of the difference's interval; null is off."""
     invalid: Fraction | None = 0.2
-    """Alarm when more than this share of a stage's votes carries no readable verdict; null is off."""
+    """Alarm when more than this share of a stage's votes has no readable verdict; null is off."""
     accepted: Fraction | None = None
-    """Alarm when more than this share of the round's candidates is accepted. Off: a solver that got good raises it as
-    much as a judge that went bad does."""
+    """Alarm when more than this share of the round's candidates is accepted; null is off. Off by default, since a
+    better solver raises it as much as a worse judge."""
     length_band: tuple[Ratio, Ratio] | None = (0.5, 2.0)
-    """Alarm when accepted candidates are on average this much shorter or longer (in tokens) than generated ones; looked
-    at from 20 accepted on; null is off."""
+    """Alarm when accepted candidates are on average this much shorter or longer (in tokens) than generated ones;
+    checked from 20 accepted on; null is off."""
     distinct: Fraction | None = 0.5
     """Alarm when fewer than this share of the accepted solutions are different texts, as when a policy finds one phrase
-    that always passes; null is off, as it must be where answers are single letters."""
+    that always passes; null is off. Turn it off where answers are single letters."""
 
     labelled: Path | None = None
-    """JSON Lines of `{"prompt", "solution", "correct"}` that the round's judge is asked about, every vote of every
-    stage: true and false positive rates. They measure and never train; a few dozen are enough. null has none."""
+    """JSON Lines of `{"prompt", "solution", "correct"}` that every round's judge is asked about, with every vote of
+    every stage, for its true and false positive rates. Never trained on; a few dozen are enough. null has none."""
     false_positive: Fraction | None = None
-    """Alarm when more than this share of the wrong ones among `labelled` is accepted; null is off."""
+    """Alarm when more than this share of the wrong answers in `labelled` is accepted; null is off."""
 
     @model_serializer(mode="wrap")
     def _without_what_is_unset(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:

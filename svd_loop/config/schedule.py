@@ -12,19 +12,19 @@ HookEvent = Literal["success", "refusal", "failure", "idle"]
 
 
 class HookSection(Section):
-    """Someone to tell how a scheduled job ended: a command or a web address."""
+    """A command or web address that is told how a scheduled job ended."""
 
     on: Annotated[tuple[HookEvent, ...], Field(min_length=1)] = ("success", "refusal", "failure", "idle")
-    """Which ends to tell of: promoted, refused (or nothing gained), failed; and that `idle_jobs` in a row brought
-    nothing."""
+    """Which events it gets: promoted, refused (or nothing gained), failed, and `idle_jobs` in a row without a
+    champion."""
     command: tuple[str, ...] | None = None
-    """Program and arguments, started without a shell; it gets one JSON object on standard input."""
+    """Program and arguments, run without a shell, with one JSON object on standard input."""
     url: str | None = None
-    """Address that gets the same object as a POST."""
+    """Address to which the same object is posted."""
     seconds: Annotated[float, Field(gt=0.0)] = 30.0
     """Time limit of one try."""
     tries: Positive = 4
-    """How often an address is tried, with growing pauses; a command is started once."""
+    """Tries for an address, with growing pauses; a command is started once."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> HookSection:
@@ -36,7 +36,7 @@ class HookSection(Section):
 
 
 class EarlierSection(Section):
-    """What a job takes over from earlier jobs of its schedule; the schedule itself fills this in."""
+    """What a job takes over from earlier jobs of its schedule. Written by the schedule, not by hand."""
 
     jobs: tuple[Annotated[str, Field(pattern=r"^[^@/]+@\d+$")], ...] = ()
     """`JOB@ROUND`: rows this job accepted in rounds 1 to ROUND are replayed, and count as rows of round 0."""
@@ -45,22 +45,22 @@ class EarlierSection(Section):
 
 
 class ScheduleSection(Section):
-    """Retraining on prompts that arrive over time (`svd-loop schedule`). A plain `svd-loop run` needs none of it."""
+    """Retraining on prompts that arrive over time (`svd-loop schedule`). `svd-loop run` does not use it."""
 
     min_prompts: Positive = 1000
-    """A job starts when so many new prompts wait."""
+    """A job starts when this many new prompts are waiting."""
     max_prompts: Positive | None = None
-    """At most so many go into one job, oldest first, and the rest wait for the next; null means all."""
+    """At most this many go into one job, oldest first; the rest wait for the next one. null means all."""
     model: ModelName | None = None
     """Registered model whose champion is trained further; null is `tracking.register_as`, or else the job's name."""
     settle_seconds: Annotated[float, Field(ge=0.0)] = 60.0
-    """A file in the inbox that changed within so many seconds may still be written to and is left for later."""
+    """A file in the inbox that changed within this time may still be written to, and is left for later."""
     attempts: Positive = 3
-    """A job that fails so often is given up. A process that was killed before the job got any further counts as a
-    failure, one that was interrupted (Ctrl-C, SIGTERM) does not."""
+    """Failures after which a job is given up. A kill before the job made any progress counts as a failure, an
+    interruption (Ctrl-C, SIGTERM) does not."""
     idle_jobs: Positive | None = 3
-    """When so many jobs in a row made no champion, an alarm is raised: the hooks' event `idle`, and exit code 3 of
-    `--once`; null never raises it."""
+    """Jobs in a row without a champion that raise an alarm: the hooks' event `idle`, and exit code 3 of `--once`. null
+    never raises it."""
     rounds: Positive | None = None
     """Largest number of rounds of one scheduled job; null is `job.rounds`."""
     hours: Annotated[float, Field(gt=0.0)] | None = None
@@ -68,6 +68,6 @@ class ScheduleSection(Section):
     tokens: Positive | None = None
     """Budget of generated tokens of one scheduled job; null is `job.tokens`."""
     hooks: tuple[HookSection, ...] = ()
-    """Who is told how a job ended."""
+    """Commands and addresses that are told how a job ended."""
     replay: EarlierSection = EarlierSection()
-    """What a job takes over from earlier ones; written by the schedule, not by hand."""
+    """What a job takes over from earlier ones. Written by the schedule, not by hand."""

@@ -1,8 +1,8 @@
 """The configuration as data: strict pydantic models, one per section of the YAML file.
 
 Nothing here imports torch or builds an object (that is `svd_loop.assembly`'s work). A variant is chosen by
-its `type` field. Every field says its unit and what 0 or null means, since this file is the reference
-the documentation is made from.
+its `type` field. Every field says its unit and what 0 or null means, since the configuration
+reference is generated from these docstrings.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class JobSection(Section):
     seed: int = 0
     """Every sample of the job is derived from this seed."""
     rounds: Annotated[int, Field(ge=0)] = 8
-    """Largest number of rounds; 0 evaluates the base model only."""
+    """Most rounds; 0 only evaluates the base model."""
     root: Path = Path("mlruns")
     """Where jobs, versions and the MLflow store are written; relative to the working directory."""
     hours: float | None = Field(default=None, gt=0)
@@ -57,15 +57,15 @@ class ModelSection(Section):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of inference weights."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the transformers engine and training run; vLLM runs where its build does."""
+    """Device of the transformers engine and of training; vLLM uses its build's device."""
     templates: str = "chat"
     """Prompt template set: a folder name under `envs/templates`, a path, or `plain` for base models without a chat
     template (the chat set's words, as plain paragraphs)."""
     max_context: Annotated[int, Field(ge=16)] = 32768
-    """Longest prompt plus answer in tokens; longer prompts are refused, never cut."""
+    """Longest prompt plus answer in tokens. Longer prompts are left out or refused, never cut."""
     thought: tuple[Mark, Mark] | None = THOUGHT_MARKS
-    """What the model writes before and behind its thought. What stands behind is the answer: judges are shown it and
-    evaluation reads it, while training takes all that was sampled. null is for a model that marks no thoughts."""
+    """Marks before and behind the model's thought. What stands behind is the answer, which judges see and evaluation
+    reads; training takes all that was sampled. null is for a model that marks no thoughts."""
 
 
 # ---------------------------------------------------------------------------------- sampling and judging
@@ -85,14 +85,14 @@ class SamplingSection(Section):
     min_p: Fraction = 0.0
     """0 is off."""
     thinking: bool = False
-    """Let a reasoning model think before it answers, where its chat template has a switch for it (Qwen3). Its tokens
-    count towards `max_tokens`. A template without a switch that opens a thought by itself does so either way."""
+    """Let a reasoning model think before it answers, where its chat template has a switch for it (Qwen3). Thoughts
+    count towards `max_tokens`. A template that always opens a thought does so either way."""
     max_answer: Positive | None = None
-    """Longest final answer in tokens, what was thought before it left out; a longer one counts as truncated. Others
-    are shown the final answer alone, so this is what it may take up of *their* context. null allows `max_tokens`."""
+    """Longest final answer in tokens, without the thought; a longer one counts as truncated. Judges see the final
+    answer only, so this bounds what it takes of their context. null allows `max_tokens`."""
 
     def to_sampling(self) -> Sampling:
-        """The contract type engines take."""
+        """These parameters as the type that engines take."""
         return Sampling(
             self.max_tokens, self.temperature, self.top_p, self.top_k, self.min_p, self.thinking, self.max_answer
         )
@@ -102,15 +102,15 @@ class SolverSection(SamplingSection):
     """How candidates are sampled."""
 
     n: Positive = 8
-    """Candidates per prompt (METHOD.md: n)."""
+    """Candidates per prompt, at most."""
     block: Positive | None = None
-    """Candidates per prompt and environment step: a prompt whose block holds an accepted candidate is
-    settled and costs nothing more. null samples all n at once. Only `first_valid` can stop early."""
+    """Candidates of a prompt that are sampled together. A prompt whose block holds an accepted candidate is settled and
+    costs nothing more. null samples all n at once. Only `selection: first_valid` can stop early."""
     budget_tokens: Positive | None = None
     """Output tokens of solver and judge that sampling and judging a round may cost. Every prompt gets its first block;
     then prompts with nothing accepted are served, fewest tries first, up to n each, until the budget does not pay for
-    another block at the round's mean price (so it is kept up to the surprise of one step). null is the method's fixed
-    n for every prompt."""
+    another block at the round's mean price (so it is kept up to the surprise of one step). null is the method's fixed n
+    for every prompt."""
 
     revise: bool = False
     """Critique and revise: a prompt with nothing accepted in the end gets one more candidate, written in sight of the
@@ -132,7 +132,7 @@ class CascadeSection(Section):
     """`self` is the method. For benchmarks: `random` (the unverified control), `self_consistency` (the most frequent
     answer), `self_certainty` (best of n by certainty) and `gold` (the ceiling)."""
     votes: Positive = 5
-    """Votes of every stage (METHOD.md: v); all must say yes unless `rule` says otherwise."""
+    """Votes of every stage. All must say yes unless `rule` says otherwise."""
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = (
         Stage.CYCLE_CONSISTENCY,
         Stage.FACTUALITY,
@@ -140,28 +140,28 @@ class CascadeSection(Section):
     )
     """Stages asked, in order."""
     rule: Literal["unanimous", "majority"] | AtLeast = "unanimous"
-    """`unanimous` is the method's: every vote of every stage says yes. `majority` (more than half of a stage's votes)
-    and `{at_least: k}` are an approximation of the method: they accept more candidates, wrong ones among them."""
+    """`unanimous` is the method: every vote of every stage says yes. `majority` (more than half of a stage's votes) and
+    `{at_least: k}` approximate the method: they accept more candidates, wrong ones among them."""
     selection: Selection = Selection.FIRST_VALID
     """Which accepted candidates become training rows."""
     early_exit: bool = True
-    """Stop asking about a candidate as soon as its outcome is settled, under `unanimous` at its first vote that is not
-    yes. Never changes who is accepted."""
+    """Stop asking about a candidate when its outcome is settled: under `unanimous` at its first vote that is not yes.
+    Never changes which candidates are accepted."""
     order: Literal["stage_major", "vote_major", "measured"] = "stage_major"
     """All votes of a stage before the next stage (the paper's), one vote of every stage first, or `measured`: the
     cheapest rejection first, by the votes and tokens of the round before (the first round keeps the paper's order).
-    Never changes who is accepted, only what it costs."""
+    Never changes which candidates are accepted, only the cost."""
     judge_duplicates_once: bool = False
     """Candidates of a prompt with the very same answer share the first one's verdict. Fewer calls; changes which votes
     are drawn, so accepted candidates can differ from those without it."""
     audit_share: Fraction = 0.0
-    """Share of the candidates, drawn by a hash, that get every vote of every stage for the sake of measurement: their
-    yes rates are the round's `audit.*` metrics. Never changes who is accepted. 0 is off; 0.03 costs little."""
+    """Share of the candidates, drawn by a hash, that get every vote of every stage, for unbiased yes rates (the round's
+    `audit.*` metrics). Never changes which candidates are accepted. 0 is off; 0.03 costs little."""
     fill_rows: Positive | None = None
-    """Rows that a batch should hold. Where early exit and `sampling.block` leave fewer candidates or prompts, their
-    next votes and next candidates are asked ahead until the batch holds so many, each at most as far as it has been
-    asked already (1, 2, 4, ...). Never changes who is accepted or selected: fewer and fuller batches for some more
-    tokens. Larger batches stay as they are. null asks nothing ahead. docs/results/judging-cost.md has measurements."""
+    """Rows that a batch should hold. Where early exit and `sampling.block` leave fewer, next votes and next candidates
+    are asked ahead until the batch is full, each at most as far as it has been asked already (1, 2, 4, ...). Never
+    changes which candidates are accepted: fewer and fuller batches for some more tokens. null asks nothing ahead.
+    docs/results/judging-cost.md has measurements."""
     prefilter: PrefilterSection | None = None
     """A one-token verdict before the votes, an approximation of the method; null is off."""
     wordings: Positive = 1
@@ -169,17 +169,17 @@ class CascadeSection(Section):
     model on one question are correlated, another wording less so. The set `chat` has 3, `nano` 1 (it knows no others).
     1 is the method's."""
     random_accept: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (1.0,)
-    """Mode `random` only: share of prompts whose first complete candidate is accepted in round 1, 2, ...; the last
-    one holds for later rounds. Give the accepted fractions of the run to compare with."""
+    """Mode `random` only: share of prompts whose first complete candidate is accepted in round 1, 2, ...; the last one
+    holds for later rounds. Give the accepted fractions of the run to compare with."""
     invalid_retries: Annotated[int, Field(ge=0)] = 1
-    """How often a vote without a readable verdict is asked again."""
+    """Repeats of a vote without a readable verdict."""
     frozen_judge: bool = False
-    """Judge with the round-0 weights instead of the current ones."""
+    """Judge with the weights of round 0 instead of the current ones."""
     show_thought: bool = False
-    """Show the fact checker and the grader what the solver thought, too. The question inferrer never sees it: thoughts
-    restate the question, which is what it is to find out."""
+    """Show the solver's thought to the fact checker and the grader too. The question inferrer never sees it: thoughts
+    restate the question that it has to infer."""
     roles: dict[Role, SamplingSection] = Field(default_factory=dict)
-    """Sampling parameters by judge role; roles left out use `judge`."""
+    """Sampling parameters by judge role; other roles use `judge`."""
     judge: SamplingSection = SamplingSection()
     """Sampling parameters of judge roles not named in `roles`."""
 
@@ -220,12 +220,12 @@ class CascadeSection(Section):
 
 
 class EvaluationSection(Section):
-    """Held-out measurement."""
+    """Measurement on held-out problems."""
 
     samples: Positive = 4
     """Samples per problem (K)."""
     pass_at: tuple[Positive, ...] = (1,)
-    """Which k of pass@k to report; each at most `samples`."""
+    """The k of pass@k to report; each at most `samples`."""
     sampling: SamplingSection | None = None
     """null uses the solver's parameters."""
     resamples: Annotated[int, Field(ge=100)] = 2000
@@ -235,7 +235,7 @@ class EvaluationSection(Section):
     test_seconds: Annotated[float, Field(gt=0.0)] = 5.0
     """Coding: time limit of one candidate's tests."""
     audit: Annotated[int, Field(ge=0)] = 0
-    """Development problems whose first sample the policy judges after every round, to see the judge's precision and
+    """Development problems whose first sample the policy judges after every round, to measure the judge's precision and
     recall by stage; never trained on. 0 is off."""
 
     @model_validator(mode="after")
@@ -254,7 +254,7 @@ class PlateauSection(Section):
     """When to stop: paired differences of held-out pass@1 against the best round so far."""
 
     minimal_effect: Fraction = 0.01
-    """A round must beat the best so far by more than this to count as progress (points / 100)."""
+    """A round must exceed the best so far by more than this to count as progress (a fraction: points / 100)."""
     patience: Positive = 2
     """Rounds in a row without progress after which the job stops."""
     regression: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05

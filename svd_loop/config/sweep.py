@@ -1,4 +1,4 @@
-"""A sweep's file: arms, seeds, and what is claimed of them. Apart from `Config`, which describes one job."""
+"""A sweep's file: arms, seeds and claims. Separate from `Config`, which describes one job."""
 
 from __future__ import annotations
 
@@ -19,49 +19,49 @@ class ArmSection(Section):
     """One arm: the sweep's configuration with some keys changed."""
 
     says: str
-    """What the arm is, in the words of the tables."""
+    """Name of the arm in tables."""
     like: Name | None = None
     """Begin with another arm's changed keys."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Dotted keys of the job's configuration and their values."""
     accepts_as: Name | None = None
-    """Accept at random as many prompts, round by round, as this arm did with the same seed (the unverified control)."""
+    """Accept as many prompts at random, round by round, as this arm did with the same seed (the unverified control)."""
     kind: Literal["job", "test_time"] = "job"
     """`job` trains. `test_time` trains nothing: the base samples n candidates of every test problem, judges them and
-    answers with the first accepted one, or else with its first (UQ's validators used at test time)."""
+    answers with the first accepted one, or with the first if none is (UQ's validators at test time)."""
     figure: Literal["last", "kept"] = "last"
-    """Which version is reported: that of the last round, or the one the job keeps (best on the development split)."""
+    """Version that is reported: the last round's, or the one the job keeps (best on the development split)."""
     guarded: bool = False
-    """Keep the job's own stop rule and health action. Otherwise an arm plays all its rounds, whatever comes of them."""
+    """Keep the job's own stop rule and health action. Otherwise an arm runs all its rounds."""
     group: str = ""
     """Heading of the table the arm belongs to."""
     also: tuple[Name, ...] = ()
     """Further held-out sets (`held_out`) this arm's versions are measured on."""
     seeds: tuple[int, ...] = ()
-    """Seeds this arm plays instead of the sweep's, where a comparison needs more of them; empty means the sweep's."""
+    """Seeds of this arm, where a comparison needs more of them; empty means the sweep's."""
 
 
 class ClaimSection(Section):
-    """Something that can hold or not: one arm's test pass@1 exceeds another's (both from the same base)."""
+    """A claim that holds or not: one arm's test pass@1 exceeds another's (both from the same base)."""
 
     claim: str
     """The claim in words."""
     paper: str = ""
-    """What the paper reports for it; empty where the claim is our own."""
+    """The paper's figures; empty for claims of this project."""
     better: Name
     """Arm that should come out ahead."""
     than: Name | None = None
     """Arm it is compared with; null is the base itself."""
     on: Annotated[tuple[Group, ...], Field(min_length=1)] = ("overall",)
-    """Groups it must hold in, each judged apart."""
+    """Groups it is tested in, each separately."""
     share: Annotated[float, Field(gt=0.0)] = 1.0
-    """It must reach at least this share of the other's gain over the base."""
+    """Share of the other's gain over the base that it must reach at least."""
     metric: PassAtK | Name = "pass@1"
     """`pass@k`, or the name of a held-out set for pass@1 there."""
 
 
 class QuickSection(Section):
-    """The short form."""
+    """The short form (`--quick`)."""
 
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
     """Seeds of the short form."""
@@ -79,19 +79,19 @@ class SweepSection(Section):
     root: Path = Path("mlruns")
     """Where sweeps are written; relative to the working directory."""
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (1, 2, 3)
-    """Job seeds. Every arm plays every seed, unless it has seeds of its own."""
+    """Job seeds, for every arm without seeds of its own."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Dotted keys changed in every arm."""
     held_out: dict[Name, Source] = Field(default_factory=dict)
     """Further held-out sets, measured for the arms that name them in `also`."""
     arms: Annotated[dict[Name, ArmSection], Field(min_length=1)]
-    """The arms, in the order in which they are played and shown."""
+    """The arms, in the order in which they run and are shown."""
     control: Name | None = None
     """The unverified control: every gain is also shown as a lift over it."""
     ceiling: Name | None = None
     """The gold ceiling: every gain is also shown as a share of its gain."""
     claims: tuple[ClaimSection, ...] = ()
-    """What the arms are compared for."""
+    """Comparisons between arms."""
     quick: QuickSection | None = None
     """The short form (`--quick`)."""
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95

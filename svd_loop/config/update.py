@@ -59,23 +59,23 @@ class ReplaySection(Section):
     ratio: Annotated[float, Field(ge=0.0)] | None = None
     """Replayed rows per new row at most (drawn at random); null means no limit."""
     anchor: Literal["none", "own", "posttrain"] = "none"
-    """Rows that keep the judge's roles alive: the policy's own verified judgements, or nano's post-training
-    mixture, which nano and checkpoints trained from it can be given."""
+    """Rows that keep the judge roles trained: `own`, the policy's own verified judgements, or `posttrain`, nano's
+    post-training mixture, for nano and checkpoints trained from it."""
     anchor_ratio: Annotated[float, Field(ge=0.0)] = 1.0
     """Anchor rows per accepted row (new and replayed together)."""
 
 
 class LaunchSection(Section):
-    """Training in processes of its own, one a GPU, through `accelerate launch` (docs/guides/updates.md)."""
+    """Training in separate processes, one a GPU, through `accelerate launch` (docs/guides/updates.md)."""
 
     processes: Positive = 1
-    """Processes on this machine; 1 trains inside the job's own process, unless `accelerate_config` is set."""
+    """Processes on this machine; 1 trains in the job's own process, unless `accelerate_config` is set."""
     strategy: Literal["ddp", "fsdp2", "zero2", "zero3"] = "ddp"
     """`ddp`: a whole copy in each process. `fsdp2`: weights, gradients and optimizer states in shards. `zero2` and
-    `zero3`: the same by DeepSpeed, which has to be installed. Each is a file in `configs/accelerate`."""
+    `zero3`: the same by DeepSpeed, which must be installed. Each is a file in `configs/accelerate`."""
     accelerate_config: Path | None = None
-    """A configuration file of accelerate to use instead of the strategy's; its number of processes and its precision
-    give way to `processes` and `update.bf16`. null takes the strategy's."""
+    """A configuration file of accelerate to use instead of the strategy's; `processes` and `update.bf16` override its
+    number of processes and its precision. null takes the strategy's file."""
 
     @property
     def apart(self) -> bool:
@@ -97,7 +97,7 @@ class UpdateSection(Section):
     method: Literal["full", "lora"] = "full"
     """Train all weights, or a LoRA adapter."""
     start: Literal["base", "previous"] = "previous"
-    """Weights an update starts from: always round 0, or the previous round's."""
+    """Weights an update starts from: round 0 every time, or the previous round's."""
     learning_rate: Annotated[float, Field(gt=0.0)] = 2e-5
     """Peak learning rate of AdamW."""
     epochs: Annotated[float, Field(gt=0.0)] = 2.0
@@ -107,8 +107,8 @@ class UpdateSection(Section):
     batch_size: Positive = 64
     """Rows per optimizer step, of all processes together; a multiple of `launch.processes`."""
     micro_batch_size: Positive | None = None
-    """Rows per forward pass of a process at most: the largest divisor of its share of the batch is taken. null means
-    the whole share at once."""
+    """Most rows in a forward pass of a process: the largest divisor of its share of the batch up to this. null means
+    the whole share."""
     warmup: Fraction = 0.03
     """Share of the steps with rising learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -118,21 +118,21 @@ class UpdateSection(Section):
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
     """Gradients are clipped to this norm."""
     max_length: Annotated[int, Field(ge=8)] = 32768
-    """Longest row in tokens; longer ones are refused with a count, never cut."""
+    """Longest row in tokens; longer ones are left out and counted, never cut."""
     bf16: bool = False
     """Compute in bfloat16 (autocast) on a GPU; the trained weights stay float32. Ignored on a CPU."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     packing: bool = False
-    """Lay the rows of a forward pass end to end instead of padding them to the longest. Same batches, same gradient; a
-    probe before the first step refuses an attention that lets rows see each other. Worth it with flash attention."""
+    """Concatenate the rows of a forward pass instead of padding them. Batches and gradient stay the same; a check
+    before the first step refuses an attention that lets rows attend to each other. Pays with flash attention."""
     attention: Literal["eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3"] | None = None
     """Attention implementation of training; null is transformers' default for the model."""
     checkpoint_steps: Annotated[int, Field(ge=0)] = 0
-    """Write a training checkpoint every so many steps, to resume from; 0 writes none."""
+    """Steps between training checkpoints, from which an interrupted update resumes; 0 writes none."""
     keep_versions: Annotated[int, Field(ge=1)] | None = None
-    """How many of the newest versions stay on disk, beside the base, the best, and what the registry points to; null
-    keeps all. A fork needs the version of its round."""
+    """Number of newest versions kept on disk, beside the base, the best and those in the registry; null keeps all. A
+    fork needs the version of its round."""
     lora: LoraSection = LoraSection()
     replay: ReplaySection = ReplaySection()
     launch: LaunchSection = LaunchSection()
