@@ -2,7 +2,7 @@
 
 A seam is a table of rows. A row (`Variant`) names the configuration class of a variant and the function that builds it;
 the variant's name is the value of the class's field `type`. Another package adds a row by an entry point of the seam's
-group, whose name is the variant's and whose object is a `Variant` (docs/extending.md).
+group, whose name is the variant's and whose object is a `Variant` (CONTRIBUTING.md).
 
 Entry points are looked at only for a name that is not built in, and when the known names are listed: a configuration
 of built-in variants loads no plug-in. A builder is named as `module:function` and imported when it is first needed, so
