@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from policies.text.chat import ChatCodec
-from policies.versions.stored import StoredVersion
+from policies.versions.stored import StoredVersion, follow_umask
 from svd_loop.contracts import THOUGHT_MARKS
 from svd_loop.errors import ModelError, WeightsError
 
@@ -129,6 +129,7 @@ def export_merged(stored: StoredVersion, directory: Path) -> None:
     try:
         model.save_pretrained(directory)
         load_codec_files(stored, directory)
+        follow_umask(directory)
     except OSError as error:
         raise WeightsError(f"{directory}: cannot be written: {error.strerror or error}") from error
 

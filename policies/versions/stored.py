@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -126,6 +127,24 @@ def checkpoint_digests(folder: Path) -> dict[str, str]:
     if not any(name.endswith((".safetensors", ".bin")) for name in names):
         raise WeightsError(f"{folder}: holds no weights (*.safetensors)")
     return {name: file_digest(folder / name) for name in names}
+
+
+def follow_umask(folder: Path) -> None:
+    """Give every file in `folder` the mode that a new file gets here.
+
+    safetensors creates its files readable by their owner alone, whatever the umask says, and a server that runs as
+    another user could not load them.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    probe = folder / f".mode-{uuid.uuid4().hex}"
+    probe.touch()
+    mode = probe.stat().st_mode & 0o666
+    probe.unlink()
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(mode)
 
 
 def file_digest(path: Path) -> str:

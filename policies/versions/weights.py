@@ -26,6 +26,7 @@ from policies.versions.stored import (
     checkpoint_digests,
     file_digest,
     fingerprint_of,
+    follow_umask,
     read_manifest,
     stored_version,
 )
@@ -120,6 +121,7 @@ class WeightStore:
         folder = self._temporary()
         try:
             fill(folder)
+            follow_umask(folder)
             files = checkpoint_digests(folder)
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from policies.versions.stored import StoredVersion, read_manifest, stored_version
+from policies.versions.stored import StoredVersion, follow_umask, read_manifest, stored_version
 from policies.versions.weights import WeightStore, check_intact
 from svd_loop.config import Config, changed_keys, parse_config
 from svd_loop.contracts import PolicyVersion, RootPaths
@@ -176,6 +176,7 @@ def export_version(job: str, root: Path, which: str, target: Path, *, adapter: b
     def copy(part: Path) -> None:
         for name in read_manifest(stored.path).files:
             shutil.copy2(stored.path / name, part / name)
+        follow_umask(part)
 
     if target.exists():
         target.rmdir()

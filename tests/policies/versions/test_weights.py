@@ -8,13 +8,18 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
+from policies.versions.checkpoints import export_merged
 from policies.versions.stored import MANIFEST, read_manifest
 from policies.versions.weights import Origin, WeightStore
 from svd_loop.errors import WeightsError
 from tests.processes import run
+
+NANO = Path(__file__).parents[3] / "policies" / "nano"
 
 
 def make_base(folder: Path) -> Path:
@@ -49,6 +54,25 @@ def test_a_version_comes_back_as_it_was_written(tmp_path: Path) -> None:
     manifest = read_manifest(stored.path)
     assert (manifest.data_digest, manifest.config_digest) == ("data", "config")
     assert "torch" in manifest.libraries
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_files_of_a_version_and_of_an_export_follow_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
+    def modes(folder: Path) -> set[int]:
+        return {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()}
+
+    def save(folder: Path) -> None:
+        save_file({"a": torch.zeros(2)}, folder / "model.safetensors")
+
+    before = os.umask(umask)
+    try:
+        store = WeightStore(tmp_path / "versions")
+        base = store.add_base(NANO)
+        version = store.write(1, "full", save, Origin(0, "data", "config"))
+        export_merged(base, tmp_path / "export")
+    finally:
+        os.umask(before)
+    assert modes(version.path) == modes(tmp_path / "export") == {mode}
 
 
 def test_the_base_is_kept_by_reference_and_recognised(tmp_path: Path) -> None:
