@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import settings
 
 from svd_loop.support.allocator import let_threads_sleep
 
 let_threads_sleep()
+# The suite runs on the CPU everywhere, so that it means the same on a machine with GPUs; name some here to use them.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 settings.register_profile("svd-loop", derandomize=True, deadline=None)
 settings.load_profile("svd-loop")

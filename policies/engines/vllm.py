@@ -35,6 +35,8 @@ _log = logging.getLogger(__name__)
 
 FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH, "repetition": FinishReason.LENGTH}
 """vLLM's words; an answer ended for repeating itself is cut off."""
+VLLM = "vllm>=0.32,<0.33"
+"""The distribution to install on a machine with GPUs: the extra `vllm` of pyproject.toml."""
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The adapter ranks vLLM makes room for."""
 _TOLERANCES = {"float32": 0.01}
@@ -210,9 +212,8 @@ def require_vllm(settings: VllmEngineSection | None = None) -> None:
     """
     if importlib.util.find_spec("vllm") is None:
         raise ConfigError(
-            "engine.type: vllm, but vllm is not installed. On a machine with GPUs: pip install "
-            "'svd-loop[vllm]'; without one: make setup-vllm (docs/guides/vllm.md). Or set engine.type: "
-            "transformers"
+            f"engine.type: vllm, but vllm is not installed. On a machine with GPUs: {sys.executable} -m pip install "
+            f"'{VLLM}'; without one: make setup-vllm (docs/guides/vllm.md). Or set engine.type: transformers"
         )
 
 
