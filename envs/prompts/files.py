@@ -1,8 +1,10 @@
 """Rows out of files, one at a time, each knowing its file and line.
 
 Every format ends in the same `Row`; whatever is wrong with a file becomes a `DataError` that starts with `file:line`.
-Memory does not grow with the file: lines are read one by one and are at most 16 MiB long, Parquet and `datasets`
-folders come in small batches and only the needed columns are read at all.
+Memory does not grow with the file: lines are read one by one and are at most 16 MiB long, and so is a cell; Parquet
+and `datasets` folders come in small batches and only the needed columns are read at all. A compressed file may grow
+200-fold beyond 64 MiB, which text does not; one that would grow further is refused (`envs.prompts.expansion`). Only
+plain files and folders are opened: a pipe would be waited for without end.
 
 Line numbers count from 1. In a Parquet file and in a `datasets` folder, which have no lines, they number the rows.
 """
@@ -13,19 +15,20 @@ import csv
 import glob
 import gzip
 import hashlib
-import io
 import json
 import re
+import stat
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from envs.prompts.expansion import MAX_LINE_BYTES, Expanded, open_bounded, refuse_expanding_parquet, refuse_large_cell
 from svd_loop.errors import DataError
 
-MAX_LINE_BYTES = 16 * 2**20
 _BATCH_ROWS = 512
+_MOST_BLANK = 1_000_000
 _FORMATS = ".jsonl, .csv (each also with .gz or .zst), .parquet, or a folder written by datasets' save_to_disk"
 _SUFFIXES = frozenset({".jsonl", ".csv", ".gz", ".zst", ".parquet"})
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
@@ -118,6 +121,7 @@ _Reader = Callable[[Path, Collection[str]], Iterator[Row]]
 def _rows_by(reader: _Reader, path: Path, wanted: Collection[str]) -> Iterator[Row]:
     count = 0
     try:
+        _refuse_special(path)
         for row in reader(path, wanted):
             count += 1
             yield row
@@ -128,6 +132,14 @@ def _rows_by(reader: _Reader, path: Path, wanted: Collection[str]) -> Iterator[R
 
 
 # ----------------------------------------------------------------------------------------- choosing
+
+
+def _refuse_special(path: Path) -> None:
+    """Raise `DataError` unless a path is a plain file, or a folder with nothing but plain files and folders in it."""
+    for place in (path, *path.rglob("*")) if path.is_dir() else (path,):
+        mode = place.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise DataError(f"{place}: is no plain file (a pipe, a socket or a device); its rows cannot be read twice")
 
 
 def _exists(path: Path) -> bool:
@@ -166,72 +178,25 @@ def _reader_of(path: Path) -> _Reader:
 # ------------------------------------------------------------------------------------- lines of text
 
 
-class _ZstdStream(io.RawIOBase):
-    """Decompressed bytes of a zstd file. Unlike the library's own reader it notices a frame cut short."""
-
-    def __init__(self, path: Path) -> None:
-        import zstandard
-
-        self._file = path.open("rb")
-        self._new_frame = lambda: zstandard.ZstdDecompressor().decompressobj()
-        self._frame = self._new_frame()
-        self._inside_frame = False
-        self._ready = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready and self._fill():
-            pass
-        size = min(len(buffer), len(self._ready))
-        buffer[:size] = self._ready[:size]
-        self._ready = self._ready[size:]
-        return size
-
-    def _fill(self) -> bool:
-        """Decompress one more piece; False at the end of the file."""
-        piece = self._frame.unused_data if self._frame.eof else b""
-        if self._frame.eof:
-            self._frame, self._inside_frame = self._new_frame(), False
-        piece = piece or self._file.read(2**14)
-        if not piece:
-            if self._inside_frame:
-                raise EOFError("the file ends within a compressed frame")
-            return False
-        self._inside_frame = True
-        self._ready = self._frame.decompress(piece)
-        return True
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
-    match path.suffix.lower():
-        case ".gz":
-            return gzip.open(path, "rb")
-        case ".zst":
-            return io.BufferedReader(_ZstdStream(path), 2**16)
-        case _:
-            return path.open("rb")
-
-
 def _lines(path: Path) -> Iterator[str]:
     """Decoded lines, line ends kept."""
     import zstandard
 
-    number = 0
-    with _open(path) as stream:
+    number = blank = 0
+    with open_bounded(path) as stream:
         while True:
             number += 1
             try:
                 line = stream.readline(MAX_LINE_BYTES + 1)
+            except Expanded as error:
+                raise DataError(f"{path}:{number}: {error}") from None
             except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
                 raise DataError(f"{path}:{number}: the compressed file is damaged or cut short: {error}") from None
             if not line:
                 return
+            blank = 0 if line.strip() else blank + 1
+            if blank > _MOST_BLANK:
+                raise DataError(f"{path}:{number}: more than {_MOST_BLANK:,} empty lines in a row")
             if len(line) > MAX_LINE_BYTES:
                 raise DataError(f"{path}:{number}: a line is longer than {MAX_LINE_BYTES // 2**20} MiB")
             try:
@@ -297,13 +262,24 @@ def _read_parquet(path: Path, wanted: Collection[str]) -> Iterator[Row]:
         with pyarrow.parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
             columns = [name for name in names if name in wanted]
+            refuse_expanding_parquet(file.metadata, columns)
             for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns, use_threads=False):
                 # Without a wanted column a batch has no rows to list; one empty row lets the reader name the columns.
-                for values in batch.to_pylist() if columns else [{}]:
+                for place in range(batch.num_rows) if columns else range(1):
                     number += 1
-                    yield Row(str(path), number, names, values)
+                    cells = {name: _cell(batch.column(name)[place]) for name in columns}
+                    yield Row(str(path), number, names, cells)
+    except Expanded as error:
+        raise DataError(f"{path}:{number + 1}: {error}") from None
     except (pyarrow.ArrowException, OSError, ValueError, TypeError, MemoryError) as error:
         raise DataError(f"{path}:{number + 1}: the Parquet file is damaged: {_first_line(error)}") from None
+
+
+def _cell(scalar: Any) -> Any:
+    """A cell as a Python value; one at a time, since a batch's cells can share what they are made of."""
+    if scalar.is_valid and hasattr(scalar, "as_buffer") and (buffer := scalar.as_buffer()) is not None:
+        refuse_large_cell(buffer.size)
+    return scalar.as_py()
 
 
 def _read_datasets_folder(path: Path, wanted: Collection[str]) -> Iterator[Row]:

@@ -13,6 +13,7 @@ both are found at the next tick. Left alone in the inbox: hidden files, names th
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 from collections import Counter
@@ -34,6 +35,8 @@ from svd_loop.schedule.state_db import Book, Fate
 
 ACCEPTED, QUARANTINE = "accepted", "quarantine"
 _UNFINISHED = (".part", ".tmp")
+_LONGEST_NAME = 180
+"""Bytes; the number before it and `.reason.txt` behind it fit into a file system's 255."""
 _AT_ONCE = 512
 
 
@@ -111,12 +114,12 @@ class Inbox:
             unfinished = entry.name.startswith(".") or entry.name.endswith(_UNFINISHED)
             changed = None if unfinished else _last_change(entry)
             if changed is None or now - changed < settle:
-                left.append(entry.name)
+                left.append(safe_name(entry.name))
             else:
                 ready.append((changed, entry.name))
         number = self._next_number()
         for _, name in sorted(ready):
-            _move(inbox / name, self._accepted / f"{number:06d}-{name}")
+            _move(inbox / name, self._accepted / f"{number:06d}-{safe_name(name)}")
             number += 1
         return left
 
@@ -146,7 +149,7 @@ class Inbox:
                 connection.execute("UPDATE files SET rows = ? WHERE number = ?", (reader.count, number))
         except DataError as error:
             with self._book.writing() as connection:
-                reason = str(error).replace(f"{self._accepted}{os.sep}", "")
+                reason = _printable(str(error)).replace(f"{self._accepted}{os.sep}", "")
                 connection.execute(insert, (number, place, name, now, "quarantined", reader.count, reason))
 
     def _prompts_of(self, place: str) -> Iterator[Prompt]:
@@ -191,9 +194,38 @@ class _Counted(Iterator[Prompt]):
         self._prompts = iter(prompts)
 
     def __next__(self) -> Prompt:
-        prompt = next(self._prompts)
+        try:
+            prompt = next(self._prompts)
+        except (StopIteration, DataError):
+            raise
+        except Exception as error:  # whatever a reader trips over is this file's fault, and must not stop the schedule
+            raise DataError(f"row {self.count + 1}: cannot be read: {type(error).__name__}: {error}") from error
         self.count += 1
         return prompt
+
+
+def safe_name(name: str) -> str:
+    """A file's name in the schedule's own folders: printable, and short enough to get a number and an ending.
+
+    Names are bytes to the file system: up to 255 of them, in any encoding. A long one keeps its beginning, its endings
+    (which tell the format) and a few digits of its digest.
+    """
+    shown = _printable(name)
+    if len(os.fsencode(shown)) <= _LONGEST_NAME:
+        return shown
+    endings = "".join(Path(shown).suffixes[-2:])
+    endings = endings if len(os.fsencode(endings)) <= 20 else Path(shown).suffix[-20:]
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:12]
+    room = _LONGEST_NAME - len(os.fsencode(endings)) - len(digest) - 1
+    return f"{os.fsencode(shown)[:room].decode(errors='ignore')}-{digest}{endings}"
+
+
+def _printable(text: str) -> str:
+    """Text without bytes that are no UTF-8 and without control characters, each written as an escape."""
+    escaped = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in escaped
+    )
 
 
 def _last_change(path: Path) -> float | None:

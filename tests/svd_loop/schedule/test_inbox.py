@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from svd_loop.contracts import Problem
 from svd_loop.errors import ScheduleError
 from svd_loop.schedule import Book, Inbox, Intake
 from svd_loop.schedule.dedup_index import SeenPrompts
+from svd_loop.schedule.inbox import safe_name
 from tests.svd_loop.schedule.schedule_support import START, drop, problems, schedule_config, texts
 
 LEAK = problems("development", 1, 5)[0]
@@ -223,3 +225,75 @@ def test_keys_are_made_anew_only_when_the_section_changes(tmp_path: Path, monkey
         SeenPrompts(book, DedupSection(near=0.5))
         SeenPrompts(book, DedupSection(near=0.5))
     assert made == [1]
+
+
+HOSTILE_NAMES = [
+    b"x" * 240 + b".jsonl",
+    "é".encode() * 123 + b".jsonl",
+    b"\xff\xfe caf\xe9.jsonl",
+    b"new\nline.jsonl",
+    b"tab\tand \x1b[31m.jsonl",
+    b"~home.jsonl",
+    b"[a-z]*?.jsonl",
+    b"%2F?x=y#z.jsonl",
+    b"a." + b"b" * 200 + b".jsonl",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES, ids=range(len(HOSTILE_NAMES)))
+def test_any_name_is_taken_in(tmp_path: Path, name: bytes) -> None:
+    [text] = texts(1, 1)
+    drop(tmp_path / "inbox", "plain.jsonl", [text])
+    (tmp_path / "inbox" / "plain.jsonl").rename(os.fsdecode(os.fsencode(tmp_path / "inbox") + b"/" + name))
+    intake = take_in(tmp_path)
+    assert len(intake.files) == 1 and intake.quarantined == () and account(tmp_path)["waiting"] == 1
+    assert intake.files[0].isprintable() and intake.files[0].endswith(".jsonl")
+    assert take_in(tmp_path).files == ()
+
+
+@given(st.binary(min_size=1, max_size=255).filter(lambda name: b"/" not in name and b"\0" not in name))
+def test_safe_names_are_printable_short_and_keep_the_ending(raw: bytes) -> None:
+    safe = safe_name(os.fsdecode(raw + b".jsonl"))
+    assert safe.isprintable() and len(os.fsencode(safe)) <= 190 and safe.endswith(".jsonl")
+
+
+def _special(place: Path, kind: str) -> None:
+    match kind:
+        case "pipe":
+            os.mkfifo(place)
+        case "socket":
+            with socket.socket(socket.AF_UNIX) as server:
+                server.bind(str(place))
+        case "device":
+            place.symlink_to("/dev/zero")
+        case "loop":
+            place.symlink_to(place.name)
+        case "folder":
+            (place / "data").mkdir(parents=True)
+            (place / "state.json").write_text("{}")
+            os.mkfifo(place / "data" / "x.arrow")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "loop", "folder"])
+def test_what_is_no_file_is_quarantined_and_the_schedule_goes_on(tmp_path: Path, kind: str) -> None:
+    drop(tmp_path / "inbox", "b.jsonl", texts(1, 1))
+    _special(tmp_path / "inbox" / "a.jsonl", kind)
+    for path in (tmp_path / "inbox" / "a.jsonl", *(tmp_path / "inbox" / "a.jsonl").glob("**/*")):
+        os.utime(path, (START - 7200, START - 7200), follow_symlinks=False)
+    intake = take_in(tmp_path)
+    assert intake.quarantined == ("000001-a.jsonl",) and account(tmp_path)["waiting"] == 1
+    assert "000001-a.jsonl.reason.txt" in listing(tmp_path, "quarantine")
+    assert take_in(tmp_path).files == ()
+
+
+def test_a_file_that_trips_its_reader_is_quarantined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drop(tmp_path / "inbox", "a.jsonl", texts(2, 1))
+
+    def trip(text: str) -> str:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr("envs.prompts.reading.clean", trip)
+    assert take_in(tmp_path).quarantined == ("000001-a.jsonl",)
+    monkeypatch.undo()
+    reason = (tmp_path / "schedule" / "quarantine" / "000001-a.jsonl.reason.txt").read_text()
+    assert "row 1: cannot be read: RecursionError: too deep" in reason
