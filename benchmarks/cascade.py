@@ -7,9 +7,7 @@ Every arm solves and judges the same prompts with the same seeds; nothing is sha
 - `stage-gated`: all n candidates, all votes of a stage at once, survivors go on to the next stage (what the validators
   of UQ, arXiv 2508.17580, do). The others are compared with it.
 - `waves`: all n candidates, one vote at a time; the first vote that is not yes is the last one paid for.
-- `waves, vote-major`: the same, with one vote of every stage before the second votes.
 - `waves, blocks`: one candidate of a prompt at a time until one is accepted, judged in waves in the paper's order.
-- `waves, blocks, vote-major`: both.
 - `waves, blocks, measured`: in the order measured on the votes of `waves, blocks` of the seed before, which has other
   prompts and other samples (a seed 0, not counted, is played for the first), as a job measures on the round before.
 
@@ -201,9 +199,7 @@ def arms_of(fills: Sequence[int]) -> dict[str, Arm]:
         "exhaustive": Arm(exhaustive),
         REFERENCE: Arm(stage_gated),
         "waves": Arm(waves),
-        "waves, vote-major": Arm(waves, {"order": "vote_major"}),
         MEASURED_ON: Arm(blocks),
-        "waves, blocks, vote-major": Arm(blocks, {"order": "vote_major"}),
         "waves, blocks, measured": Arm(blocks, {"order": "measured"}),
     }
     for fill in fills:

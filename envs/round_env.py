@@ -3,7 +3,7 @@
 An episode is a round. The observation is the texts of the round's prompts, "" where nothing more is wanted; an action
 is a block of candidate solutions for each prompt; the reward of a step is the share of the round's prompts that got
 their first accepted candidate in it, so the return of an episode is the accepted fraction. An episode ends
-(terminated, never truncated) when every prompt is settled or has used up its n candidates, or the round its budget.
+(terminated, never truncated) when every prompt is settled or has used up its n candidates.
 
 The agent may be anybody's: plain strings are candidates too (see `envs.play`). Determinism comes from the calls' own
 seeds, so the environment draws no random numbers itself.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -25,12 +25,9 @@ from envs.cascade.cascade import Cascade, funnel
 from envs.cascade.look_ahead import reach
 from envs.cascade.template_sets import TemplateSet
 from envs.demo import DEMO_PROMPTS, DemoJudge
-from envs.revising import revision_of
 from envs.spaces import CandidateBatchSpace, PromptBatchSpace
-from envs.spending import Account, next_served
-from svd_loop.contracts import Candidate, Episode, Policy, Prompt, Revision, RoundInfo, Selection, Stage, Verdict
+from svd_loop.contracts import Candidate, Episode, Policy, Prompt, RoundInfo, Selection, Stage, Verdict
 from svd_loop.errors import ActionError, ConfigError, DataError, EngineError
-from svd_loop.support.usage import MeteredPolicy
 
 Action = Sequence[Sequence[str | Candidate]]
 _OPTIONS = ("prompts", "round", "judge")
@@ -44,7 +41,6 @@ class _Slot:
     candidates: list[Candidate] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     has_accepted: bool = False
-    tries: int = 0
 
     def record(self, candidate: Candidate, verdict: Verdict) -> bool:
         """Remember a verdict; true if it is the prompt's first acceptance."""
@@ -66,21 +62,14 @@ class _Slot:
 
 @dataclass(slots=True)
 class _Round:
-    """Where an episode stands.
-
-    `unsettled` prompts may get further candidates; `wanted` are wanted now of each of the `open` ones, which were asked
-    for `asked` before. With `revisions`, one for each of them, the step is the last one.
-    """
+    """Where an episode stands: `wanted` candidates are wanted now of each `open` prompt, `asked` were before."""
 
     number: int
     slots: list[_Slot]
-    unsettled: list[int]
     open: list[int]
-    judge: MeteredPolicy
-    account: Account
+    judge: Policy
     wanted: int
     asked: int = 0
-    revisions: tuple[Revision, ...] = ()
 
 
 class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
@@ -89,9 +78,6 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
     Observation: `PromptBatchSpace(P)`. Action: `CandidateBatchSpace(P, block)`, n in place of block where blocks may
     grow; candidates given for prompts of which
     nothing is wanted any more, or beyond a prompt's n, are ignored, and giving fewer than wanted forfeits the rest.
-
-    With `revise` the last step asks for a revision each of prompts with nothing accepted; `info["revisions"]` then says
-    of what, aligned with `open`.
 
     `info` holds `open` (places of the prompts still open), `indices` (numbers of the candidates wanted of each now)
     and `verdicts` (of this step); when the episode ends also `outcome` (`svd_loop.contracts.Episode`).
@@ -107,8 +93,6 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         n: int = 8,
         block: int | None = None,
         selection: Selection = Selection.FIRST_VALID,
-        budget_tokens: int | None = None,
-        revise: bool = False,
         fill_rows: int | None = None,
     ) -> None:
         """Set up; nothing is asked before `reset`.
@@ -123,9 +107,6 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
             block: Candidates per prompt and step; None is n.
             selection: Whether the first or all accepted candidates of a prompt are selected. Only under
                 `first_valid` does an accepted candidate settle its prompt.
-            budget_tokens: Output tokens of solver and judge that a round may cost (`envs.spending`); None is no limit.
-            revise: Whether prompts with nothing accepted get one more candidate at the end, number n, that revises a
-                rejected one (`envs.revising`).
             fill_rows: Rows that a step's batch should hold: later blocks grow up to it (`envs.cascade.look_ahead`).
                 None keeps the block.
 
@@ -143,9 +124,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         self._n = n
         self._block = min(block or n, n)
         self._selection = selection
-        self._budget = budget_tokens
         self._fill_rows = fill_rows
-        self._revise = revise
         self._round = self._new_round(0, [], self._judge)
         self._set_spaces(len(_checked(prompts)))
 
@@ -199,7 +178,6 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         newly_accepted = sum(
             slot.record(candidate, verdict) for (slot, candidate), verdict in zip(given, verdicts, strict=True)
         )
-        self._pay([candidate for _, candidate in given])
         self._advance()
         reward = newly_accepted / len(self._round.slots)
         return self._observation(), reward, not self._round.open, False, self._info(verdicts)
@@ -226,10 +204,8 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         return range(self._round.asked, self._round.asked + self._round.wanted)
 
     def _new_round(self, number: int, prompts: Sequence[Prompt], judge: Policy) -> _Round:
-        places = list(range(len(prompts)))
-        account = Account(self._budget or 0)
         slots = [_Slot(prompt) for prompt in prompts]
-        return _Round(number, slots, places, places, MeteredPolicy(judge), account, wanted=self._block)
+        return _Round(number, slots, list(range(len(prompts))), judge, wanted=self._block)
 
     @property
     def _largest_block(self) -> int:
@@ -252,72 +228,32 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
                 f"{self._largest_block} candidates, each a str or a Candidate; found {_shape(action)}"
             )
         slots = self._round.slots
-        revised = {revision.prompt.id: revision.rejected.index for revision in self._round.revisions}
         return [
-            (slots[place], _as_candidate(answer, slots[place].prompt, index, revised.get(slots[place].prompt.id)))
+            (slots[place], _as_candidate(answer, slots[place].prompt, index))
             for place in self._round.open
             for index, answer in zip(self._indices, action[place], strict=False)  # fewer, or a surplus, are allowed
         ]
 
-    def _pay(self, candidates: Sequence[Candidate]) -> None:
-        """Book what a step cost: the candidates' tokens and those of the judge's answers about them."""
-        round = self._round
-        written = sum(len(candidate.token_ids) for candidate in candidates)
-        judged = sum(usage["output_tokens"] for usage in round.judge.take_usage().values())
-        round.account = round.account.pay(written + judged, len(candidates))
-
     def _advance(self) -> None:
-        """Move on to the next block; prompts stay unsettled while they have no accepted candidate, or all are kept."""
+        """Move on to the next block; prompts stay open while they have no accepted candidate, or all are kept."""
         round, stops_early = self._round, self._selection is Selection.FIRST_VALID
-        if round.revisions:
-            round.unsettled = [place for place in round.unsettled if not round.slots[place].has_accepted]
-            round.open, round.wanted, round.revisions = [], 0, ()
-            return
         round.asked = self._indices.stop
-        for place in round.open:
-            round.slots[place].tries = round.asked
-        round.unsettled = [
+        round.open = [
             place
-            for place in round.unsettled
-            if round.slots[place].tries < self._n and not (stops_early and round.slots[place].has_accepted)
+            for place in round.open
+            if round.asked < self._n and not (stops_early and round.slots[place].has_accepted)
         ]
-        round.open = round.unsettled
-        if self._budget is not None:
-            waiting = [(place, round.slots[place].tries) for place in round.unsettled]
-            round.open = next_served(waiting, round.account, block=self._block, n=self._n)
-        if round.open:
-            round.asked = round.slots[round.open[0]].tries
         round.wanted = self._next_block() if round.open else 0
-        if self._revise and not round.open:
-            self._open_revisions()
-
-    def _open_revisions(self) -> None:
-        """A last step: one candidate of every prompt with nothing accepted that can be revised and paid for."""
-        round = self._round
-        barren = [(place, slot) for place, slot in enumerate(round.slots) if not slot.has_accepted]
-        found = [(place, revision_of(slot.prompt, slot.candidates, slot.verdicts)) for place, slot in barren]
-        chosen = [(place, revision) for place, revision in found if revision is not None]
-        if self._budget is not None:
-            chosen = chosen[: round.account.affordable(1)]
-        round.open = [place for place, _ in chosen]
-        round.revisions = tuple(revision for _, revision in chosen)
-        round.asked, round.wanted = self._n, int(bool(chosen))
 
     def _next_block(self) -> int:
-        """Candidates wanted of each open prompt: the block, or more where few are open and the budget allows."""
+        """Candidates wanted of each open prompt: the block, or more where few prompts are open."""
         round = self._round
         left = self._n - round.asked
-        block = min(self._block, left)
-        ahead = reach(self._fill_rows, len(round.open), round.asked, left)
-        while self._budget is not None and ahead > block and not round.account.affords(len(round.open), ahead):
-            ahead -= 1
-        return max(block, ahead)
+        return max(min(self._block, left), reach(self._fill_rows, len(round.open), round.asked, left))
 
     def _info(self, verdicts: Sequence[Verdict]) -> RoundInfo:
         round = self._round
         info: RoundInfo = {"open": tuple(round.open), "indices": self._indices, "verdicts": tuple(verdicts)}
-        if self._revise:
-            info["revisions"] = round.revisions
         if not round.open:
             info["outcome"] = self._episode()
         return info
@@ -337,26 +273,14 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         )
 
     def _metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
-        """The cascade's figures; under a budget also what it was, what was spent, and who was left unserved.
+        """The cascade's figures.
 
-        With `fill_rows`, `ahead.candidates` are those sampled beyond the first accepted one of their prompt; with
-        `revise`, `revise.tried` and `revise.accepted` count revised candidates.
+        With `fill_rows`, `ahead.candidates` are those sampled beyond the first accepted one of their prompt.
         """
         metrics = {} if self._acceptor else self._cascade.metrics(self._round.number, verdicts)
-        if self._revise:
-            revised = [c.revised_from is not None for slot in self._round.slots for c in slot.candidates]
-            accepted = [v.accepted for slot in self._round.slots for v in slot.verdicts]
-            metrics["revise.tried"] = float(sum(revised))
-            metrics["revise.accepted"] = float(sum(a and b for a, b in zip(revised, accepted, strict=True)))
         if self._fill_rows is not None:
             metrics["ahead.candidates"] = float(sum(slot.beyond_first() for slot in self._round.slots))
-        if self._budget is None:
-            return metrics
-        return metrics | {
-            "budget.tokens": float(self._budget),
-            "budget.spent": float(self._round.account.spent),
-            "budget.unserved": float(len(self._round.unsettled)),
-        }
+        return metrics
 
 
 def _checked(prompts: Sequence[Prompt]) -> Sequence[Prompt]:
@@ -370,14 +294,14 @@ def _checked(prompts: Sequence[Prompt]) -> Sequence[Prompt]:
     return prompts
 
 
-def _as_candidate(answer: str | Candidate, prompt: Prompt, index: int, revised_from: int | None) -> Candidate:
+def _as_candidate(answer: str | Candidate, prompt: Prompt, index: int) -> Candidate:
     if isinstance(answer, str):
-        return Candidate(prompt.id, index, answer, revised_from=revised_from)
+        return Candidate(prompt.id, index, answer)
     if (answer.prompt_id, answer.index) != (prompt.id, index):
         raise ActionError(
             f"expected candidate {index} of prompt {prompt.id}, found candidate {answer.index} of {answer.prompt_id}"
         )
-    return replace(answer, revised_from=revised_from)
+    return answer
 
 
 def _shape(action: object) -> str:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TextIO
 
 from policies.text.chat import ChatCodec
-from policies.text.choices import choose_replies
 from svd_loop.contracts import (
     AgentCall,
     Engine,
@@ -89,7 +88,6 @@ class ModelPolicy:
             self._codec.identity(sampling.thinking),
             call.id.seed(self._job_seed),
             astuple(call.id),
-            *([call.choices] if call.choices else []),
         )
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -107,8 +105,6 @@ class ModelPolicy:
         """
         if not calls:
             return []
-        if any(call.choices for call in calls):
-            return self._choose(calls)
         prompts = self._prompts(calls)
         requests = [self._request(call, prompt) for call, prompt in zip(calls, prompts, strict=True)]
         answers = self._ask([request for request in requests if request is not None], _label(calls, self._version))
@@ -154,21 +150,6 @@ class ModelPolicy:
     def close(self) -> None:
         """Free the engine's memory."""
         self._engine.close()
-
-    def _choose(self, calls: Sequence[AgentCall]) -> list[Reply]:
-        """Answer calls of which some, or all, are answered by comparing tokens."""
-        chosen = [call for call in calls if call.choices]
-        replies = choose_replies(
-            self._engine,
-            self._codec,
-            self._version,
-            chosen,
-            label=_label(chosen, self._version),
-            limit=self._max_context,
-        )
-        written = self.generate([call for call in calls if not call.choices])
-        by_call = {reply.call: reply for reply in (*replies, *written)}
-        return [by_call[call.id] for call in calls]
 
     def _prompts(self, calls: Sequence[AgentCall]) -> list[tuple[int, ...]]:
         """Token ids of each call, with or without the thinking of its role."""

@@ -25,7 +25,7 @@ def audit_metrics(verdicts: Sequence[Verdict], stages: Sequence[Stage], needed: 
     """Yes rates by stage of the slice, with Wilson intervals at 95%.
 
     Args:
-        verdicts: Of the slice's candidates, with every vote; those without votes (cut off, empty, copies) are left out.
+        verdicts: Of the slice's candidates, with every vote; those without votes (cut off, empty) are left out.
         stages: The cascade's.
         needed: Yes votes that let a candidate through a stage.
 
@@ -34,7 +34,7 @@ def audit_metrics(verdicts: Sequence[Verdict], stages: Sequence[Stage], needed: 
         (the rate of a single vote: the v votes of a candidate are no independent trials), and `audit.<stage>.passes`,
         the share the stage would let through; each with `.low` and `.high`. No candidates, no rates.
     """
-    votes = [verdict.votes for verdict in verdicts if verdict.votes and verdict.votes[0].candidate == verdict.candidate]
+    votes = [verdict.votes for verdict in verdicts if verdict.votes]
     metrics = {"audit.candidates": float(len(votes))}
     for stage in stages if votes else ():
         values_C_V = [[vote.value is VoteValue.YES for vote in cast if vote.stage is stage] for cast in votes]

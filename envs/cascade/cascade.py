@@ -13,12 +13,6 @@ depends on its own place alone (`CallId`), never on the wave it is in. For the s
 (`stage_major` is the paper's, `measured` comes from `envs.cascade.ordering`) decides cost and which vote is named for a
 rejection, never who is accepted.
 
-`judge_duplicates_once` is the one setting that can change who is accepted: candidates of a prompt with the very same
-answer then share one verdict, whose votes name the candidate they were cast on. The same question is being asked of
-them, so this is sound, and even closer to the intention: otherwise a wrong solution sampled five times gets five draws
-at a judge's lapse. But candidates are seeded by their number, so each of the five would draw its own votes; to keep
-the paper's figures the setting is off.
-
 Late waves hold few candidates. `fill_rows` lets such a wave ask several of the next units at once
 (`envs.cascade.look_ahead`): fewer waves for a few more votes. A candidate's votes are recorded in the order of the
 units, so a rejection still names the first that decided, and what was asked beyond it is only paid for.
@@ -36,10 +30,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from envs.cascade.audit_slice import audit_metrics, in_slice
-from envs.cascade.judging import ROLES, Ballot, cast_votes
+from envs.cascade.judging import Ballot, cast_votes
 from envs.cascade.look_ahead import reach
 from envs.cascade.ordering import Unit, paper_order
-from envs.cascade.prefilter import Prefilter, prefilter_metrics
 from envs.cascade.tally import Tally
 from envs.cascade.template_sets import TemplateSet
 from envs.cascade.votes import answer_of, is_blank
@@ -56,9 +49,7 @@ from svd_loop.contracts import (
 )
 from svd_loop.errors import ConfigError
 
-FILTERED = ("train", "judge")
-"""Purposes under which the prefilter is used; canaries and audits measure the votes."""
-VoteOrder = Literal["stage_major", "vote_major", "measured"]
+VoteOrder = Literal["stage_major", "measured"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +61,11 @@ class CascadeSettings:
     early_exit: bool = True
     invalid_retries: int = 1
     order: VoteOrder = "stage_major"
-    judge_duplicates_once: bool = False
     audit_share: float = 0.0
     audit_seed: int = 0
     at_least: int | None = None
     show_thought: bool = False
     fill_rows: int | None = None
-    prefilter: Prefilter | None = None
-    wordings: int = 1
 
     def __post_init__(self) -> None:
         if not self.stages or len(set(self.stages)) != len(self.stages):
@@ -95,8 +83,6 @@ class CascadeSettings:
     @property
     def units(self) -> tuple[Unit, ...]:
         """Every (stage, vote) asked about a candidate, in order; length S * V. `measured` begins as the paper's."""
-        if self.order == "vote_major":
-            return tuple((stage, vote) for vote in range(self.votes) for stage in self.stages)
         return paper_order(self.stages, self.votes)
 
 
@@ -149,15 +135,6 @@ class Cascade:
     settings: CascadeSettings = CascadeSettings()
     order_of: Callable[[int], tuple[Unit, ...]] | None = None
 
-    def __post_init__(self) -> None:
-        few = {role: self.templates.wordings(role) for stage in self.settings.stages for role in ROLES[stage]}
-        if short := [f"{role} {count}" for role, count in few.items() if count < self.settings.wordings]:
-            raise ConfigError(
-                f"cascade.wordings: {self.settings.wordings}, but the template set {self.templates.name} has fewer: "
-                f"{', '.join(short)}; lower it, or add files such as {next(iter(few))}.2.txt (a model that knows only "
-                "the words it was trained on, like nano, must keep to one)"
-            )
-
     def units(self, round: int) -> tuple[Unit, ...]:
         """Every (stage, vote) in the order in which it is asked in a round."""
         if self.settings.order == "measured" and self.order_of is not None:
@@ -169,7 +146,7 @@ class Cascade:
 
         `order.<stage>.<vote>` is the place of a unit, from 0, in the measured order; `audit.*` see
         `envs.cascade.audit_slice`; `ahead.votes` are those that `fill_rows` had asked beyond the one that rejected a
-        candidate; `prefilter.*` see `envs.cascade.prefilter`.
+        candidate.
         """
         metrics: dict[str, float] = {}
         if self.settings.order == "measured":
@@ -178,8 +155,6 @@ class Cascade:
         audited = [v for v in verdicts if self._is_audited(v, round)]
         if self.settings.audit_share > 0.0:
             metrics |= audit_metrics(audited, self.settings.stages, self.settings.needed)
-        if self.settings.prefilter is not None:
-            metrics |= prefilter_metrics(verdicts, [v for v in audited if v.votes], self.settings.needed)
         if self.settings.fill_rows is not None:
             ahead = sum(votes_beyond(v) for v in verdicts if not self._is_audited(v, round))
             metrics["ahead.votes"] = float(ahead)
@@ -209,36 +184,20 @@ class Cascade:
         Raises:
             EngineError: The judge left a call unanswered.
         """
-        settings = self.settings
-        judged = _first_copies(items, settings.show_thought) if settings.judge_duplicates_once else [*range(len(items))]
-        trials = {place: self._trial(*items[place]) for place in dict.fromkeys(judged)}
-        open_trials = [trial for trial in trials.values() if trial.is_open]
+        trials = [self._trial(*item) for item in items]
+        open_trials = [trial for trial in trials if trial.is_open]
         audited = [t for t in open_trials if purpose == "train" and self._is_audited(t.candidate, round)]
-        if self.settings.prefilter is not None and purpose in FILTERED:
-            self._filter(judge, self.settings.prefilter, open_trials, round)
         self._ask(judge, audited, self.units(round), round, purpose)
         others = [trial for trial in open_trials if trial.is_open and not trial.votes]
         if not self.settings.early_exit:
             self._ask(judge, others, self.units(round), round, purpose)
         else:
             self._ask_in_waves(judge, others, round, purpose)
-        verdicts = {place: trial.verdict() for place, trial in trials.items()}
-        return [
-            replace(verdicts[place], candidate=candidate.index)
-            for place, (_, candidate) in zip(judged, items, strict=True)
-        ]
+        return [trial.verdict() for trial in trials]
 
     def _trial(self, prompt: Prompt, candidate: Candidate) -> _Trial:
         tally = Tally(self.settings.votes, self.settings.needed)
         return _Trial(prompt, candidate, self.settings.stages, tally, unfit(candidate))
-
-    def _filter(self, judge: Policy, prefilter: Prefilter, trials: Sequence[_Trial], round: int) -> None:
-        """Reject those who have little chance of a yes; the audit slice among them is asked every vote all the same."""
-        items = [(trial.prompt, trial.candidate) for trial in trials]
-        scores = prefilter.scores(judge, items, self.templates, round=round)
-        for trial, score in zip(trials, scores, strict=True):
-            if prefilter.rejects(score):
-                trial.rejection = Rejection.PREFILTER
 
     def _ask_in_waves(self, judge: Policy, trials: Sequence[_Trial], round: int, purpose: str) -> None:
         """Ask the units in order, of those that still want them; several at once where `fill_rows` leaves room."""
@@ -258,7 +217,6 @@ class Cascade:
             self.templates,
             invalid_retries=self.settings.invalid_retries,
             show_thought=self.settings.show_thought,
-            wordings=self.settings.wordings,
         )
         for (trial, _, _), vote in zip(asked, votes, strict=True):
             trial.record(vote)
@@ -274,17 +232,12 @@ def unfit(candidate: Candidate) -> Rejection | None:
 def funnel(verdicts: Sequence[Verdict], stages: Sequence[Stage]) -> dict[str, int]:
     """How many candidates were generated, complete, still alive after each stage, and accepted, in that order.
 
-    `prefilter` comes before the stages in rounds in which it rejected any.
-
     A candidate leaves at the stage of the vote that rejected it. Pass no stages for acceptors that have none.
     """
     left_at = Counter(verdict.stage for verdict in verdicts)
     unfit_count = sum(verdict.rejection in (Rejection.TRUNCATED, Rejection.EMPTY) for verdict in verdicts)
     alive = len(verdicts) - unfit_count
     counts = {"generated": len(verdicts), "complete": alive}
-    if filtered := sum(verdict.rejection is Rejection.PREFILTER for verdict in verdicts):
-        alive -= filtered
-        counts["prefilter"] = alive
     for stage in stages:
         alive -= left_at[stage]
         counts[stage.value] = alive
@@ -292,8 +245,8 @@ def funnel(verdicts: Sequence[Verdict], stages: Sequence[Stage]) -> dict[str, in
 
 
 def votes_beyond(verdict: Verdict) -> int:
-    """Votes cast on a candidate after the one that rejected it, in the order of the units; none for a copy."""
-    if verdict.vote is None or verdict.votes[0].candidate != verdict.candidate:
+    """Votes cast on a candidate after the one that rejected it, in the order of the units."""
+    if verdict.vote is None:
         return 0
     cast = [(vote.stage, vote.vote) for vote in verdict.votes]
     return len(cast) - 1 - cast.index((verdict.stage, verdict.vote)) if verdict.stage else 0
@@ -303,18 +256,7 @@ def vote_counts(verdicts: Sequence[Verdict], stages: Sequence[Stage]) -> dict[St
     """Votes cast per stage by value; the share of INVALID is a judge's health.
 
     Under early exit these are counts of what was asked, so yes votes are rarer in late stages than they would be if
-    everything were asked. Votes shared by duplicates are counted once.
+    everything were asked.
     """
-    cast = {(v.prompt_id, v.candidate, v.stage, v.vote): v.value for verdict in verdicts for v in verdict.votes}
-    counts = Counter((stage, value) for (_, _, stage, _), value in cast.items())
+    counts = Counter((vote.stage, vote.value) for verdict in verdicts for vote in verdict.votes)
     return {stage: {value: counts[stage, value] for value in VoteValue} for stage in stages}
-
-
-def _first_copies(items: Sequence[tuple[Prompt, Candidate]], show_thought: bool) -> list[int]:
-    """For each item, the place of the first candidate of the same prompt that the judge would be shown alike."""
-    first: dict[tuple[str, str, FinishReason], int] = {}
-    keys = (
-        (prompt.id, candidate.text if show_thought else answer_of(candidate.text), candidate.finish_reason)
-        for prompt, candidate in items
-    )
-    return [first.setdefault(key, place) for place, key in enumerate(keys)]

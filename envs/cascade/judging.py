@@ -55,7 +55,6 @@ class _Clerk:
     ballot: Ballot
     attempt: int
     show_thought: bool = False
-    wording: int = 0
 
     def call(self, role: Role, **fields: str) -> AgentCall:
         """A call in a role, its id saying which vote it belongs to."""
@@ -70,8 +69,8 @@ class _Clerk:
             vote=ballot.vote,
             attempt=self.attempt,
         )
-        messages = self.templates.render(role, domain, wording=self.wording, **fields)
-        return AgentCall(call_id, messages, self.templates.version(role, domain, wording=self.wording))
+        messages = self.templates.render(role, domain, **fields)
+        return AgentCall(call_id, messages, self.templates.version(role, domain))
 
     @property
     def question(self) -> str:
@@ -96,7 +95,6 @@ def cast_votes(
     *,
     invalid_retries: int,
     show_thought: bool = False,
-    wordings: int = 1,
 ) -> list[Vote]:
     """Cast all ballots, asking the judge once per turn for every conversation that is still going.
 
@@ -106,7 +104,6 @@ def cast_votes(
         templates: The judge's instructions.
         invalid_retries: How often a vote without a readable verdict is asked again (with `attempt` counting up).
         show_thought: Whether fact checker and grader see the candidate's reasoning.
-        wordings: How many of the judge's wordings take turns, by the number of the vote.
 
     Returns:
         The votes, aligned with `ballots`.
@@ -114,9 +111,7 @@ def cast_votes(
     Raises:
         EngineError: The judge left a call unanswered.
     """
-    conversations = [
-        _converse(ballot, templates, invalid_retries, show_thought, ballot.vote % wordings) for ballot in ballots
-    ]
+    conversations = [_converse(ballot, templates, invalid_retries, show_thought) for ballot in ballots]
     votes: dict[int, Vote] = {}
     waiting = {place: next(conversation) for place, conversation in enumerate(conversations)}
     while waiting:
@@ -130,13 +125,11 @@ def cast_votes(
     return [votes[place] for place in range(len(ballots))]
 
 
-def _converse(
-    ballot: Ballot, templates: TemplateSet, invalid_retries: int, show_thought: bool, wording: int
-) -> Conversation:
+def _converse(ballot: Ballot, templates: TemplateSet, invalid_retries: int, show_thought: bool) -> Conversation:
     """One vote: the stage's question, asked again while its answer cannot be read."""
     value, text = VoteValue.INVALID, ""
     for attempt in range(1 + invalid_retries):
-        value, text = yield from _QUESTIONS[ballot.stage](_Clerk(templates, ballot, attempt, show_thought, wording))
+        value, text = yield from _QUESTIONS[ballot.stage](_Clerk(templates, ballot, attempt, show_thought))
         if value is not VoteValue.INVALID:
             break
     return Vote(ballot.prompt.id, ballot.candidate.index, ballot.stage, ballot.vote, value, text)

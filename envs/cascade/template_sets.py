@@ -1,14 +1,10 @@
 """Prompt templates as versioned files: one folder per set, one file per role.
 
 A set is a folder under `envs/templates` (or any path) with `solver.txt`, `question_inferrer.txt`,
-`question_comparer.txt`, `fact_checker.txt` and `grader.txt`, and with `reviser.txt` where `sampling.revise` is used;
-`<role>.<domain>.txt` takes precedence for its domain. A file is one user message; a line `---user---` parts a system
-message from it. Placeholders are `$question`, `$solution`, `$inferred` and `$critique` (`$$` is a dollar sign). Which
-of them a role may use is fixed here, and that is how the question inferrer is kept from seeing the question.
-
-A judge's role may have further wordings of the same question, `<role>.2.txt`, `<role>.3.txt` and so on
-(`<role>.<domain>.2.txt` for a domain); `cascade.wordings` says how many are used, vote by vote in turn. `<role>.txt` is
-the first.
+`question_comparer.txt`, `fact_checker.txt` and `grader.txt`; `<role>.<domain>.txt` takes precedence for its domain. A
+file is one user message; a line `---user---` parts a system message from it. Placeholders are `$question`, `$solution`
+and `$inferred` (`$$` is a dollar sign). Which of them a role may use is fixed here, and that is how the question
+inferrer is kept from seeing the question.
 
 Judge templates should begin with what they share (question, then answer) and end with what differs (the stage's
 instruction), so that an engine with a prefix cache reads the shared part once for all stages and votes.
@@ -34,7 +30,6 @@ _USER_LINE = re.compile(r"^---user---\n", re.MULTILINE)
 
 PLACEHOLDERS: Mapping[Role, frozenset[str]] = {
     Role.SOLVER: frozenset({"question"}),
-    Role.REVISER: frozenset({"question", "solution", "critique"}),
     Role.QUESTION_INFERRER: frozenset({"solution"}),
     Role.QUESTION_COMPARER: frozenset({"question", "inferred"}),
     Role.FACT_CHECKER: frozenset({"question", "solution"}),
@@ -42,9 +37,7 @@ PLACEHOLDERS: Mapping[Role, frozenset[str]] = {
 }
 """What each role's template must contain, and all it may contain."""
 
-_WRITTEN_BY_CANDIDATES = frozenset({"solution", "inferred", "critique"})
-_OPTIONAL = frozenset({Role.REVISER})
-"""Roles a set may do without, as long as nobody asks them."""
+_WRITTEN_BY_CANDIDATES = frozenset({"solution", "inferred"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +58,7 @@ class TemplateSet:
     """All templates of one set, read and checked."""
 
     name: str
-    _templates: Mapping[tuple[Role, Domain], tuple[_RoleTemplate, ...]]
+    _templates: Mapping[tuple[Role, Domain], _RoleTemplate]
 
     @classmethod
     def load(cls, name_or_path: str) -> TemplateSet:
@@ -75,31 +68,25 @@ class TemplateSet:
             ConfigError: There is no such set, a role has no file, or a file's placeholders are not its role's.
         """
         folder = _find(name_or_path)
-        roles = [role for role in Role if role not in _OPTIONAL or any(folder.glob(f"{role}.*txt"))]
-        paths = {(role, domain): _paths(folder, role, domain) for role in roles for domain in Domain}
-        templates = {path: _read(path, role) for (role, _), found in paths.items() for path in found}
-        return cls(folder.name, {key: tuple(templates[path] for path in found) for key, found in paths.items()})
+        paths = {(role, domain): _path(folder, role, domain) for role in Role for domain in Domain}
+        templates = {path: _read(path, role) for (role, _), path in paths.items()}
+        return cls(folder.name, {key: templates[path] for key, path in paths.items()})
 
-    def wordings(self, role: Role) -> int:
-        """How many wordings a role has in every domain; 0 if the set does without the role."""
-        return min(len(self._templates.get((role, domain), ())) for domain in Domain)
-
-    def render(self, role: Role, domain: Domain, *, wording: int = 0, **fields: str) -> tuple[Message, ...]:
+    def render(self, role: Role, domain: Domain, **fields: str) -> tuple[Message, ...]:
         """The messages of a call. Text that a candidate had a hand in is neutralised here, for every caller.
 
         Args:
             role: Who is asked.
             domain: What the prompt is about.
-            wording: Which of the role's wordings, from 0.
             **fields: A text for each of the role's placeholders, `PLACEHOLDERS[role]`.
         """
-        template = self._templates[role, domain][wording]
+        template = self._templates[role, domain]
         safe = {name: template.safe(text) if name in _WRITTEN_BY_CANDIDATES else text for name, text in fields.items()}
         return tuple(Message(who, part.substitute(safe)) for who, part in template.messages)
 
-    def version(self, role: Role, domain: Domain, *, wording: int = 0) -> str:
+    def version(self, role: Role, domain: Domain) -> str:
         """`<set>/<first 12 hex digits of the file's SHA-256>`."""
-        return self._templates[role, domain][wording].version
+        return self._templates[role, domain].version
 
 
 def known_sets() -> list[str]:
@@ -125,15 +112,6 @@ def _path(folder: Path, role: Role, domain: Domain) -> Path:
         if path.is_file():
             return path
     raise ConfigError(f"model.templates: {folder} has no {general.name} (nor {specific.name}) for the {role} role")
-
-
-def _paths(folder: Path, role: Role, domain: Domain) -> list[Path]:
-    """The first wording of a role and domain, and those numbered 2, 3, ... beside it."""
-    first = _path(folder, role, domain)
-    found = [first]
-    while (further := first.with_suffix(f".{len(found) + 1}.txt")).is_file():
-        found.append(further)
-    return found
 
 
 def _read(path: Path, role: Role) -> _RoleTemplate:

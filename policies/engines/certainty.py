@@ -6,12 +6,11 @@ judging; the loop itself does not need it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
-from policies.engines.decoding.forward import chunks_by_size
 from policies.versions.checkpoints import load_model
 from policies.versions.stored import StoredVersion
 from svd_loop.contracts import Candidate
@@ -43,7 +42,7 @@ def self_certainty(
     with torch.inference_mode():
         rows = [(*candidate.prompt_ids, *candidate.token_ids) for candidate in candidates]
         by_length = sorted(range(len(rows)), key=lambda place: len(rows[place]))
-        for chunk in chunks_by_size([rows[place] for place in by_length], ROW_TOKENS):
+        for chunk in _chunks_by_size([rows[place] for place in by_length], ROW_TOKENS):
             places = [by_length[place] for place in chunk]
             for place, score in zip(places, _batch(model, [candidates[p] for p in places]), strict=True):
                 scores[place] = score
@@ -68,3 +67,16 @@ def _batch(model: Any, batch: Sequence[Candidate]) -> list[float]:
     written = (targets >= starts[:, None]) & (targets < ends[:, None])
     means = (divergence * written).sum(dim=1) / written.sum(dim=1).clamp(min=1)
     return [float(mean) for mean in means]
+
+
+def _chunks_by_size(prompts: Sequence[tuple[int, ...]], tokens: int) -> Iterator[range]:
+    """Places of consecutive prompts that fit into `tokens` together, padding included; at least one at a time."""
+    start, longest = 0, 0
+    for place, prompt in enumerate(prompts):
+        wider = max(longest, len(prompt))
+        if place > start and wider * (place - start + 1) > tokens:
+            yield range(start, place)
+            start, wider = place, len(prompt)
+        longest = wider
+    if start < len(prompts):
+        yield range(start, len(prompts))

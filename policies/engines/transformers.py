@@ -14,15 +14,14 @@ from typing import Any
 
 import torch
 
-from policies.engines.decoding.forward import chunks_by_size, next_logprobs
 from policies.engines.decoding.kv_cache import ATTENTION
-from policies.engines.decoding.pool import PREFILL_TOKENS, DecodingPool
+from policies.engines.decoding.pool import DecodingPool
 from policies.text.chat import ChatCodec
 from policies.versions.checkpoints import load_model
 from policies.versions.stored import StoredVersion
 from svd_loop.config.engines import TransformersEngineSection
 from svd_loop.config.sections import ModelSection
-from svd_loop.contracts import ChoiceRequest, Generation, GenerationRequest
+from svd_loop.contracts import Generation, GenerationRequest
 from svd_loop.errors import EngineError, ModelError
 from svd_loop.support.progress import Progress, progress
 from svd_loop.support.torch_memory import is_out_of_memory, release_gpu_memory
@@ -113,31 +112,6 @@ class TransformersEngine:
                             "or use a smaller model.dtype"
                         ) from error
                 self._shrink()  # behind the handler: while it runs, the traceback holds the batch's memory
-        return [done[index] for index in range(len(requests))]
-
-    def choice_logprobs(self, requests: Sequence[ChoiceRequest], *, label: str = "") -> list[tuple[float, ...]]:
-        """Log probability of each token right behind its prompt, in one forward pass a prompt; temperature 1.
-
-        Args:
-            requests: prompts (not empty) and the tokens to compare.
-            label: names the work on the progress line; empty shows none.
-
-        Raises:
-            EngineError: the engine is closed, a prompt is empty, the logits are not finite, or memory runs out.
-        """
-        if self._model is None:
-            raise EngineError("the engine is closed")
-        if any(not request.prompt_ids for request in requests):
-            raise EngineError("a prompt has no tokens; nothing can follow it")
-        order = sorted(range(len(requests)), key=lambda i: (-len(requests[i].prompt_ids), requests[i].prompt_ids, i))
-        done: dict[int, tuple[float, ...]] = {}
-        with progress(label, len(requests)) as bar, torch.inference_mode():
-            for chunk in chunks_by_size([requests[index].prompt_ids for index in order], PREFILL_TOKENS):
-                places = [order[place] for place in chunk]
-                logprobs = next_logprobs(self._model, [requests[i].prompt_ids for i in places], self._pad_id)
-                for row, index in enumerate(places):
-                    done[index] = tuple(logprobs[row, list(requests[index].tokens)].tolist())
-                bar.advance(len(places))
         return [done[index] for index in range(len(requests))]
 
     def close(self) -> None:

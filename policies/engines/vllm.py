@@ -26,7 +26,7 @@ from policies.text.chat import ChatCodec
 from policies.versions.stored import StoredVersion
 from svd_loop.config.engines import RepetitionSection, VllmEngineSection
 from svd_loop.config.sections import ModelSection
-from svd_loop.contracts import ChoiceRequest, FinishReason, Generation, GenerationRequest, Sampling
+from svd_loop.contracts import FinishReason, Generation, GenerationRequest, Sampling
 from svd_loop.errors import ConfigError, EngineError, ModelError
 from svd_loop.support.child_process import Child, gather
 from svd_loop.support.progress import progress
@@ -122,38 +122,18 @@ class VllmEngine:
         if any(not request.prompt_ids for request in requests):
             raise EngineError("a prompt has no tokens; there is nothing to continue")
         with progress(label, len(requests)) as bar:
-            answers = self._distribute("generate", requests, [_row(request) for request in requests], bar.advance)
+            answers = self._distribute(requests, bar.advance)
             done = [self._generation(request, answer) for request, answer in zip(requests, answers, strict=True)]
             bar.advance(0, sum(len(answer.token_ids) for answer in done))
         return done
 
-    def choice_logprobs(self, requests: Sequence[ChoiceRequest], *, label: str = "") -> list[tuple[float, ...]]:
-        """Log probability of each token right behind its prompt.
-
-        Raises:
-            EngineError: the engine is closed, a prompt is empty, or a child failed, died or hangs; it is closed then.
-        """
-        if not self._children:
-            raise EngineError("the engine is closed")
-        if any(not request.prompt_ids for request in requests):
-            raise EngineError("a prompt has no tokens; nothing can follow it")
-        rows = [(list(request.prompt_ids), list(request.tokens)) for request in requests]
-        with progress(label, len(requests)) as bar:
-            return [tuple(found) for found in self._distribute("choose", requests, rows, bar.advance)]
-
-    def _distribute(
-        self,
-        word: str,
-        requests: Sequence[GenerationRequest | ChoiceRequest],
-        rows: Sequence[Any],
-        notice: Callable[[int], None],
-    ) -> list[Any]:
+    def _distribute(self, requests: Sequence[GenerationRequest], notice: Callable[[int], None]) -> list[Answer]:
         """Send the rows to the children, those with a common beginning to the same one; their answers, aligned."""
         shards = shards_by_prefix([request.prompt_ids for request in requests], len(self._children))
         work = [(child, shard) for child, shard in zip(self._children, shards, strict=True) if shard]
         try:
             for child, shard in work:
-                child.send(word, [rows[index] for index in shard])
+                child.send("generate", [_row(requests[index]) for index in shard])
             replies = gather([child for child, _ in work], self._settings.stall_seconds, notice)
         except BaseException:
             self._end(at_once=True)

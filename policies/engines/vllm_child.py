@@ -1,6 +1,6 @@
 """The program that `policies.engines.vllm` runs: the only module that imports vLLM.
 
-It answers `start` once, then any number of `generate` and `choose`, until the pipe ends. Everything that crosses the
+It answers `start` once, then any number of `generate`, until the pipe ends. Everything that crosses the
 pipe is plain data, so that neither side needs the other's libraries.
 """
 
@@ -55,10 +55,6 @@ Row = tuple[list[int], dict[str, Any], int]
 """Prompt ids, sampling parameters of this row, seed."""
 Answer = tuple[list[int], str, int]
 """Sampled ids, vLLM's finish reason, and how many prompt tokens came from the prefix cache."""
-
-
-Choices = tuple[list[int], list[int]]
-"""Prompt ids, and the tokens whose log probabilities are wanted."""
 
 
 class Server:
@@ -120,22 +116,6 @@ class Server:
             (list(output.outputs[0].token_ids), str(output.outputs[0].finish_reason), output.num_cached_tokens or 0)
             for output in outputs
         ]
-
-    def choices(self, rows: list[Choices]) -> list[list[float]]:
-        """Log probability of each row's tokens right behind its prompt; the one token generated is thrown away."""
-        from vllm import SamplingParams
-
-        outputs = self._llm.generate(
-            [{"prompt_token_ids": ids} for ids, _ in rows],
-            [
-                SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=tokens, detokenize=False)
-                for _, tokens in rows
-            ],
-            use_tqdm=_row_counter(self._connection),
-            lora_request=self._adapter,
-        )
-        found = [output.outputs[0].logprobs[0] for output in outputs]
-        return [[given[token].logprob for token in tokens] for given, (_, tokens) in zip(found, rows, strict=True)]
 
     def _parameters(self, sampling: dict[str, Any], seed: int) -> SamplingParams:
         from vllm import SamplingParams
@@ -222,8 +202,8 @@ def _serve(connection: Connection) -> None:
     served = server.logprobs(start["prompts"])
     connection.send(("started", Started(version=vllm.__version__, served=served, reference=reference)))
     while True:
-        word, rows = connection.recv()
-        connection.send(("answers", server.choices(rows) if word == "choose" else server.generate(rows)))
+        _, rows = connection.recv()
+        connection.send(("answers", server.generate(rows)))
 
 
 if __name__ == "__main__":

@@ -61,7 +61,6 @@ class ScriptedPolicy:
             call.template_version,
             [(message.role, message.content) for message in call.messages],
             call.id.seed(self._job_seed),
-            *([call.choices] if call.choices else []),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

@@ -7,8 +7,6 @@ judges do not promise.
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 from dataclasses import asdict, dataclass
 
 from policies.scripted import tasks
@@ -46,9 +44,7 @@ class SimulatedScript:
     def answer(self, call: AgentCall, seed: int, policy_round: int) -> tuple[str, FinishReason]:
         """The reply's text; simulated replies always end by themselves."""
         text = "\n".join(message.content for message in call.messages if message.role == "user")
-        if call.choices:
-            return self._weigh(_question(text, call.id.prompt_id).is_solved_by(text), seed), FinishReason.STOP
-        if call.id.role in (Role.SOLVER, Role.REVISER):
+        if call.id.role is Role.SOLVER:
             return self._solve(_question(text, call.id.prompt_id), seed), FinishReason.STOP
         if call.id.role is Role.QUESTION_INFERRER:
             return self._infer(text, call.id.prompt_id, seed), FinishReason.STOP
@@ -80,12 +76,6 @@ class SimulatedScript:
         if self._approves(_question(text, prompt_id).is_solved_by(text), seed):
             return "I recomputed it and find no error.\n[[Y]]"
         return "I recomputed it and something is wrong.\n[[N]]"
-
-    def _weigh(self, right: bool, seed: int) -> str:
-        """Log probabilities of yes and no: a guess at the vote, off by chance."""
-        blurred = (self._traits.true_positive if right else self._traits.false_positive) + _draw(seed, "blur") - 0.5
-        yes = min(max(blurred, 0.01), 0.99)
-        return json.dumps([round(math.log(yes), 6), round(math.log1p(-yes), 6)])
 
     def _approves(self, right: bool, seed: int) -> bool:
         return _draw(seed, "vote") < (self._traits.true_positive if right else self._traits.false_positive)

@@ -85,9 +85,9 @@ def make_backend(config: Config, versions: Path, config_digest: str = "") -> Bac
 
 def samplings_of(config: Config) -> dict[Role, Sampling]:
     """Sampling parameters by role."""
-    solver = dict.fromkeys((Role.SOLVER, Role.REVISER), config.sampling)
-    judge = {role: config.cascade.roles.get(role, config.cascade.judge) for role in Role if role not in solver}
-    return {role: section.to_sampling() for role, section in {**solver, **judge}.items()}
+    judge = config.cascade.judge
+    sections = {role: config.cascade.roles.get(role, judge) for role in Role} | {Role.SOLVER: config.sampling}
+    return {role: section.to_sampling() for role, section in sections.items()}
 
 
 class ModelBackend:

@@ -15,7 +15,6 @@ import gymnasium
 import envs  # registers the environment
 from envs.acceptors import Acceptor, RandomAcceptor, SelfCertainty, SelfConsistency
 from envs.cascade.cascade import Cascade, CascadeSettings
-from envs.cascade.prefilter import Prefilter
 from envs.cascade.template_sets import TemplateSet
 from envs.prompts import PromptPool
 from envs.solving import SolverAgent
@@ -34,12 +33,10 @@ from svd_loop.contracts import (
     Policy,
     Problem,
     Prompt,
-    Role,
     RoundEnvironment,
     Tracker,
     TrainingRow,
 )
-from svd_loop.errors import ConfigError
 from svd_loop.evaluation.audit import JudgeAudit, audit_sample
 from svd_loop.evaluation.evaluation import EvaluationSettings, Evaluator, GoldAcceptor, final_answer, same_answers
 from svd_loop.evaluation.leak_firewall import CompletionFirewall
@@ -160,12 +157,7 @@ def labelled_answers(config: Config) -> LabelledAnswers:
 
 def template_set(config: Config) -> TemplateSet:
     """The configured templates; base models without a chat template speak through the chat set, plainly."""
-    templates = TemplateSet.load("chat" if config.model.templates == "plain" else config.model.templates)
-    if config.sampling.revise and not templates.wordings(Role.REVISER):
-        raise ConfigError(f"sampling.revise: the template set {templates.name} has no reviser.txt; add one")
-    if config.sampling.revise and templates.name == "nano":
-        log.warning("sampling.revise: nano was never trained to revise; expect its second tries to be guesses")
-    return templates
+    return TemplateSet.load("chat" if config.model.templates == "plain" else config.model.templates)
 
 
 def open_prompts(
@@ -217,21 +209,17 @@ def policy_opener(
 def cascade_settings(config: Config) -> CascadeSettings:
     """The cascade's settings as `envs` takes them."""
     section = config.cascade
-    quick = section.prefilter
     return CascadeSettings(
         section.stages,
         section.votes,
         section.early_exit,
         section.invalid_retries,
         section.order,
-        section.judge_duplicates_once,
         section.audit_share,
         config.job.seed,
         section.needed,
         section.show_thought,
         section.fill_rows,
-        None if quick is None else Prefilter(quick.stage, quick.threshold),
-        section.wordings,
     )
 
 
@@ -249,8 +237,6 @@ def make_environment(
         n=config.sampling.n,
         block=config.sampling.block,
         selection=config.cascade.selection,
-        budget_tokens=config.sampling.budget_tokens,
-        revise=config.sampling.revise,
         fill_rows=config.cascade.fill_rows,
     )
     typed: RoundEnvironment = environment

@@ -15,10 +15,10 @@ from envs.cascade.judging import ROLES
 from envs.cascade.template_sets import PLACEHOLDERS, TemplateSet
 from svd_loop.assembly.backends import Backend, samplings_of
 from svd_loop.config import Config
-from svd_loop.contracts import CascadeMode, Domain, Problem, Role, Sampling, Stage
+from svd_loop.contracts import CascadeMode, Domain, Problem, Role, Sampling
 from svd_loop.errors import ConfigError, DataError
 
-_SEE_THOUGHTS = (Role.FACT_CHECKER, Role.GRADER, Role.REVISER)
+_SEE_THOUGHTS = (Role.FACT_CHECKER, Role.GRADER)
 _MARGIN = 16
 """Tokens kept free because joining texts can change how their ends are tokenised."""
 
@@ -113,22 +113,12 @@ def _budgets(config: Config, context: int, backend: Backend, templates: Template
     if measured is not None and config.evaluation.audit:
         judged.append(measured.to_sampling())
 
-    verdict = max(samplings[asked].longest_answer for stage in Stage for asked in ROLES[stage][-1:])
-
     def budget(role: Role, sampling: Sampling, key: str, limit: int) -> Budget:
         longest = {
             "solution": max(one.max_tokens if _shows_thought(config, role) else one.longest_answer for one in judged),
             "inferred": samplings[Role.QUESTION_INFERRER].longest_answer,
-            # A repeated vote may take twice as long, and cycle consistency quotes what was inferred, too.
-            "critique": 2 * (verdict + samplings[Role.QUESTION_INFERRER].longest_answer),
         }
-        used = 1 if role in (Role.SOLVER, Role.REVISER) else config.cascade.wordings
-        wordings = range(min(used, templates.wordings(role)))
-        template = max(
-            _template_tokens(role, domain, backend, templates, sampling.thinking, w)
-            for domain in Domain
-            for w in wordings
-        )
+        template = max(_template_tokens(role, domain, backend, templates, sampling.thinking) for domain in Domain)
         others = sum(longest[name] for name in PLACEHOLDERS[role] if name != "question")
         return Budget(role, key, limit, template, others, sampling.max_tokens)
 
@@ -137,8 +127,6 @@ def _budgets(config: Config, context: int, backend: Backend, templates: Template
     yield budget(Role.SOLVER, solver, *(trained if trained[1] < context else asked))
     if measured is not None:
         yield budget(Role.SOLVER, measured.to_sampling(), *asked)
-    if config.sampling.revise and _judges(config):
-        yield budget(Role.REVISER, samplings[Role.REVISER], *(trained if trained[1] < context else asked))
     own = config.update.replay.anchor == "own" and trained[1] < context  # judgements become rows, too
     for role in _judges(config):
         yield budget(role, samplings[role], *(trained if own else asked))
@@ -154,9 +142,9 @@ def _shows_thought(config: Config, role: Role) -> bool:
 
 
 def _template_tokens(
-    role: Role, domain: Domain, backend: Backend, templates: TemplateSet, thinking: bool = False, wording: int = 0
+    role: Role, domain: Domain, backend: Backend, templates: TemplateSet, thinking: bool = False
 ) -> int:
-    messages = templates.render(role, domain, wording=wording, **dict.fromkeys(PLACEHOLDERS[role], ""))
+    messages = templates.render(role, domain, **dict.fromkeys(PLACEHOLDERS[role], ""))
     return backend.prompt_tokens(messages, thinking=thinking)
 
 

@@ -132,40 +132,11 @@ def report(
         stderr().print(f"report: {page}", markup=False)
 
 
-def threshold(
-    job: Annotated[str, typer.Argument(help="A job played with cascade.prefilter.")],
-    lose: Annotated[float, typer.Option(min=0.0, max=0.5, help="Share of accepted candidates to give up.")] = 0.02,
-    root: Annotated[Path, typer.Option(help="Where jobs live.")] = Path("mlruns"),
-    as_json: AsJson = False,
-) -> None:
-    """Set the prefilter's threshold from a job's votes: the largest that loses no more than said."""
-    from dataclasses import asdict
-
-    from svd_loop.experiments.thresholds import scored_candidates, threshold_for
-
-    found = threshold_for(scored_candidates(job, root), lose)
-    if as_json:
-        print_json(asdict(found))
-        return
-    rates = (f"{100 * e.value:.1f}% ({100 * e.low:.1f}-{100 * e.high:.1f})" for e in (found.false_reject, found.spared))
-    lost, spared = rates
-    stderr().print(
-        f"cascade.prefilter.threshold: {found.value:.6g}\n"
-        f"of {found.accepted} candidates that the votes accept it rejects {lost}, "
-        f"of the {found.candidates - found.accepted} others {spared}; AUC {found.auc:.3f} (0.5 is no use)\n"
-        "Set on the candidates it is measured on: with cascade.audit_share later rounds show prefilter.false_reject.",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
 def nano_build(
     output: Annotated[Path, typer.Option(help="Folder for the checkpoint; must not exist or be empty.")],
     size: Annotated[str, typer.Option(help="small, nano or large.")] = "nano",
     seed: int = 0,
     steps: Annotated[int | None, typer.Option(help="Training steps; default is the recipe's.")] = None,
-    worded: Annotated[bool, typer.Option(help="Go on from the shipped one: more wordings, and revising.")] = False,
 ) -> None:
     """Rebuild the embedded checkpoint from its generators, and measure it."""
     from svd_loop.errors import ConfigError
@@ -174,13 +145,11 @@ def nano_build(
 
     if size not in SIZES:
         raise ConfigError(f"--size {size}: is one of {', '.join(SIZES)}")
-    if worded and size != "nano":
-        raise ConfigError(f"--size {size}: --worded goes on from the shipped checkpoint, whose size is nano")
     if steps is not None and steps < 1:
         raise ConfigError(f"--steps {steps}: must be at least 1")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ConfigError(f"--output {output}: is not an empty folder; choose a new one")
-    build(output, size=size, seed=seed, steps=steps, worded=worded)
+    build(output, size=size, seed=seed, steps=steps)
     stderr().print(f"checkpoint and model card in {output}", markup=False)
 
 

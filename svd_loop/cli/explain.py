@@ -40,7 +40,6 @@ def _lines(row: Explanation) -> list[str]:
         f"prompt ({row.source or 'generated'}):",
         *_indented(row.text),
         f"solution by {row.written_by['name']} ({row.written_by['fingerprint'][:12]}):",
-        *([] if row.revised_from is None else [f"  (revises the rejected candidate {row.revised_from})"]),
         *_indented(row.solution),
         f"votes ({len(row.votes)}):" if row.votes else "no votes: it was not judged by the policy",
         *(

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from svd_loop.config.removed import without_removed
 from svd_loop.config.sections import Config
 from svd_loop.config.sweep import SweepSection
 from svd_loop.config.variants import OneOf
@@ -41,8 +42,8 @@ def load_config(path: Path, overrides: Iterable[str] = (), *, name: str | None =
 
 
 def parse_config(data: Mapping[str, Any], origin: str = "config") -> Config:
-    """Validate plain data; `origin` names it in errors."""
-    return _validated(Config, data, origin)
+    """Validate plain data, which an earlier version may have written; `origin` names it in errors."""
+    return _validated(Config, without_removed(data, origin), origin)
 
 
 def load_sweep(path: Path) -> SweepSection:

@@ -17,7 +17,6 @@ from svd_loop.config.data import DataSection, fill_in_domain
 from svd_loop.config.engines import AnyEngine, TransformersEngineSection
 from svd_loop.config.gate import GateSection
 from svd_loop.config.health import HealthSection
-from svd_loop.config.judging import PrefilterSection
 from svd_loop.config.schedule import ScheduleSection
 from svd_loop.config.update import UpdateSection
 from svd_loop.contracts import THOUGHT_MARKS, CascadeMode, JobPaths, Role, RootPaths, Sampling, Selection, Stage
@@ -106,16 +105,6 @@ class SolverSection(SamplingSection):
     block: Positive | None = None
     """Candidates of a prompt that are sampled together. A prompt whose block holds an accepted candidate is settled and
     costs nothing more. null samples all n at once. Only `selection: first_valid` can stop early."""
-    budget_tokens: Positive | None = None
-    """Output tokens of solver and judge that sampling and judging a round may cost. Every prompt gets its first block;
-    then prompts with nothing accepted are served, fewest tries first, up to n each, until the budget does not pay for
-    another block at the round's mean price (so it is kept up to the surprise of one step). null is the method's fixed n
-    for every prompt."""
-
-    revise: bool = False
-    """Critique and revise: a prompt with nothing accepted in the end gets one more candidate, written in sight of the
-    rejected one that came furthest and of the vote that rejected it, and judged as a new one. Trained on is the plain
-    prompt with the revised solution, which was sampled from another prompt: off-policy. Sampled as the solver is."""
 
 
 class AtLeast(Section):
@@ -147,13 +136,10 @@ class CascadeSection(Section):
     early_exit: bool = True
     """Stop asking about a candidate when its outcome is settled: under `unanimous` at its first vote that is not yes.
     Never changes which candidates are accepted."""
-    order: Literal["stage_major", "vote_major", "measured"] = "stage_major"
-    """All votes of a stage before the next stage (the paper's), one vote of every stage first, or `measured`: the
-    cheapest rejection first, by the votes and tokens of the round before (the first round keeps the paper's order).
-    Never changes which candidates are accepted, only the cost."""
-    judge_duplicates_once: bool = False
-    """Candidates of a prompt with the very same answer share the first one's verdict. Fewer calls; changes which votes
-    are drawn, so accepted candidates can differ from those without it."""
+    order: Literal["stage_major", "measured"] = "stage_major"
+    """All votes of a stage before the next stage (the paper's), or `measured`: the cheapest rejection first, by the
+    votes and tokens of the round before (the first round keeps the paper's order). Never changes which candidates are
+    accepted, only the cost."""
     audit_share: Fraction = 0.0
     """Share of the candidates, drawn by a hash, that get every vote of every stage, for unbiased yes rates (the round's
     `audit.*` metrics). Never changes which candidates are accepted. 0 is off; 0.03 costs little."""
@@ -162,12 +148,6 @@ class CascadeSection(Section):
     are asked ahead until the batch is full, each at most as far as it has been asked already (1, 2, 4, ...). Never
     changes which candidates are accepted: fewer and fuller batches for some more tokens. null asks nothing ahead.
     docs/results/judging-cost.md has measurements."""
-    prefilter: PrefilterSection | None = None
-    """A one-token verdict before the votes, an approximation of the method; null is off."""
-    wordings: Positive = 1
-    """How many differently worded templates of the judge's roles take turns, by the number of the vote: votes of one
-    model on one question are correlated, another wording less so. The set `chat` has 3, `nano` 1 (it knows no others).
-    1 is the method's."""
     random_accept: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (1.0,)
     """Mode `random` only: share of prompts whose first complete candidate is accepted in round 1, 2, ...; the last one
     holds for later rounds. Give the accepted fractions of the run to compare with."""
@@ -208,9 +188,8 @@ class CascadeSection(Section):
             raise ValueError(
                 f"cascade.rule: at_least: {self.needed} can never be reached with cascade.votes: {self.votes}"
             )
-        for role in (Role.SOLVER, Role.REVISER):
-            if role in self.roles:
-                raise ValueError(f"cascade.roles.{role}: the {role} is configured under `sampling`")
+        if Role.SOLVER in self.roles:
+            raise ValueError("cascade.roles.solver: the solver is configured under `sampling`")
         if len(set(self.stages)) != len(self.stages):
             raise ValueError(f"cascade.stages: a stage is named twice in {[s.value for s in self.stages]}")
         return self
@@ -328,12 +307,6 @@ class Config(Section):
             raise ValueError(
                 f"sampling.block: {self.sampling.block} stops at the first accepted candidate, which "
                 "contradicts cascade.selection: all_valid; remove sampling.block"
-            )
-        blocks = self.sampling.block is not None and self.cascade.selection is Selection.FIRST_VALID
-        if self.sampling.budget_tokens and not blocks:
-            raise ValueError(
-                f"sampling.budget_tokens: {self.sampling.budget_tokens} is spent in blocks on prompts "
-                "with nothing accepted: set sampling.block and selection: first_valid"
             )
         self.engine.refuse_conflicts(self)
         if self.sampling.max_tokens >= self.model.max_context:

@@ -5,7 +5,6 @@ Standard library only, so that every layer can import it and importing costs not
 
 from svd_loop.contracts.paths import JobPaths, RootPaths
 from svd_loop.contracts.protocols import (
-    ChoiceEngine,
     Engine,
     Evaluator,
     Ledger,
@@ -16,13 +15,11 @@ from svd_loop.contracts.protocols import (
     RoundInfo,
     Solver,
     Tracker,
-    Updater,
 )
 from svd_loop.contracts.records import (
     AgentCall,
     CallId,
     Candidate,
-    ChoiceRequest,
     Episode,
     Estimate,
     Generation,
@@ -34,7 +31,6 @@ from svd_loop.contracts.records import (
     Problem,
     Prompt,
     Reply,
-    Revision,
     RoundRecord,
     Sampling,
     Scores,
@@ -66,8 +62,6 @@ __all__ = [
     "CallId",
     "Candidate",
     "CascadeMode",
-    "ChoiceEngine",
-    "ChoiceRequest",
     "Domain",
     "Engine",
     "Episode",
@@ -90,7 +84,6 @@ __all__ = [
     "PromptSource",
     "Rejection",
     "Reply",
-    "Revision",
     "Role",
     "RootPaths",
     "RoundEnvironment",
@@ -106,7 +99,6 @@ __all__ = [
     "TrainingRow",
     "UpdateMaterial",
     "UpdateResult",
-    "Updater",
     "Verdict",
     "Vote",
     "VoteValue",

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NotRequired, Protocol, TypedDict, runtime_checkable
+from typing import Any, NotRequired, Protocol, TypedDict
 
 from svd_loop.contracts.records import (
     AgentCall,
     Candidate,
-    ChoiceRequest,
     Episode,
     Generation,
     GenerationRequest,
@@ -18,7 +16,6 @@ from svd_loop.contracts.records import (
     PolicyVersion,
     Prompt,
     Reply,
-    Revision,
     RoundRecord,
     Scores,
     TrainingRow,
@@ -36,15 +33,6 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the memory held. The engine cannot be used afterwards."""
-        ...
-
-
-@runtime_checkable
-class ChoiceEngine(Protocol):
-    """An engine that can also tell how likely tokens are; not every engine can."""
-
-    def choice_logprobs(self, requests: Sequence[ChoiceRequest], *, label: str = "") -> list[tuple[float, ...]]:
-        """Natural logarithm of each token's probability right behind its prompt, at temperature 1, aligned."""
         ...
 
 
@@ -69,14 +57,6 @@ class Policy(Protocol):
         ...
 
 
-class Updater(Protocol):
-    """Turns rows into the next policy version."""
-
-    def fit(self, rows: Sequence[TrainingRow], *, round: int, parent: Path) -> UpdateResult:
-        """Train on `rows`, store the result as version `round`; `parent` is the previous version's folder."""
-        ...
-
-
 class MeteredPolicy(Policy, Protocol):
     """A policy that counts what it was asked."""
 
@@ -94,23 +74,18 @@ class Solver(Protocol):
         """Candidates number `indices` of every prompt, prompt-major."""
         ...
 
-    def revise(self, policy: Policy, revisions: Sequence[Revision], index: int, *, round: int) -> list[Candidate]:
-        """One new candidate, number `index`, for each rejected one, in their order."""
-        ...
-
 
 class RoundInfo(TypedDict):
     """What `reset` and `step` of a round's environment say besides observation and reward.
 
     `open` are the places of the prompts still open, `indices` the numbers of the candidates wanted of each now,
-    `verdicts` those of this step. `revisions`, where revising is on, are aligned with `open`. `outcome` comes with the
-    last step; Gymnasium keeps the key `episode` for its own statistics.
+    `verdicts` those of this step. `outcome` comes with the last step; Gymnasium keeps the key `episode` for its own
+    statistics.
     """
 
     open: tuple[int, ...]
     indices: Sequence[int]
     verdicts: tuple[Verdict, ...]
-    revisions: NotRequired[tuple[Revision, ...]]
     outcome: NotRequired[Episode]
 
 

@@ -124,16 +124,11 @@ class CallId:
 
 @dataclass(frozen=True, slots=True)
 class AgentCall:
-    """One thing to ask the policy in one role: rendered messages and what they were rendered from.
-
-    With `choices` nothing is written: the reply's text is a JSON list with the log probability of each, at the first
-    token in which they differ, as the beginning of the answer.
-    """
+    """One thing to ask the policy in one role: rendered messages and what they were rendered from."""
 
     id: CallId
     messages: tuple[Message, ...]
     template_version: str
-    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,14 +160,6 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class ChoiceRequest:
-    """One row for an engine that compares tokens instead of sampling: prompt ids, and the tokens that may follow."""
-
-    prompt_ids: tuple[int, ...]
-    tokens: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Generation:
     """An engine's answer: sampled ids, the stop token included when `finish_reason` is STOP."""
 
@@ -182,11 +169,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One sampled solution of a prompt; `index` is its place among the prompt's n candidates.
-
-    One with `revised_from`, the index of a rejected candidate, was written with that candidate and a judge's words in
-    view. Its `prompt_ids` are nevertheless those of the plain solver prompt, as it is what is trained on.
-    """
+    """One sampled solution of a prompt; `index` is its place among the prompt's n candidates."""
 
     prompt_id: str
     index: int
@@ -195,16 +178,6 @@ class Candidate:
     policy: PolicyVersion | None = None
     prompt_ids: tuple[int, ...] = ()
     token_ids: tuple[int, ...] = ()
-    revised_from: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Revision:
-    """A candidate to be revised: its prompt, the candidate as sampled, and the words of the vote that rejected it."""
-
-    prompt: Prompt
-    rejected: Candidate
-    critique: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +211,8 @@ class Episode:
 
     `selected` are the candidates that become training rows (first-valid or all-valid);
     `funnel` counts candidates by what happened to them, in order: generated, complete, then those
-    still alive after each stage; `usage` sums calls and tokens by role; `metrics` are further figures of the round by
-    dotted name, such as the order in which votes were asked.
+    still alive after each stage; `metrics` are further figures of the round by dotted name, such as the order in which
+    votes were asked.
     """
 
     round: int
@@ -248,7 +221,6 @@ class Episode:
     verdicts: tuple[Verdict, ...]
     selected: tuple[Candidate, ...]
     funnel: Mapping[str, int] = field(default_factory=dict)
-    usage: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property

@@ -20,7 +20,6 @@ class Role(StrEnum):
     """The hats one policy wears."""
 
     SOLVER = "solver"
-    REVISER = "reviser"
     QUESTION_INFERRER = "question_inferrer"
     QUESTION_COMPARER = "question_comparer"
     FACT_CHECKER = "fact_checker"
@@ -77,7 +76,6 @@ class Rejection(StrEnum):
     TRUNCATED = "truncated"
     EMPTY = "empty"
     VOTE = "vote"
-    PREFILTER = "prefilter"
     NOT_SELECTED_AT_RANDOM = "not_selected_at_random"
     OUTVOTED = "outvoted"
     LESS_CERTAIN = "less_certain"

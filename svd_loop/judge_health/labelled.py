@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from envs.cascade.cascade import Cascade
-from envs.cascade.prefilter import would_be_accepted
-from svd_loop.contracts import Domain, Policy, Verdict
+from svd_loop.contracts import Domain, Policy, Verdict, VoteValue
 from svd_loop.errors import DataError
 from svd_loop.evaluation.answers_file import Answer, read_answers
 from svd_loop.loop.health_rule import interval_metrics
@@ -38,7 +37,7 @@ class LabelledAnswers:
         """
         if not self.answers:
             return {}
-        whole = replace(cascade, settings=replace(cascade.settings, early_exit=False, judge_duplicates_once=False))
+        whole = replace(cascade, settings=replace(cascade.settings, early_exit=False))
         items = [(answer.prompt, answer.candidate) for answer in self.answers]
         verdicts = whole.judge(judge, items, round=round, purpose=PURPOSE)
         found: dict[str, float] = {}
@@ -66,7 +65,7 @@ def _shares(name: str, verdicts: Sequence[Verdict], cascade: Cascade) -> dict[st
     needed, total = cascade.settings.needed, len(verdicts)
     found = interval_metrics(name, wilson(sum(verdict.accepted for verdict in verdicts), total))
     for stage in cascade.settings.stages:
-        own = [replace(v, votes=tuple(vote for vote in v.votes if vote.stage is stage)) for v in verdicts]
-        passed = sum(would_be_accepted(verdict, needed) for verdict in own)
+        yes = [sum(vote.stage is stage and vote.value is VoteValue.YES for vote in v.votes) for v in verdicts]
+        passed = sum(count >= needed for count in yes)
         found |= interval_metrics(f"{name}.{stage.value}", wilson(passed, total))
     return found

@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from svd_loop.config import Config, changed_keys, parse_config
+from svd_loop.config import Config, changed_keys, parse_config, without_removed
 from svd_loop.errors import ConfigError, JobConflictError
 
 FREE_KEYS = (
@@ -57,8 +57,9 @@ def refuse_changes(folder: Path, old: Mapping[str, Any], new: Config) -> None:
 
     Raises:
         JobConflictError: a key outside `FREE_KEYS` differs; all of them are listed, with the ways out.
+        ConfigError: the job used options that were removed.
     """
-    if changes := _changes(old, new, lambda key: not _matches(key, FREE_KEYS)):
+    if changes := _changes(folder, old, new, lambda key: not _matches(key, FREE_KEYS)):
         raise JobConflictError(
             f"{folder.name}: the job was started with another configuration:\n"
             + "\n".join(f"  {change}" for change in changes)
@@ -72,8 +73,9 @@ def refuse_incomparable(source: Path, old: Mapping[str, Any], new: Config) -> No
 
     Raises:
         JobConflictError: a key of `MEASUREMENT_KEYS` differs.
+        ConfigError: the job used options that were removed.
     """
-    if changes := _changes(old, new, lambda key: _matches(key, MEASUREMENT_KEYS)):
+    if changes := _changes(source, old, new, lambda key: _matches(key, MEASUREMENT_KEYS)):
         raise JobConflictError(
             f"{source.name}: a fork takes over the scores of earlier rounds, so these may not change:\n"
             + "\n".join(f"  {change}" for change in changes)
@@ -103,7 +105,8 @@ def write_atomically(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def _changes(old: Mapping[str, Any], new: Config, matters: Callable[[str], bool]) -> list[str]:
+def _changes(folder: Path, old: Mapping[str, Any], new: Config, matters: Callable[[str], bool]) -> list[str]:
+    old = without_removed(old, f"{folder.name} was started with a configuration that")
     try:  # a key that a newer program added has its default in the old job
         old = parse_config(old).model_dump(mode="json")
     except ConfigError:

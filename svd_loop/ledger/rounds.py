@@ -49,7 +49,6 @@ def write(
     update: UpdateResult | None,
 ) -> None:
     """Write a round that is not there yet, within the caller's transaction."""
-    usage = episode.usage if episode else {}
     values = (
         record.round,
         record.version.round,
@@ -62,7 +61,6 @@ def write(
         json.dumps(dict(record.metrics)),
         json.dumps(dict(record.seconds)),
         json.dumps(dict(record.funnel)),
-        json.dumps({role: dict(counts) for role, counts in usage.items()}),
         "{}",
         time.time(),
     )
@@ -180,8 +178,6 @@ def _write_episode(connection: sqlite3.Connection, store: ContentStore, round: i
         )
 
     _insert(connection, "candidates", [candidate_row(candidate) for candidate in episode.candidates])
-    revised = [(round, c.prompt_id, c.index, c.revised_from) for c in episode.candidates if c.revised_from is not None]
-    _insert(connection, "revisions", revised)
     verdict_rows = [
         (round, verdict.prompt_id, verdict.candidate, verdict.accepted, verdict.rejection, verdict.stage, verdict.vote)
         for verdict in episode.verdicts

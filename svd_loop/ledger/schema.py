@@ -195,12 +195,18 @@ _UNDECIDED = """
 ALTER TABLE evaluations ADD COLUMN undecided INTEGER NOT NULL DEFAULT 0;
 """
 
-MIGRATIONS: tuple[str, ...] = (_TABLES, _SESSIONS, _REVISIONS, _UNDECIDED)
+_SUBTRACTION = """
+-- Version 0.1.0 could revise a rejected candidate; later versions cannot. `usage` was never filled.
+DROP TABLE revisions;
+UPDATE rounds SET counts = json_remove(counts, '$.revisions');
+ALTER TABLE rounds DROP COLUMN usage;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES, _SESSIONS, _REVISIONS, _UNDECIDED, _SUBTRACTION)
 """`MIGRATIONS[v]` turns a file of version v into one of version v + 1."""
 
 ROUND_TABLES = (
     "candidates",
-    "revisions",
     "verdicts",
     "votes",
     "accepted_rows",

@@ -67,7 +67,6 @@ VIEWS = (
         texts=("text",),
         ids=("prompt_ids", "token_ids"),
     ),
-    View("revisions", "revisions", (*_CANDIDATE, "revised_from"), "round, prompt_id, candidate"),
     View(
         "verdicts",
         "verdicts",
@@ -118,7 +117,6 @@ VIEWS = (
             "metrics",
             "seconds",
             "funnel",
-            "usage",
         ),
         "round",
     ),

@@ -123,10 +123,7 @@ class Controller:
             while not terminated:
                 wanted = [prompts[place] for place in info["open"]]
                 with self.watch.phase("sample"):
-                    if revisions := info.get("revisions"):
-                        candidates = self.parts.solver.revise(policy, revisions, info["indices"][0], round=round)
-                    else:
-                        candidates = self.parts.solver.sample(policy, wanted, info["indices"], round=round)
+                    candidates = self.parts.solver.sample(policy, wanted, info["indices"], round=round)
                 with self.watch.phase("judge"):
                     _, _, terminated, _, info = environment.step(environment.unwrapped.action(candidates))
             episode = info["outcome"]

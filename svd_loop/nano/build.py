@@ -9,7 +9,7 @@ from typing import Any
 
 from svd_loop.nano.card import write_card
 from svd_loop.nano.measure import measure
-from svd_loop.nano.train import PHASES, RATE, SIZES, WORDED, WORDED_RATE, Recipe, train
+from svd_loop.nano.train import PHASES, SIZES, Recipe, train
 
 _QUICK_STEPS = 40
 
@@ -21,7 +21,6 @@ def build(
     seed: int = 0,
     steps: int | None = None,
     quick: bool = False,
-    worded: bool = False,
 ) -> dict[str, Any]:
     """Build a checkpoint with its measurements and card.
 
@@ -31,7 +30,6 @@ def build(
         seed: of weights, data and measuring.
         steps: optimizer steps of about 2,400 tokens, over all phases; None is the recipe's number.
         quick: a few steps and a handful of problems, to see that everything runs; the model is useless.
-        worded: go on from the shipped checkpoint and teach it further wordings and revising (`svd_loop.nano.worded`).
 
     Returns:
         The measurements, as written to ``measurements.json``.
@@ -41,17 +39,14 @@ def build(
     """
     if size not in SIZES:
         raise ValueError(f"size must be one of {', '.join(SIZES)}, got {size!r}")
-    if worded and size != "nano":
-        raise ValueError(f"worded goes on from the shipped checkpoint, whose size is nano, got {size!r}")
     if steps is not None and steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
-    checkpoint, phases = Path(output_dir), WORDED if worded else PHASES
-    usual = sum(phase.steps for phase in phases)
+    checkpoint = Path(output_dir)
+    usual = sum(phase.steps for phase in PHASES)
     wanted = usual if steps is None else steps
     share = (min(wanted, _QUICK_STEPS) if quick else wanted) / usual
-    phases = tuple(replace(phase, steps=max(1, round(phase.steps * share))) for phase in phases)
-    rate = WORDED_RATE if worded else RATE
-    train(Recipe(size=size, seed=seed, phases=phases, learning_rate=rate, worded=worded), checkpoint)
+    phases = tuple(replace(phase, steps=max(1, round(phase.steps * share))) for phase in PHASES)
+    train(Recipe(size=size, seed=seed, phases=phases), checkpoint)
     measured = measure(checkpoint, problems=2, samples=2, judged=1) if quick else measure(checkpoint, seed=seed)
     (checkpoint / "measurements.json").write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
     write_card(checkpoint)

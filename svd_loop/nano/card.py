@@ -38,7 +38,7 @@ development and test problems are disjoint from it by a hash of what they ask. L
 
 ## Training
 
-$start, AdamW with a cosine a phase, loss on completions only, rows drawn fresh and never repeated. Bare
+From scratch, AdamW with a cosine a phase, loss on completions only, rows drawn fresh and never repeated. Bare
 arithmetic leads, since all else waits for it. In all $tokens tokens, padding included, in $minutes minutes on
 $threads CPU threads:
 
@@ -83,7 +83,7 @@ def write_card(checkpoint: Path) -> Path:
     training: dict[str, Any] = json.loads((checkpoint / "training.json").read_text(encoding="utf-8"))
     measured: dict[str, Any] = json.loads((checkpoint / "measurements.json").read_text(encoding="utf-8"))
     phases, recipe = training["phases"], training["recipe"]
-    worded, size = recipe.get("worded", False), [] if recipe["size"] == "nano" else [f"--size {recipe['size']}"]
+    size = [] if recipe["size"] == "nano" else [f"--size {recipe['size']}"]
     judging = measured["judging"]
     stages = {
         f"{name}, {stage}": rates
@@ -98,8 +98,7 @@ def write_card(checkpoint: Path) -> Path:
         tokens=f"{sum(phase['tokens'] for phase in phases):,}",
         minutes=round(sum(phase["seconds"] for phase in phases) / 60, 1),
         threads=training["threads"],
-        start="From the shipped checkpoint" if worded else "From scratch",
-        command=" ".join(["svd-loop nano build", *(["--worded"] if worded else size)]),
+        command=" ".join(["svd-loop nano build", *size]),
         phases="\n".join(map(_phase, phases)),
         note=f" {note}" if (note := training.get("note")) else "",
         problems=measured["problems_per_domain"],

@@ -8,7 +8,7 @@ and only recomputing does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -16,12 +16,11 @@ from random import Random
 from string import Template
 from typing import Literal, get_args
 
-from envs.cascade.markers import neutralise
 from envs.problems.nano import DOMAINS, FAMILIES, Domain, Task, draw_task
 from svd_loop.nano.works import Flaw, Style, Work, asked_by, check, compare, grade, misread, near, solve
 
-Role = Literal["solver", "question_inferrer", "question_comparer", "fact_checker", "grader", "reviser"]
-JUDGE_ROLES: tuple[Role, ...] = get_args(Role)[1:-1]
+Role = Literal["solver", "question_inferrer", "question_comparer", "fact_checker", "grader"]
+JUDGE_ROLES: tuple[Role, ...] = get_args(Role)[1:]
 
 ROLE_WEIGHTS: dict[Role, float] = {
     "solver": 0.30,
@@ -30,7 +29,7 @@ ROLE_WEIGHTS: dict[Role, float] = {
     "fact_checker": 0.24,
     "grader": 0.20,
 }
-"""Share of rows by role; they add to 1. The shipped checkpoint never revises: `svd_loop.nano.worded`."""
+"""Share of rows by role; they add to 1."""
 
 DERIVE_SHARE: dict[Domain, float] = {"math": 0.36, "science": 0.33, "coding": 0.36}
 """Share of the solver's rows that work the answer out; sets base pass@1 (the rest is guessed)."""
@@ -60,21 +59,16 @@ _WRONG: dict[Style, tuple[Flaw, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One training row: a role's prompt, and what it should reply.
-
-    Attributes:
-        fields: what the prompt's template was filled with, for whoever words it differently.
-    """
+    """One training row: a role's prompt, and what it should reply."""
 
     role: Role
     domain: Domain
     user_text: str
     completion_text: str
-    fields: Mapping[str, str]
 
 
 def _row(role: Role, task: Task, reply: str, **fields: str) -> Row:
-    return Row(role, task.family.domain, prompt(role, **fields), reply, fields)
+    return Row(role, task.family.domain, prompt(role, **fields), reply)
 
 
 @cache
@@ -91,27 +85,6 @@ def prompt(role: Role, **fields: str) -> str:
 def rows(count: int, seed: int) -> Iterator[Row]:
     """The full mixture, solver and judge, from the posttrain split."""
     return _mix(count, seed, tuple(ROLE_WEIGHTS))
-
-
-def revisions(count: int, seed: int) -> Iterator[Row]:
-    """A wrong solution, what a judge wrote against it, and a right one, derived as seldom as the solver derives."""
-    rng = Random(f"nano-revisions/{seed}")
-    for _ in range(count):
-        task = _posttrain_task(rng)
-        work = _wrong(task, _style(rng), rng)
-        critiques = [check(task, work)]
-        if work.final != task.final(task.ans):
-            critiques.append(grade(task, work.final))
-        if work.task != task:
-            critiques.append(f"{work.task.canonical_question}\n\n{compare(task, work.task)}")
-        yield _row(
-            "reviser",
-            task,
-            _solution(task, rng),
-            question=task.question,
-            solution=work.text,
-            critique=neutralise(rng.choice(critiques)),
-        )
 
 
 def anchor_rows(count: int, seed: int) -> list[Row]:

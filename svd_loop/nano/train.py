@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from svd_loop.nano import NANO_CHECKPOINT, corpus, worded
+from svd_loop.nano import corpus
 from svd_loop.nano.corpus import Row
 from svd_loop.nano.tokenizer import ASSISTANT, MAX_LENGTH, render, train_tokenizer
 
@@ -79,10 +79,6 @@ PHASES: tuple[Phase, ...] = (
 )
 """The recipe of the shipped checkpoint: arithmetic first, then a second, warm-restarted pass over the mixture."""
 
-WORDED: tuple[Phase, ...] = (Phase(steps=1_500, drill_start=0.05, drill_end=0.05),)
-RATE, WORDED_RATE = 2e-3, 1e-3
-"""The pass that goes on from the shipped checkpoint: half the rate it was made with, since little is new."""
-
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -95,19 +91,17 @@ class Recipe:
         batch_tokens: tokens in a batch, padding included.
         learning_rate: peak, after ``warmup`` steps; a cosine then takes it to ``floor`` of the peak.
         save_every: steps between checkpoints, so that an interrupted run leaves something usable.
-        worded: go on from the shipped checkpoint with the mixture of `svd_loop.nano.worded`.
     """
 
     size: str
     seed: int
     phases: tuple[Phase, ...] = PHASES
     batch_tokens: int = 2_400
-    learning_rate: float = RATE
+    learning_rate: float = 2e-3
     warmup: int = 100
     floor: float = 0.02
     weight_decay: float = 0.05
     save_every: int = 500
-    worded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +156,8 @@ def new_model(size: Size, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalL
 def train(recipe: Recipe, output_dir: Path) -> TrainingReport:
     """Train a tokenizer and a model and save both, with their ``training.json``."""
     torch.manual_seed(recipe.seed)
-    model, tokenizer = _shipped() if recipe.worded else _fresh(recipe)
-    first = recipe.seed * _PHASES_AT_MOST + (len(PHASES) if recipe.worded else 0)  # rows are never seen twice
+    model, tokenizer = _fresh(recipe)
+    first = recipe.seed * _PHASES_AT_MOST  # rows are never seen twice
     done = tuple(
         _run_phase(model, tokenizer, recipe, phase, first + index, output_dir)
         for index, phase in enumerate(recipe.phases)
@@ -178,15 +172,6 @@ def _fresh(recipe: Recipe) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast]:
     texts = (render(row.user_text, row.completion_text) for row in corpus.rows(_TOKENIZER_ROWS, recipe.seed + 1))
     tokenizer = train_tokenizer(texts, size.vocab)
     return new_model(size, tokenizer), tokenizer
-
-
-def _shipped() -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast]:
-    """The shipped checkpoint, with room for what a reviser reads."""
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(NANO_CHECKPOINT, model_max_length=worded.CONTEXT)
-    model: Qwen3ForCausalLM = Qwen3ForCausalLM.from_pretrained(
-        NANO_CHECKPOINT, max_position_embeddings=worded.CONTEXT, dtype=torch.float32
-    )
-    return model.train(), tokenizer
 
 
 def _run_phase(
@@ -238,12 +223,12 @@ def _batches(
     phase: Phase, recipe: Recipe, data_seed: int, tokenizer: PreTrainedTokenizerFast
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Endless batches: pools of fresh rows, sorted by length, cut to the token budget, shuffled."""
-    rng, rows = Random(data_seed), worded.rows if recipe.worded else corpus.rows
+    rng = Random(data_seed)
     step = pool = 0
     while True:
         pool_seed = data_seed * 1_000_003 + pool + 2
         drilled = round(_POOL_ROWS * phase.drill_share(step))
-        encoded = _encode(list(rows(_POOL_ROWS - drilled, pool_seed)), tokenizer)
+        encoded = _encode(list(corpus.rows(_POOL_ROWS - drilled, pool_seed)), tokenizer)
         encoded += _encode_drills(list(corpus.drills(drilled, pool_seed)), tokenizer)
         pool += 1
         encoded.sort(key=lambda pair: len(pair[0]))

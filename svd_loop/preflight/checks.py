@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from envs.cascade.cascade import Cascade
 from envs.cascade.judging import ROLES
 from svd_loop.assembly.backends import make_backend
 from svd_loop.assembly.data import held_out
@@ -121,8 +120,8 @@ def _labelled(config: Config) -> str:
 
 
 def _templates(config: Config) -> str:
-    templates = Cascade(template_set(config), cascade_settings(config)).templates  # refuses more wordings than it has
-    return ", ".join(templates.version(role, Domain.MATH) for role in Role if templates.wordings(role))
+    templates = template_set(config)
+    return ", ".join(templates.version(role, Domain.MATH) for role in Role)
 
 
 def _model(config: Config, scratch: Path) -> str:

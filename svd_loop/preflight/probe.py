@@ -59,7 +59,6 @@ def measure(config: Config, backend: Backend, prompts: Sequence[Prompt], candida
                 early_exit=False,
                 audit_share=0.0,
                 order="stage_major",
-                judge_duplicates_once=False,
             )
             verdicts = Cascade(templates, settings).judge(metered, items, round=1)
         cast = [vote for verdict in verdicts for vote in verdict.votes]

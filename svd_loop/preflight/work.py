@@ -147,8 +147,6 @@ def _round(config: Config, measured: Measured, prompts: int, rates: Mapping[Stag
     each = _per_prompt(config, chance, alike)
     share = chance if alike else 1 - (1 - chance) ** each
     work = _scaled(_candidate(config, measured, complete, judged), prompts * each)
-    if (budget := config.sampling.budget_tokens) is not None and work.output_tokens > budget:
-        work = _scaled(work, budget / work.output_tokens)
     return replace(work, accepted=prompts * share)
 
 

@@ -36,7 +36,6 @@ class Explanation:
         round: the round that accepted it.
         prompt_id: of its prompt; `text`, `domain` and `source` (`file:line`) are the prompt's.
         candidate: its number among the prompt's candidates, and `solution` its text.
-        revised_from: number of the rejected candidate it revises, None for one written afresh.
         written_by: name and fingerprint of the version that wrote and judged it.
         votes: every vote in the order they were cast: `stage`, `vote`, `value`, `words`.
         trained: the versions whose own update held the row, oldest first.
@@ -50,7 +49,6 @@ class Explanation:
     source: str
     candidate: int
     solution: str
-    revised_from: int | None
     written_by: Mapping[str, str]
     votes: Sequence[Mapping[str, Any]]
     trained: Sequence[TrainedVersion]
@@ -60,8 +58,6 @@ class Explanation:
 _ROWS = """
 SELECT rows.round AS round, rows.prompt_id AS prompt_id, rows.candidate AS candidate, prompts.domain AS domain,
        coalesce(prompts.source, '') AS source, content_text(prompts.text) AS text, content_text(c.text) AS solution,
-       (SELECT r.revised_from FROM revisions AS r WHERE r.round = rows.round AND r.prompt_id = rows.prompt_id
-           AND r.candidate = rows.candidate) AS revised_from,
        c.policy_round AS policy_round, c.fingerprint AS fingerprint
 FROM accepted_rows AS rows
 LEFT JOIN prompts ON prompts.id = rows.prompt_id
@@ -118,7 +114,6 @@ def _explanation(reader: LedgerReader, row: Mapping[str, Any], updates: Mapping[
         source=row["source"],
         candidate=row["candidate"],
         solution=row["solution"],
-        revised_from=row["revised_from"],
         written_by={"name": "" if writer is None else f"round-{writer:03d}", "fingerprint": row["fingerprint"] or ""},
         votes=list(reader.query(_VOTES, [row["round"], row["prompt_id"], row["candidate"]])),
         trained=trained,

@@ -45,18 +45,13 @@ class MeteredPolicy(PolicyWrapper):
         """Answer and count."""
         replies = self._policy.generate(calls)
         for reply in replies:
-            self._usage.setdefault(_counted_as(reply), Usage()).add(reply)
+            self._usage.setdefault(reply.call.role.value, Usage()).add(reply)
         return replies
 
     def take_usage(self) -> Mapping[str, Mapping[str, int]]:
         """Counts by role since the last call of this method."""
         usage, self._usage = self._usage, {}
         return {role: counts.as_dict() for role, counts in sorted(usage.items())}
-
-
-def _counted_as(reply: Reply) -> str:
-    """The role, except that one-token verdicts are no votes and are counted apart."""
-    return "prefilter" if reply.call.purpose == "prefilter" else reply.call.role.value
 
 
 def vote_metrics(episode: Episode) -> dict[str, float]:

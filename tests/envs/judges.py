@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 
+from envs.cascade.cascade import CascadeSettings
+from envs.cascade.ordering import Unit
 from svd_loop.contracts import AgentCall, Domain, FinishReason, PolicyVersion, Prompt, Reply, Role
 
 VERSION = PolicyVersion(2, "c0ffee")
@@ -57,6 +59,11 @@ def by_seed(yes: float = 0.7, invalid: float = 0.1, job_seed: int = 5) -> RulePo
         return "[[Y]]" if draw < yes else "hm" if draw < yes + invalid else "[[N]]"
 
     return RulePolicy(rule)
+
+
+def interleaved(settings: CascadeSettings) -> Callable[[int], tuple[Unit, ...]]:
+    """A measured order unlike the paper's: one vote of every stage before the second votes."""
+    return lambda round: tuple((stage, vote) for vote in range(settings.votes) for stage in settings.stages)
 
 
 def prompt(number: int = 0, domain: Domain = Domain.MATH) -> Prompt:

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.cascade.audit_slice import audit_metrics, in_slice
-from envs.cascade.cascade import Cascade, CascadeSettings
+from envs.cascade.cascade import Cascade, CascadeSettings, VoteOrder
 from envs.cascade.template_sets import TemplateSet
 from svd_loop.contracts import Candidate, Prompt, Stage, Verdict, VoteValue
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader
 from svd_loop.support.statistics import wilson
-from tests.envs.judges import always, by_seed, prompt
+from tests.envs.judges import always, by_seed, interleaved, prompt
 from tests.svd_loop.jobs_support import small
 
 CHAT = TemplateSet.load("chat")
@@ -25,7 +25,7 @@ PLAIN = CascadeSettings(votes=3)
 
 
 def judged(settings: CascadeSettings, purpose: str = "train") -> list[Verdict]:
-    return Cascade(CHAT, settings).judge(by_seed(0.7), ITEMS, round=2, purpose=purpose)
+    return Cascade(CHAT, settings, interleaved(settings)).judge(by_seed(0.7), ITEMS, round=2, purpose=purpose)
 
 
 @given(st.floats(0.0, 1.0), st.floats(0.0, 1.0), st.integers(0, 99), st.text(max_size=8), st.integers(0, 20))
@@ -44,9 +44,9 @@ def test_the_slice_has_its_size_and_changes_with_round_and_seed() -> None:
     assert all(len(slices[0] & other) < 80 for other in slices[1:])
 
 
-@given(st.floats(0.01, 1.0), st.integers(0, 50), st.sampled_from(["stage_major", "vote_major"]), st.booleans())
-def test_the_slice_changes_no_verdict_and_no_vote(share: float, seed: int, order: str, once: bool) -> None:
-    settings = replace(PLAIN, order=order, judge_duplicates_once=once)
+@given(st.floats(0.01, 1.0), st.integers(0, 50), st.sampled_from(["stage_major", "measured"]))
+def test_the_slice_changes_no_verdict_and_no_vote(share: float, seed: int, order: VoteOrder) -> None:
+    settings = replace(PLAIN, order=order)
     for plain, audited in zip(
         judged(settings), judged(replace(settings, audit_share=share, audit_seed=seed)), strict=True
     ):
@@ -98,10 +98,10 @@ def test_there_is_no_slice_unless_asked_for_in_training(settings: CascadeSetting
     assert Cascade(CHAT, PLAIN).metrics(2, judged(PLAIN)) == {}
 
 
-def test_copies_and_unfit_candidates_are_left_out_of_the_rates() -> None:
-    texts = ["same", "same", "other", ""]
+def test_unfit_candidates_are_left_out_of_the_rates() -> None:
+    texts = ["one", "other", ""]
     items = [(prompt(0), Candidate("p0", i, text)) for i, text in enumerate(texts)]
-    cascade = Cascade(CHAT, replace(PLAIN, audit_share=1.0, judge_duplicates_once=True))
+    cascade = Cascade(CHAT, replace(PLAIN, audit_share=1.0))
     metrics = cascade.metrics(1, cascade.judge(always("[[Y]]"), items, round=1))
     assert metrics["audit.candidates"] == 2 and metrics["audit.factuality.passes"] == 1.0
     assert audit_metrics([], tuple(Stage), 3) == {"audit.candidates": 0.0}

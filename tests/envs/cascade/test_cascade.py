@@ -12,7 +12,7 @@ from envs.cascade.cascade import Cascade, CascadeSettings, VoteOrder, funnel, un
 from envs.cascade.template_sets import TemplateSet
 from svd_loop.contracts import AgentCall, Candidate, FinishReason, Prompt, Rejection, Reply, Stage, Verdict, VoteValue
 from svd_loop.errors import ConfigError, EngineError
-from tests.envs.judges import RulePolicy, always, by_seed, prompt
+from tests.envs.judges import RulePolicy, always, by_seed, interleaved, prompt
 
 CHAT = TemplateSet.load("chat")
 CYCLE, FACTS, GRADE = Stage.CYCLE_CONSISTENCY, Stage.FACTUALITY, Stage.CORRECTNESS
@@ -25,7 +25,8 @@ def items_of(prompts: int, n: int) -> Items:
 
 
 def judge_with(judge: RulePolicy, items: Items, purpose: str = "train", **settings: Any) -> list[Verdict]:
-    return Cascade(CHAT, replace(CascadeSettings(), **settings)).judge(judge, items, round=1, purpose=purpose)
+    chosen = replace(CascadeSettings(), **settings)
+    return Cascade(CHAT, chosen, interleaved(chosen)).judge(judge, items, round=1, purpose=purpose)
 
 
 def asked_votes(verdict: Verdict) -> dict[tuple[Stage, int], VoteValue]:
@@ -41,21 +42,13 @@ def asked_votes(verdict: Verdict) -> dict[tuple[Stage, int], VoteValue]:
     votes=st.integers(1, 4),
     stages=st.permutations(list(Stage)).flatmap(lambda s: st.integers(1, 3).map(lambda k: tuple(s[:k]))),
     retries=st.integers(0, 2),
-    order=st.sampled_from(["stage_major", "vote_major", "measured"]),
-    once=st.booleans(),
+    order=st.sampled_from(["stage_major", "measured"]),
 )
 def test_early_exit_agrees_with_the_exhaustive_cascade_vote_by_vote(
-    yes: float, job_seed: int, votes: int, stages: tuple[Stage, ...], retries: int, order: VoteOrder, once: bool
+    yes: float, job_seed: int, votes: int, stages: tuple[Stage, ...], retries: int, order: VoteOrder
 ) -> None:
     items = items_of(3, 4)
-    items[5] = (items[5][0], replace(items[5][1], text=items[4][1].text))
-    settings = {
-        "votes": votes,
-        "stages": stages,
-        "invalid_retries": retries,
-        "order": order,
-        "judge_duplicates_once": once,
-    }
+    settings = {"votes": votes, "stages": stages, "invalid_retries": retries, "order": order}
     eager, exhaustive = by_seed(yes, job_seed=job_seed), by_seed(yes, job_seed=job_seed)
     stopped = judge_with(eager, items, early_exit=True, **settings)
     complete = judge_with(exhaustive, items, early_exit=False, **settings)
@@ -77,7 +70,7 @@ def test_early_exit_pays_only_up_to_the_first_vote_that_is_not_yes() -> None:
 def test_order_does_not_change_who_is_accepted() -> None:
     items = items_of(20, 4)
     by_stage = judge_with(by_seed(0.9), items, order="stage_major")
-    by_vote = judge_with(by_seed(0.9), items, order="vote_major")
+    by_vote = judge_with(by_seed(0.9), items, order="measured")
     assert [v.accepted for v in by_stage] == [v.accepted for v in by_vote]
     assert 0 < sum(v.accepted for v in by_stage) < len(items)
     assert [v.votes for v in by_stage] != [v.votes for v in by_vote]
@@ -128,9 +121,9 @@ def test_each_wave_asks_one_unit_of_all_survivors_at_once() -> None:
     ]
 
 
-def test_vote_major_asks_every_stage_once_before_second_votes() -> None:
+def test_votes_are_asked_in_the_measured_order() -> None:
     judge = always("[[Y]]")
-    judge_with(judge, items_of(1, 1), stages=(FACTS, GRADE), votes=2, order="vote_major")
+    judge_with(judge, items_of(1, 1), stages=(FACTS, GRADE), votes=2, order="measured")
     assert [(call.id.stage, call.id.vote) for call in judge.calls] == [
         (FACTS.value, 0),
         (GRADE.value, 0),
@@ -158,7 +151,7 @@ def test_purpose_and_round_reach_the_calls() -> None:
     assert {(call.id.purpose, call.id.round) for call in judge.calls} == {("canary", 1)}
 
 
-# -------------------------------------------------------------------------- unfit and duplicates
+# ------------------------------------------------------------------------------------------ unfit
 
 
 @pytest.mark.parametrize(
@@ -183,34 +176,6 @@ def test_truncated_and_empty_candidates_are_rejected_unasked(
     [verdict] = judge_with(judge, [(prompt(), candidate)], early_exit=early_exit)
     assert verdict.accepted == (rejection is None) and verdict.rejection is rejection
     assert bool(judge.calls) == (rejection is None) == bool(verdict.votes)
-
-
-def duplicates() -> Items:
-    texts = ["same", "other", "same", "same"]
-    ours = [(prompt(0), Candidate("p0", i, text)) for i, text in enumerate(texts)]
-    return [*ours, (prompt(1), Candidate("p1", 0, "same")), (prompt(0), Candidate("p0", 4, "same", LENGTH))]
-
-
-def test_duplicates_are_judged_each_by_default() -> None:
-    judge = always("[[N]]")
-    judge_with(judge, duplicates(), stages=(GRADE,))
-    assert len(judge.calls) == 5
-
-
-def test_duplicates_judged_once_inherit_the_first_ones_verdict() -> None:
-    judge = always("[[Y]]")
-    verdicts = judge_with(judge, duplicates(), stages=(GRADE,), votes=1, judge_duplicates_once=True)
-    assert [(call.id.prompt_id, call.id.candidate) for call in judge.calls] == [("p0", 0), ("p0", 1), ("p1", 0)]
-    assert [(v.prompt_id, v.candidate, v.accepted) for v in verdicts] == [
-        ("p0", 0, True),
-        ("p0", 1, True),
-        ("p0", 2, True),
-        ("p0", 3, True),
-        ("p1", 0, True),
-        ("p0", 4, False),
-    ]
-    assert [v.votes[0].candidate for v in verdicts[:5]] == [0, 1, 0, 0, 0]
-    assert vote_counts(verdicts, (GRADE,))[GRADE][VoteValue.YES] == 3
 
 
 # ---------------------------------------------------------------------------------------- counting
@@ -252,7 +217,7 @@ def test_counting_nothing() -> None:
 
 @given(st.floats(0.0, 1.0), st.integers(0, 1000))
 def test_the_funnel_only_narrows_and_ends_with_the_accepted(yes: float, job_seed: int) -> None:
-    verdicts = judge_with(by_seed(yes, job_seed=job_seed), items_of(2, 3), votes=2, order="vote_major")
+    verdicts = judge_with(by_seed(yes, job_seed=job_seed), items_of(2, 3), votes=2, order="measured")
     counts = list(funnel(verdicts, tuple(Stage)).values())
     assert counts == sorted(counts, reverse=True)
     assert counts[-1] == counts[-2] == sum(verdict.accepted for verdict in verdicts)
@@ -274,14 +239,3 @@ def test_a_judge_that_leaves_calls_unanswered_is_an_error() -> None:
 
     with pytest.raises(EngineError, match="asked 4 calls and gave 3"):
         judge_with(Lazy(lambda call: "[[Y]]"), items_of(2, 2))
-
-
-def test_candidates_that_differ_in_their_thoughts_alone_are_judged_once_unless_thoughts_are_shown() -> None:
-    items = [(prompt(), Candidate("p0", place, f"<think>{place}</think>42")) for place in range(3)]
-    for show_thought, asked in ((False, 1), (True, 3)):
-        judge = always("[[N]]")
-        settings = CascadeSettings(
-            stages=(Stage.CORRECTNESS,), votes=1, judge_duplicates_once=True, show_thought=show_thought
-        )
-        verdicts = Cascade(TemplateSet.load("chat"), settings).judge(judge, items, round=1)
-        assert len(judge.calls) == asked and [v.candidate for v in verdicts] == [0, 1, 2]

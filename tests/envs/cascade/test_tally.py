@@ -14,7 +14,7 @@ from svd_loop.config import parse_config
 from svd_loop.config.sections import CascadeSection
 from svd_loop.contracts import Candidate, Rejection, Stage, Verdict, VoteValue
 from svd_loop.errors import ConfigError
-from tests.envs.judges import always, by_seed, prompt
+from tests.envs.judges import always, by_seed, interleaved, prompt
 
 CHAT = TemplateSet.load("chat")
 ITEMS = [(prompt(p), Candidate(f"p{p}", i, f"solution {i} of {p}")) for p in range(3) for i in range(3)]
@@ -27,14 +27,15 @@ def passed(verdict: Verdict, stage: Stage, needed: int) -> bool:
     return sum(vote.value is VoteValue.YES for vote in verdict.votes if vote.stage is stage) >= needed
 
 
-@given(rules, stages_of, st.sampled_from(["stage_major", "vote_major"]), st.floats(0.2, 0.95), st.integers(0, 2**20))
+@given(rules, stages_of, st.sampled_from(["stage_major", "measured"]), st.floats(0.2, 0.95), st.integers(0, 2**20))
 def test_k_of_v_with_early_exit_agrees_with_a_count_of_all_votes(
     rule: tuple[int, int], stages: tuple[Stage, ...], order: VoteOrder, yes: float, seed: int
 ) -> None:
     votes, needed = rule
     settings = CascadeSettings(stages, votes, order=order, at_least=needed)
-    stopped = Cascade(CHAT, settings).judge(by_seed(yes, job_seed=seed), ITEMS, round=1)
-    complete = Cascade(CHAT, replace(settings, early_exit=False)).judge(by_seed(yes, job_seed=seed), ITEMS, round=1)
+    order_of, judge = interleaved(settings), by_seed(yes, job_seed=seed)
+    stopped = Cascade(CHAT, settings, order_of).judge(judge, ITEMS, round=1)
+    complete = Cascade(CHAT, replace(settings, early_exit=False), order_of).judge(judge, ITEMS, round=1)
     for short, full in zip(stopped, complete, strict=True):
         assert len(full.votes) == votes * len(stages)
         assert replace(short, votes=()) == replace(full, votes=())

@@ -12,7 +12,7 @@ from svd_loop.contracts import Domain, Message, Role
 from svd_loop.errors import ConfigError
 
 FOLDER = Path(template_sets.__file__).parents[1] / "templates"
-EXAMPLE = {"question": "QUESTION", "solution": "SOLUTION", "inferred": "INFERRED", "critique": "CRITIQUE"}
+EXAMPLE = {"question": "QUESTION", "solution": "SOLUTION", "inferred": "INFERRED"}
 
 
 def fields(role: Role) -> dict[str, str]:

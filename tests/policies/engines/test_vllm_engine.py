@@ -15,13 +15,12 @@ from policies.engines.serving import Served
 from policies.engines.transformers import TransformersEngine
 from policies.engines.vllm import VllmEngine
 from policies.text.chat import ChatCodec
-from policies.text.choices import choice_tokens
 from policies.versions.checkpoints import load_checkpoint
 from svd_loop.assembly.data import held_out
 from svd_loop.assembly.job import template_set
 from svd_loop.config import Config, load_config
 from svd_loop.config.engines import RepetitionSection, VllmEngineSection
-from svd_loop.contracts import ChoiceRequest, FinishReason, GenerationRequest, JobResult, Role, Sampling
+from svd_loop.contracts import FinishReason, GenerationRequest, JobResult, Role, Sampling
 from svd_loop.errors import EngineError, ModelError
 from svd_loop.jobs import run_job
 from svd_loop.nano import NANO_CHECKPOINT
@@ -108,23 +107,9 @@ def test_votes_of_one_prompt_share_its_prefix(engine: VllmEngine, prompts: list[
     assert share > 0.5
 
 
-def test_one_token_verdicts_agree_with_transformers(
-    engine: VllmEngine, codec: ChatCodec, prompts: list[tuple[int, ...]]
-) -> None:
-    shared, tokens = choice_tokens(codec, ("[[Y]]", "[[N]]"))
-    asked = [ChoiceRequest((*prompt, *shared), tokens) for prompt in prompts[:100]]
-    reference = TransformersEngine(load_checkpoint(NANO_CHECKPOINT, "float32"), stop_ids=codec.stop_ids)
-    found, expected = engine.choice_logprobs(asked), reference.choice_logprobs(asked)
-    assert len(found) == 100 and all(len(pair) == 2 for pair in found)
-    for one, other in zip(found, expected, strict=True):
-        assert one == pytest.approx(other, abs=0.01)
-
-
 def test_a_prompt_without_tokens_is_refused(engine: VllmEngine) -> None:
     with pytest.raises(EngineError, match="has no tokens"):
         engine.generate([GenerationRequest((), Sampling(4), 0)])
-    with pytest.raises(EngineError, match="has no tokens"):
-        engine.choice_logprobs([ChoiceRequest((), (1, 2))])
 
 
 @pytest.mark.slow

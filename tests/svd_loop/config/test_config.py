@@ -156,8 +156,8 @@ def test_a_wrong_rule_is_one_message_that_names_the_key_and_the_choices(rule: st
 
 
 def test_choices_are_named_as_they_are_written() -> None:
-    with pytest.raises(ConfigError, match="Input should be 'factuality' or 'correctness'"):
-        load_config(NANO, ["cascade.prefilter.stage=cycle_consistency"])
+    with pytest.raises(ConfigError, match="Input should be 'first_valid' or 'all_valid'"):
+        load_config(NANO, ["cascade.selection=best"])
 
 
 @pytest.mark.parametrize("name", ["007", "true", "1.5"])

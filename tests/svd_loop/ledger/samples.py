@@ -128,8 +128,7 @@ def episode(round: int) -> Episode:
         for reply in replies
     )
     verdicts = tuple(verdict(candidate.prompt_id, accepted=place < 2) for place, candidate in enumerate(candidates))
-    usage = {"solver": {"calls": 4}}
-    return Episode(round, 4, candidates, verdicts, candidates[:2], {"generated": 4}, usage)
+    return Episode(round, 4, candidates, verdicts, candidates[:2], {"generated": 4})
 
 
 def verdict(prompt_id: str, *, accepted: bool) -> Verdict:

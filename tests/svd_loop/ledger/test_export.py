@@ -35,7 +35,6 @@ def test_every_table_becomes_a_file(folder: Path) -> None:
         "prompts": 8,
         "answers": 3,
         "candidates": 4,
-        "revisions": 0,
         "verdicts": 4,
         "votes": 4,
         "accepted_rows": 2,

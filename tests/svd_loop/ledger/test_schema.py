@@ -12,6 +12,8 @@ from svd_loop.ledger import Ledger, LedgerReader, schema
 from svd_loop.ledger.rounds import count_rows
 from tests.svd_loop.ledger import samples
 
+USAGE = "ALTER TABLE rounds ADD COLUMN usage TEXT NOT NULL DEFAULT '{}'"
+"""A column that versions 1 to 4 had."""
 SECOND = "ALTER TABLE rounds ADD COLUMN remark TEXT NOT NULL DEFAULT ''; UPDATE rounds SET remark = 'from before';"
 
 WITHOUT_UNDECIDED = "ALTER TABLE evaluations DROP COLUMN undecided"
@@ -73,7 +75,7 @@ def test_time_spent_before_sessions_were_kept_is_taken_from_the_rounds(tmp_path:
         spent = sum(sum(record.seconds.values()) for record in ledger.state().history)
     assert spent > 0
     old = sqlite3.connect(JobPaths(tmp_path).ledger)
-    old.executescript(f"DROP TABLE sessions; DROP TABLE revisions; {WITHOUT_UNDECIDED}; PRAGMA user_version = 1;")
+    old.executescript(f"DROP TABLE sessions; {WITHOUT_UNDECIDED}; {USAGE}; PRAGMA user_version = 1;")
     old.close()
     with Ledger.open(tmp_path, samples.config()) as ledger:
         assert ledger.hours() * 3600 == pytest.approx(spent)
@@ -83,14 +85,12 @@ def test_rounds_from_before_revisions_count_as_whole(tmp_path: Path) -> None:
     with Ledger.open(tmp_path, samples.config()) as ledger:
         samples.commit_rounds(ledger, 2)
     old = sqlite3.connect(JobPaths(tmp_path).ledger)
-    old.executescript(f"""DROP TABLE revisions; {WITHOUT_UNDECIDED};
-                          UPDATE rounds SET counts = json_remove(counts, '$.revisions');
-                         PRAGMA user_version = 2;""")
+    old.executescript(f"{WITHOUT_UNDECIDED}; {USAGE}; PRAGMA user_version = 2;")
     old.close()
     Ledger.open(tmp_path, samples.config()).close()
     new = sqlite3.connect(JobPaths(tmp_path).ledger)
     for round, counts in new.execute("SELECT round, counts FROM rounds").fetchall():
-        assert json.loads(counts) == count_rows(new, round) and "revisions" in json.loads(counts)
+        assert json.loads(counts) == count_rows(new, round)
 
 
 @pytest.mark.parametrize("for_writing", [True, False])

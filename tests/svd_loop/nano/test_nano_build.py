@@ -9,7 +9,6 @@ import pytest
 
 from policies.text.chat import ChatCodec
 from policies.versions.stored import checkpoint_digests
-from svd_loop.nano import NANO_CHECKPOINT
 from svd_loop.nano.build import build
 
 
@@ -24,22 +23,11 @@ def test_a_quick_build_is_a_checkpoint_with_measurements_and_a_card(tmp_path: Pa
     assert "model.safetensors" in checkpoint_digests(tmp_path / "nano")
 
 
-@pytest.mark.slow
-def test_the_worded_one_goes_on_from_the_shipped_one_and_takes_longer_rows(tmp_path: Path) -> None:
-    build(tmp_path / "worded", quick=True, worded=True)
-    config = json.loads((tmp_path / "worded" / "config.json").read_text())
-    assert config["max_position_embeddings"] == 768
-    assert (tmp_path / "worded" / "tokenizer.json").read_text() == (NANO_CHECKPOINT / "tokenizer.json").read_text()
-    (phase,) = json.loads((tmp_path / "worded" / "training.json").read_text())["phases"]
-    assert phase["loss"] < 1.0  # weights of their own would begin near 6.9
-
-
 @pytest.mark.parametrize(
     ("wish", "message"),
     [
         ({"size": "huge"}, "size must be one of"),
         ({"steps": 0}, "at least 1"),
-        ({"size": "large", "worded": True}, "whose size is nano"),
     ],
 )
 def test_a_wish_that_cannot_be_met_is_named(tmp_path: Path, wish: dict[str, object], message: str) -> None:

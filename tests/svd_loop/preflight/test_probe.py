@@ -66,7 +66,7 @@ def test_a_round_lies_within_the_forecast_and_near_its_middle(tmp_path: Path) ->
     )
     prompts = list(prompts_of(config.data.train))
     measured = measure(config, make_backend(config, tmp_path / "probe"), prompts[::3], 12)
-    assert measured.candidates == 12 and set(measured.roles) == set(Role) - {Role.REVISER}
+    assert measured.candidates == 12 and set(measured.roles) == set(Role)
     assert measured.prompt_rate is not None and measured.output_rate is not None and measured.rows == 64
     found = forecast(config, measured, prompts=len(prompts), held_out={})
     for name, truth in played(config, tmp_path, prompts).items():

@@ -65,11 +65,6 @@ def test_fewer_votes_leave_more_uncertain(tmp_path: Path) -> None:
         assert few.round[name].low < few.round[name].value < few.round[name].high
 
 
-def test_a_budget_bounds_the_round(tmp_path: Path) -> None:
-    config = small(tmp_path, "sampling.budget_tokens=1000")
-    assert forecast(config, measured(SURE), prompts=18, held_out={}).round["output_tokens"].high == pytest.approx(1000)
-
-
 def test_hours_are_reading_writing_and_training(tmp_path: Path) -> None:
     """One round, one candidate a prompt, nothing judged: 10 prompts of 110 tokens, trained on twice."""
     config = small(
