@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from svd_loop.errors import LedgerError, NoSuchJobError
@@ -49,8 +49,14 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def open_for_reading(path: Path, *, checked: bool = False) -> sqlite3.Connection:
+def open_for_reading(path: Path, *, as_it_is: bool = False) -> sqlite3.Connection:
     """Open an existing file without the right to change it, whether or not a job is writing to it.
+
+    What is read of an older file is a copy with today's schema, in a temporary file of SQLite's own.
+
+    Args:
+        path: the file.
+        as_it_is: read an older file with the schema it has.
 
     Raises:
         NoSuchJobError: no such file.
@@ -65,13 +71,27 @@ def open_for_reading(path: Path, *, checked: bool = False) -> sqlite3.Connection
     with advice(path):
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30.0)
         try:
-            if checked:
-                check(connection, path)
             refuse_newer(connection)
+            if not as_it_is and 0 < version_of(connection) < len(MIGRATIONS):
+                connection = _migrated(connection)
         except BaseException:
             connection.close()
             raise
     return connection
+
+
+def _migrated(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """A copy with today's schema that is gone when it is closed; closes the original."""
+    copy = sqlite3.connect("", isolation_level=None)
+    try:
+        with closing(connection):
+            connection.backup(copy)
+        migrate(copy)
+        copy.execute("PRAGMA query_only = ON")
+    except BaseException:
+        copy.close()
+        raise
+    return copy
 
 
 def check(connection: sqlite3.Connection, path: Path) -> None:

@@ -57,7 +57,10 @@ def copy_readable(damaged: Path, sound: Path) -> dict[str, int]:
         Rows kept, by table.
     """
     sound.unlink(missing_ok=True)
-    with closing(open_for_reading(damaged)) as source, closing(sqlite3.connect(sound, isolation_level=None)) as target:
+    with (
+        closing(open_for_reading(damaged, as_it_is=True)) as source,
+        closing(sqlite3.connect(sound, isolation_level=None)) as target,
+    ):
         if (version := version_of(source)) != len(MIGRATIONS):
             raise LedgerError(f"{damaged}: has schema version {version}; salvage it with the program that wrote it")
         migrate(target)

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from svd_loop.config import Config, load_config
+from svd_loop.contracts import JobPaths
 from svd_loop.errors import ConfigError
 from svd_loop.jobs import report_job, run_job
 from svd_loop.ledger import LedgerReader, schema
-from svd_loop.ledger.database import FILE
 from svd_loop.ledger.export import export_parquet
 from svd_loop.promotion.lineage import explain
 from tests.svd_loop.jobs_support import SCRIPTED
@@ -55,8 +55,9 @@ def answers(root: Path, job: str) -> int:
         return int(row["answers"])
 
 
-def version(root: Path, job: str, file: str = FILE) -> int:
-    with closing(sqlite3.connect(root / "jobs" / job / file)) as connection:
+def version(root: Path, job: str, suffix: str = "") -> int:
+    path = JobPaths(root / "jobs" / job).ledger
+    with closing(sqlite3.connect(path.with_name(f"{path.name}{suffix}"))) as connection:
         return schema.version_of(connection)
 
 
@@ -76,7 +77,7 @@ def test_an_old_job_goes_on_without_asking_anything_again(root: Path) -> None:
     paid = answers(root, "plain")
     assert run_job(config(root, "plain")).history == before.history
     assert answers(root, "plain") == paid
-    assert (version(root, "plain"), version(root, "plain", f"{FILE}.v3")) == (len(schema.MIGRATIONS), 3)
+    assert (version(root, "plain"), version(root, "plain", ".v3")) == (len(schema.MIGRATIONS), 3)
     further = run_job(config(root, "plain", "job.rounds=3"))
     assert further.history[:3] == before.history and len(further.history) == 4
 
