@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -19,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "policies" / "nano" / "README.md"])
 HISTORY = (ROOT / "docs" / "results", ROOT / "docs" / "results.md", ROOT / "CHANGELOG.md")
 CURRENT = [page for page in PAGES if not any(page.is_relative_to(path) for path in HISTORY)]
+PYTHON = (ROOT / "docs" / "reference" / "python.md").read_text()
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
@@ -108,6 +112,34 @@ def misfit(words: list[str]) -> str | None:
 @pytest.mark.parametrize("page", CURRENT, ids=name_of)
 def test_every_command_exists(page: Path) -> None:
     assert [(words, found) for words in commands(page) if (found := misfit(list(words)))] == []
+
+
+def test_every_command_is_listed() -> None:
+    page = (ROOT / "docs" / "reference" / "commands.md").read_text()
+    group: Any = typer.main.get_group(app)
+    names = [
+        f"{name} {inner}".strip()
+        for name, command in group.commands.items()
+        for inner in getattr(command, "commands", {"": None})
+    ]
+    assert [name for name in names if f"`svd-loop {name}" not in page and name != "threshold"] == []
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=name_of)
+def test_every_import_of_an_example_exists(page: Path) -> None:
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(str(node.module))
+                assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+            elif isinstance(node, ast.Import):
+                for alias in node.names:
+                    importlib.import_module(alias.name)
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"^\| `(svd_loop\.[\w.]+)\(", PYTHON, re.MULTILINE))))
+def test_every_function_of_the_python_page_exists(name: str) -> None:
+    assert callable(pkgutil.resolve_name(name))
 
 
 def is_key(dotted: str) -> bool:

@@ -145,6 +145,9 @@ def _values(node: Node) -> Node | None:
 
 
 def _table(schema: Node, model: Node, headings: Mapping[str, str]) -> Iterator[str]:
+    if set(model["properties"]) <= {"type"}:
+        yield from ("No keys but `type`.", "")
+        return
     yield from ("| key | value | default | |", "|---|---|---|---|")
     required = model.get("required", ())
     for key, node in model["properties"].items():
