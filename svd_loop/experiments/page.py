@@ -92,9 +92,9 @@ def _cost(figures: Figures) -> str:
     taken = sum(result.taken for result in plays)
     seeds = sorted({result.seed for result in plays})
     return (
-        f"{len(figures.results)} arms, {len(seeds)} seeds ({', '.join(map(str, seeds))}), {len(plays)} plays in "
-        f"{seconds / 3600:.2f} process hours; {taken:,} answers were taken over from another arm instead of being "
-        f"paid for again.{_start(figures)} Figures are points of pass@1 on the test split over an arm's base, mean and "
+        f"{len(figures.results)} arms, {len(seeds)} seeds ({', '.join(map(str, seeds))}), {len(plays)} runs in "
+        f"{seconds / 3600:.2f} process hours; {taken:,} answers were shared with another arm."
+        f"{_start(figures)} Figures are points of pass@1 on the test split over an arm's base, mean and "
         f"{figures.section.confidence:.0%} interval over seeds and problems."
     )
 
@@ -106,7 +106,7 @@ def _start(figures: Figures) -> str:
     if len(bases) > len({seed for seed, _ in bases}):
         values = [level.value for level in levels]
         return f" The arms start from several bases, of {min(values):.1f} to {max(values):.1f}."
-    return f" The base stands at {_interval(levels[0])}." if levels else ""
+    return f" The base is at {_interval(levels[0])}." if levels else ""
 
 
 def _arm_table(figures: Figures, arms: Sequence[str]) -> str:
@@ -156,9 +156,9 @@ def _arm_table(figures: Figures, arms: Sequence[str]) -> str:
         if any(figures.gain(arm, metric=name) is not None for arm in arms)
     ]
     note = (
-        "*lift*: over the unverified control; *of gold*: share of the ceiling's gain (both over the seeds shared with "
-        "that arm); *right*: of what was accepted, by gold, measured afterwards; *rows*: of an update, replay and "
-        "anchors included; *calls* and *tokens*: of the model, asked for and generated to sample and judge."
+        "*lift*: gain over the unverified control; *of gold*: share of the ceiling's gain (both over the seeds shared "
+        "with that arm); *right*: share of the accepted solutions that are right, by gold, measured afterwards; *rows*: of "
+        "an update, replay and anchors included; *calls* and *tokens*: requested and generated to sample and judge."
     )
     return "\n".join([_table(*_filled(headings, rows)), "", note, *(["", *extra] if extra else [])])
 
@@ -213,7 +213,7 @@ def _stage_table(figures: Figures) -> str:
             for step in steps:
                 values = [[s[f"{kind}.{step}"] for s in audited if f"{kind}.{step}" in s] for kind in _KINDS]
                 rows.append([step.replace("_", " "), *(_share(sum(v) / len(v) if v else None) for v in values)])
-            return _table(["after", "right among those left", "right ones still there"], rows)
+            return _table(["after", "right among those remaining", "right ones remaining"], rows)
     return ""
 
 
