@@ -19,7 +19,7 @@ from svd_loop.support.allocator import let_threads_sleep
 
 app = typer.Typer(
     name="svd-loop",
-    help="A language model that gets better from its own verified work: no labels, no teacher, no tools.",
+    help="A language model that improves on its own verified work: no labels, no teacher, no tools.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

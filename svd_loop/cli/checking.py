@@ -1,4 +1,4 @@
-"""How `svd-loop check` shows what it found: a table, the forecast below it, or one JSON object."""
+"""Output of `svd-loop check`: a table with the estimate below it, or one JSON object."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMES = {
 
 
 def preflight_json(found: Preflight) -> dict[str, Any]:
-    """What a machine reads; see docs/reference/json.md."""
+    """The checks and the estimate as plain data; see docs/reference/json.md."""
     forecast = found.forecast
     return {
         "ok": found.ok,
@@ -31,7 +31,7 @@ def preflight_json(found: Preflight) -> dict[str, Any]:
 
 
 def render_preflight(console: Console, title: str, found: Preflight) -> None:
-    """A line for each check, and the forecast."""
+    """Print a line for each check, and the estimate."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -68,7 +68,7 @@ def _words(figure: Range) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits that matter."""
+    """A number with three significant digits."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if value >= size:
             return f"{value / (size if unit != 'k' else 1e3):.3g}{unit}"

@@ -1,6 +1,6 @@
-"""The commands: each reads a configuration, calls one function of the library, and prints what came back.
+"""The commands: each reads a configuration, calls one function of the library, and prints the result.
 
-Imports of the library stand inside the commands on purpose: `--help` must not wait for torch.
+The library is imported inside the commands, so that `--help` does not wait for torch.
 """
 
 from __future__ import annotations
@@ -52,10 +52,11 @@ def check(
     candidates: Annotated[int, typer.Option("--probe", min=1, help="Candidates to sample and judge once.")] = 4,
     no_probe: Annotated[bool, typer.Option("--no-probe", help="Sample nothing; no estimate of the work.")] = False,
     gpu_memory: Annotated[
-        float | None, typer.Option(metavar="GIB", min=0.1, help="Plan for a GPU of this size that is not here.")
+        float | None,
+        typer.Option(metavar="GIB", min=0.1, help="Compare memory with a GPU of this size that is not here."),
     ] = None,
 ) -> None:
-    """Tell before any work whether the job can run, and what it will take: calls, tokens, hours, memory, disk."""
+    """Check that a job can run here, and estimate its cost: calls, tokens, hours, memory, disk."""
     from svd_loop.cli.checking import preflight_json, render_preflight
     from svd_loop.preflight.checks import preflight
 
@@ -72,11 +73,13 @@ def evaluate(
     config: ConfigFile,
     override: Overrides = None,
     model: Annotated[str | None, typer.Option(help="Checkpoint folder, JOB@ROUND, or models:/name@alias.")] = None,
-    solutions: Annotated[Path | None, typer.Option(help="Score this JSON Lines file instead of a model.")] = None,
+    solutions: Annotated[
+        Path | None, typer.Option(help="JSON Lines file of solutions to score instead of a model.")
+    ] = None,
     split: Annotated[str, typer.Option(help="development or test.")] = "development",
     as_json: AsJson = False,
 ) -> None:
-    """Measure pass@k of a model, or of solutions someone else produced, on a held-out split."""
+    """Measure pass@k of a model, or of solutions from a file, on a held-out split."""
     from svd_loop.jobs import evaluate_model, evaluate_solutions
     from svd_loop.report import render_scores, scores_json
 
@@ -102,7 +105,7 @@ def judge(
     job: JobName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the cascade alone over solutions from anywhere, and report; resumable under the same job name."""
+    """Judge the solutions of a file by the cascade, and report; the same command resumes."""
     from svd_loop.jobs import judge_file, judging_job
     from svd_loop.report import render_judged
 
@@ -117,10 +120,10 @@ def judge(
 
 def report(
     job: Annotated[str, typer.Argument(help="Job name.")],
-    root: Annotated[Path, typer.Option(help="Where jobs live.")] = Path("mlruns"),
+    root: Annotated[Path, typer.Option(help="Folder of jobs (job.root).")] = Path("mlruns"),
     as_json: AsJson = False,
 ) -> None:
-    """Show a job's rounds again, from its ledger, and rewrite its report.html."""
+    """Show a job's rounds from its ledger, and write its report.html again."""
     from svd_loop.jobs import report_job
     from svd_loop.report import history_json, render_rounds
 

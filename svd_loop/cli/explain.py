@@ -1,4 +1,4 @@
-"""`svd-loop explain`: one training row and everything behind it."""
+"""`svd-loop explain`: where a training row comes from, and which versions it was used for."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def explain(
     job: Annotated[str, typer.Argument(help="Job name.")],
     example: Annotated[str, typer.Argument(metavar="EXAMPLE", help="PROMPT_ID or PROMPT_ID:CANDIDATE.")],
-    root: Annotated[Path, typer.Option(help="Where jobs live.")] = Path("mlruns"),
+    root: Annotated[Path, typer.Option(help="Folder of jobs (job.root).")] = Path("mlruns"),
     as_json: AsJson = False,
 ) -> None:
-    """Why was it trained on this: a row's prompt, its votes in the judge's words, and who learned from it."""
+    """Show why the model was trained on a solution: its prompt, its votes, and the versions trained on it."""
     from svd_loop.promotion.lineage import explain as explain_rows
 
     rows = explain_rows(job, root, example)

@@ -1,4 +1,4 @@
-"""`svd-loop models ...` and `svd-loop export`: what is registered, what is in use, and its weights as a folder."""
+"""`svd-loop models ...` and `svd-loop export`: registered versions, aliases, and weights as a folder."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 models = typer.Typer(help="Registered versions: list, compare, promote, roll back, serve.", no_args_is_help=True)
 
-Root = Annotated[Path, typer.Option(help="Where jobs and the local store live.")]
-Uri = Annotated[str | None, typer.Option(help="MLflow URI; without it the store below --root.")]
+Root = Annotated[Path, typer.Option(help="Folder of jobs and of the local store (job.root).")]
+Uri = Annotated[str | None, typer.Option(help="MLflow URI; default is the store below --root.")]
 Reference = Annotated[
-    str, typer.Argument(metavar="VERSION", help="NAME@ALIAS, NAME/NUMBER, or an alias alone where one model is known.")
+    str, typer.Argument(metavar="VERSION", help="NAME@ALIAS, NAME/NUMBER, or an alias if one model is registered.")
 ]
-ModelName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Registered model; may be left out if one.")]
+ModelName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Registered model; optional if there is one.")]
 _ROOT = Path("mlruns")
 
 
 @models.command("list")
 def list_versions(name: ModelName = None, root: Root = _ROOT, uri: Uri = None, as_json: AsJson = False) -> None:
-    """All versions with their aliases and scores."""
+    """List all versions with their aliases and scores."""
     from svd_loop.promotion.lookup import existing_registry, model_name, talking_to_registry, version_json
 
     with talking_to_registry():
@@ -43,7 +43,7 @@ def list_versions(name: ModelName = None, root: Root = _ROOT, uri: Uri = None, a
 
 @models.command()
 def show(version: Reference = "champion", root: Root = _ROOT, uri: Uri = None, as_json: AsJson = False) -> None:
-    """One version: scores, digests, the data behind it, what the gate said; and its model's history."""
+    """Show one version: scores, digests, its data, the gate's findings; and its model's history."""
     from svd_loop.promotion.lookup import (
         data_behind,
         event_json,
@@ -66,7 +66,7 @@ def show(version: Reference = "champion", root: Root = _ROOT, uri: Uri = None, a
 
 @models.command()
 def history(name: ModelName = None, root: Root = _ROOT, uri: Uri = None, as_json: AsJson = False) -> None:
-    """Champions over the months: what happened, their scores on test sets that stayed the same, what drifts."""
+    """List the champions over time, with their scores on each test set and what drifts."""
     from svd_loop.promotion.history import model_history
     from svd_loop.promotion.lookup import existing_registry, model_name, talking_to_registry
 
@@ -85,7 +85,7 @@ def register(
     root: Root = _ROOT,
     as_json: AsJson = False,
 ) -> None:
-    """Register any version of a job, beside its best one, which is registered when the job ends. Moves no alias."""
+    """Register any version of an ended job (its best is registered when it ends). Moves no alias."""
     from svd_loop.promotion.lookup import version_json
     from svd_loop.promotion.registering import register_round
 
@@ -101,10 +101,12 @@ def promote(
     config: ConfigFile,
     version: Reference = "challenger",
     override: Overrides = None,
-    force: Annotated[str | None, typer.Option(metavar="REASON", help="Promote whatever the gate says.")] = None,
+    force: Annotated[
+        str | None, typer.Option(metavar="REASON", help="Promote in spite of the gate, for this reason.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a version against the champion on the test split; exit code 3 if the gate refuses."""
+    """Compare a version with the champion on the test split, and promote it; exit code 3 if the gate refuses."""
     from dataclasses import asdict
 
     from svd_loop.errors import GateError
@@ -137,7 +139,7 @@ def promote(
 
 @models.command()
 def rollback(config: ConfigFile, name: ModelName = None, override: Overrides = None, as_json: AsJson = False) -> None:
-    """Put the version that was in use before the champion back in use."""
+    """Make the previous champion champion again."""
     from svd_loop.promotion.lookup import (
         configured_model,
         model_name,
@@ -165,7 +167,7 @@ def diff(
     uri: Uri = None,
     as_json: AsJson = False,
 ) -> None:
-    """What differs between two versions: scores, digests, configuration."""
+    """Show what differs between two versions: scores, digests, configuration."""
     from svd_loop.promotion.lookup import difference, existing_registry, find_version, talking_to_registry
 
     with talking_to_registry():

@@ -1,4 +1,4 @@
-"""What `svd-loop models` shows people: tables at the width they need, since logs of schedules are narrow."""
+"""Tables of `svd-loop models`, at the width they need, since the logs of schedulers are narrow."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from svd_loop.mlflow_store.records import RegisteredVersion
 
 _HIDDEN = ("svd_loop.files", "svd_loop.base_files", "svd_loop.gate.findings")
-"""Tags that are long and for machines; `--json` has them."""
+"""Long tags that only programs read; `--json` prints them."""
 
 
 def say(*lines: str) -> None:
-    """Lines for people, whatever brackets they hold."""
+    """Print lines as they are, without reading brackets as markup."""
     for line in lines:
         stderr().print(line, markup=False, highlight=False)
 
 
 def print_versions(versions: Iterable[RegisteredVersion]) -> None:
-    """One row a version."""
+    """Print a table with one row a version."""
     from rich.table import Table
 
     from svd_loop.report.tables import print_whole
@@ -38,7 +38,7 @@ def print_versions(versions: Iterable[RegisteredVersion]) -> None:
 def print_version(
     version: RegisteredVersion, data: Sequence[Mapping[str, Any]], history: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Everything that is known of one: figures with their intervals, what the gate said, its data, its model's past."""
+    """Print one version: figures with intervals, the gate's findings, its data, its model's history."""
     say(f"{version}  {' '.join(version.aliases)}", f"weights: {version.source}")
     say(*(f"  {line}" for line in _figures(version.tags)))
     findings = json.loads(version.tags.get("svd_loop.gate.findings", "[]"))
@@ -61,12 +61,12 @@ def print_version(
 
 
 def finding_line(finding: Mapping[str, Any]) -> str:
-    """One rule of the gate, and what it found."""
+    """A rule of the gate and its finding, as a line."""
     return f"  {'ok' if finding['passed'] else 'no'}  {finding['rule']}: {finding['text']}"
 
 
 def print_history(found: Mapping[str, Any]) -> None:
-    """Champions, one row a reign, with a column for each test set."""
+    """Print the champions in order, with a column for each test set."""
     from rich.table import Table
 
     from svd_loop.report.tables import print_whole
@@ -100,7 +100,7 @@ def _percent(share: float | None) -> str:
 
 
 def _figures(tags: Mapping[str, str]) -> list[str]:
-    """Tags in order, a figure and its interval as one."""
+    """Tags in order, with a figure and its interval in one."""
     lines = []
     for key, value in sorted(tags.items()):
         if key in _HIDDEN or key.endswith((".low", ".high")):

@@ -29,17 +29,19 @@ _WORDS = {
 def schedule(
     config: ConfigFile,
     inbox: Annotated[Path | None, typer.Option(help="Folder in which prompt files arrive.")] = None,
-    cron: Annotated[str | None, typer.Option(metavar="EXPR", help="Tick at these times, e.g. '0 3 * * 1'.")] = None,
-    once: Annotated[bool, typer.Option("--once", help="One tick: for cron, Kubernetes, Airflow, systemd.")] = False,
+    cron: Annotated[
+        str | None, typer.Option(metavar="EXPR", help="Run a tick at these times, e.g. '0 3 * * 1'.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Run one tick: for cron, Kubernetes, Airflow, systemd.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Show what became of files, prompts and jobs.")] = False,
     timezone: Annotated[str | None, typer.Option(help="Time zone of --cron; default is the machine's.")] = None,
     override: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take in new prompts; when enough have come, train the champion on them, and promote what passes the gate.
+    """Take in new prompts; when enough are waiting, train the champion on them and promote what passes the gate.
 
-    Exit codes of `--once`: 0 done, whatever the gate decided; 1 the job failed; 3 it was one too many in a row that
-    brought nothing (`schedule.idle_jobs`).
+    Exit codes of `--once`: 0 done, whatever the gate decided; 1 the job failed; 3 too many jobs in a row made no
+    champion (`schedule.idle_jobs`).
     """
     from svd_loop.config import load_config
 
@@ -60,11 +62,11 @@ def schedule(
 
 def forget(
     config: ConfigFile,
-    prompt: Annotated[str, typer.Option(help="Id of the prompt, as in the ledger and in the schedule's book.")],
+    prompt: Annotated[str, typer.Option(help="Id of the prompt, as in the ledger.")],
     override: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take a prompt of a schedule back: no later job plays or replays it. Says which versions learned from it."""
+    """Take a prompt out of a schedule: no later job uses it. Names the versions that learned from it."""
     from svd_loop.config import load_config
     from svd_loop.schedule import forget as forget_prompt
 

@@ -1,4 +1,4 @@
-"""`svd-loop sweep`: arms and seeds of an experiment, compared."""
+"""`svd-loop sweep`: compares the arms of an experiment over seeds."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from svd_loop.cli.output import print_json, stderr
 
 def sweep(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A sweep's YAML file, see configs/experiments/.")],
-    quick: Annotated[bool, typer.Option("--quick", help="The short form that the file declares.")] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes side by side, at most one a seed.")] = 1,
+    quick: Annotated[bool, typer.Option("--quick", help="Run the short form that the file declares.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Parallel processes, at most one a seed.")] = 1,
     arm: Annotated[list[str] | None, typer.Option(help="Only this arm and what it depends on; repeatable.")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Only this seed; repeatable.")] = None,
-    root: Annotated[Path | None, typer.Option(help="Where sweeps are written; default is the file's.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder in which results are written; default is the file's.")
+    ] = None,
     results: Annotated[
-        Path | None, typer.Option(help="Play nothing: show the results stored in this file (a sweep's results.json).")
+        Path | None, typer.Option(help="Run nothing; show the results stored in this file (a results.json).")
     ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Write tables and plots into this Markdown page; default is the sweep's own.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Play every arm with every seed, resumably, and compare them: one table, plots, and whether each claim holds."""
+    """Run every arm with every seed and compare them: a table, plots, and whether each claim holds."""
     from rich.markdown import Markdown
 
     from svd_loop.experiments.figures import Figures

@@ -157,8 +157,9 @@ def _arm_table(figures: Figures, arms: Sequence[str]) -> str:
     ]
     note = (
         "*lift*: gain over the unverified control; *of gold*: share of the ceiling's gain (both over the seeds shared "
-        "with that arm); *right*: share of the accepted solutions that are right, by gold, measured afterwards; *rows*: of "
-        "an update, replay and anchors included; *calls* and *tokens*: requested and generated to sample and judge."
+        "with that arm); *right*: share of the accepted solutions that are right, by gold, measured afterwards; "
+        "*rows*: of an update, replay and anchors included; *calls* and *tokens*: requested and generated to sample "
+        "and judge."
     )
     return "\n".join([_table(*_filled(headings, rows)), "", note, *(["", *extra] if extra else [])])
 
