@@ -29,6 +29,7 @@ from svd_loop import errors
 from svd_loop.config.update import LaunchSection, UpdateSection
 from svd_loop.contracts import TrainingRow
 from svd_loop.errors import ConfigError, SvdError, TrainingError
+from svd_loop.support.environment import without_secrets
 from svd_loop.support.progress import progress
 from svd_loop.support.torch_memory import release_memory
 
@@ -144,7 +145,8 @@ def _require_gpus(processes: int, device: str) -> None:
 def _run(task: TrainingTask, steps: int) -> None:
     """Start the processes, show their progress, wait until all are gone."""
     root = str(Path(__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    environment = {**without_secrets(os.environ), "PYTHONPATH": paths}
     with (task.work / LOG).open("wb") as log:
         launcher = subprocess.Popen(
             command(task.work.resolve()),

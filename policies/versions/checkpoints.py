@@ -6,6 +6,7 @@ weights rounds most of it away. The stored base is never changed.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,16 @@ def positions_of(checkpoint: Path) -> int | None:
     scaled = rope.get("rope_type", rope.get("type", "default")) not in ("default", "llama3")
     positions = config.get("max_position_embeddings")
     return None if scaled or positions is None else int(positions)
+
+
+def vocabulary_of(checkpoint: Path) -> int | None:
+    """Rows of a checkpoint's embedding: ids from there on mean nothing. None where its configuration does not say."""
+    try:
+        config = json.loads((checkpoint / "config.json").read_text("utf-8"))
+        size = config.get("text_config", config).get("vocab_size")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+    return size if isinstance(size, int) and size > 0 else None
 
 
 def load_model(stored: StoredVersion, *, dtype: str = "float32", device: str = "auto") -> Any:

@@ -25,6 +25,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from svd_loop.errors import EngineError
+from svd_loop.support.environment import without_secrets
 
 FAILED = "failed"
 """The word of a message that says why the program cannot go on."""
@@ -40,7 +41,7 @@ class Child:
 
     Args:
         command: the program; the number of its end of the pipe is appended.
-        environment: its environment variables, all of them.
+        environment: its environment variables; credentials among them are left out.
         name: names it in errors.
 
     Raises:
@@ -54,7 +55,7 @@ class Child:
         try:
             self._process = subprocess.Popen(
                 [*command, str(theirs.fileno())],
-                env=dict(environment),
+                env=without_secrets(environment),
                 stdin=subprocess.PIPE,
                 stdout=self._log,
                 stderr=self._log,

@@ -7,7 +7,6 @@ again here, then makes the endpoint `Unavailable`. An endpoint that is gone is s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -18,14 +17,22 @@ import aiohttp
 import tenacity
 
 from policies.engines.served.dispatch import Unavailable
+from policies.engines.served.replies import (
+    LARGEST_REPLY,
+    Completion,
+    ModelCard,
+    ReplyError,
+    printable,
+    read_completion,
+    read_json,
+    read_models,
+)
 from svd_loop.errors import EngineError, ModelError
 
 _KEEP_ALIVE_SECONDS = 3.0
 """Idle connections are closed sooner than vLLM closes them (5 s), so that no request meets a closing one."""
 _CONNECT_SECONDS = 10.0
 _LONGEST_WAIT = 60.0
-_QUOTED = 500
-"""Characters of a server's words in an error."""
 _PASSING = {408, 425, 429}
 _NO_ADAPTER = "No adapter found"
 _LOADED_ALREADY = "already been loaded"
@@ -61,15 +68,6 @@ class Manners:
         return f"Manners(retries={self.retries})"
 
 
-@dataclass(frozen=True, slots=True)
-class ModelCard:
-    """A model as a server lists it; `longest` is its context in tokens, `parent` an adapter's base."""
-
-    name: str
-    parent: str | None
-    longest: int | None
-
-
 class Endpoint:
     """One replica, within one event loop. Use as an asynchronous context manager.
 
@@ -81,10 +79,13 @@ class Endpoint:
     def __init__(self, url: str, manners: Manners) -> None:
         self.url = url
         self._manners = manners
-        headers = {"Authorization": f"Bearer {manners.key}"} if manners.key else {}
+        headers = {"Accept-Encoding": "identity"}  # a compressed answer could grow without end
+        if manners.key:
+            headers["Authorization"] = f"Bearer {manners.key}"
         self._session = aiohttp.ClientSession(
             headers=headers,
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS),
+            auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=manners.request_seconds, sock_connect=_CONNECT_SECONDS),
         )
 
@@ -115,9 +116,8 @@ class Endpoint:
             EngineError: it refuses to say, or is no OpenAI-compatible server.
         """
         try:
-            found = await self.ask("GET", "/v1/models")
-            return [ModelCard(card["id"], card.get("parent"), card.get("max_model_len")) for card in found["data"]]
-        except (NotFound, KeyError, TypeError, AttributeError):
+            return read_models(await self.ask("GET", "/v1/models"))
+        except (NotFound, ReplyError):
             raise EngineError(
                 f"{self.url}: has no list of models at /v1/models: is it the address of a `vllm serve`? "
                 "See engine.endpoints"
@@ -153,35 +153,33 @@ class Endpoint:
                 "path (docs/guides/served.md)"
             ) from None
 
-    async def complete(
-        self, model: str, prompt: list[int], parameters: Mapping[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    async def complete(self, model: str, prompt: list[int], parameters: Mapping[str, Any]) -> Completion:
         """Have a prompt continued, in token ids both ways.
 
         Returns:
-            The server's answer, and the only choice in it, whose `token_ids` is a list.
+            The server's answer; its choice has token ids.
 
         Raises:
             Unavailable: it is gone, fails after all retries, or does not serve the model (any more).
             ModelError: it answers without token ids, or to another prompt.
-            EngineError: it refuses the request.
+            EngineError: it refuses the request, or its answer is no completion.
         """
         body = {**parameters, "model": model, "prompt": prompt, "stream": False, "return_token_ids": True}
         try:
-            found = await self.ask("POST", "/v1/completions", body)
+            found = read_completion(await self.ask("POST", "/v1/completions", body))
         except NotFound as error:  # restarted by others, and not serving the version now
             raise Unavailable(str(error)) from None
-        choice = found["choices"][0] if isinstance(found, dict) and found.get("choices") else {}
-        if not isinstance(choice.get("token_ids"), list):
+        except ReplyError as error:
+            raise EngineError(f"{self.url}: {error}; it has to be a `vllm serve` (engine.endpoints)") from None
+        if found.choice.token_ids is None:
             raise ModelError(
                 f"{self.url}: gives no token ids, so what was sampled cannot be trained on exactly; it "
                 "has to be a `vllm serve` that knows return_token_ids (tried: 0.32)"
             )
-        if choice.get("prompt_token_ids", prompt) != prompt:
-            raise ModelError(
-                f"{self.url}: changed a prompt of {len(prompt)} tokens into one of {len(choice['prompt_token_ids'])}"
-            )
-        return found, choice
+        shown = found.choice.prompt_token_ids
+        if shown is not None and shown != prompt:
+            raise ModelError(f"{self.url}: changed a prompt of {len(prompt)} tokens into one of {len(shown)}")
+        return found
 
     async def loads_adapters(self) -> bool:
         """Whether adapters can be loaded while it runs; asked by a request that it has to refuse."""
@@ -229,31 +227,43 @@ class Endpoint:
     async def _json(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         text = await self._once(method, path, body, self._manners.request_seconds)
         try:
-            return json.loads(text)
-        except ValueError:
-            raise _Passing(f"{self.url}{path}: answered with something that is no JSON: {text[:_QUOTED]!r}") from None
+            return read_json(self._without_key(text))
+        except ReplyError as error:
+            raise _Passing(f"{self.url}{path}: {error}") from None
 
     async def _once(self, method: str, path: str, body: Mapping[str, Any] | None, seconds: float) -> str:
-        """One request, as it is."""
+        """One request, as it is; redirects are not followed, since a prompt is not for whoever they name."""
         where = f"{self.url}{path}"
         limit = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, _CONNECT_SECONDS))
         try:
-            async with self._session.request(method, where, json=body, timeout=limit) as response:
-                text = await response.text(errors="replace")
+            async with self._session.request(
+                method, where, json=body, timeout=limit, allow_redirects=False
+            ) as response:
+                text = await _text_of(response, where)
         except aiohttp.ClientConnectorError as error:
             raise Unavailable(f"{where}: no connection: {error.os_error.strerror or error.os_error}") from None
         except TimeoutError:
             raise Unavailable(f"{where}: no answer within {seconds:g} s", by_row=True) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise _Passing(f"{where}: the connection broke: {error or type(error).__name__}") from None
+            broken = printable(str(error), self._manners.key) or type(error).__name__
+            raise _Passing(f"{where}: the connection broke: {broken}") from None
         self._refuse(response, where, text)
         return text
 
+    def _without_key(self, text: str) -> str:
+        """A text without the key that was sent, wherever a server echoes it."""
+        return text.replace(self._manners.key, "(the key)") if self._manners.key else text
+
     def _refuse(self, response: aiohttp.ClientResponse, where: str, text: str) -> None:
         """Turn a status that is no success into the error it means."""
-        if response.status < 400:
+        if response.status < 300:
             return
-        said = f"{where}: {response.status} {response.reason}: {_words(text)}"
+        said = f"{where}: {response.status} {printable(response.reason or '')}: {_words(self._without_key(text))}"
+        if response.status < 400:
+            target = printable(response.headers.get("Location", "(nowhere)"), self._manners.key)
+            raise EngineError(
+                f"{where}: redirects to {target}, which is not followed; name the server itself in engine.endpoints"
+            )
         if response.status >= 500 or response.status in _PASSING:
             raise _Passing(said, _seconds(response.headers.get("Retry-After")))
         if response.status == 404:
@@ -288,15 +298,25 @@ def _seconds(retry_after: str | None) -> float | None:
         pass
     try:
         return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time())
-    except ValueError:
+    except (ValueError, TypeError, OverflowError, IndexError):
         return None
+
+
+async def _text_of(response: aiohttp.ClientResponse, where: str) -> str:
+    """The body, as far as it can be one of an answer; what a server says of its encoding is not believed."""
+    content = bytearray()
+    async for piece in response.content.iter_chunked(2**16):
+        content += piece
+        if len(content) > LARGEST_REPLY:
+            raise EngineError(f"{where}: answers with more than {LARGEST_REPLY // 2**20} MiB, which no answer takes")
+    return content.decode("utf-8", "replace")
 
 
 def _words(text: str) -> str:
     """The message of an error in the OpenAI format or FastAPI's, else the text itself, shortened."""
     try:
-        content = json.loads(text)
+        content = read_json(text)
         message = content["error"]["message"] if "error" in content else content["detail"]
-    except (ValueError, KeyError, TypeError):
+    except (ReplyError, KeyError, TypeError, LookupError):
         message = text
-    return str(message).strip()[:_QUOTED] or "(no words)"
+    return printable(str(message)) or "(no words)"

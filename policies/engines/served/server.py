@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
@@ -32,6 +33,7 @@ from policies.engines.vllm import (
 )
 from policies.engines.vllm_child import Probed, Started
 from policies.text.chat import ChatCodec
+from policies.versions.checkpoints import vocabulary_of
 from policies.versions.stored import StoredVersion
 from svd_loop.config.engines import ServerEngineSection
 from svd_loop.config.sections import ModelSection
@@ -83,6 +85,8 @@ class Probe:
     prompts: list[list[int]]
     reference: list[list[float]]
     tolerance: float
+    vocabulary: int | None = None
+    """Tokens of the checkpoint; ids from there on mean nothing. None where its configuration does not say."""
 
 
 class ServerEngine:
@@ -131,7 +135,9 @@ class ServerEngine:
         adapter = None if served.adapter is None else (served.name, served.number, str(served.adapter))
         probed = Probed(checkpoint=str(served.checkpoint), dtype=dtype, adapter=adapter, prompts=prompts)
         tolerance = settings.probe_tolerance or default_tolerance(dtype)
-        self._probe = Probe(served, prompts, reference(probed, settings.load_seconds), tolerance)
+        self._probe = Probe(
+            served, prompts, reference(probed, settings.load_seconds), tolerance, vocabulary_of(served.checkpoint)
+        )
         asyncio.run(self._reach())
 
     def generate(self, requests: Sequence[GenerationRequest], *, label: str = "") -> list[Generation]:
@@ -294,23 +300,29 @@ class ServedReplica:
         """
         request = self._requests[row]
         body = {**self._shared, **token_sampling(request.sampling), "seed": request.seed}
-        found, choice = await self.endpoint.complete(self._proven[self.name], list(request.prompt_ids), body)
-        finish = str(choice.get("finish_reason"))
+        found = await self.endpoint.complete(self._proven[self.name], list(request.prompt_ids), body)
+        finish = str(found.choice.finish_reason)
         if finish in _CUT_OFF:
             raise Unavailable(f"{self.name}: ended an answer with {finish!r}")
-        usage = (found.get("usage") or {}).get("prompt_tokens_details") or {}
-        return self._generation(request, choice["token_ids"], finish), int(usage.get("cached_tokens") or 0)
+        return self._generation(request, found.choice.token_ids or [], finish), found.cached_tokens
 
     def _generation(self, request: GenerationRequest, ids: list[int], finish: str) -> Generation:
         if finish not in FINISH:
             raise EngineError(f"{self.name}: ended an answer with {finish!r}")
+        longest, stops = request.sampling.max_tokens, self._shared["stop_token_ids"]
+        if len(ids) > longest:
+            raise EngineError(f"{self.name}: answered with {len(ids)} tokens where at most {longest} were asked for")
+        if (known := self._probe.vocabulary) is not None and any(token >= known for token in ids):
+            raise EngineError(f"{self.name}: answered with token {max(ids)}; the model has {known} of them")
+        if any(token in stops for token in ids[:-1]):
+            raise EngineError(f"{self.name}: went on after a token that ends an answer; is it a `vllm serve`?")
         if finish == "stop" and (not ids or ids[-1] not in self._shared["stop_token_ids"]):
             raise EngineError(
                 f"{self.name}: ended an answer at token {ids[-1] if ids else None}, which is not among "
                 f"{self._shared['stop_token_ids']}, the model's stop tokens; start the server with "
                 "--generation-config vllm"
             )
-        if finish == "length" and len(ids) != request.sampling.max_tokens:
+        if finish == "length" and len(ids) != longest:
             raise EngineError(
                 f"{self.name}: cut an answer off at {len(ids)} tokens of {request.sampling.max_tokens}: "
                 "the server has a limit of its own. Start it with --generation-config vllm and without "
@@ -348,15 +360,18 @@ class ServedReplica:
         wanted = {"logprobs": 1, "logprob_token_ids": [token], "return_tokens_as_token_ids": True}
         body = {**self._shared, **sampling, **wanted}
         body.pop("repetition_detection", None)
-        _, choice = await self.endpoint.complete(model, before, body)
+        found = await self.endpoint.complete(model, before, body)
         try:
-            return float(choice["logprobs"]["top_logprobs"][0][f"token_id:{token}"])
-        except (KeyError, TypeError, IndexError):
+            logprob = float(found.choice.logprobs["top_logprobs"][0][f"token_id:{token}"])
+        except (TypeError, LookupError, ValueError, OverflowError):
+            logprob = math.nan
+        if not math.isfinite(logprob):
             raise ModelError(
                 f"{self.name}: gives no log probability of a token that is asked for, so the weights it "
                 "serves cannot be compared; it has to be a `vllm serve` that knows logprob_token_ids "
                 "(seen with vLLM 0.32)"
-            ) from None
+            )
+        return logprob
 
 
 async def _try(replica: ServedReplica, away: dict[str, str]) -> None:

@@ -17,7 +17,8 @@ from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from policies.engines.served.dispatch import Unavailable
-from policies.engines.served.endpoint import Endpoint, ModelCard, NotFound
+from policies.engines.served.endpoint import Endpoint, NotFound
+from policies.engines.served.replies import ModelCard
 from policies.engines.serving import Served
 from svd_loop.config.engines import ReloadCommandSection, ReloadInPlaceSection, ServerEngineSection
 from svd_loop.errors import EngineError, ModelError

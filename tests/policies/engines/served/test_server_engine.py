@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from aiohttp import web
 
 from policies.engines.served.endpoint import Manners, _Passing, _seconds, _Wait
 from policies.engines.served.server import ServerEngine
+from policies.engines.serving import Served
 from svd_loop.config.engines import ServerEngineSection
 from svd_loop.contracts import FinishReason, Generation, GenerationRequest, Sampling
 from svd_loop.errors import ConfigError, EngineError, ModelError
@@ -182,15 +185,82 @@ def test_what_the_server_refuses_is_not_asked_again(servers: Servers) -> None:
         ({"finish_reason": "stop", "token_ids": []}, "at token None"),
         ({"finish_reason": "length", "token_ids": [11, 12]}, "cut an answer off at 2 tokens of 50"),
         ({"token_ids": None}, "gives no token ids"),
+        ({"token_ids": [11] * 51}, "answered with 51 tokens where at most 50 were asked for"),
+        ({"finish_reason": "stop", "token_ids": [STOP, 11, STOP]}, "went on after a token that ends an answer"),
+        ({"token_ids": [5.0]}, "is no completion: choices.0.token_ids.0"),
+        ({"token_ids": [10**30]}, "is no completion: choices.0.token_ids.0"),
+        (
+            {"finish_reason": "stop", "token_ids": [99_999, STOP]},
+            "answered with token 99999; the model has 512 of them",
+        ),
         ({"prompt_token_ids": [1, 1, 2, 3]}, "changed a prompt of 3 tokens into one of 4"),
     ],
 )
-def test_answers_that_cannot_be_trained_on_are_refused(servers: Servers, change: dict[str, Any], message: str) -> None:
+def test_answers_that_cannot_be_trained_on_are_refused(
+    servers: Servers, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     server = servers()
-    with closing(open_engine(server)) as engine:
+    (tmp_path / "config.json").write_text('{"vocab_size": 512}')
+    with closing(open_engine(server, served=Served(tmp_path, "round-000-abc", 0))) as engine:
         server.change = lambda answer: answer.update(change)
         with pytest.raises(EngineError, match=message):
             engine.generate(rows(3))
+
+
+HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
+    "redirect": (
+        {"status": 307, "headers": {"Location": "http://203.0.113.1/v1/completions"}},
+        "redirects to http://203.0.113.1/v1/completions, which is not followed",
+    ),
+    "huge": ({"body": b"[" + b" " * 2**21}, "answers with more than 1 MiB"),
+    "charset": ({"body": b"{}", "headers": {"Content-Type": "application/json; charset=klingon"}}, "is no completion"),
+    "text choices": ({"text": '{"choices": "abc"}'}, "is no completion: choices"),
+    "null choice": ({"text": '{"choices": [null]}'}, "is no completion: choices.0"),
+    "usage list": ({"text": '{"choices": [{"token_ids": [1]}], "usage": []}'}, "is no completion: usage"),
+    "deep": ({"text": "[" * 100_000}, "something that is no JSON"),
+    "bomb": (
+        {"body": gzip.compress(b" " * 2**26), "headers": {"Content-Encoding": "gzip"}},
+        "something that is no JSON",
+    ),
+    "odd error": ({"status": 422, "text": '{"error": [1]}'}, "422"),
+    "control characters": ({"status": 400, "text": "\x1b]0;owned\x07"}, r"400 Bad Request:  ?\]0;owned"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_replies_are_one_clear_error(servers: Servers, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("policies.engines.served.endpoint.LARGEST_REPLY", 2**20)
+    fault, message = HOSTILE[kind]
+    server = servers()
+    server.always = lambda body: web.Response(**fault)
+    with closing(open_engine(server, retries=1)) as engine, pytest.raises(EngineError, match=message) as found:
+        engine.generate(rows(2))
+    assert len(str(found.value)) < 2000
+
+
+def test_a_key_that_a_server_echoes_is_not_shown(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_VLLM_KEY", "secret-1")
+    server = servers(key="secret-1")
+    with closing(open_engine(server, api_key_env="TEST_VLLM_KEY", retries=0)) as engine:
+        for fault in (
+            error(400, "you sent Bearer secret-1"),
+            web.Response(text="Bearer secret-1"),
+            error(500, "secret-1"),
+        ):
+            server.faults.append(lambda body, fault=fault: fault)  # type: ignore[misc]
+            with pytest.raises(EngineError) as found:
+                engine.generate(rows(1))
+            assert "secret-1" not in str(found.value) and "(the key)" in str(found.value)
+
+
+def test_a_log_probability_that_is_no_number_proves_nothing(servers: Servers) -> None:
+    server = servers()
+    for value in ("nan", "x", None, [1]):
+        server.change = lambda answer, value=value: answer["logprobs"]["top_logprobs"][0].update(  # type: ignore[misc]
+            dict.fromkeys(answer["logprobs"]["top_logprobs"][0], value)
+        )
+        with pytest.raises(ModelError, match="cannot be compared"):
+            open_engine(server)
 
 
 def test_an_answer_the_server_gave_up_is_asked_elsewhere(servers: Servers) -> None:
