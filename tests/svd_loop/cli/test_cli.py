@@ -181,7 +181,6 @@ def test_bad_training_files_stop_before_any_work(tmp_path: Path, case: str) -> N
         (("eval", str(SCRIPTED)), "--solutions"),
         (("eval", str(SCRIPTED), "--model", "nobody@1"), "nobody"),
         (("report", "nobody"), "nobody"),
-        (("threshold", "nobody"), "nobody"),
         (("run", str(SCRIPTED), "--fork", "x"), "JOB@ROUND"),
     ],
 )
