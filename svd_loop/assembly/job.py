@@ -51,10 +51,10 @@ from svd_loop.loop.parts import Parts, Plan
 from svd_loop.loop.plateau import PlateauRule
 from svd_loop.loop.replay import AnchorSource, Replay, no_anchors
 from svd_loop.mlflow_store.datasets import summarise
-from svd_loop.mlflow_store.mlflow_tracker import MlflowTracker
-from svd_loop.mlflow_store.null_tracker import NullTracker
 from svd_loop.mlflow_store.packaging import make_loadable
+from svd_loop.mlflow_store.registrar import Registrar
 from svd_loop.mlflow_store.retention import Retention
+from svd_loop.mlflow_store.trackers import TrackedJob, make_trackers
 from svd_loop.support.usage import MeteredPolicy
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,8 @@ def build_job(
         standby = Standby(backend.open)
         prompts = open_prompts(config, problems, paths.prompts, templates, backend)
         ledger.record_prompts(prompts)
-        tracker = make_tracker(config, prompts, problems)
+        tracked = tracked_job(config, prompts, problems)
+        tracker = make_trackers(tracked)
         opener = policy_opener(config, standby.open, ledger, interrupt, record, shared)
         solver = SolverAgent(templates)
         cascade = Cascade(templates, cascade_settings(config))
@@ -125,6 +126,7 @@ def build_job(
             audit=JudgeAudit(audited, solver, cascade, config.evaluation.test_seconds),
             plateau=PlateauRule(config.plateau),
             tracker=tracker,
+            register=make_registrar(config, tracked).register_best,
         )
         retention = Retention(config, parts.plateau)
 
@@ -276,22 +278,19 @@ def make_replay(config: Config, backend: Backend, ledger: Ledger) -> Replay:
     return Replay(settings.rounds, settings.ratio, anchor_ratio, config.job.seed, anchors, inherited)
 
 
-def make_tracker(config: Config, prompts: PromptPool, problems: Mapping[str, Sequence[Problem]]) -> Tracker:
-    """MLflow, or nothing where tracking is switched off."""
-    if not config.tracking.enabled:
-        return NullTracker()
+def tracked_job(config: Config, prompts: PromptPool, problems: Mapping[str, Sequence[Problem]]) -> TrackedJob:
+    """What trackers and the registrar are told of the job."""
     data = [summarise("train", source_label(config.data.train), prompts)]
     data += [
         summarise(split, source_label(source), problems[split]) for split, source in held_out_sources(config).items()
     ]
-    return MlflowTracker(
-        config.tracking,
-        config.job.root,
-        config.job.name,
-        config.model_dump(mode="json"),
-        data=data,
-        prepare=lambda version: make_loadable(version, config, template_set(config)),
-    )
+    plain = config.model_dump(mode="json")
+    return TrackedJob(config.tracking, config.job.root, config.job.name, plain, tuple(data))
+
+
+def make_registrar(config: Config, job: TrackedJob) -> Registrar:
+    """Registers versions of the job in a form that MLflow can load."""
+    return Registrar(job, lambda version: make_loadable(version, config, template_set(config)))
 
 
 def make_plan(config: Config) -> Plan:

@@ -12,12 +12,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from svd_loop.config.base import Fraction, ModelName, Positive, Section
+from svd_loop.config.base import Fraction, Positive, Section
 from svd_loop.config.data import DataSection, fill_in_domain
 from svd_loop.config.engines import AnyEngine, TransformersEngineSection
 from svd_loop.config.gate import GateSection
 from svd_loop.config.health import HealthSection
 from svd_loop.config.schedule import ScheduleSection
+from svd_loop.config.tracking import TrackingSection
 from svd_loop.config.update import UpdateSection
 from svd_loop.contracts import THOUGHT_MARKS, CascadeMode, JobPaths, Role, RootPaths, Sampling, Selection, Stage
 
@@ -240,19 +241,6 @@ class PlateauSection(Section):
     """Stop at once when the upper bound of (round - best) lies below minus this."""
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.9
     """Level of the paired interval."""
-
-
-class TrackingSection(Section):
-    """MLflow."""
-
-    enabled: bool = True
-    """false tracks nothing; true and unreachable at the start is an error."""
-    uri: str | None = None
-    """MLflow tracking URI; null is `sqlite:///<root>/mlflow.db` with artifacts beside it."""
-    experiment: str = "svd-loop"
-    """MLflow experiment."""
-    register_as: ModelName | None = None
-    """Registered model name of the best version; null is the job's name."""
 
 
 class Config(Section):

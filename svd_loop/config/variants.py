@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, SchemaValidator, core_schema
 
 from svd_loop.config.base import Section
@@ -43,6 +44,11 @@ class OneOf:
         return core_schema.no_info_wrap_validator_function(
             self._validate, union, serialization=core_schema.simple_ser_schema("any")
         )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The union of the built-in sections, with their names beside them where a bare name will do."""
+        sections = handler(schema)
+        return {"anyOf": [{"enum": sorted(self.seam.built_in)}, sections]} if self._by_name else sections
 
     def _validate(self, value: Any, built_in: Callable[[Any], Any]) -> Any:
         if isinstance(value, str) and self._by_name:

@@ -157,10 +157,10 @@ class Ledger(Protocol):
 
 
 class Tracker(Protocol):
-    """The index people look at (MLflow). Never the truth, never a reason to stop once started."""
+    """An index of a job's rounds for people, such as MLflow. Never the truth, never a reason to stop once started."""
 
     def start(self) -> None:
-        """Open the job's run; raises `ConfigError` when the store cannot be reached."""
+        """Open the job's run; raises `ConfigError` when the tracker cannot work."""
         ...
 
     def sync(self, history: Sequence[RoundRecord]) -> None:
@@ -168,7 +168,7 @@ class Tracker(Protocol):
         ...
 
     def finish(self, result: JobResult) -> None:
-        """Log the end, register the best version, end the run."""
+        """Log the end and close the run; may be repeated by a later process."""
         ...
 
     def pause(self) -> None:

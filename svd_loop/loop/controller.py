@@ -164,6 +164,7 @@ class Controller:
         result = JobResult(self.plan.job, stop, best, state.history, test=tests, notes=notes)
         self.parts.ledger.commit_stop(result)
         self.parts.tracker.finish(result)
+        self.parts.register(result)
         return result
 
     def policy(self, round: int) -> closing[MeteredPolicy]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from svd_loop.contracts import (
     Episode,
     Evaluator,
+    JobResult,
     Ledger,
     MeteredPolicy,
     Policy,
@@ -35,7 +36,7 @@ class Parts:
     counts the others as metrics; `environment` is a `SelfVerification` environment;
     `firewall` takes completions that hold held-out problems out of an episode;
     `judge_watch` measures without labels how far a round's judge can be trusted, and `health` says what follows;
-    `audit` measures how well a policy judges.
+    `audit` measures how well a policy judges; `register` offers the best version of a finished job for use.
     """
 
     ledger: Ledger
@@ -53,6 +54,7 @@ class Parts:
     audit: Callable[[MeteredPolicy], dict[str, float]]
     plateau: PlateauRule
     tracker: Tracker
+    register: Callable[[JobResult], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +14,12 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from svd_loop.contracts import RootPaths
-from svd_loop.errors import ConfigError
+from svd_loop.errors import ConfigError, SvdError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+logger = logging.getLogger(__name__)
 
 _CHATTY = ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent")
 _MANNERS = {
@@ -34,6 +38,18 @@ class Store:
     client: MlflowClient
     experiment_id: str
     uri: str
+
+
+@contextmanager
+def forgiving(consequence: str) -> Iterator[None]:
+    """Turn a failure of the store into a logged warning that says what follows from it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, SvdError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        logger.warning("MLflow failed (%s): %s; running the job again catches up", reason, consequence)
 
 
 def tracking_uri(uri: str | None, root: Path) -> str:

@@ -32,6 +32,12 @@ _CONTEXT_TAG = "mlflow.data.context"
 _PARAM_LIMIT = 6000
 
 
+def find_run(store: Store, identity: str) -> str | None:
+    """The id of a job's run; None if it has none."""
+    found = store.client.search_runs([store.experiment_id], f"tags.`{IDENTITY_TAG}` = '{identity}'", max_results=1)
+    return str(found[0].info.run_id) if found else None
+
+
 class JobRuns:
     """The runs of one job. Methods may be repeated and raise `MlflowException` or `OSError` when the store fails.
 
@@ -50,7 +56,7 @@ class JobRuns:
         self._experiment = store.experiment_id
         self._job = job
         self._config = config
-        self.run_id = self._open_parent(identity)
+        self.run_id = self._open_parent(find_run(store, identity), identity)
         self._describe(data)
 
     def log_rounds(self, history: Sequence[RoundRecord]) -> None:
@@ -82,12 +88,10 @@ class JobRuns:
         interrupted = stop in (None, StopReason.INTERRUPTED)
         self._client.set_terminated(self.run_id, "KILLED" if interrupted else "FINISHED")
 
-    def _open_parent(self, identity: str) -> str:
-        found = self._search(f"tags.`{IDENTITY_TAG}` = '{identity}'")
-        if found:
-            run_id = str(found[0].info.run_id)
-            self._client.update_run(run_id, status="RUNNING")
-            return run_id
+    def _open_parent(self, found: str | None, identity: str) -> str:
+        if found is not None:
+            self._client.update_run(found, status="RUNNING")
+            return found
         run = self._client.create_run(self._experiment, tags={IDENTITY_TAG: identity}, run_name=self._job)
         return str(run.info.run_id)
 

@@ -19,6 +19,7 @@ from svd_loop.assembly.job import cascade_settings, labelled_answers, open_promp
 from svd_loop.assembly.lengths import room_for_question
 from svd_loop.config import Config
 from svd_loop.config.engines import ServerEngineSection
+from svd_loop.config.tracking import TRACKERS
 from svd_loop.contracts import Domain, JobPaths, Problem, Role
 from svd_loop.errors import SvdError
 from svd_loop.preflight.probe import measure
@@ -183,6 +184,8 @@ def _tracking(config: Config) -> str:
         return "switched off (tracking.enabled: false)"
     from svd_loop.mlflow_store.connection import open_store
 
+    for tracker in config.tracking.trackers:
+        TRACKERS.builder(tracker.type)  # a broken plug-in is found here
     return open_store(config.tracking.uri, config.job.root, config.tracking.experiment).uri
 
 

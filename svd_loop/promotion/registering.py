@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from svd_loop.assembly.job import template_set
+from svd_loop.assembly.job import make_registrar
 from svd_loop.config import parse_config
 from svd_loop.contracts import RootPaths
 from svd_loop.errors import ConfigError
 from svd_loop.ledger import LedgerReader
-from svd_loop.mlflow_store.mlflow_tracker import MlflowTracker
-from svd_loop.mlflow_store.packaging import make_loadable
 from svd_loop.mlflow_store.records import RegisteredVersion
+from svd_loop.mlflow_store.trackers import TrackedJob
 from svd_loop.promotion.lookup import talking_to_registry
 
 
@@ -42,8 +41,6 @@ def register_round(version: str, root: Path) -> RegisteredVersion:
     made = {record.version.round: record for record in reversed(result.history)}
     if int(number) not in made:
         raise ConfigError(f"{version}: {name} has versions {sorted(made)}")
-    tracker = MlflowTracker(
-        config.tracking, root, name, plain, prepare=lambda place: make_loadable(place, config, template_set(config))
-    )
+    registrar = make_registrar(config, TrackedJob(config.tracking, root, name, plain))
     with talking_to_registry():
-        return tracker.register(made[int(number)], result)
+        return registrar.register(made[int(number)], result)

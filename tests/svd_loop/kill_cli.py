@@ -26,8 +26,7 @@ from svd_loop.contracts import JobState, Role
 from svd_loop.evaluation.evaluation import Evaluator
 from svd_loop.ledger import Ledger
 from svd_loop.loop.controller import Controller
-from svd_loop.mlflow_store.mlflow_tracker import MlflowTracker
-from svd_loop.mlflow_store.null_tracker import NullTracker
+from svd_loop.mlflow_store.trackers import Trackers
 
 READY = "working"
 
@@ -83,9 +82,8 @@ def watch(moment: Moment) -> None:
     _after(Evaluator, "evaluate", lambda options: moment.reached_in_round("evaluated"))
     _after(Ledger, "commit_round", lambda options: moment.reached_in_round("committed"))
     _after(Ledger, "commit_stop", lambda options: moment.reached("stopped"))
-    for tracker in (NullTracker, MlflowTracker):
-        _after(tracker, "sync", lambda options: moment.reached_in_round("tracked"))
-        _after(tracker, "finish", lambda options: moment.reached("finished"))
+    _after(Trackers, "sync", lambda options: moment.reached_in_round("tracked"))
+    _after(Trackers, "finish", lambda options: moment.reached("finished"))
     _watch_training(moment)
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +11,26 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from policies.scripted import Traits, write_traits
-from svd_loop.config.sections import TrackingSection
+from svd_loop.config.tracking import TrackingSection
 from svd_loop.contracts import Domain, JobResult, Problem, RoundRecord, StopReason
 from svd_loop.errors import ConfigError
 from svd_loop.mlflow_store.datasets import summarise
 from svd_loop.mlflow_store.mlflow_tracker import MlflowTracker
-from svd_loop.mlflow_store.null_tracker import NullTracker
+from svd_loop.mlflow_store.registrar import Registrar
 from svd_loop.mlflow_store.registry import CHALLENGER, CHAMPION, Registry
+from svd_loop.mlflow_store.trackers import TrackedJob
 
 CONFIG: dict[str, Any] = {"job": {"name": "demo", "seed": 3}, "cascade": {"votes": 5}}
 PROBLEM = Problem("p", "What is 12 + 30?", Domain.MATH, answer="GOLD42")
-DATA = [summarise("development", "arithmetic, seed 0", [PROBLEM])]
+DATA = (summarise("development", "arithmetic, seed 0", [PROBLEM]),)
+
+
+def tracked(root: Path, **settings: Any) -> TrackedJob:
+    return TrackedJob(TrackingSection(**settings), root, "demo", CONFIG, DATA)
 
 
 def tracker_for(root: Path, **settings: Any) -> MlflowTracker:
-    return MlflowTracker(TrackingSection(**settings), root, "demo", CONFIG, data=DATA)
+    return MlflowTracker(tracked(root, **settings))
 
 
 def client_of(root: Path) -> MlflowClient:
@@ -141,6 +145,7 @@ def finish(root: Path, result: JobResult, **settings: Any) -> None:
     tracker = tracker_for(root, **settings)
     tracker.start()
     tracker.finish(result)
+    Registrar(tracked(root, **settings)).register_best(result)
 
 
 def test_the_end_is_told_and_the_best_version_registered_by_reference(root: Path, result: JobResult) -> None:
@@ -198,13 +203,22 @@ def test_a_registry_that_fails_leaves_a_finished_run_and_a_warning(
     assert "the best version is not registered yet" in caplog.text
 
 
-def test_tracking_switched_off_does_nothing(tmp_path: Path, history: Sequence[RoundRecord], result: JobResult) -> None:
-    tracker = NullTracker()
-    tracker.start()
-    tracker.sync(history)
-    tracker.finish(result)
-    tracker.pause()
-    assert not list(tmp_path.iterdir())
+def test_a_version_is_registered_in_a_run_also_where_no_tracker_made_one(root: Path, result: JobResult) -> None:
+    write_traits(root / "jobs" / "demo" / "versions" / "round-002", Traits(), round=2)
+    for _ in range(2):
+        Registrar(tracked(root, trackers=[])).register_best(result)
+    (parent,), nested = runs_of(root)
+    assert (parent.info.status, nested) == ("FINISHED", {})
+    assert parent.data.params["cascade.votes"] == "5"
+    (version,) = Registry(client_of(root)).versions("demo")
+    assert client_of(root).get_model_version("demo", str(version.number)).run_id == parent.info.run_id
+
+
+def test_nothing_is_registered_where_tracking_is_switched_off(root: Path, result: JobResult) -> None:
+    write_traits(root / "jobs" / "demo" / "versions" / "round-002", Traits(), round=2)
+    Registrar(tracked(root, enabled=False)).register_best(result)
+    assert not Registry(client_of(root)).versions("demo")
+    assert runs_of(root) == ([], {})
 
 
 def test_a_round_with_an_alarm_says_so(root: Path, alarmed: list[RoundRecord]) -> None:

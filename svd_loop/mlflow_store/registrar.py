@@ -1,0 +1,85 @@
+"""Registers versions of an ended job in MLflow's registry, whichever trackers were told of its rounds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from svd_loop.contracts import JobResult, RoundRecord
+from svd_loop.mlflow_store.connection import forgiving, open_store
+from svd_loop.mlflow_store.records import RegisteredVersion
+from svd_loop.mlflow_store.registry import ALARMS_METRIC, ALARMS_TAG, Registry, manifest_tags, score_tags
+from svd_loop.mlflow_store.runs import JobRuns, find_run
+from svd_loop.mlflow_store.trackers import TrackedJob
+
+logger = logging.getLogger(__name__)
+
+
+class Registrar:
+    """Registers versions by reference, each once.
+
+    A version belongs to the job's run. Where no MLflow tracker made one, the registrar makes it: MLflow's registry
+    uploads to a run, and a version's run says which configuration it came from.
+
+    Args:
+        job: the job, and the store that its versions are registered in.
+        prepare: called with the folder of a version before it is registered.
+    """
+
+    def __init__(self, job: TrackedJob, prepare: Callable[[Path], None] = lambda folder: None) -> None:
+        self._job = job
+        self._prepare = prepare
+
+    def register_best(self, result: JobResult) -> None:
+        """Register the best version as a candidate for use; may be repeated. A store that fails is a warning.
+
+        Does nothing where tracking is switched off, or where no round was better than the start.
+        """
+        if not self._job.tracking.enabled:
+            return
+        if result.best.version.round == 0:
+            logger.info("no round was better than the start: nothing is registered")
+            return
+        with forgiving("the best version is not registered yet"):
+            registry, version = self._add(result.best, result)
+            registry.nominate(version)
+
+    def register(self, record: RoundRecord, result: JobResult) -> RegisteredVersion:
+        """Register the version of one round of an ended job, for whatever use; no alias moves.
+
+        Raises:
+            MlflowException: the store failed.
+            WeightsError: the version is not stored any more.
+        """
+        return self._add(record, result)[1]
+
+    def _add(self, record: RoundRecord, result: JobResult) -> tuple[Registry, RegisteredVersion]:
+        job = self._job
+        store = open_store(job.tracking.uri, job.root, job.tracking.experiment)
+        registry = Registry(store.client)
+        source = job.paths.version(record.version.round)
+        tags = {
+            "svd_loop.job": job.name,
+            "svd_loop.round": str(record.version.round),
+            "svd_loop.stop_reason": result.stop.value,
+            "svd_loop.problems": str(len(record.scores.problem_ids)),
+            "svd_loop.accepted_fraction": f"{_accepted_fraction(result):.4f}",
+            ALARMS_TAG: f"{record.metrics.get(ALARMS_METRIC, 0.0):g}",
+            **manifest_tags(source),
+            **score_tags(record.scores, "svd_loop."),
+        }
+        self._prepare(source)
+        run_id = find_run(store, job.identity())
+        if run_id is None:
+            runs = JobRuns(store, job.name, job.identity(), job.config, job.data)
+            runs.end(result.stop)
+            run_id = runs.run_id
+        name, fingerprint = job.tracking.register_as or job.name, record.version.fingerprint
+        return registry, registry.register(name, source, fingerprint=fingerprint, run_id=run_id, tags=tags)
+
+
+def _accepted_fraction(result: JobResult) -> float:
+    """Accepted prompts over prompts played, of all rounds of a job."""
+    accepted = sum(record.accepted_prompts for record in result.history)
+    return accepted / max(1, sum(record.prompts for record in result.history))
