@@ -19,6 +19,10 @@ _CHUNK_ELEMENTS = 1 << 24
 """Probabilities held in double precision at once; bounds the memory of large vocabularies."""
 
 
+_HEAD = 1024
+"""Largest probabilities looked at before a whole row is ranked."""
+
+
 def _signed(value: int) -> int:
     """The 64-bit pattern `value` as the signed integer torch stores."""
     return value - (1 << 64) if value >> 63 else value
@@ -134,7 +138,7 @@ def filtered_probabilities(logits: torch.Tensor, rows: SamplingRows) -> torch.Te
     probabilities = torch.softmax(logits.float() / temperature[:, None], dim=-1)
     ranked = (rows.top_k > 0) | (rows.top_p < 1)
     if bool(ranked.any()):
-        keep = _ranked_keep(probabilities[ranked].double(), rows.top_k[ranked], rows.top_p[ranked])
+        keep = _ranked_keep(probabilities[ranked], rows.top_k[ranked], rows.top_p[ranked])
         probabilities[ranked] = probabilities[ranked] * keep
     if bool((rows.min_p > 0).any()):
         floor = rows.min_p.float() * probabilities.amax(dim=-1)
@@ -143,15 +147,60 @@ def filtered_probabilities(logits: torch.Tensor, rows: SamplingRows) -> torch.Te
 
 
 def _ranked_keep(probabilities: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
-    """(B, V) mask of the `top_k` most likely tokens (0: all), cut to the smallest set holding `top_p` of their mass."""
-    ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
-    rank = torch.arange(ordered.shape[-1], device=ordered.device)
-    limit = torch.where(top_k > 0, top_k, ordered.shape[-1])
-    ordered = ordered * (rank < limit[:, None])
-    before = ordered.cumsum(dim=-1) - ordered
-    nucleus = (before < top_p[:, None] * ordered.sum(dim=-1, keepdim=True)) | (top_p[:, None] >= 1)
-    keep = (rank < limit[:, None]) & (nucleus | (rank == 0))
-    return torch.zeros_like(keep).scatter_(-1, order, keep)
+    """(B, V) mask of the `top_k` most likely tokens (0: all), cut to the smallest set holding `top_p` of their mass.
+
+    Of equally likely tokens those with smaller ids come first. The vocabulary is not sorted: the largest few
+    probabilities nearly always hold the mass, and only rows where they do not are ranked in full.
+    """
+    width = probabilities.shape[-1]
+    head = min(width, max(_HEAD, int(top_k.max())))
+    largest = probabilities.topk(head, dim=-1).values.double()
+    total = probabilities.sum(dim=-1, dtype=torch.float64)
+    counts, settled = _kept_counts(largest, top_k, top_p, total, complete=head == width)
+    keep = _first_of(probabilities, largest.float(), counts)
+    if not bool(settled.all()):
+        rest = ~settled
+        ordered = probabilities[rest].sort(dim=-1, descending=True).values.double()
+        counts, _ = _kept_counts(ordered, top_k[rest], top_p[rest], total[rest], complete=True)
+        keep[rest] = _first_of(probabilities[rest], ordered.float(), counts)
+    return keep
+
+
+def _kept_counts(
+    largest: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor, total: torch.Tensor, *, complete: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """How many of a row's largest probabilities are kept, at least one; and whether that is certain.
+
+    Args:
+        largest: (B, M) float64, descending; M is at least every `top_k` or the whole row.
+        top_k: (B,), 0 for no limit.
+        top_p: (B,).
+        total: (B,) mass of the whole row.
+        complete: `largest` holds the whole row.
+
+    Returns:
+        (B,) counts, and (B,) whether the M probabilities were enough to tell.
+    """
+    rank = torch.arange(largest.shape[-1], device=largest.device)
+    limited = top_k > 0
+    limit = torch.where(top_k > 0, top_k, largest.shape[-1])
+    within = largest * (rank < limit[:, None])
+    mass = torch.where(limited, within.sum(dim=-1), total)
+    before = within.cumsum(dim=-1) - within
+    nucleus = (before < (top_p * mass)[:, None]) | (top_p >= 1)[:, None]
+    counts = ((rank < limit[:, None]) & (nucleus | (rank == 0))).sum(dim=-1)
+    return counts, limited | complete | ((top_p < 1) & (counts < largest.shape[-1]))
+
+
+def _first_of(probabilities: torch.Tensor, largest: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """(B, V) mask of each row's `counts` most likely tokens; `largest` (B, M) are their probabilities, descending."""
+    least = largest.gather(-1, counts[:, None] - 1)
+    keep = probabilities >= least
+    if bool((keep.sum(dim=-1) == counts).all()):
+        return keep
+    equal = probabilities == least  # more tokens are as likely as the last one kept than there are places
+    places = counts[:, None] - (probabilities > least).sum(dim=-1, keepdim=True)
+    return (probabilities > least) | (equal & (equal.cumsum(dim=-1) <= places))
 
 
 def inverse_cdf(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:

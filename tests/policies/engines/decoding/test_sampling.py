@@ -114,3 +114,32 @@ def test_inverse_cdf_never_picks_an_excluded_token(weights: list[float], uniform
 def test_the_most_likely_token_always_stays() -> None:
     kept = filtered_probabilities(LOGITS[None], rows(Sampling(1, top_k=1, top_p=0.01, min_p=1.0)))
     assert (kept > 0).nonzero().tolist() == [[0, 0]]
+
+
+def ranked_by_sorting(probabilities: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor:
+    """The mask by its definition, one row at a time."""
+    order = sorted(range(len(probabilities)), key=lambda token: (-float(probabilities[token]), token))
+    kept = order[:top_k] if top_k else order
+    mass, before, keep = sum(float(probabilities[token]) for token in kept), 0.0, torch.zeros(len(probabilities))
+    for rank, token in enumerate(kept):
+        if rank and top_p < 1 and before >= top_p * mass:
+            break
+        keep[token] = 1
+        before += float(probabilities[token])
+    return keep.bool()
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0, 5.0, 8.0]), min_size=3, max_size=40),
+    st.integers(0, 45),
+    st.sampled_from([0.1, 0.3, 0.55, 0.8, 0.95, 1.0]),
+    st.integers(1, 8),
+)
+def test_the_kept_tokens_are_those_of_a_full_sort(logits: list[float], top_k: int, top_p: float, head: int) -> None:
+    probabilities = torch.tensor([logits, logits[::-1]]).softmax(-1)
+    top_k = min(top_k, len(logits))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_HEAD", head)
+        keep = module._ranked_keep(probabilities, torch.tensor([top_k, top_k]), torch.tensor([top_p, top_p]).double())
+    for row, kept in zip(probabilities, keep, strict=True):
+        assert kept.tolist() == ranked_by_sorting(row, top_k, top_p).tolist()
