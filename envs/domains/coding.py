@@ -1,116 +1,120 @@
 """Coding: a program is right when all of its problem's tests pass in a contained child process.
 
-Tests are Python assert statements. One of the form `assert EXPRESSION == LITERAL` (either way round, or `is` with
-None, True or False) is split: the program's process only evaluates the expression, and the value is compared here, so
-a program never sees what is expected of it. Any other test runs as a whole in the program's own process
-(`envs.sandbox.pool.Program` says what that means for a hostile one).
+Three kinds of tests (`envs.prompts.program_tests`), none of which a program can read or decide:
+
+- *Assertions* run in a process of their own, which asks the program's process for values (`envs.sandbox.evaluator`).
+- *Calls* of a function or of a method of `Solution` likewise, each in a new process, with the names that LeetCode has
+  in scope.
+- *Scripts* get a standard input, and what they write is compared here.
+
+The limit is processor time, of all assertions together and of every call and script: beyond it a program is wrong. What
+the machine decided (no end because it is busy, a process killed from outside) is undecided.
 """
 
 from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 
-from envs.domains.extraction import code_block
+from envs.domains.program_block import program
 from envs.domains.spec import Pair
-from envs.sandbox import pool
-from envs.sandbox.pool import Program, Sandbox
-from envs.sandbox.values import decode
+from envs.prompts.program_tests import CallTest, ProgramTest, ScriptTest, from_text
+from envs.sandbox.pool import Check, Finding, Sandbox
 from svd_loop.contracts import Outcome, Problem
 from svd_loop.errors import DataError
 
-extract = code_block
-
-
-@dataclass(frozen=True, slots=True)
-class Expectation:
-    """A split test: the expression a program evaluates, and what must come out (compared with `==`, or `is`)."""
-
-    expression: str
-    value: object
-    identical: bool = False
-
-    def met_by(self, data: object) -> bool:
-        """Whether a reported value is the expected one; a report that cannot be read is not."""
-        try:
-            value = decode(data)
-            return value is self.value if self.identical else bool(value == self.value)
-        except (ValueError, TypeError, RecursionError):
-            return False
-
-
-Test = Expectation | str
-"""A split test, or the text of one that cannot be split."""
+extract = program
 
 
 def score_all(pairs: Sequence[Pair], *, seconds: float) -> list[Outcome]:
-    """Whether each solution's program passes its problem's tests within `seconds`; equal programs run once.
+    """Whether each solution's program passes its problem's tests, `seconds` each; equal programs run once.
 
     Raises:
         DataError: a problem has no tests, or one is not Python.
         SandboxError: programs cannot be contained on this machine.
     """
-    tests = {problem.id: _tests_of(problem) for _, problem in pairs}
+    return [finding.outcome for finding in findings(pairs, seconds=seconds)]
+
+
+def findings(pairs: Sequence[Pair], *, seconds: float) -> list[Finding]:
+    """As `score_all`, with the reason where a program is not right."""
+    problems = {problem.id: problem for _, problem in pairs}
+    tests = {name: _tests_of(problem) for name, problem in problems.items()}
     keys = [(extract(solution), problem.id) for solution, problem in pairs]
-    programs = {key: _program(key[0], tests[key[1]]) for key in keys if key[0] is not None}
+    runs = list(dict.fromkeys((source, name) for source, name in keys if source is not None))
     with Sandbox(seconds=seconds) as sandbox:
-        outcomes = dict(zip(programs, sandbox.run(list(programs.values())), strict=True))
-    return [Outcome.of(key in outcomes and _passed(outcomes[key], tests[key[1]])) for key in keys]
+        found = sandbox.map(lambda run: _run(sandbox, run[0], problems[run[1]], tests[run[1]]), runs)
+    by_run: dict[tuple[str | None, str], Finding] = dict(zip(runs, found, strict=True))
+    return [by_run.get(key, Finding(Outcome.WRONG, "no complete program in a fenced block")) for key in keys]
 
 
-@functools.lru_cache(maxsize=65536)
-def split(test: str) -> Test:
-    """Separate what a test evaluates from what it expects, where its form allows.
-
-    Raises:
-        SyntaxError: the test is not Python.
-    """
-    body = ast.parse(test.strip()).body
-    if len(body) != 1 or not isinstance(body[0], ast.Assert) or not isinstance(body[0].test, ast.Compare):
-        return test
-    comparison = body[0].test
-    if len(comparison.ops) != 1:
-        return test
-    sides = (comparison.left, comparison.comparators[0])
-    for subject, expected in (sides, sides[::-1]):
-        literal = _literal(expected)
-        if literal is None or _literal(subject) is not None:
-            continue
-        if isinstance(comparison.ops[0], ast.Eq):
-            return Expectation(ast.unparse(subject), literal[0])
-        if isinstance(comparison.ops[0], ast.Is) and isinstance(literal[0], bool | None):
-            return Expectation(ast.unparse(subject), literal[0], identical=True)
-    return test
+def _run(sandbox: Sandbox, source: str, problem: Problem, tests: Sequence[ProgramTest]) -> Finding:
+    return _first_failure(step() for step in _steps(sandbox, source, problem, tests))
 
 
-def _literal(node: ast.expr) -> tuple[object] | None:
+def _steps(
+    sandbox: Sandbox, source: str, problem: Problem, tests: Sequence[ProgramTest]
+) -> Iterator[Callable[[], Finding]]:
+    for test in tests:
+        if isinstance(test, ScriptTest):
+            yield functools.partial(_run_script, sandbox, source, test)
+        elif isinstance(test, CallTest):
+            yield functools.partial(sandbox.check, Check(source, {"call": asdict(test)}, usual_names=True))
+    if assertions := [test for test in tests if isinstance(test, str)]:
+        yield functools.partial(sandbox.check, Check(source, {"tests": assertions, "given": _given(problem.text)}))
+
+
+def _first_failure(results: Iterator[Finding]) -> Finding:
+    """Wrong at the first wrong one; undecided if one was undecided and none wrong."""
+    undecided: Finding | None = None
+    for number, finding in enumerate(results, start=1):
+        if finding.outcome is Outcome.WRONG:
+            return Finding(Outcome.WRONG, f"test {number}: {finding.detail}" if number > 1 else finding.detail)
+        if finding.outcome is Outcome.UNDECIDED:
+            undecided = undecided or finding
+    return undecided or Finding(Outcome.RIGHT)
+
+
+def _run_script(sandbox: Sandbox, source: str, test: ScriptTest) -> Finding:
+    output = sandbox.run_script(source, test.input)
+    if isinstance(output, Finding):
+        return output
+    return Finding(Outcome.RIGHT) if test.passed_by(output) else Finding(Outcome.WRONG, "another output")
+
+
+@functools.lru_cache(maxsize=4096)
+def _given(text: str) -> str:
+    """Helpers that a question in Python defines in full (HumanEval has some), so that no program can bring its own."""
     try:
-        return (ast.literal_eval(node),)
-    except (ValueError, TypeError, SyntaxError, RecursionError):
-        return None
+        body = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ""
+    helpers = [node for node in body if isinstance(node, ast.FunctionDef) and not all(map(_is_blank, node.body))]
+    if not helpers:
+        return ""
+    imports = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+    return "\n".join(ast.unparse(node) for node in (*imports, *helpers))
 
 
-def _tests_of(problem: Problem) -> tuple[Test, ...]:
+def _is_blank(node: ast.stmt) -> bool:
+    """Whether a statement leaves a function to be written: a docstring, an ellipsis, an import."""
+    kinds = (ast.Pass, ast.Import, ast.ImportFrom)
+    return isinstance(node, kinds) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+
+
+def _tests_of(problem: Problem) -> tuple[ProgramTest, ...]:
     where = problem.source or f"problem {problem.id}"
     if not problem.tests:
-        raise DataError(f"{where}: a held-out coding problem needs `tests`, a list of Python assert statements")
+        raise DataError(
+            f"{where}: a held-out coding problem needs `tests`: Python assert statements, or inputs and outputs"
+        )
     try:
-        return tuple(split(test) for test in problem.tests)
-    except (SyntaxError, ValueError) as error:
+        tests = tuple(from_text(test.strip()) for test in problem.tests)
+        for test in tests:
+            if isinstance(test, str):
+                ast.parse(test)
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         raise DataError(f"{where}: a test is not Python: {error}") from None
-
-
-def _program(source: str, tests: Sequence[Test]) -> Program:
-    return Program(
-        source,
-        tuple(("statement", test) if isinstance(test, str) else ("value", test.expression) for test in tests),
-    )
-
-
-def _passed(outcome: pool.Outcome, tests: Sequence[Test]) -> bool:
-    if outcome.error is not None:
-        return False
-    expectations = [test for test in tests if isinstance(test, Expectation)]
-    return all(test.met_by(value) for test, value in zip(expectations, outcome.values, strict=True))
+    return tests

@@ -5,8 +5,6 @@ r"""Finding the final answer in a solution, the same strict way in every domain.
    complete one is what they committed to.
 2. Without any box, the rest of the line after the last `####`, `answer is` or `answer:` (any case).
 3. Otherwise there is none. A number somewhere in the text is not an answer: guessing one rewards hedging.
-
-For programs, the last fenced block marked `python` or `py` decides, complete or not at all.
 """
 
 from __future__ import annotations
@@ -17,10 +15,6 @@ from typing import Final
 _BOX: Final = re.compile(r"\\boxed\s*\{")
 _BRACE: Final = re.compile(r"\\.|[{}]", re.DOTALL)
 _MARKER: Final = re.compile(r"(?:####|\banswer\s+is\b|\banswer\s*:)[ \t]*:?[ \t]*(?P<answer>[^\n]+)", re.IGNORECASE)
-_CODE: Final = re.compile(
-    r"^[ \t]*```[ \t]*(?:python3?|py)[ \t]*\r?\n(?P<code>.*?)^[ \t]*```[ \t]*\r?$",
-    re.IGNORECASE | re.MULTILINE | re.DOTALL,
-)
 
 
 def final_answer(text: str) -> str | None:
@@ -30,12 +24,6 @@ def final_answer(text: str) -> str | None:
         return boxes[-1].strip() or None
     markers = list(_MARKER.finditer(text))
     return (markers[-1]["answer"].strip(" \t\r*").rstrip(".").strip(" *") or None) if markers else None
-
-
-def code_block(text: str) -> str | None:
-    """The content of the last complete fenced Python block, or None."""
-    blocks = _CODE.findall(text)
-    return blocks[-1] if blocks and blocks[-1].strip() else None
 
 
 def _balanced(text: str, start: int) -> str | None:

@@ -18,6 +18,7 @@ import unicodedata
 from dataclasses import dataclass
 from itertools import pairwise
 
+from envs.prompts.program_form import without_form
 from svd_loop.contracts import Domain
 
 OPERATORS = frozenset("+-*/=<>^%|±≤≥≠√∑∏∫∈∞")
@@ -111,6 +112,7 @@ def content_id(text: str, domain: Domain) -> str:
 
 def compared(text: str) -> Form:
     """The text as it is compared."""
+    text = without_form(text)
     folded = text.casefold()
     pattern = _ASCII_TOKEN
     if not folded.isascii():

@@ -11,15 +11,17 @@ to hold gold are counted and named once in the log. Held-out rows keep their ans
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from envs.prompts.files import Row, expand, rows
 from envs.prompts.normalise import clean, content_id, is_blank
+from envs.prompts.program_form import with_form
+from envs.prompts.program_shapes import BESIDE, COLUMNS, tests_in
+from envs.prompts.program_tests import CallTest, ProgramTest, ScriptTest, to_text
 from svd_loop.config.data import FilesSource
 from svd_loop.contracts import Domain, Problem, Prompt
 from svd_loop.errors import DataError
@@ -62,6 +64,10 @@ GOLD_FIELDS = frozenset(
         "public_test_cases",
         "private_test_cases",
         "input_output",
+        "public_tests",
+        "private_tests",
+        "generated_tests",
+        "challenge_test_list",
     }
 )
 """Column names (case ignored) taken for gold in training rows, besides the columns mapped as answer and tests."""
@@ -98,6 +104,8 @@ class PromptStream(Iterator[Prompt]):
                 if name.casefold() in gold:
                     self._drop_gold(name, row)
             text, domain = door.text(row), door.domain(row)
+            if domain is Domain.CODING:
+                text = with_form(text, starter=door.starter(row))
             own_id = door.own_id(row)
             yield Prompt(content_id(text, domain), text, domain, f"{row.where} id={own_id}" if own_id else row.where)
 
@@ -127,9 +135,15 @@ def read_problems(source: FilesSource) -> list[Problem]:
     pattern = _answer_pattern(source)
     problems: list[Problem] = []
     first_seen: dict[str, str] = {}
-    for row in door.rows((source.fields.answer, source.fields.tests)):
+    columns = (source.fields.answer, source.fields.tests, *BESIDE, *(name for names in COLUMNS for name in names))
+    for row in door.rows(columns):
         text, domain = door.text(row), door.domain(row)
-        gold = _gold(row, domain, source, pattern)
+        if domain is Domain.CODING:
+            tests = _tests(row, source)
+            text = _with_form_of(tests, text, door.starter(row))
+            gold: dict[str, Any] = {"tests": tuple(map(to_text, tests))}
+        else:
+            gold = _answer(row, source, pattern)
         problem = Problem(content_id(text, domain), text, domain, source=row.where, **gold)
         own_id = door.own_id(row)
         for kind, key in (("problem", problem.id), ("id", own_id)):
@@ -152,7 +166,8 @@ class _Door:
     def rows(self, gold: tuple[str, ...]) -> Iterator[Row]:
         """All rows up to the source's limit, with the mapped columns and those in `gold`."""
         fields = self._source.fields
-        wanted = [name for name in dict.fromkeys((fields.prompt, fields.id, fields.domain, *gold)) if name is not None]
+        names = (fields.prompt, fields.id, fields.domain, fields.starter_code, *gold)
+        wanted = [name for name in dict.fromkeys(names) if name is not None]
         count = 0
         for path in self._paths:
             for row in rows(path, wanted):
@@ -184,6 +199,16 @@ class _Door:
         if not isinstance(value, str) or value.strip().lower() not in {domain.value for domain in Domain}:
             raise DataError(f"{row.where}: field '{name}' must be one of {', '.join(Domain)}, found {_kind(value)}")
         return Domain(value.strip().lower())
+
+    def starter(self, row: Row) -> str | None:
+        """The starter code of a coding row; empty for a whole program, None where the row does not say."""
+        name = self._source.fields.starter_code
+        value = row.values.get(name) if name is not None else None
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise DataError(f"{row.where}: field '{name}' must be starter code as text, found {_kind(value)}")
+        return usable_text(value, f"{row.where}: field '{name}'") if value.strip() else ""
 
     def own_id(self, row: Row) -> str:
         """The id the file gives the row, as text on one line; empty when it gives none."""
@@ -221,9 +246,7 @@ def usable_text(value: str, what: str) -> str:
 # -------------------------------------------------------------------------------------------------- gold
 
 
-def _gold(row: Row, domain: Domain, source: FilesSource, pattern: re.Pattern[str] | None) -> dict[str, Any]:
-    if domain is Domain.CODING:
-        return {"tests": _tests(row, source.fields.tests)}
+def _answer(row: Row, source: FilesSource, pattern: re.Pattern[str] | None) -> dict[str, Any]:
     name = source.fields.answer
     value = row.values.get(name)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -240,17 +263,24 @@ def _gold(row: Row, domain: Domain, source: FilesSource, pattern: re.Pattern[str
     return {"answer": match.group(1).strip()}
 
 
-def _tests(row: Row, name: str) -> tuple[str, ...]:
-    value = row.values.get(name)
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise DataError(f"{row.where}: field '{name}' must be a list of tests, or one as a JSON string") from None
-    if not isinstance(value, list) or not value or not all(isinstance(test, str) for test in value):
-        raise DataError(f"{row.where}: field '{name}' must be a list of tests, each text, found {_kind(value)}")
-    what = f"{row.where}: field '{name}', test"
-    return tuple(usable_text(test, f"{what} {index}") for index, test in enumerate(value, start=1))
+def _tests(row: Row, source: FilesSource) -> list[ProgramTest]:
+    try:
+        tests = tests_in(row.values, source.fields.tests, source.number_tolerance)
+    except ValueError as error:
+        raise DataError(f"{row.where}: {error}") from None
+    what = f"{row.where}: field '{source.fields.tests}', test"
+    return [
+        usable_text(test, f"{what} {index}") if isinstance(test, str) else test
+        for index, test in enumerate(tests, start=1)
+    ]
+
+
+def _with_form_of(tests: Sequence[ProgramTest], text: str, starter: str | None) -> str:
+    """The question with the form of program that its tests are for."""
+    first = tests[0]
+    if isinstance(first, ScriptTest):
+        return with_form(text, starter="")
+    return with_form(text, starter=starter or None, function=first.function if isinstance(first, CallTest) else "")
 
 
 def _answer_pattern(source: FilesSource) -> re.Pattern[str] | None:

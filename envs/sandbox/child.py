@@ -28,6 +28,14 @@ class Child:
         assert self._process.stdin is not None and self._process.stdout is not None
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
 
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send one message that has no answer of its own.
+
+        Raises:
+            ChannelClosed: the child died.
+        """
+        write_frame(self._stdin.fileno(), message)
+
     def ask(self, message: dict[str, Any], timeout: float) -> dict[str, Any]:
         """Send one message and wait for its answer.
 

@@ -2,56 +2,72 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import logging
 import os
 import queue
-import secrets
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, TypeVar
 
 from envs.sandbox.child import ChannelClosed, ChannelTimeout, Child
-from envs.sandbox.values import Json
-from envs.sandbox.zygote import Limits
+from envs.sandbox.zygote import Limits, wall_limit
+from svd_loop.contracts import Outcome
 from svd_loop.errors import SandboxError
+from svd_loop.support.processors import usable_processors
 
 _BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from sandbox import zygote; del sys.path[0]; zygote.main()"
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
 """The same order of sets in every run, and no files written."""
 _KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH",)
 """What an interpreter may need to start at all."""
-_START_SECONDS = 60.0
-_GRACE_SECONDS = 10.0
-_DEFAULT_LIMITS = Limits(memory_bytes=512 * 1024 * 1024, file_bytes=16 * 1024 * 1024, open_files=32)
+_START_SECONDS = 300.0
+_GRACE_SECONDS = 60.0
+_TRIES = 3
+_DEFAULT_LIMITS = Limits(memory_bytes=1024 * 1024 * 1024, file_bytes=16 * 1024 * 1024, open_files=32)
+ACCEPT_OPEN_ROOT = "SVD_LOOP_OPEN_SANDBOX"
+"""Environment variable: 1 runs programs also where the file system cannot be hidden from them. It is about a machine
+and not about a job, and therefore no key of a configuration."""
+_HOW_TO_ALLOW = (
+    "Programs get a file system of their own by user namespaces, which this machine or container refuses. Allow them "
+    "(`sysctl kernel.unprivileged_userns_clone=1`, on Ubuntu `kernel.apparmor_restrict_unprivileged_userns=0`, in "
+    "Docker `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`), or accept that programs read "
+    f"whatever this user may read, held-out answers included: set the environment variable {ACCEPT_OPEN_ROOT}=1"
+)
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
-    """Python source and what to do with it, in order.
+class Check:
+    """A program and the tests it is held to, evaluated where it cannot reach them.
 
-    A step `("value", expression)` evaluates and hands the value out, to be judged by the caller: nothing the program
-    does can make a wrong value right. A step `("statement", code)` is executed and fails by raising. The program runs
-    in the same interpreter, so one that goes looking for it can forge success there.
+    Attributes:
+        source: the program.
+        held_to: what `evaluator.evaluate` takes: `call`, or `tests` and `given`.
+        usual_names: whether the names that LeetCode has in scope need no import.
     """
 
     source: str
-    steps: tuple[tuple[Literal["value", "statement"], str], ...]
+    held_to: dict[str, Any]
+    usual_names: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a program ended: `values` of its value steps (see `values.decode`), or why there are none."""
+class Finding:
+    """What was found about a program, and why if it is not right."""
 
-    values: tuple[Json, ...] = ()
-    error: str | None = None
+    outcome: Outcome
+    detail: str = ""
 
 
 class Sandbox:
@@ -68,14 +84,15 @@ class Sandbox:
         """Nothing is started before the first program.
 
         Args:
-            seconds: wall time of one program and all its steps.
+            seconds: processor time of one run of a program. Waiting for nothing (sleeping) is limited to twice that.
             limits: memory and files of one program.
-            lanes: programs at a time; None is the number of processors.
-            private_root: hide the file system where the kernel lets us; False leaves it readable, never writable.
+            lanes: programs at a time; None is the number of processors this process may use.
+            private_root: hide the file system from programs; False leaves it readable, never writable. Where the kernel
+                does not allow it, nothing is run unless the environment variable `ACCEPT_OPEN_ROOT` is 1.
         """
         self._seconds = seconds
         self._limits = limits
-        self._lanes = lanes or os.cpu_count() or 1
+        self._lanes = lanes or usable_processors()
         self._private_root = private_root
         self._mount_point = tempfile.TemporaryDirectory(prefix="svd-sandbox-")
         self._idle: queue.SimpleQueue[Child] = queue.SimpleQueue()
@@ -94,36 +111,54 @@ class Sandbox:
             self._idle.get().close()
         self._mount_point.cleanup()
 
-    def run(self, programs: Sequence[Program]) -> list[Outcome]:
-        """Run all programs; outcomes in their order.
+    def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """Call a function that uses this sandbox for every item, as many at a time as there are lanes; in order."""
+        if not items:
+            return []
+        with ThreadPoolExecutor(min(self._lanes, len(items))) as lanes:
+            return list(lanes.map(function, items))
+
+    def check(self, check: Check) -> Finding:
+        """Hold one program to its tests.
 
         Raises:
             SandboxError: a guard cannot be set up on this machine. No program was run without it.
         """
-        if not programs:
-            return []
-        with ThreadPoolExecutor(min(self._lanes, len(programs))) as lanes:
-            return list(lanes.map(self._run_one, programs))
+        request = {"source": check.source, "seconds": self._seconds, "usual": check.usual_names}
+        return _finding(self._ask(request, check.held_to))
 
-    def _run_one(self, program: Program) -> Outcome:
-        token = secrets.token_hex(16)
-        request = {"source": program.source, "steps": program.steps, "token": token, "seconds": self._seconds}
-        server = self._take()
-        try:
-            answer = server.ask(request, self._seconds + _GRACE_SECONDS)
-        except (ChannelClosed, ChannelTimeout):  # a server that died or hangs is replaced, its program has failed
-            server.close()
-            return Outcome(error="its server died or hung")
-        self._idle.put(server)
-        if "error" in answer:
-            return Outcome(error=str(answer["error"]))
-        if not secrets.compare_digest(str(answer.get("token")).encode(), token.encode()):
-            return Outcome(error="it did not get to the end of its tests")
-        values = answer.get("values")
-        expected = sum(kind == "value" for kind, _ in program.steps)
-        if not isinstance(values, list) or len(values) != expected:
-            return Outcome(error="its report is not what the tests ask for")
-        return Outcome(values=tuple(values))
+    def run_script(self, source: str, text: str) -> str | Finding:
+        """What a program writes to standard output, given a standard input, or why there is nothing to compare.
+
+        Raises:
+            SandboxError: as for `check`.
+        """
+        answer = self._ask({"source": source, "input": text, "seconds": self._seconds})
+        if isinstance(output := answer.get("output"), str):
+            return base64.b64decode(output).decode("utf-8", "replace")
+        return _finding(answer)
+
+    def _ask(self, *messages: dict[str, Any]) -> dict[str, Any]:
+        """One server's answer.
+
+        A server that dies or hangs is replaced. That is no fault of the program: it is run again, and found undecided
+        if that happens every time.
+        """
+        for _ in range(_TRIES):
+            server = self._take()
+            try:
+                for message in messages[:-1]:
+                    server.tell(message)
+                answer = server.ask(messages[-1], wall_limit(self._seconds) + _GRACE_SECONDS)
+            except (ChannelClosed, ChannelTimeout):
+                server.close()
+                continue
+            if answer.get("last"):
+                server.close()
+            else:
+                self._idle.put(server)
+            return answer
+        return {"outcome": Outcome.UNDECIDED.value, "detail": "the sandbox's server died or hung"}
 
     def _take(self) -> Child:
         try:
@@ -141,18 +176,35 @@ class Sandbox:
             answer = server.ask(hello, _START_SECONDS)
         except (ChannelClosed, ChannelTimeout) as error:
             server.close()
-            raise SandboxError(f"coding: the sandbox's server does not start ({type(error).__name__})") from None
+            raise SandboxError(
+                f"coding: the sandbox's server does not start ({type(error).__name__} from {sys.executable} -P -s -S)"
+            ) from None
         if "ready" not in answer:
             server.close()
             raise SandboxError(f"coding: programs cannot be contained here, so none is run: {answer['error']}")
-        if self._private_root and (reason := answer["open_root_because"]):
-            _warn_open_root(reason)
+        if reason := answer["open_root_because"]:
+            self._go_on_without_root(server, reason)
         return server
+
+    def _go_on_without_root(self, server: Child, reason: str) -> None:
+        if self._private_root and os.environ.get(ACCEPT_OPEN_ROOT) != "1":
+            server.close()
+            raise SandboxError(f"coding: programs cannot be contained here, so none is run: {reason}. {_HOW_TO_ALLOW}")
+        if self._private_root:
+            _warn_open_root(reason)
+
+
+def _finding(answer: dict[str, Any]) -> Finding:
+    known = {outcome.value: outcome for outcome in Outcome}
+    outcome = known.get(str(answer.get("outcome")), Outcome.UNDECIDED)
+    return Finding(outcome, str(answer.get("detail", "")))
 
 
 @functools.cache
 def _warn_open_root(reason: str) -> None:
     log.warning(
-        "coding: no private file system for programs (%s); they can write nothing, but read what this user may read",
+        "coding: no private file system for programs (%s), as %s accepts; they can write nothing, but read what this "
+        "user may read",
         reason,
+        ACCEPT_OPEN_ROOT,
     )

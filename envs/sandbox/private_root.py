@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sysconfig
+import zoneinfo
 from typing import Final
 
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
@@ -94,7 +95,7 @@ class PrivateRoot:
 
 
 def _visible_folders() -> list[str]:
-    """The standard library and the shared libraries its extensions load, without folders inside another one."""
-    folders = {*_LIBRARIES, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
+    """The standard library, the shared libraries its extensions load and time zones; no folder inside another one."""
+    folders = {*_LIBRARIES, *zoneinfo.TZPATH, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
     present = sorted(folder for folder in folders if os.path.isdir(folder))
     return [folder for folder in present if not any(folder.startswith(f"{other}/") for other in present)]

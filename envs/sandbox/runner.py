@@ -1,55 +1,202 @@
-"""What happens inside a program's own process, after the limits are in place.
+"""The program's side: what runs in a program's own process, after the limits are in place.
 
-The built-ins used after the program ran are bound here first, so that a program which replaces `exec` or `open` in
-`builtins` changes its own world and not this module's.
+Nothing here is trusted: the program shares the process and may change all of it. It is asked for values and is told
+nothing that would help it to answer (`evaluator` has the tests, in a process of its own).
 """
 
 from __future__ import annotations
 
+import atexit
 import builtins
-import json
-import os
-from typing import Any
+import contextlib
+import importlib
+import inspect
+import linecache
+import operator
+import sys
+import threading
+import traceback
+import types
+from collections.abc import Callable
+from typing import Any, Final
 
-from .values import encode
+from .frames import read_frame, write_frame
+from .values import Json, base_of, decode, encode
 
-_compile, _eval, _exec = builtins.compile, builtins.eval, builtins.exec
-_dumps, _read, _write = json.dumps, os.read, os.write
+FILE: Final = "/tmp/solution.py"
+_USUAL_MODULES: Final = (
+    *("string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random", "statistics"),
+    *("itertools", "functools", "operator", "io", "sys", "json", "typing"),
+)
+_IMMUTABLE: Final = (int, float, complex, str, bytes, tuple, frozenset)
 
-TOKEN_BYTES = 64
-_ERROR_LENGTH = 300
+OPERATIONS: Final[dict[str, Callable[..., Any]]] = {
+    "call": lambda function, *args, **named: function(*args, **named),
+    "base": base_of,
+    "contextlib.enter": lambda manager: manager.__enter__(),
+    "contextlib.exit": lambda manager, *error: manager.__exit__(*error),
+    **{f.__name__: f for f in (getattr, setattr, delattr, len, iter, next, bool, str, repr, hash, isinstance, dir)},
+    **{
+        f.__name__: f
+        for f in (
+            *(operator.getitem, operator.setitem, operator.delitem, operator.eq, operator.lt, operator.le),
+            *(operator.gt, operator.ge, operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv),
+            *(operator.mod, operator.pow, operator.matmul, operator.and_, operator.or_, operator.xor),
+            *(operator.lshift, operator.rshift, operator.neg, operator.pos, operator.invert),
+        )
+    },
+}
+"""What the evaluator may ask to be done with a program's objects."""
 
 
-def run(request: dict[str, Any], report: int, token: int) -> None:
-    """Run a program and its steps; write one JSON object to the descriptor `report`.
+def usual_names() -> dict[str, Any]:
+    """The names that LiveCodeBench and LeetCode have in scope without an import; no built-in is replaced."""
+    modules = {name: importlib.import_module(name) for name in _USUAL_MODULES}
+    names: dict[str, Any] = {"maxsize": sys.maxsize}
+    for module in modules.values():
+        if module is not sys:
+            public = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
+            names |= {name: getattr(module, name) for name in public if not hasattr(builtins, name)}
+    return names | modules
 
-    Args:
-        request: `source`, and `steps`: pairs of a kind (`value` or `statement`) and Python text.
-        report: descriptor that takes the report: `values` in the order of the steps and the `token`, or `error`.
-        token: descriptor to read the token from once every step is done.
-    """
+
+def make_module(name: str, source: str, names: dict[str, Any]) -> types.ModuleType:
+    """A module that things look up as any other: by its name, its file and its lines."""
+    module = types.ModuleType(name)
+    module.__file__ = FILE
+    vars(module).update(names, __builtins__=builtins)
+    sys.modules[name] = module
+    sys.argv = [FILE]
+    linecache.cache[FILE] = (len(source), None, source.splitlines(keepends=True), FILE)
+    with contextlib.suppress(OSError, ValueError), open(FILE, "w", encoding="utf-8") as file:
+        file.write(source)
+    return module
+
+
+def run_main(source: str) -> int:
+    """Run a program as a script on standard input and output; returns its exit status."""
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 (lives as long as the process)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+    module = make_module("__main__", source, {})
+    status: object = 0
     try:
-        scope: dict[str, Any] = {"__name__": "solution", "__builtins__": builtins}
-        _exec(_compile(request["source"], "solution.py", "exec", dont_inherit=True), scope)
-        values = []
-        for kind, text in request["steps"]:
-            if kind == "value":
-                values.append(encode(_eval(_compile(text, "test", "eval", dont_inherit=True), scope)))
-            else:
-                _exec(_compile(text, "test", "exec", dont_inherit=True, optimize=0), scope)
-        outcome = _dumps({"values": values, "token": _read(token, TOKEN_BYTES).decode()})
+        exec(compile(source, FILE, "exec", dont_inherit=True), vars(module))
+    except SystemExit as error:
+        status = error.code
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    return _end(status)
+
+
+def _end(status: object) -> int:
+    """What the interpreter does at its end: threads are awaited, exit functions run, output is flushed."""
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        for stream in {id(stream): stream for stream in (sys.stdout, sys.__stdout__)}.values():
+            if stream is not None and not stream.closed:
+                stream.flush()
+    except BaseException:
+        return 1
+    return status if isinstance(status, int) else int(status is not None)
+
+
+def serve(source: str, names: dict[str, Any], requests: int, replies: int) -> None:
+    """Load a program as the module `solution`, then answer the evaluator until it closes the channel."""
+    module = make_module("solution", source, names)
+    server = _Server(vars(module), requests, replies)
+    try:
+        exec(compile(source, FILE, "exec", dont_inherit=True), vars(module))
     except BaseException as error:  # SystemExit and KeyboardInterrupt are ways to fail, too
-        outcome = _dumps({"error": _describe(error)})
-    _write_all(report, outcome.encode())
+        write_frame(replies, {"raised": server.raised(error)})
+        return
+    write_frame(replies, {"value": None})
+    server.answer_until(lambda message: False)
 
 
-def _describe(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"[:_ERROR_LENGTH]
-    except Exception:  # the message is the program's code as well
-        return type(error).__name__
+class _Server:
+    """Holds the program's objects that the evaluator has references to."""
+
+    def __init__(self, scope: dict[str, Any], requests: int, replies: int) -> None:
+        self._scope, self._requests, self._replies = scope, requests, replies
+        self._objects: list[object] = []
+        self._numbers: dict[int, int] = {}
+
+    def answer_until(self, ends: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Answer questions; returns the first message that `ends` is true of."""
+        while True:
+            message = read_frame(self._requests)
+            if ends(message):
+                return message
+            try:
+                answer = self._answer(message)
+            except BaseException as error:
+                answer = {"raised": self.raised(error)}
+            write_frame(self._replies, answer)
+
+    def raised(self, error: BaseException) -> Json:
+        """An exception as the names of its classes and its arguments."""
+        names = _class_names(type(error))
+        try:
+            return {"names": names, "args": encode(list(error.args), self._export)}
+        except Exception:
+            return {"names": names, "args": []}
+
+    def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
+        if message["do"] == "name":
+            return {"value": encode(self._look_up(message["name"]), self._export)}
+        args: Any = decode(message["args"], self._import)
+        named: Any = decode(message["named"], self._import)
+        value = OPERATIONS[message["do"]](*args, **named)
+        answer = {"value": encode(value, self._export)}
+        if message["back"] == "always" or (message["back"] == "if none" and value is None):
+            answer["args"] = encode([args, named], self._export)
+        return answer
+
+    def _look_up(self, name: str) -> object:
+        for names in (self._scope, vars(builtins)):
+            if name in names:
+                return names[name]
+        raise NameError(f"name {name!r} is not defined")
+
+    def _export(self, value: object) -> Json:
+        number = self._numbers.setdefault(id(value), len(self._objects))
+        if number == len(self._objects):
+            self._objects.append(value)
+        content: dict[str, Any] = {"number": number}
+        if isinstance(value, type) and issubclass(value, BaseException):
+            content["exception"] = _class_names(value)
+        elif isinstance(value, _IMMUTABLE):
+            content["base"] = encode(base_of(value), self._export)
+        return {"object": content}
+
+    def _import(self, name: str, content: Any) -> object:
+        if name == "object":
+            return self._objects[content]
+        if name == "library":
+            return operator.attrgetter(content[1])(importlib.import_module(content[0]))
+        if name == "iterator":
+            return iter([decode(item, self._import) for item in content])
+        if name == "callback":
+            return self._callback(content)
+        raise ValueError(f"unknown kind of value: {name}")
+
+    def _callback(self, number: int) -> Callable[..., object]:
+        """A function of the tests: calling it asks the evaluator."""
+
+        def call(*args: object, **named: object) -> object:
+            call_args = [encode(list(args), self._export), encode(named, self._export)]
+            write_frame(self._replies, {"callback": number, "args": call_args})
+            answer = self.answer_until(lambda message: message["do"] == "return")
+            if "error" in answer:
+                raise getattr(builtins, answer["error"], RuntimeError)
+            return decode(answer["value"], self._import)
+
+        return call
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
-    while data:
-        data = data[_write(descriptor, data) :]
+def _class_names(kind: type) -> list[str]:
+    return [base.__name__ for base in inspect.getmro(kind) if base is not object]

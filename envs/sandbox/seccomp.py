@@ -1,8 +1,9 @@
 """The system calls a sandboxed program may make: an allow-list, enforced by the kernel (seccomp-BPF).
 
 An allow-list and not a deny-list, because the kernel grows new ways to do old things (io_uring opens files and sockets
-without `open` or `socket`). What is not listed fails with EACCES, which Python shows as `PermissionError`. Neither
-processes nor threads can be made, so a program stays the one process that the server can kill.
+without `open` or `socket`). What is not listed fails with EACCES, which Python shows as `PermissionError`. No process
+can be made, so a program stays the one process that the server can kill; threads die with it. Of sockets there are
+connected pairs alone, which lead nowhere (event loops wake themselves up with one).
 
 Numbers are from the kernel's `asm/unistd_64.h` (x86-64) and `asm-generic/unistd.h` (arm64); the layout of a filter is
 in the kernel's `Documentation/userspace-api/seccomp_filter.rst`.
@@ -56,6 +57,15 @@ _COMPUTE: Final[Table] = {
     "pipe2": (293, 59),
     "poll": (7, None),
     "ppoll": (271, 73),
+    "epoll_create1": (291, 20),
+    "epoll_ctl": (233, 21),
+    "epoll_wait": (232, None),
+    "epoll_pwait": (281, 22),
+    "eventfd2": (290, 19),
+    "recvfrom": (45, 207),
+    "shutdown": (48, 210),
+    "getsockname": (51, 204),
+    "getsockopt": (55, 209),
     "select": (23, None),
     "pselect6": (270, 72),
     "mmap": (9, 222),
@@ -133,10 +143,22 @@ _FCNTL: Final = (72, 25)
 _FCNTL_COMMANDS: Final = (*range(8), 1030)
 """Duplicate, flags, locks. Not F_SETOWN and F_SETSIG, with which a process makes the kernel send signals to others."""
 
+_CLONE: Final = (56, 220)
+_CLONE3: Final = (435, 435)
+_THREAD_FLAGS: Final = (0x3D0F00, 0x7D0F00)
+"""What glibc and musl make a thread with. `clone3` hides its flags in memory; refused as unknown, they take `clone`."""
+_SOCKETPAIR: Final = (53, 199)
+_SENDTO: Final = (44, 206)
+_IOCTL: Final = (16, 29)
+_FIONBIO: Final = 0x5421
+_AF_UNIX: Final = 1
+_STREAMS: Final = tuple(1 | flags for flags in (0, 0o4000, 0o2000000, 0o2004000))
+"""SOCK_STREAM alone, perhaps SOCK_NONBLOCK and SOCK_CLOEXEC."""
+
 _WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 _LOAD, _EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
-_ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050000 | 13, 0x80000000
+_ALLOW, _REFUSE, _UNKNOWN, _KILL = 0x7FFF0000, 0x00050000 | 13, 0x00050000 | 38, 0x80000000
 _NUMBER_AT, _ARCH_AT, _ARGUMENTS_AT = 0, 4, 16
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _MODE_FILTER = 22, 38, 2
 
@@ -214,9 +236,23 @@ def _compile(column: int, architecture: int, *, may_change_files: bool) -> list[
                 rows += _guarded(number, argument, [(_ANY_BIT, 0, 1, _WRITING), (_RETURN, 0, 0, _REFUSE)], _ALLOW)
     for number in plain:
         rows += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ALLOW)]
-    commands = [row for k in _FCNTL_COMMANDS for row in ((_EQUAL, 0, 1, k), (_RETURN, 0, 0, _ALLOW))]
-    rows += _guarded(_FCNTL[column], 1, commands, _REFUSE)
+    rows += [(_EQUAL, 0, 1, _CLONE3[column]), (_RETURN, 0, 0, _UNKNOWN)]
+    for numbers, argument, values in (
+        (_FCNTL, 1, _FCNTL_COMMANDS),
+        (_CLONE, 0, _THREAD_FLAGS),
+        (_IOCTL, 1, (_FIONBIO,)),
+    ):
+        rows += _guarded(numbers[column], argument, _one_of(values), _REFUSE)
+    not_unix = [(_EQUAL, 1, 0, _AF_UNIX), (_RETURN, 0, 0, _REFUSE), (_LOAD, 0, 0, _ARGUMENTS_AT + 8)]
+    rows += _guarded(_SOCKETPAIR[column], 0, [*not_unix, *_one_of(_STREAMS)], _REFUSE)
+    upper_half = [(_EQUAL, 1, 0, 0), (_RETURN, 0, 0, _REFUSE), (_LOAD, 0, 0, _ARGUMENTS_AT + 8 * 4 + 4)]
+    rows += _guarded(_SENDTO[column], 4, [*upper_half, *_one_of((0,))], _REFUSE)  # no address: to the other end
     return [*rows, (_RETURN, 0, 0, _REFUSE)]
+
+
+def _one_of(values: Iterable[int]) -> list[Instruction]:
+    """Allow what is loaded if it is one of these."""
+    return [row for value in values for row in ((_EQUAL, 0, 1, value), (_RETURN, 0, 0, _ALLOW))]
 
 
 def _guarded(number: int, argument: int, checks: list[Instruction], otherwise: int) -> list[Instruction]:

@@ -1,16 +1,24 @@
-"""The fork server: started once, then one fork per program.
+"""The fork server: started once, then one fork for every run of a program, and one for its tests.
 
 Starting Python takes some fifteen milliseconds, forking this small process about one. It is started bare (no
 site-packages, clean environment, fixed hash seed), imports what programs commonly need, moves into a private root if
 it can, tests its guards on itself and serves one request after the other on standard input and output.
+
+Tests never pass through this process, since a program's process is a copy of it: the process that evaluates them,
+forked after the program's, reads them itself from where requests come from.
+
+    caller --request--> zygote --fork--> program <--calls, values--> evaluator <--tests-- caller
 """
 
 from __future__ import annotations
 
+import _sitebuiltins
+import base64
+import builtins
 import ctypes
+import fcntl
 import gc
 import importlib
-import json
 import math
 import os
 import random
@@ -18,38 +26,31 @@ import resource
 import select
 import signal
 import sys
-import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from . import runner
+from . import evaluator, runner
+from .clock import Clock
+from .evaluator import RIGHT, UNDECIDED, WRONG
 from .frames import ChannelClosed, read_frame, write_frame
 from .private_root import PrivateRoot
+from .remote import ENDED
 from .seccomp import SyscallFilter, UnsupportedMachine, supported_machine
 
-_PRELOADED: Final = (
-    "bisect",
-    "collections",
-    "copy",
-    "dataclasses",
-    "datetime",
-    "decimal",
-    "enum",
-    "fractions",
-    "functools",
-    "heapq",
-    "itertools",
-    "operator",
-    "re",
-    "statistics",
-    "string",
-    "typing",
-)
-"""Imported before forking: a program that needs them waits for nothing."""
+_PRELOADED: Final = ("asyncio", "contextlib", "dataclasses", "decimal", "enum", "fractions", "inspect", "threading")
+"""Imported before forking, as are `runner`'s usual modules: a program that needs them waits for nothing."""
 
-_MAX_REPORT: Final = 1 << 20
-_REPORT, _TOKEN = 3, 4
+_POLL_SECONDS: Final = 0.02
+_MOST_THREADS: Final = 64
+_STACK_BYTES: Final = 112 * 1024 * 1024
+"""The kernel leaves at least 128 MiB below a main stack, whatever its limit was at the start."""
+_READ: Final = b"R"
+"""What an evaluator says once it has its tests. Only then does waiting count: before, the caller may be slow."""
+_LONGEST_DETAIL: Final = 300
+_FIRST_SPARE: Final = 64
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
 
 _PROBE: Final = """
 import os, socket
@@ -62,18 +63,25 @@ def refused(action):
 def fork():
     if os.fork() == 0:
         os._exit(0)
+PROBES = [
+    lambda: refused(fork),
+    lambda: refused(socket.socket),
+    lambda: refused(lambda: os.kill(os.getppid(), 0)),
+    lambda: refused(lambda: open(OUTSIDE, 'w')),
+]
 """
-_PROBES: Final = {
-    "start a process": "refused(fork)",
-    "open a socket": "refused(socket.socket)",
-    "signal another process": "refused(lambda: os.kill(os.getppid(), 0))",
-    "write outside its folder": "refused(lambda: open({outside!r}, 'w'))",
-}
+_PROBED: Final = ("start a process", "open a socket", "signal another process", "write outside its folder")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one program may use."""
+    """What one program may use.
+
+    Attributes:
+        memory_bytes: of address space.
+        file_bytes: of one file, standard output included.
+        open_files: at a time.
+    """
 
     memory_bytes: int
     file_bytes: int
@@ -96,6 +104,7 @@ class Zygote:
         supported_machine()
         self._limits = limits
         self._null = os.open(os.devnull, os.O_RDWR)
+        self._proc = _open_proc()
         self.open_root_because = "" if mount_point else "not wanted"
         self._root: PrivateRoot | None = None
         try:
@@ -106,95 +115,206 @@ class Zygote:
         self._libc = ctypes.CDLL(None)
         for name in _PRELOADED:
             importlib.import_module(name)
+        self._usual_names = runner.usual_names()
+        for name in ("exit", "quit"):  # what `site` brings, which was not imported
+            setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
+        sys.set_int_max_str_digits(0)  # time is limited; digits need not be
         gc.collect()
         gc.freeze()
 
     def holes(self) -> list[str]:
         """What a program can do although it must not, by trying."""
-        outside = "/probe" if self._root else os.devnull
-        steps = [["value", expression.format(outside=outside)] for expression in _PROBES.values()]
-        result = self.serve({"source": _PROBE, "steps": steps, "token": "", "seconds": 10.0})
-        if "values" not in result:
-            return [f"run at all ({result.get('error')})"]
-        return [name for name, refused in zip(_PROBES, result["values"], strict=True) if refused is not True]
+        source = f"OUTSIDE = {'/probe' if self._root else os.devnull!r}\n{_PROBE}"
+        found = []
+        for place, name in enumerate(_PROBED):
+            tests_out, tests_in = os.pipe()
+            write_frame(tests_in, {"tests": [f"assert PROBES[{place}]() is True"], "given": ""})
+            answer = self.serve_tests({"source": source, "seconds": 10.0, "usual": False}, tests_out)
+            os.close(tests_out)
+            os.close(tests_in)
+            if answer["outcome"] != RIGHT:
+                detail = answer["detail"]
+                found.append(name if detail.startswith("AssertionError") else f"not run at all ({detail})")
+        return found
 
-    def serve(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Run one program to its end or to its deadline; returns the program's report, or `error`."""
-        report_out, report_in = os.pipe()
-        token_out, token_in = os.pipe()
-        os.write(token_in, request.pop("token").encode())
-        child = os.fork()
-        if child == 0:
-            self._become_program(request, report_in, token_out)
-        for descriptor in (report_in, token_out, token_in):
+    def serve_tests(self, request: dict[str, Any], tests_from: int) -> dict[str, Any]:
+        """Hold one program to the tests that come from a descriptor; `last` in the answer: the tests were not read."""
+        ours: list[int] = []
+        for _ in range(3):
+            ours += os.pipe()
+        ask_out, ask_in, reply_out, reply_in, found_out, found_in = ours
+        seconds = request["seconds"]
+        names = self._usual_names if request["usual"] else {}
+        null = [self._null] * 3
+
+        def hold() -> int:
+            tests = read_frame(3)
+            os.write(6, _READ)
+            write_frame(6, evaluator.evaluate(tests, 4, 5))
+            return 0
+
+        def serve() -> int:
+            runner.serve(request["source"], names, 3, 4)
+            return 0
+
+        program = self._fork([*null, ask_out, reply_in], seconds, serve)
+        judge = self._fork([*null, tests_from, ask_in, reply_out, found_in], 2 * seconds + 1, hold)
+        for descriptor in (ask_out, ask_in, reply_out, reply_in, found_in):
             os.close(descriptor)
-        report, timed_out = _collect(report_out, time.monotonic() + request["seconds"])
-        os.close(report_out)
-        os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
+        limits = {program: seconds, judge: 2 * seconds + 1}
+        stopped = _watch(Clock(None, [program, judge]), found_out, limits, seconds)
+        if in_step := stopped is None and os.read(found_out, 1) == _READ:
+            stopped = _watch(Clock(self._proc, [program, judge]), found_out, limits, seconds)
+        answer = stopped or _read_found(found_out)
+        os.close(found_out)
+        used, status = _end(program), _end(judge, kill=stopped is not None)
+        self._clean()
+        if answer is None:
+            answer = _broken(status)
+        if answer["outcome"] == RIGHT and used.seconds > seconds:
+            answer = _too_slow(seconds)
+        if answer["detail"] == ENDED and used.signal not in (0, signal.SIGKILL):
+            answer = _broken(used)
+        return {**answer, "last": not in_step}
+
+    def serve_main(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Run one program as a script; `output` in the answer is what it wrote, in base64."""
+        files = [os.memfd_create(name) for name in ("input", "output", "errors")]
+        os.write(files[0], request["input"].encode("utf-8", "surrogatepass"))
+        os.lseek(files[0], 0, os.SEEK_SET)
+        seconds = request["seconds"]
+        program = self._fork(files, seconds, lambda: runner.run_main(request["source"]))
+        ended = os.pidfd_open(program)
+        stopped = _watch(Clock(self._proc, [program]), ended, {program: seconds}, seconds)
+        os.close(ended)
+        used = _end(program)
+        output, errors = (_content(file) for file in files[1:])
+        for file in files:
+            os.close(file)
+        self._clean()
+        if stopped is None and used.signal == signal.SIGKILL and used.seconds <= seconds:
+            stopped = _broken(used)
+        if stopped is None and used.seconds > seconds:
+            stopped = _too_slow(seconds)
+        if stopped is None and (used.signal or used.code):
+            last = errors.decode("ascii", "replace").strip().rpartition("\n")[2][-_LONGEST_DETAIL:]
+            stopped = {"outcome": WRONG, "detail": last or f"ended by {_how(used)}"}
+        return stopped or {"output": base64.b64encode(output).decode("ascii")}
+
+    def _clean(self) -> None:
         if self._root:
             self._root.renew_scratch()
-        if timed_out:
-            return {"error": f"no end after {request['seconds']:g} s"}
-        return _parse(report, status)
 
-    def _become_program(self, request: dict[str, Any], report: int, token: int) -> None:
-        """In the child: give everything up, run, and end."""
+    def _fork(self, descriptors: Sequence[int], seconds: float, work: Callable[[], int]) -> int:
+        """A process with these descriptors as 0, 1, 2 and so on, which gives everything else up, works and ends."""
+        process = os.fork()
+        if process:
+            return process
+        status = 1
         try:
             self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            self._libc.prctl(_PR_SET_DUMPABLE, 0)
             os.setsid()
-            spare = os.dup(token)  # neither may lie where the other belongs
-            os.dup2(report, _REPORT)
-            os.dup2(spare, _TOKEN)
-            for standard in (0, 1, 2):
-                os.dup2(self._null, standard)
-            os.closerange(_TOKEN + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+            spares = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, _FIRST_SPARE) for descriptor in descriptors]
+            for number, spare in enumerate(spares):
+                os.dup2(spare, number)
+            os.closerange(len(descriptors), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
             random.seed(0)
-            self._set_limits(request["seconds"])
+            self._set_limits(seconds)
             self._filter.install()
             gc.enable()
-            runner.run(request, _REPORT, _TOKEN)
+            status = work()
         finally:
-            os._exit(0)
+            os._exit(status & 0xFF)
 
     def _set_limits(self, seconds: float) -> None:
-        processor = math.ceil(seconds) + 1  # behind the wall clock, in case the server itself is starved
+        processor = math.ceil(seconds) + 1  # behind `_watch`, in case the server itself is starved
+        stack = resource.getrlimit(resource.RLIMIT_STACK)[1]
+        stack = _STACK_BYTES if stack == resource.RLIM_INFINITY else min(stack, _STACK_BYTES)
         for kind, soft, hard in (
             (resource.RLIMIT_AS, self._limits.memory_bytes, self._limits.memory_bytes),
             (resource.RLIMIT_CPU, processor, processor + 1),
             (resource.RLIMIT_FSIZE, self._limits.file_bytes, self._limits.file_bytes),
             (resource.RLIMIT_NOFILE, self._limits.open_files, self._limits.open_files),
+            (resource.RLIMIT_STACK, stack, stack),
             (resource.RLIMIT_CORE, 0, 0),
         ):
             resource.setrlimit(kind, (soft, hard))
 
 
-def _collect(descriptor: int, deadline: float) -> tuple[bytes, bool]:
-    """What the program wrote until it closed the pipe, and whether the deadline came first."""
-    data = bytearray()
+@dataclass(frozen=True, slots=True)
+class _Used:
+    """How a process ended and what it spent."""
+
+    seconds: float
+    signal: int
+    code: int
+
+
+def _end(process: int, *, kill: bool = True) -> _Used:
+    """Kill a process, if it lives, and wait for its end."""
+    if kill:
+        os.kill(process, signal.SIGKILL)
+    _, status, usage = os.wait4(process, 0)
+    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    return _Used(usage.ru_utime + usage.ru_stime, number, os.WEXITSTATUS(status) if os.WIFEXITED(status) else 0)
+
+
+def _watch(clock: Clock, descriptor: int, processor: dict[int, float], seconds: float) -> dict[str, Any] | None:
+    """Wait until a descriptor can be read; what to answer if a limit comes first.
+
+    A limit on processor time, or on waiting for nothing, is the program's own doing. What is left is the last resort: a
+    machine so loaded that nothing can be said.
+    """
     poller = select.poll()
     poller.register(descriptor, select.POLLIN)
-    while len(data) <= _MAX_REPORT:
-        if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            return bytes(data), True
-        chunk = os.read(descriptor, 1 << 16)
-        if not chunk:
-            break
-        data += chunk
-    return bytes(data), False
+    while not poller.poll(_POLL_SECONDS * 1000):
+        if any(clock.processor(process) > limit for process, limit in processor.items()):
+            return _too_slow(seconds)
+        if clock.idle() > max(2 * seconds, 2.0):
+            return {"outcome": WRONG, "detail": f"it waited {max(2 * seconds, 2.0):g} s for nothing"}
+        if clock.threads > _MOST_THREADS:
+            return {"outcome": WRONG, "detail": f"it started more than {_MOST_THREADS} threads"}
+        if clock.wall > wall_limit(seconds):
+            return {"outcome": UNDECIDED, "detail": f"no end after {wall_limit(seconds):g} s on a busy machine"}
+    return None
 
 
-def _parse(report: bytes, status: int) -> dict[str, Any]:
-    if len(report) > _MAX_REPORT:
-        return {"error": f"its values are larger than {_MAX_REPORT} bytes"}
-    if not report:
-        how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "an exit of its own"
-        return {"error": f"ended by {how} before the tests were done"}
+def wall_limit(seconds: float) -> float:
+    """Seconds of wall time after which a program that may use `seconds` of processor time is given up on."""
+    return 20 * seconds + 60
+
+
+def _too_slow(seconds: float) -> dict[str, Any]:
+    return {"outcome": WRONG, "detail": f"no end after {seconds:g} s of processor time"}
+
+
+def _read_found(descriptor: int) -> dict[str, Any] | None:
     try:
-        outcome = json.loads(report)
-    except (ValueError, RecursionError) as error:
-        return {"error": f"its report is not readable: {error}"}
-    return outcome if isinstance(outcome, dict) else {"error": "its report is not readable"}
+        return read_frame(descriptor)
+    except ChannelClosed:
+        return None
+
+
+def _broken(used: _Used) -> dict[str, Any]:
+    """What a process that ended before it had anything to say says about the program: killed from outside, nothing."""
+    outside = used.signal == signal.SIGKILL
+    return {"outcome": UNDECIDED if outside else WRONG, "detail": f"ended by {_how(used)} before the tests were done"}
+
+
+def _how(used: _Used) -> str:
+    return f"signal {used.signal}" if used.signal else f"exit status {used.code}"
+
+
+def _content(file: int) -> bytes:
+    return os.pread(file, os.fstat(file).st_size, 0)
+
+
+def _open_proc() -> int | None:
+    try:
+        return os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
 
 
 def main() -> None:
@@ -203,15 +323,20 @@ def main() -> None:
     first = read_frame(requests)
     try:
         zygote = Zygote(Limits(**first["limits"]), first["mount_point"])
+        holes = zygote.holes()
     except (UnsupportedMachine, OSError) as error:
         write_frame(answers, {"error": str(error)})
         return
-    if holes := zygote.holes():
+    if holes:
         write_frame(answers, {"error": f"a program could {', '.join(holes)}"})
         return
     write_frame(answers, {"ready": True, "open_root_because": zygote.open_root_because})
     while True:
         try:
-            write_frame(answers, zygote.serve(read_frame(requests)))
+            request = read_frame(requests)
+            answer = zygote.serve_main(request) if "input" in request else zygote.serve_tests(request, requests)
+            write_frame(answers, answer)
         except ChannelClosed:
+            sys.exit(0)
+        if answer.get("last"):
             sys.exit(0)

@@ -22,7 +22,11 @@ class FieldMap(Section):
     answer: str = "answer"
     """Held-out only: column with the gold answer."""
     tests: str = "tests"
-    """Held-out coding only: column with a list of Python assert lines."""
+    """Held-out coding only: column with the tests, in any form of docs/guides/data.md. Rows without it may have the
+    columns of LiveCodeBench, APPS, TACO, CodeContests, MBPP or HumanEval."""
+    starter_code: str | None = "starter_code"
+    """Coding: column with the beginning of the program, shown with the question; empty text says that a whole program
+    is wanted. Rows without the column say nothing about it."""
 
 
 class FilesSource(Section):
@@ -38,6 +42,9 @@ class FilesSource(Section):
     """Names of the columns."""
     answer_pattern: str | None = None
     """Held-out only: a regular expression whose first group is the gold answer within the column."""
+    number_tolerance: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
+    """Held-out coding only: how far numbers may lie from those expected, relative or absolute, in tests given as inputs
+    and outputs; null compares them as they are written."""
     limit: Positive | None = None
     """At most this many rows are used; null means all."""
 

@@ -6,10 +6,7 @@ development problems, the very distribution its judge will see, and published in
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +16,12 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from envs.cascade.votes import read_verdict
+from envs.domains import coding
+from envs.domains.spec import Pair
 from envs.problems.nano import DOMAINS, Domain, NanoProblem, generate
 from policies.engines.transformers import TransformersEngine
-from svd_loop.contracts import FinishReason, GenerationRequest, Sampling, VoteValue
+from svd_loop import contracts
+from svd_loop.contracts import FinishReason, GenerationRequest, Outcome, Problem, Sampling, VoteValue
 from svd_loop.nano.corpus import Role, prompt
 
 MAX_NEW_TOKENS: dict[Role, int] = {
@@ -36,26 +36,7 @@ MAX_NEW_TOKENS: dict[Role, int] = {
 STAGES = ("cycle_consistency", "factuality", "correctness")
 _VOTES = 3
 _BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
-_FENCED = re.compile(r"```python\n(.*?)\n```", re.DOTALL)
-_RUN_TESTS = """
-import json, signal, sys
-def right(code, tests):
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 1.0)
-        scope = {}
-        exec(code, scope)
-        for test in tests:
-            exec(test, scope)
-        return True
-    except BaseException:
-        return False
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-def late(*_):
-    raise TimeoutError
-signal.signal(signal.SIGALRM, late)
-print(json.dumps([right(*job) for job in json.load(sys.stdin)]))
-"""
+_TEST_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,35 +162,24 @@ def _mean_tokens(answers: Sequence[Answered]) -> float:
 def score(pairs: Sequence[tuple[str, NanoProblem]]) -> list[bool]:
     """Whether each solution is right.
 
-    Plain equality is enough here, since nano writes answers in one form only; the project's real scorers live with
-    evaluation, which alone may read gold in a job.
+    Plain equality is enough for answers, since nano writes them in one form only. Programs are run as evaluation runs
+    them: nobody has read them, so they are contained.
+
+    Raises:
+        SandboxError: programs cannot be contained on this machine.
     """
     right = [False] * len(pairs)
-    programs: dict[int, tuple[str, tuple[str, ...]]] = {}
+    programs: dict[int, Pair] = {}
     for index, (text, problem) in enumerate(pairs):
         if problem.domain == "coding":
-            if found := _FENCED.findall(text):
-                programs[index] = (found[-1], problem.tests)
+            programs[index] = text, Problem(problem.id, problem.question, contracts.Domain.CODING, tests=problem.tests)
         else:
             found = _BOXED.findall(text)
             right[index] = bool(found) and found[-1] == problem.answer
-    for index, passed in zip(programs, _run_tests(list(programs.values())), strict=True):
-        right[index] = passed
+    outcomes = coding.score_all(list(programs.values()), seconds=_TEST_SECONDS)
+    for index, outcome in zip(programs, outcomes, strict=True):
+        right[index] = outcome is Outcome.RIGHT
     return right
-
-
-def _run_tests(jobs: Sequence[tuple[str, tuple[str, ...]]]) -> list[bool]:
-    """Run programs against their tests in one isolated child; each has a second."""
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", _RUN_TESTS],
-        input=json.dumps(jobs),
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=True,
-    )
-    results: list[bool] = json.loads(done.stdout)
-    return results
 
 
 def _verdict(answer: Answered) -> VoteValue:
