@@ -213,7 +213,7 @@ class EvaluationSection(Section):
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
     """Level of every interval."""
     test_seconds: Annotated[float, Field(gt=0.0)] = 5.0
-    """Coding: time limit of one candidate's tests."""
+    """Coding: seconds of processor time for all assertions of a problem, and for each of its calls and scripts."""
     audit: Annotated[int, Field(ge=0)] = 0
     """Development problems whose first sample the policy judges after every round, to measure the judge's precision and
     recall by stage; never trained on. 0 is off."""

@@ -27,7 +27,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A held-out question with gold: `answer`, or `tests` (Python asserts) for coding.
+    """A held-out question with gold: `answer`, or `tests` for coding (see `envs.prompts.program_tests`).
 
     Seen by evaluation alone.
     """

@@ -18,6 +18,7 @@ import zstandard
 
 from envs.prompts import content_id, files_digest, read_problems, read_prompts
 from envs.prompts.files import MAX_LINE_BYTES
+from envs.prompts.program_tests import CallTest, ScriptTest, from_text
 from svd_loop.config.data import FieldMap, FilesSource
 from svd_loop.contracts import Domain, Problem, Prompt
 from svd_loop.errors import DataError
@@ -317,3 +318,47 @@ def test_a_hub_name_is_refused_with_the_way_to_save_it(name: str, tmp_path: Path
         read_prompts(source("data/train.jsonl"))
     with pytest.raises(DataError, match=r"no such file$"):
         read_prompts(source(tmp_path / "none"))
+
+
+LIVECODEBENCH = {
+    "question_content": "Double n.",
+    "starter_code": "",
+    "metadata": "{}",
+    "public_test_cases": '[{"input": "2\\n", "output": "4\\n", "testtype": "stdin"}]',
+    "private_test_cases": "",
+}
+FUNCTION = {
+    **LIVECODEBENCH,
+    "question_content": "Double x.",
+    "starter_code": "class Solution:\n    def f(self, x: int) -> int:\n        ",
+    "metadata": '{"func_name": "f"}',
+    "public_test_cases": '[{"input": "2", "output": "4", "testtype": "functional"}]',
+}
+
+
+def test_livecodebench_rows_are_read_as_they_are_and_say_what_they_want(tmp_path: Path) -> None:
+    path = tmp_path / "lcb.jsonl"
+    path.write_bytes(json_lines([LIVECODEBENCH, FUNCTION]))
+    settings: dict[str, Any] = {"domain": Domain.CODING, "fields": FieldMap(prompt="question_content")}
+    problems = read_problems(source(path, number_tolerance=0.1, **settings))
+    assert [from_text(test) for problem in problems for test in problem.tests] == [
+        ScriptTest("2\n", "4\n", 0.1),
+        CallTest("f", [2], [4], 0.1),
+    ]
+    assert problems[0].text.startswith("Double n.") and "standard input" in problems[0].text
+    assert problems[1].text.endswith("```python\nclass Solution:\n    def f(self, x: int) -> int:\n```")
+    assert [prompt.text for prompt in prompts_in(path, **settings)] == [problem.text for problem in problems]
+
+
+def test_rows_without_starter_code_and_of_other_domains_stay_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [
+        {"prompt": "a", "domain": "coding"},
+        {"prompt": "b", "domain": "coding", "starter_code": None},
+        {"prompt": "c", "domain": "math", "starter_code": ""},
+    ]
+    path.write_bytes(json_lines(rows))
+    assert [prompt.text for prompt in prompts_in(path)] == ["a", "b", "c"]
+    path.write_bytes(json_lines([{"prompt": "a", "domain": "coding", "starter_code": 3}]))
+    with pytest.raises(DataError, match="field 'starter_code' must be starter code as text, found int"):
+        prompts_in(path)
