@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -20,6 +21,8 @@ from svd_loop.config.variants import OneOf
 from svd_loop.config.yaml_text import parse_yaml, read_yaml
 from svd_loop.errors import ConfigError
 
+log = logging.getLogger(__name__)
+
 Validated = TypeVar("Validated", bound=BaseModel)
 
 
@@ -30,12 +33,13 @@ _ENUM_MEMBER = re.compile(r"<\w+\.\w+: ('[^']*')>")
 def load_config(path: Path, overrides: Iterable[str] = (), *, name: str | None = None) -> Config:
     """Read, override and validate; `name`, taken as it is, replaces the job's.
 
+    An override of a section's `type` drops, with a warning, the keys of the file that the new type does not know.
+
     Raises:
         ConfigError: naming the file and every offending key, with the nearest known key for unknown ones.
     """
     data = read_yaml(path)
-    for override in overrides:
-        _apply_override(data, override)
+    _set_keys(data, [_parsed(override) for override in overrides])
     if name is not None:
         _set_key(data, "job.name", name, f"--job {name}")
     return parse_config(data, origin=str(path))
@@ -62,8 +66,7 @@ def changed_config(path: Path, changes: Mapping[str, Any], origin: str) -> Confi
         ConfigError: as `load_config`; `origin` says who asked for the changes.
     """
     data = read_yaml(path)
-    for key, value in changes.items():
-        _set_key(data, key, value, f"{origin}: {key}")
+    _set_keys(data, [(key, value, f"{origin}: {key}") for key, value in changes.items()])
     return parse_config(data, origin=f"{origin} ({path})")
 
 
@@ -84,11 +87,39 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "
     return changes
 
 
-def _apply_override(data: dict[str, Any], override: str) -> None:
+def _parsed(override: str) -> tuple[str, Any, str]:
+    """Key, value, and how errors name the override."""
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"-o {shortened(override)}: overrides look like dotted.key=value")
-    _set_key(data, key, parse_yaml(text, f"-o {shortened(override)}"), f"-o {shortened(override)}")
+    origin = f"-o {shortened(override)}"
+    return key, parse_yaml(text, origin), origin
+
+
+def _set_keys(data: dict[str, Any], changes: Sequence[tuple[str, Any, str]]) -> None:
+    """Set dotted keys; types first, since they decide which keys of the file still mean something."""
+    for key, value, origin in changes:
+        if key.endswith(".type"):
+            _drop_unknown(data, key.split(".")[:-1], value, origin)
+    for key, value, origin in changes:
+        _set_key(data, key, value, origin)
+
+
+def _drop_unknown(data: dict[str, Any], location: list[str], kind: object, origin: str) -> None:
+    """Drop the keys of a section that its new `type` does not know."""
+    section: Any = data
+    for part in location:
+        section = section.get(part) if isinstance(section, dict) else None
+    if not isinstance(section, dict) or section.get("type") == kind:
+        return
+    variants = [m for m in _candidates(location, Config) if "type" in m.model_fields]
+    chosen = [model for model in variants if model.model_fields["type"].default == kind]
+    if not chosen:  # a plug-in's type or a mistake: validation says
+        return
+    unknown = sorted(key for key in section if key not in chosen[0].model_fields)
+    dropped = [f"{'.'.join(location)}.{key}: {shortened(repr(section.pop(key)))}" for key in unknown]
+    if dropped:
+        log.warning("%s: dropped what this type does not know: %s", origin, ", ".join(dropped))
 
 
 def _set_key(data: dict[str, Any], key: str, value: object, origin: str) -> None:
@@ -135,6 +166,11 @@ def shortened(text: str, longest: int = 200) -> str:
 
 def _known_keys(location: list[str], root: type[BaseModel]) -> list[str]:
     """Field names of the section at `location`; union tags (the `type` of a variant) pick the variant."""
+    return sorted({name for model in _candidates(location, root) for name in model.model_fields})
+
+
+def _candidates(location: list[str], root: type[BaseModel]) -> list[type[BaseModel]]:
+    """The sections that may stand at `location`: several where nothing says which variant."""
     candidates: list[type[BaseModel]] = [root]
     for part in location:
         chosen = [m for m in candidates if m.model_fields.get("type") and m.model_fields["type"].default == part]
@@ -144,7 +180,7 @@ def _known_keys(location: list[str], root: type[BaseModel]) -> list[str]:
             if part in parent.model_fields
             for model in _models_of(parent.model_fields[part])
         ]
-    return sorted({name for model in candidates for name in model.model_fields})
+    return candidates
 
 
 def _models_of(field: FieldInfo) -> list[type[BaseModel]]:

@@ -4,7 +4,8 @@ Answers are keyed by content and would survive any change; the *history* would n
 were sampled, judged, trained or measured differently cannot be compared, and the stop rule compares them.
 So everything is fixed but the keys in `FREE_KEYS`. Batch and chunk sizes are fixed too: they decide which
 rows an engine computes together, and with that the last bits of its floats; a job that must change them
-forks from its last round and keeps everything paid for until then.
+forks from its last round and keeps everything paid for until then. A job without a committed round has no
+history yet, and takes any change.
 """
 
 from __future__ import annotations
@@ -59,13 +60,22 @@ def refuse_changes(folder: Path, old: Mapping[str, Any], new: Config) -> None:
         JobConflictError: a key outside `FREE_KEYS` differs; all of them are listed, with the ways out.
         ConfigError: the job used options that were removed.
     """
-    if changes := _changes(folder, old, new, lambda key: not _matches(key, FREE_KEYS)):
+    if changes := settled_changes(folder, old, new):
         raise JobConflictError(
             f"{folder.name}: the job was started with another configuration:\n"
             + "\n".join(f"  {change}" for change in changes)
             + "\nUndo these changes to go on, or start anew under another name (--job NEW), for a job with rounds from "
             f"a finished one: svd-loop run CONFIG --job NEW --fork {folder.name}@ROUND"
         )
+
+
+def settled_changes(folder: Path, old: Mapping[str, Any], new: Config) -> list[str]:
+    """Keys outside `FREE_KEYS` that differ, with both values.
+
+    Raises:
+        ConfigError: the job used options that were removed.
+    """
+    return _changes(folder, old, new, lambda key: not _matches(key, FREE_KEYS))
 
 
 def refuse_incomparable(source: Path, old: Mapping[str, Any], new: Config) -> None:

@@ -8,6 +8,8 @@ weights. Left out: deleting. A ledger only grows; `export` and `fork` make other
 from __future__ import annotations
 
 import json
+import logging
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,9 +22,11 @@ from svd_loop.errors import LedgerError
 from svd_loop.ledger import answers, rounds
 from svd_loop.ledger.contents import encode_text
 from svd_loop.ledger.database import advice, damaged, open_for_writing, transaction
-from svd_loop.ledger.identity import canonical, refuse_changes, write_atomically
+from svd_loop.ledger.identity import canonical, refuse_changes, settled_changes, write_atomically
 from svd_loop.ledger.lock import JobLock
 from svd_loop.ledger.reader import LedgerReader
+
+log = logging.getLogger(__name__)
 
 
 class Ledger(LedgerReader):
@@ -39,8 +43,8 @@ class Ledger(LedgerReader):
         """Start a job in `folder`, or go on with the one that is there.
 
         Raises:
-            JobConflictError: the job was started with another configuration (keys in `identity.FREE_KEYS` may
-                differ), or another process is running it.
+            JobConflictError: the job has played rounds with another configuration (keys in `identity.FREE_KEYS`
+                may differ), or another process is running it.
             LedgerError: the ledger cannot be used: damaged, lost, newer than this program, or not writable.
         """
         with advice(folder):
@@ -140,7 +144,11 @@ class Ledger(LedgerReader):
         """Write down which job this is, or refuse to be another one."""
         written = self._meta("config")
         if written:
-            refuse_changes(self.folder, json.loads(written), config)
+            old = json.loads(written)
+            if self._connection.execute("SELECT EXISTS (SELECT 1 FROM rounds)").fetchone()[0]:
+                refuse_changes(self.folder, old, config)
+            elif changes := settled_changes(self.folder, old, config):
+                self._begin_again(changes)
         elif JobPaths(self.folder).config.exists():
             raise damaged(self.path, "its meta table is empty")
         text = canonical(config)
@@ -152,6 +160,19 @@ class Ledger(LedgerReader):
         if not (path := JobPaths(self.folder).config).exists() or path.read_text(encoding="utf-8") != text:
             with advice(self.path):
                 write_atomically(path, text)
+
+    def _begin_again(self, changes: Sequence[str]) -> None:
+        """Drop what the old settings made in a job that has no round yet; answers stay, found by their content."""
+        log.warning(
+            "%s: no round was finished, so the job begins with the changed settings: %s",
+            self.folder.name,
+            "; ".join(changes),
+        )
+        paths = JobPaths(self.folder)
+        with self._writing():
+            self._connection.execute("DELETE FROM prompts")
+            shutil.rmtree(paths.versions, ignore_errors=True)  # the base, by reference
+            paths.tracking_id.unlink(missing_ok=True)  # a tracker's run keeps the parameters it was given first
 
 
 def _refuse_lost(folder: Path) -> None:

@@ -51,6 +51,32 @@ def test_a_mistake_in_a_variant_is_one_message(override: str, complaint: str) ->
     assert complaint in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "overrides", "dropped"),
+    [
+        ("qwen3-0.6b", ["engine.type=transformers"], ["engine.gpu_memory_utilization"]),
+        ("qwen3-4b", ["engine.type=transformers"], ["engine.gpu_memory_utilization"]),
+        ("qwen3-4b-served", ["engine.type=vllm"], ["engine.endpoints"]),
+        ("nano", ["engine.batch_size=7", "engine.type=transformers"], []),
+        ("nano", ["data.train={type: files, paths: [x]}", "data.train.type=files"], ["data.train.count"]),
+    ],
+)
+def test_another_type_drops_what_it_does_not_know_with_a_warning(
+    name: str, overrides: list[str], dropped: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    config = load_config(NANO.with_name(f"{name}.yaml"), overrides)
+    assert f"type={config.engine.type}" in overrides[-1] or config.data.train.type == "files"
+    for key in dropped:
+        assert f"{overrides[-1]}: dropped what this type does not know" in caplog.text and f"{key}: " in caplog.text
+    assert dropped or not caplog.records
+
+
+def test_a_key_given_beside_the_type_is_not_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    for overrides in (["engine.type=scripted", "engine.batch_size=7"], ["engine.batch_size=7", "engine.type=scripted"]):
+        with pytest.raises(ConfigError, match=r"engine\.scripted\.batch_size: unknown key"):
+            load_config(NANO, overrides)
+
+
 def test_an_engine_without_a_type_is_the_default_one() -> None:
     engine = load_config(NANO, ["engine={threads: 1}"]).engine
     assert engine.type == "transformers" and engine.model_dump()["threads"] == 1

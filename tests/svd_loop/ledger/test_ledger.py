@@ -125,7 +125,8 @@ def test_raising_a_limit_voids_a_stop_by_limit_only(tmp_path: Path, reason: Stop
 
 
 def test_a_changed_configuration_is_refused_with_the_ways_out(tmp_path: Path) -> None:
-    open_ledger(tmp_path).close()
+    with open_ledger(tmp_path) as ledger:
+        samples.commit_rounds(ledger, 1)
     changed = samples.config(seed=3).model_copy(update={"benchmark": True})
     with pytest.raises(JobConflictError) as caught:
         Ledger.open(tmp_path, changed)
