@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 import typer.main
+import yaml
 
 from svd_loop.cli.app import app
+from svd_loop.config import parse_config
 from svd_loop.config.reference import job_schema
 
 ROOT = Path(__file__).parents[1]
@@ -172,6 +174,12 @@ def test_every_configuration_key_exists(page: Path) -> None:
     ]
     keys = {key for key in (*overrides, *named) if not NOT_KEYS.match(key)}
     assert [key for key in sorted(keys) if not is_key(key)] == []
+
+
+def test_the_configuration_of_the_tutorial_is_valid() -> None:
+    page = (ROOT / "docs" / "tutorial.md").read_text()
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert parse_config(yaml.safe_load(block)).job.name == "mine"
 
 
 def test_the_checks_can_fail() -> None:
