@@ -27,7 +27,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -221,9 +221,9 @@ def play(arm: Arm, setting: Setting) -> Outcome:
     stage_tokens: Counter[Stage] = Counter()
     for role, counts in setting.policy.take_usage().items():
         side = "solver" if role == "solver" else "judge"
-        cost.update({f"{side}_{name}": count for name, count in counts.items()})
+        cost.update({f"{side}_{name}": count for name, count in asdict(counts).items()})
         if stage := STAGE_OF.get(Role(role)):
-            stage_tokens[stage] += counts["output_tokens"]
+            stage_tokens[stage] += counts.output_tokens
     return Outcome(verdicts, {**cost, **spent}, stage_tokens)
 
 

@@ -20,8 +20,8 @@ from scipy.stats import binom
 
 from benchmarks.controls import REPOSITORY
 from svd_loop.config.health import HealthSection
-from svd_loop.contracts import PolicyVersion, RoundRecord, Scores
-from svd_loop.loop.health_rule import ALARMS, HealthRule, interval_metrics
+from svd_loop.contracts import HealthFigure, HealthMeasure, HealthReport, PolicyVersion, RoundRecord, Scores, Stage
+from svd_loop.loop.health_rule import HealthRule
 from svd_loop.support.statistics import wilson
 
 STORED = REPOSITORY / "benchmarks" / "results" / "controls.json"
@@ -38,11 +38,15 @@ def alarm_from(name: str, trials: int, first: int | None = None) -> int | None:
         trials: canaries it is measured on.
         first: for `drift`, how many the first round let through.
     """
-    history = [] if first is None else [_record(interval_metrics(CASCADE, wilson(first, trials)))]
+    figure = HealthFigure(
+        HealthMeasure(name.partition(".")[0]), Stage(stage) if (stage := name.partition(".")[2]) else None
+    )
+    cascade = HealthFigure(HealthMeasure.FALSE_ACCEPT)
+    history = [] if first is None else [_record(HealthReport({cascade: wilson(first, trials)}))]
     for count in range(trials + 1):
-        metrics = interval_metrics(CASCADE if name == DRIFT else name, wilson(count, trials))
-        found = RULE.assess(metrics, history)
-        if found[ALARMS] and f"health.alarm.{name}" in found:
+        report = HealthReport({cascade if name == DRIFT else figure: wilson(count, trials)})
+        found = RULE.assess(report, history)
+        if found and figure in [alarm.figure for alarm in found.alarms]:
             return count
     return None
 
@@ -107,8 +111,8 @@ def bad(per_kinds: Sequence[int]) -> list[str]:
     return rows
 
 
-def _record(metrics: Mapping[str, float]) -> RoundRecord:
-    return RoundRecord(1, PolicyVersion(1, ""), Scores("development", 1, (), (), ()), metrics=metrics)
+def _record(health: HealthReport) -> RoundRecord:
+    return RoundRecord(1, PolicyVersion(1, ""), Scores("development", 1, (), (), ()), health=health)
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ from svd_loop.contracts import (
     CascadeMode,
     Domain,
     Episode,
+    HealthReport,
     JobState,
     Policy,
     Problem,
@@ -140,7 +141,7 @@ def build_job(
 
 def make_judge_watch(
     config: Config, cascade: Cascade
-) -> Callable[[Policy, Episode, Sequence[Prompt]], dict[str, float]]:
+) -> Callable[[Policy, Episode, Sequence[Prompt]], HealthReport | None]:
     """Canaries for the judge; nothing to watch in the controls, which have none."""
     if config.cascade.mode is not CascadeMode.SELF:
         return watch_nothing

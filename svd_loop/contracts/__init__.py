@@ -3,12 +3,12 @@
 Standard library only, so that every layer can import it and importing costs nothing.
 """
 
+from svd_loop.contracts.figures import Estimate, HealthAlarm, HealthFigure, HealthReport, StepRates, Usage
 from svd_loop.contracts.paths import JobPaths, RootPaths
 from svd_loop.contracts.protocols import (
     Engine,
     Evaluator,
     Ledger,
-    MeteredPolicy,
     Policy,
     PromptSource,
     RoundEnvironment,
@@ -21,7 +21,6 @@ from svd_loop.contracts.records import (
     CallId,
     Candidate,
     Episode,
-    Estimate,
     Generation,
     GenerationRequest,
     JobResult,
@@ -46,12 +45,14 @@ from svd_loop.contracts.words import (
     CascadeMode,
     Domain,
     FinishReason,
+    HealthMeasure,
     Outcome,
     Rejection,
     Role,
     Selection,
     Stage,
     StopReason,
+    UsagePurpose,
     VoteValue,
 )
 
@@ -70,12 +71,15 @@ __all__ = [
     "FinishReason",
     "Generation",
     "GenerationRequest",
+    "HealthAlarm",
+    "HealthFigure",
+    "HealthMeasure",
+    "HealthReport",
     "JobPaths",
     "JobResult",
     "JobState",
     "Ledger",
     "Message",
-    "MeteredPolicy",
     "Outcome",
     "Policy",
     "PolicyVersion",
@@ -94,11 +98,14 @@ __all__ = [
     "Selection",
     "Solver",
     "Stage",
+    "StepRates",
     "StopReason",
     "Tracker",
     "TrainingRow",
     "UpdateMaterial",
     "UpdateResult",
+    "Usage",
+    "UsagePurpose",
     "Verdict",
     "Vote",
     "VoteValue",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NotRequired, Protocol, TypedDict
 
 from svd_loop.contracts.records import (
@@ -54,14 +54,6 @@ class Policy(Protocol):
 
     def close(self) -> None:
         """Free the engine's memory. The policy cannot be used afterwards."""
-        ...
-
-
-class MeteredPolicy(Policy, Protocol):
-    """A policy that counts what it was asked."""
-
-    def take_usage(self) -> Mapping[str, Mapping[str, int]]:
-        """Calls, prompt tokens and output tokens by role since the last call of this method."""
         ...
 
 

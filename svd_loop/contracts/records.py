@@ -12,7 +12,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from svd_loop.contracts.words import Domain, FinishReason, Outcome, Rejection, Role, Stage, StopReason, VoteValue
+from svd_loop.contracts.figures import Estimate, HealthReport, StepRates, Usage
+from svd_loop.contracts.words import (
+    Domain,
+    FinishReason,
+    Outcome,
+    Rejection,
+    Role,
+    Stage,
+    StopReason,
+    UsagePurpose,
+    VoteValue,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,15 +279,6 @@ class UpdateResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """A figure with its interval, all in the same unit (a fraction unless said otherwise)."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
 class Scores:
     """Held-out results of one policy version on one split.
 
@@ -313,7 +315,24 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class RoundRecord:
-    """What is remembered of a round. Round 0 is the baseline: scores only."""
+    """What is remembered of a round. Round 0 is the baseline: no prompts, no update.
+
+    Attributes:
+        round: its number.
+        version: the version in force after it.
+        scores: held-out scores of that version.
+        accepted_prompts: prompts with an accepted candidate.
+        prompts: prompts played.
+        rows: rows trained on, replayed ones included.
+        usage: calls and tokens by purpose and role.
+        votes: votes cast, by stage and value.
+        health: how far the judge can be trusted; None where nothing was measured.
+        audit: how well the judge does on held-out candidates, by step of the funnel.
+        update: the trainer's own figures, such as the loss, under its own names.
+        metrics: further figures by dotted name, to be shown; nothing is decided by them.
+        seconds: time by phase.
+        funnel: candidates by what happened to them, as in `Episode`.
+    """
 
     round: int
     version: PolicyVersion
@@ -321,9 +340,19 @@ class RoundRecord:
     accepted_prompts: int = 0
     prompts: int = 0
     rows: int = 0
+    usage: Mapping[UsagePurpose, Mapping[str, Usage]] = field(default_factory=dict)
+    votes: Mapping[Stage, Mapping[VoteValue, int]] = field(default_factory=dict)
+    health: HealthReport | None = None
+    audit: Mapping[str, StepRates] = field(default_factory=dict)
+    update: Mapping[str, float] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     funnel: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens generated, judging and evaluation included."""
+        return sum(usage.output_tokens for roles in self.usage.values() for usage in roles.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,3 +121,28 @@ class AlarmAction(StrEnum):
     WARN = "warn"
     STOP = "stop"
     ROLLBACK = "rollback"
+
+
+class UsagePurpose(StrEnum):
+    """What calls of a round were for, as its usage is counted."""
+
+    ROUND = "round"
+    """Sampling candidates and voting on them."""
+    CANARY = "canary"
+    """Measuring the judge without gold: canaries, and the user's labelled answers."""
+    EVALUATION = "evaluation"
+    """Held-out problems, and the audit of the judge on them."""
+
+
+class HealthMeasure(StrEnum):
+    """What a figure of the judge's health measures; `svd_loop.loop.health_rule` explains each."""
+
+    FALSE_ACCEPT = "false_accept"
+    TRUE_POSITIVE = "true_positive"
+    FALSE_POSITIVE = "false_positive"
+    INVALID = "invalid"
+    AGREEMENT = "agreement"
+    ACCEPTED = "accepted"
+    DISTINCT = "distinct"
+    DRIFT = "drift"
+    LENGTH_RATIO = "length_ratio"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from envs.cascade.cascade import Cascade
-from svd_loop.contracts import Outcome, Policy, Problem, Rejection, Solver, Stage, Verdict
+from svd_loop.contracts import Outcome, Policy, Problem, Rejection, Solver, Stage, StepRates, Verdict
 from svd_loop.evaluation.evaluation import score_pairs
 
 
@@ -32,11 +32,10 @@ class JudgeAudit:
     cascade: Cascade
     test_seconds: float = 5.0
 
-    def __call__(self, policy: Policy) -> dict[str, float]:
-        """`precision.<step>`, `recall.<step>` and `false_positive.<step>` for the steps of the funnel, as fractions.
+    def __call__(self, policy: Policy) -> dict[str, StepRates]:
+        """Precision, recall and false positive rate by step of the funnel.
 
-        Recall (the true positive rate) is the share of the right candidates still alive after the step, the false
-        positive rate that of the wrong ones. Candidates that scoring leaves undecided are left out.
+        Candidates that scoring leaves undecided are left out.
         """
         if not self.problems:
             return {}
@@ -48,18 +47,17 @@ class JudgeAudit:
         decided = [place for place, outcome in enumerate(outcomes) if outcome is not Outcome.UNDECIDED]
         right = np.array([outcomes[place] is Outcome.RIGHT for place in decided], dtype=bool)
         stages = self.cascade.settings.stages
-        metrics: dict[str, float] = {}
+        rates: dict[str, StepRates] = {}
         for place, step in enumerate(("complete", *stages)):
             alive = np.array(
                 [_survives(verdict, stages[:place]) for verdict in (verdicts[i] for i in decided)], dtype=bool
             )
-            if alive.any():
-                metrics[f"precision.{step}"] = float(right[alive].mean())
-            if right.any():
-                metrics[f"recall.{step}"] = float(alive[right].mean())
-            if not right.all():
-                metrics[f"false_positive.{step}"] = float(alive[~right].mean())
-        return metrics
+            rates[str(step)] = StepRates(
+                precision=float(right[alive].mean()) if alive.any() else None,
+                recall=float(alive[right].mean()) if right.any() else None,
+                false_positive=float(alive[~right].mean()) if not right.all() else None,
+            )
+        return rates
 
 
 def audit_sample(problems: Sequence[Problem], count: int) -> list[Problem]:

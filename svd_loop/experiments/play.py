@@ -17,7 +17,18 @@ from svd_loop.assembly.backends import make_backend
 from svd_loop.assembly.data import problems_of
 from svd_loop.assembly.job import policy_opener, template_set
 from svd_loop.config import Config
-from svd_loop.contracts import JobResult, Problem, Role, RoundRecord, Stage
+from svd_loop.contracts import (
+    HealthFigure,
+    HealthMeasure,
+    HealthReport,
+    JobResult,
+    Problem,
+    RoundRecord,
+    Stage,
+    StepRates,
+    Usage,
+    UsagePurpose,
+)
 from svd_loop.contracts import Outcome as Scored
 from svd_loop.errors import ConfigError
 from svd_loop.evaluation.evaluation import EvaluationSettings, Evaluator, score_pairs
@@ -26,8 +37,8 @@ from svd_loop.experiments.results import TEST, ArmResult, Outcome, RoundFigures,
 from svd_loop.experiments.test_time import answer_at_test_time
 from svd_loop.jobs import run_job
 from svd_loop.ledger import Interrupt, Ledger, LedgerReader, SharedAnswers
-from svd_loop.loop.health_rule import alarm_names
-from svd_loop.support.usage import MeteredPolicy
+from svd_loop.loop.health_rule import alarms_of
+from svd_loop.support.usage import MeteredPolicy, added
 
 RESULTS = "results"
 """Folder of the results within a sweep's."""
@@ -72,20 +83,20 @@ def _job(item: Play, shared: SharedAnswers) -> ArmResult:
     result = run_job(config, shared=shared)
     last = result.history[-1].version.round
     outcomes = _measure(item, shared, sorted({0, result.best.version.round, last}))
-    right = _right_by_round(config)
+    right, asked = _right_by_round(config), _asked(result)
     return ArmResult(
         arm=item.arm,
         seed=item.seed,
         digest=item.digest,
         seconds=0.0,
-        tokens=_asked(result, "output_tokens"),
-        calls=_asked(result, "calls"),
+        tokens={role: usage.output_tokens for role, usage in asked.items() if usage.output_tokens},
+        calls={role: usage.calls for role, usage in asked.items()},
         taken=0,
         rounds=tuple(_figures(record, right.get(record.round)) for record in result.history),
         base=outcomes[0],
         last=outcomes[last],
         kept=outcomes[result.best.version.round],
-        stages={key: value for key, value in result.history[0].metrics.items() if key.startswith(_AUDITED)},
+        stages=_stage_rates(result.history[0]),
     )
 
 
@@ -131,7 +142,8 @@ def _held_out(item: Play) -> dict[str, list[Problem]]:
 
 
 def _figures(record: RoundRecord, right: float | None) -> RoundFigures:
-    metrics = record.metrics
+    health, judged = record.health or HealthReport(), record.audit.get(Stage.CORRECTNESS, StepRates())
+    distinct = health.shares.get(HealthFigure(HealthMeasure.DISTINCT))
     return RoundFigures(
         round=record.round,
         development=record.scores.pass_at_1.value,
@@ -139,11 +151,11 @@ def _figures(record: RoundRecord, right: float | None) -> RoundFigures:
         accepted=record.accepted_prompts,
         rows=record.rows,
         right=right,
-        precision=metrics.get(f"precision.{_LAST_STAGE}"),
-        recall=metrics.get(f"recall.{_LAST_STAGE}"),
-        distinct=metrics.get("health.distinct"),
-        length=metrics.get("health.length_ratio"),
-        alarms=tuple(alarm_names(record)),
+        precision=judged.precision,
+        recall=judged.recall,
+        distinct=distinct.value if distinct else None,
+        length=health.length_ratio,
+        alarms=tuple(alarm.figure.name for alarm in alarms_of(record)),
     )
 
 
@@ -161,17 +173,24 @@ def _right_by_round(config: Config) -> dict[int, float]:
     return {round: hits[round] / count for round, count in counts.items()}
 
 
-def _asked(result: JobResult, what: str) -> dict[str, int]:
-    """Calls or tokens of sampling and judging by role, over all rounds; measuring is not counted."""
-    names = {role.value: f"{role.value}.{what}" for role in Role}
-    totals = {
-        role: int(sum(record.metrics.get(name, 0.0) for record in result.history[1:])) for role, name in names.items()
+def _asked(result: JobResult) -> dict[str, Usage]:
+    """What sampling and judging took by role, over all rounds; measuring is not counted."""
+    totals: dict[str, Usage] = {}
+    for record in result.history[1:]:
+        totals = added(totals, record.usage.get(UsagePurpose.ROUND, {}))
+    return totals
+
+
+def _stage_rates(record: RoundRecord) -> dict[str, float]:
+    """Precision and recall of each step of the funnel, as `precision.<step>` and `recall.<step>`."""
+    rates = {
+        f"{name}.{step}": value
+        for step, audited in record.audit.items()
+        for name, value in (("precision", audited.precision), ("recall", audited.recall))
     }
-    return {role: total for role, total in totals.items() if total}
+    return {name: value for name, value in rates.items() if value is not None}
 
 
-_AUDITED = ("precision.", "recall.")
-_LAST_STAGE = Stage.CORRECTNESS.value
 _SELECTED = """
 SELECT round, prompt_id, content_text(text) AS text FROM candidates WHERE selected ORDER BY round, prompt_id, candidate
 """

@@ -13,8 +13,9 @@ from envs.cascade.cascade import Cascade
 from envs.solving import SolverAgent
 from svd_loop.assembly.job import cascade_settings, template_set
 from svd_loop.config import Config
-from svd_loop.contracts import Candidate, MeteredPolicy, Problem, Scores
+from svd_loop.contracts import Candidate, Problem, Scores
 from svd_loop.evaluation.evaluation import EvaluationSettings, Solution, score_solutions
+from svd_loop.support.usage import MeteredPolicy
 
 _PURPOSE = "test"
 """Candidates are the samples that the evaluation draws too, so that both answer with the same words."""
@@ -58,6 +59,6 @@ def answer_at_test_time(config: Config, policy: MeteredPolicy, problems: Sequenc
     usage = policy.take_usage()
     return AnsweredAtTestTime(
         scores,
-        {role: counts["calls"] for role, counts in usage.items()},
-        {role: counts["output_tokens"] for role, counts in usage.items()},
+        {role: counts.calls for role, counts in usage.items()},
+        {role: counts.output_tokens for role, counts in usage.items()},
     )

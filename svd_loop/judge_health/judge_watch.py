@@ -7,13 +7,13 @@ how often the judge is right; `svd_loop.evaluation.audit` measures it on held-ou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from envs.canaries import plant, watch
 from envs.cascade.cascade import Cascade
-from svd_loop.contracts import Episode, Policy, Prompt
+from svd_loop.contracts import Episode, HealthFigure, HealthMeasure, HealthReport, Policy, Prompt
 from svd_loop.judge_health.labelled import LabelledAnswers
-from svd_loop.loop.health_rule import PREFIX, episode_figures, interval_metrics
+from svd_loop.loop.health_rule import FALSE_ACCEPT, episode_health
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +32,30 @@ class JudgeWatch:
     seed: int
     labelled: LabelledAnswers = field(default_factory=LabelledAnswers)
 
-    def __call__(self, judge: Policy, episode: Episode, prompts: Sequence[Prompt]) -> dict[str, float]:
-        """The round's `health.*` figures. An episode that accepted nothing has nothing to make canaries of.
+    def __call__(self, judge: Policy, episode: Episode, prompts: Sequence[Prompt]) -> HealthReport | None:
+        """The round's figures; None where nothing could be measured.
+
+        An episode that accepted nothing has nothing to make canaries of.
 
         Raises:
             EngineError: the judge left a call unanswered.
         """
-        figures = episode_figures(episode) | self.labelled.figures(self.cascade, judge, episode.round)
+        report = episode_health(episode)
+        shares = {**report.shares, **self.labelled.shares(self.cascade, judge, episode.round)}
+        report = replace(report, shares=shares)
         by_id = {prompt.id: prompt for prompt in prompts}
         solved = [(by_id[candidate.prompt_id], candidate) for candidate in episode.selected]
         canaries = plant(solved, per_kind=self.per_kind, seed=self.seed, round=episode.round)
         if not canaries:
-            return figures
-        report = watch(self.cascade, judge, canaries, round=episode.round)
-        figures |= interval_metrics("false_accept", report.overall)
-        for stage, share in report.by_stage.items():
-            figures |= interval_metrics(f"false_accept.{stage.value}", share)
-        return figures | {f"{PREFIX}canary.{kind.value}": share.value for kind, share in report.by_kind.items()}
+            return None if report.is_empty else report
+        found = watch(self.cascade, judge, canaries, round=episode.round)
+        shares[FALSE_ACCEPT] = found.overall
+        shares |= {HealthFigure(HealthMeasure.FALSE_ACCEPT, stage): share for stage, share in found.by_stage.items()}
+        return replace(
+            report, shares=shares, canaries={kind.value: share.value for kind, share in found.by_kind.items()}
+        )
 
 
-def watch_nothing(judge: Policy, episode: Episode, prompts: Sequence[Prompt]) -> dict[str, float]:
+def watch_nothing(judge: Policy, episode: Episode, prompts: Sequence[Prompt]) -> None:
     """For controls, whose candidates no judge accepted."""
-    return {}
+    return None

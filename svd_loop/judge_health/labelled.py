@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from envs.cascade.cascade import Cascade
-from svd_loop.contracts import Domain, Policy, Verdict, VoteValue
+from svd_loop.contracts import Domain, Estimate, HealthFigure, HealthMeasure, Policy, Verdict, VoteValue
 from svd_loop.errors import DataError
 from svd_loop.evaluation.answers_file import Answer, read_answers
-from svd_loop.loop.health_rule import interval_metrics
 from svd_loop.support.statistics import wilson
 
 PURPOSE = "labelled"
@@ -26,8 +25,8 @@ class LabelledAnswers:
 
     answers: Sequence[Answer] = ()
 
-    def figures(self, cascade: Cascade, judge: Policy, round: int) -> dict[str, float]:
-        """`health.true_positive` and `health.false_positive`, of the cascade and of each stage, with intervals.
+    def shares(self, cascade: Cascade, judge: Policy, round: int) -> dict[HealthFigure, Estimate]:
+        """True and false positives, of the cascade and of each stage, with intervals.
 
         The first is the share of the right answers that are let through, the second that of the wrong ones; a kind of
         which there is none has no rate.
@@ -40,11 +39,11 @@ class LabelledAnswers:
         whole = replace(cascade, settings=replace(cascade.settings, early_exit=False))
         items = [(answer.prompt, answer.candidate) for answer in self.answers]
         verdicts = whole.judge(judge, items, round=round, purpose=PURPOSE)
-        found: dict[str, float] = {}
-        for name, label in (("true_positive", True), ("false_positive", False)):
+        found: dict[HealthFigure, Estimate] = {}
+        for measure, label in ((HealthMeasure.TRUE_POSITIVE, True), (HealthMeasure.FALSE_POSITIVE, False)):
             chosen = [v for v, answer in zip(verdicts, self.answers, strict=True) if answer.correct is label]
             if chosen:
-                found |= _shares(name, chosen, cascade)
+                found |= _shares(measure, chosen, cascade)
         return found
 
 
@@ -60,12 +59,12 @@ def read_labelled(path: Path, domain: Domain) -> LabelledAnswers:
     return LabelledAnswers(answers)
 
 
-def _shares(name: str, verdicts: Sequence[Verdict], cascade: Cascade) -> dict[str, float]:
+def _shares(measure: HealthMeasure, verdicts: Sequence[Verdict], cascade: Cascade) -> dict[HealthFigure, Estimate]:
     """How many of them are accepted, and how many each stage lets through."""
     needed, total = cascade.settings.needed, len(verdicts)
-    found = interval_metrics(name, wilson(sum(verdict.accepted for verdict in verdicts), total))
+    found = {HealthFigure(measure): wilson(sum(verdict.accepted for verdict in verdicts), total)}
     for stage in cascade.settings.stages:
         yes = [sum(vote.stage is stage and vote.value is VoteValue.YES for vote in v.votes) for v in verdicts]
         passed = sum(count >= needed for count in yes)
-        found |= interval_metrics(f"{name}.{stage.value}", wilson(passed, total))
+        found[HealthFigure(measure, stage)] = wilson(passed, total)
     return found

@@ -1,7 +1,8 @@
 """Committed rounds and stops, in and out of their tables.
 
 A round's rows are written in one transaction by `write`, so a round is in the ledger whole or not at all.
-Figures that people query have columns; mappings with free names (metrics, seconds) are JSON.
+Figures that people query have columns; mappings (figures, metrics, seconds) are JSON. The trainer's own figures are
+those of `updates`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from svd_loop.contracts import (
 )
 from svd_loop.ledger.contents import ContentStore, encode_ids, encode_text
 from svd_loop.ledger.schema import ROUND_TABLES
+from svd_loop.ledger.typed_rounds import from_json, from_names, to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ def write(
         json.dumps(dict(record.funnel)),
         "{}",
         time.time(),
+        to_json(record),
     )
     _insert(connection, "rounds", [values])
     if episode:
@@ -94,11 +97,18 @@ def count_rows(connection: sqlite3.Connection, round: int) -> dict[str, int]:
 def read_history(connection: sqlite3.Connection) -> tuple[RoundRecord, ...]:
     """All committed rounds, in order."""
     columns = (
-        "round, policy_round, fingerprint, accepted_prompts, prompts, rows, metrics, seconds, funnel, split, samples"
+        "round, policy_round, fingerprint, accepted_prompts, prompts, rows, metrics, seconds, funnel, split, samples, "
+        "figures"
     )
+    updates = dict(connection.execute("SELECT round, metrics FROM updates").fetchall())
     records = []
     for row in connection.execute(f"SELECT {columns} FROM rounds ORDER BY round").fetchall():
-        number, policy_round, fingerprint, accepted, prompts, rows, metrics, seconds, funnel, split, samples = row
+        number, policy_round, fingerprint, accepted, prompts, rows, named, seconds, funnel, split, samples, typed = row
+        update, metrics = json.loads(updates.get(number, "{}")), json.loads(named)
+        if typed is None:  # written before the figures had types: all of them by name, those of the update among them
+            figures, metrics = from_names({name: value for name, value in metrics.items() if name not in update})
+        else:
+            figures = from_json(typed)
         records.append(
             RoundRecord(
                 round=number,
@@ -107,7 +117,12 @@ def read_history(connection: sqlite3.Connection) -> tuple[RoundRecord, ...]:
                 accepted_prompts=accepted,
                 prompts=prompts,
                 rows=rows,
-                metrics=json.loads(metrics),
+                usage=figures.usage,
+                votes=figures.votes,
+                health=figures.health,
+                audit=figures.audit,
+                update=update,
+                metrics=metrics,
                 seconds=json.loads(seconds),
                 funnel=json.loads(funnel),
             )

@@ -202,7 +202,13 @@ UPDATE rounds SET counts = json_remove(counts, '$.revisions');
 ALTER TABLE rounds DROP COLUMN usage;
 """
 
-MIGRATIONS: tuple[str, ...] = (_TABLES, _SESSIONS, _REVISIONS, _UNDECIDED, _SUBTRACTION)
+_FIGURES = """
+-- Usage, votes, judge health and audit of a round (JSON, typed_rounds.py); NULL in a round that an older program wrote,
+-- whose `metrics` hold them by name.
+ALTER TABLE rounds ADD COLUMN figures TEXT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES, _SESSIONS, _REVISIONS, _UNDECIDED, _SUBTRACTION, _FIGURES)
 """`MIGRATIONS[v]` turns a file of version v into one of version v + 1."""
 
 ROUND_TABLES = (

@@ -117,6 +117,7 @@ VIEWS = (
             "metrics",
             "seconds",
             "funnel",
+            "figures",
         ),
         "round",
     ),

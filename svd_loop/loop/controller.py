@@ -7,29 +7,40 @@ are paid for, which is all that resuming needs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from svd_loop.contracts import (
     AlarmAction,
     Episode,
     JobResult,
     JobState,
-    MeteredPolicy,
     Prompt,
     RoundRecord,
     Scores,
+    StepRates,
     StopReason,
     TrainingRow,
     UpdateMaterial,
     UpdateResult,
+    Usage,
+    UsagePurpose,
 )
 from svd_loop.loop.health_rule import explain
 from svd_loop.loop.limits import Stopwatch
 from svd_loop.loop.parts import Parts, Plan
 from svd_loop.loop.replay import accepted_rows
-from svd_loop.support.usage import usage_metrics, vote_metrics
+from svd_loop.support.usage import MeteredPolicy, added, votes_cast
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One version, measured: its scores, how well it judges by step of the funnel, and what finding out cost."""
+
+    scores: Scores
+    audit: Mapping[str, StepRates]
+    usage: Mapping[str, Usage]
 
 
 class Controller:
@@ -68,8 +79,9 @@ class Controller:
     def record_baseline(self) -> JobState:
         """Round 0: the base model's held-out scores."""
         with self.policy(0) as policy:
-            scores, metrics = self.measure(policy)
-        return self.commit(RoundRecord(0, policy.version, scores, metrics=metrics))
+            measured = self.measure(policy)
+        usage = {UsagePurpose.EVALUATION: measured.usage}
+        return self.commit(RoundRecord(0, policy.version, measured.scores, usage=usage, audit=measured.audit))
 
     def play_round(self, state: JobState) -> JobState:
         """One round: an episode, a look at its judge, an update on what it accepted, a measurement of the result."""
@@ -77,32 +89,29 @@ class Controller:
         prompts = self.parts.prompts.for_round(round, self.plan.prompts_per_round, self.plan.seed)
         parent = state.last.version.round
         with self.policy(parent) as policy:  # closed before training: the engine's memory is training's memory
-            episode, metrics = self.play_episode(policy, prompts, round)
-        metrics |= self.parts.health.assess(metrics, state.history)
-        record = RoundRecord(
-            round,
-            state.last.version,
-            state.last.scores,
-            accepted_prompts=episode.accepted,
-            prompts=episode.prompts,
-            metrics=metrics,
-            funnel=episode.funnel,
-        )
+            episode, record = self.play_episode(policy, prompts, state)
         if self.parts.health.distrusts(record):
             return self.withdraw(record, episode, state)
 
         # Refused rows are never called accepted: neither replayed nor found in anyone's lineage.
         new, refused = self.parts.usable(accepted_rows(episode, prompts))
-        metrics = metrics | refused
+        record = replace(record, metrics={**record.metrics, **refused})
         rows = self.parts.replay.mix(new, self.parts.ledger.accepted_rows(), round=round)
         if not rows:
-            return self.commit(replace(record, metrics=metrics), episode)
+            return self.commit(record, episode)
         with self.watch.phase("update"):
             update = self.parts.update(UpdateMaterial(rows), round, parent)
         with self.policy(round) as policy:
-            scores, evaluation_metrics = self.measure(policy)
-        metrics = {**metrics, **update.metrics, **evaluation_metrics}
-        record = replace(record, version=update.version, scores=scores, rows=len(rows), metrics=metrics)
+            measured = self.measure(policy)
+        record = replace(
+            record,
+            version=update.version,
+            scores=measured.scores,
+            rows=len(rows),
+            usage={**record.usage, UsagePurpose.EVALUATION: measured.usage},
+            audit=measured.audit,
+            update=update.metrics,
+        )
         return self.commit(record, episode, new, update)
 
     def withdraw(self, record: RoundRecord, episode: Episode, state: JobState) -> JobState:
@@ -113,10 +122,14 @@ class Controller:
         return self.commit(record, replace(episode, selected=()))
 
     def play_episode(
-        self, policy: MeteredPolicy, prompts: list[Prompt], round: int
-    ) -> tuple[Episode, dict[str, float]]:
-        """The agent-environment loop: sample for the open prompts, let the environment judge, until terminated."""
-        environment = self.parts.environment
+        self, policy: MeteredPolicy, prompts: list[Prompt], state: JobState
+    ) -> tuple[Episode, RoundRecord]:
+        """The agent-environment loop: sample for the open prompts, let the environment judge, until terminated.
+
+        Returns:
+            The episode, and the round's record as far as it goes: with the version and the scores it started from.
+        """
+        environment, round = self.parts.environment, state.next_round
         with self.judge(policy) as judge:
             _, info = environment.reset(options={"prompts": prompts, "round": round, "judge": judge})
             terminated = False
@@ -126,18 +139,32 @@ class Controller:
                     candidates = self.parts.solver.sample(policy, wanted, info["indices"], round=round)
                 with self.watch.phase("judge"):
                     _, _, terminated, _, info = environment.step(environment.unwrapped.action(candidates))
-            episode = info["outcome"]
-            metrics = usage_metrics(policy) | usage_metrics(judge) | vote_metrics(episode)
+            played = info["outcome"]
+            usage = {UsagePurpose.ROUND: added(policy.take_usage(), judge.take_usage())}
             with self.watch.phase("canaries"):
-                metrics |= self.parts.judge_watch(judge, episode, prompts)
-            return self.parts.firewall(episode), metrics | usage_metrics(judge, "canary.")
+                health = self.parts.judge_watch(judge, played, prompts)
+            usage[UsagePurpose.CANARY] = judge.take_usage()
+        episode = self.parts.firewall(played)
+        record = RoundRecord(
+            round,
+            state.last.version,
+            state.last.scores,
+            accepted_prompts=episode.accepted,
+            prompts=episode.prompts,
+            usage=usage,
+            votes=votes_cast(played),
+            health=self.parts.health.assess(health, state.history),
+            metrics=played.metrics,
+            funnel=episode.funnel,
+        )
+        return episode, record
 
-    def measure(self, policy: MeteredPolicy) -> tuple[Scores, dict[str, float]]:
+    def measure(self, policy: MeteredPolicy) -> Measured:
         """Development scores of one version, how well it judges, and what finding out cost."""
         with self.watch.phase("evaluate"):
             scores = self.parts.evaluator.evaluate(policy, "development")
             audit = self.parts.audit(policy)
-        return scores, audit | usage_metrics(policy, "evaluation.")
+        return Measured(scores, audit, policy.take_usage())
 
     def commit(
         self,

@@ -1,6 +1,6 @@
 """Whether a round's judge can be trusted, told without a label: figures of an episode, and the rule that reads them.
 
-The figures become the round's metrics, named `health.*`. Shares carry their 95% Wilson interval as `.low` and `.high`:
+The figures make a `HealthReport`; shares are estimates with their 95% Wilson interval:
 
 - `false_accept`, `false_accept.<stage>`, `canary.<kind>`: planted wrong candidates let through (`envs.canaries`).
 - `true_positive`, `false_positive`, each also by stage: labelled answers let through, where the user has some
@@ -14,7 +14,7 @@ The figures become the round's metrics, named `health.*`. Shares carry their 95%
   than one. Of texts and not of final answers, since finding those is part of scoring, which nothing that trains may
   reach.
 
-The rule compares a share by the end of its interval that favours the judge. It is a function of the metrics and the
+The rule compares a share by the end of its interval that favours the judge. It is a function of the report and the
 history alone, so a resumed job decides as an uninterrupted one. Left out: combining figures into one score.
 """
 
@@ -22,52 +22,62 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 
 from svd_loop.config.health import HealthSection
-from svd_loop.contracts import AlarmAction, Candidate, Episode, Estimate, RoundRecord, Stage, VoteValue
+from svd_loop.contracts import (
+    AlarmAction,
+    Candidate,
+    Episode,
+    Estimate,
+    HealthAlarm,
+    HealthFigure,
+    HealthMeasure,
+    HealthReport,
+    RoundRecord,
+    Stage,
+    VoteValue,
+)
 from svd_loop.support.statistics import difference_of_shares, wilson
 
-PREFIX = "health."
-ALARMS = "health.alarms"
-_ALARM = "health.alarm."
-_ACTION = "health.action."
 ENOUGH = 20
 """Accepted candidates below which a mean length says little."""
 
 _WORDS = {
-    "false_accept": "canaries accepted by the cascade",
-    "false_positive": "wrong labelled answers accepted by the cascade",
-    "drift": "rise of the canaries accepted since the first round",
-    "invalid": "votes without a verdict",
-    "accepted": "candidates accepted",
-    "length_ratio": "length of accepted over generated candidates",
-    "distinct": "different texts among accepted solutions",
+    HealthMeasure.FALSE_ACCEPT: "canaries accepted by the cascade",
+    HealthMeasure.FALSE_POSITIVE: "wrong labelled answers accepted by the cascade",
+    HealthMeasure.DRIFT: "rise of the canaries accepted since the first round",
+    HealthMeasure.INVALID: "votes without a verdict",
+    HealthMeasure.ACCEPTED: "candidates accepted",
+    HealthMeasure.LENGTH_RATIO: "length of accepted over generated candidates",
+    HealthMeasure.DISTINCT: "different texts among accepted solutions",
 }
 
+FALSE_ACCEPT = HealthFigure(HealthMeasure.FALSE_ACCEPT)
+DRIFT = HealthFigure(HealthMeasure.DRIFT)
+_DISTINCT = HealthFigure(HealthMeasure.DISTINCT)
+_LENGTH_RATIO = HealthFigure(HealthMeasure.LENGTH_RATIO)
 
-def interval_metrics(name: str, share: Estimate) -> dict[str, float]:
-    """An estimate as three metrics."""
-    return {f"{PREFIX}{name}": share.value, f"{PREFIX}{name}.low": share.low, f"{PREFIX}{name}.high": share.high}
 
-
-def episode_figures(episode: Episode) -> dict[str, float]:
-    """The figures that need no canaries, by metric name; those that an episode cannot show are left out."""
+def episode_health(episode: Episode) -> HealthReport:
+    """The figures that need no canaries; those that an episode cannot show are left out."""
     kept = {(verdict.prompt_id, verdict.candidate) for verdict in episode.verdicts if verdict.accepted}
     accepted = [candidate for candidate in episode.candidates if (candidate.prompt_id, candidate.index) in kept]
-    figures = _vote_figures(episode)
+    shares = _vote_shares(episode)
     if episode.candidates:
-        figures |= interval_metrics("accepted", wilson(len(accepted), len(episode.candidates)))
+        shares[HealthFigure(HealthMeasure.ACCEPTED)] = wilson(len(accepted), len(episode.candidates))
     if accepted:
         different = len({candidate.text.strip() for candidate in accepted})
-        figures |= interval_metrics("distinct", wilson(different, len(accepted)))
+        shares[_DISTINCT] = wilson(different, len(accepted))
     generated_length = _mean_length(episode.candidates)
-    if len(accepted) >= ENOUGH and generated_length:
-        figures[f"{PREFIX}length_ratio"] = _mean_length(accepted) / generated_length
-    if (bits := _entropy(episode.candidates)) is not None:
-        figures[f"{PREFIX}entropy"] = bits
-    return figures
+    enough = len(accepted) >= ENOUGH and generated_length > 0
+    return HealthReport(
+        shares,
+        length_ratio=_mean_length(accepted) / generated_length if enough else None,
+        entropy=_entropy(episode.candidates),
+    )
 
 
 class HealthRule:
@@ -76,68 +86,68 @@ class HealthRule:
     def __init__(self, settings: HealthSection) -> None:
         self.settings = settings
 
-    def assess(self, metrics: Mapping[str, float], history: Sequence[RoundRecord]) -> dict[str, float]:
-        """What the figures amount to, as further metrics.
+    def assess(self, report: HealthReport | None, history: Sequence[RoundRecord]) -> HealthReport | None:
+        """The report with its drift, its alarms and what they do to the round.
 
         Args:
-            metrics: the round's, with its `health.*` figures; a round without any (a control) has nothing to assess.
+            report: what was measured; None (a control) has nothing to assess.
             history: the rounds before it.
-
-        Returns:
-            `health.drift` where there is a round to compare with, `health.alarms` (how many), and for each alarm
-            `health.alarm.<figure>`, the limit that was crossed, and `health.action.<action>`.
         """
-        if not any(name.startswith(PREFIX) for name in metrics):
-            return {}
-        drift = self._drift(metrics, history)
-        crossed = self._crossed({**metrics, **drift})
-        alarms = {f"{_ALARM}{name}": limit for name, limit in crossed.items()}
-        action = {f"{_ACTION}{self.settings.action.value}": 1.0} if crossed else {}
-        return {**drift, ALARMS: float(len(crossed)), **alarms, **action}
+        if report is None:
+            return None
+        report = replace(report, drift=self._drift(report, history))
+        alarms = tuple(HealthAlarm(figure, limit) for figure, limit in self._crossed(report).items())
+        return replace(report, alarms=alarms, action=self.settings.action if alarms else None)
 
     def distrusts(self, record: RoundRecord) -> bool:
         """Whether nothing may be learned from a round."""
-        return self.settings.action is not AlarmAction.WARN and bool(record.metrics.get(ALARMS))
+        return self.settings.action is not AlarmAction.WARN and bool(alarms_of(record))
 
     def ends(self, record: RoundRecord) -> bool:
         """Whether the job ends after a round."""
-        return self.settings.action is AlarmAction.STOP and bool(record.metrics.get(ALARMS))
+        return self.settings.action is AlarmAction.STOP and bool(alarms_of(record))
 
-    def _drift(self, metrics: Mapping[str, float], history: Sequence[RoundRecord]) -> dict[str, float]:
+    def _drift(self, report: HealthReport, history: Sequence[RoundRecord]) -> Estimate | None:
         """How far the share of accepted canaries has moved since the first round that has one."""
-        first = next((old for record in history if (old := _share(record.metrics, "false_accept"))), None)
-        now = _share(metrics, "false_accept")
-        return interval_metrics("drift", difference_of_shares(now, first)) if now and first else {}
+        earlier = (record.health.shares.get(FALSE_ACCEPT) for record in history if record.health)
+        first = next(filter(None, earlier), None)
+        now = report.shares.get(FALSE_ACCEPT)
+        return difference_of_shares(now, first) if now and first else None
 
-    def _crossed(self, metrics: Mapping[str, float]) -> dict[str, float]:
+    def _crossed(self, report: HealthReport) -> dict[HealthFigure, float]:
         """Figures out of bounds, with the limit they crossed."""
         limits = self.settings
-        highest = {"false_accept": limits.false_accept, "drift": limits.drift, "accepted": limits.accepted}
-        highest |= {"false_positive": limits.false_positive}
-        highest |= {f"false_accept.{stage.value}": limits.stage_false_accept for stage in Stage}
-        highest |= {f"invalid.{stage.value}": limits.invalid for stage in Stage}
-        crossed = {
-            name: limit
-            for name, limit in highest.items()
-            if limit is not None and metrics.get(f"{PREFIX}{name}.low", -math.inf) > limit
+        highest = {
+            FALSE_ACCEPT: limits.false_accept,
+            DRIFT: limits.drift,
+            HealthFigure(HealthMeasure.ACCEPTED): limits.accepted,
+            HealthFigure(HealthMeasure.FALSE_POSITIVE): limits.false_positive,
+            **{HealthFigure(HealthMeasure.FALSE_ACCEPT, stage): limits.stage_false_accept for stage in Stage},
+            **{HealthFigure(HealthMeasure.INVALID, stage): limits.invalid for stage in Stage},
         }
-        if limits.distinct is not None and metrics.get(f"{PREFIX}distinct.high", math.inf) < limits.distinct:
-            crossed["distinct"] = limits.distinct
-        ratio = metrics.get(f"{PREFIX}length_ratio")
+        shares = {**report.shares, **({DRIFT: report.drift} if report.drift else {})}
+        crossed = {
+            figure: limit
+            for figure, limit in highest.items()
+            if limit is not None and figure in shares and shares[figure].low > limit
+        }
+        distinct, ratio = shares.get(_DISTINCT), report.length_ratio
+        if limits.distinct is not None and distinct is not None and distinct.high < limits.distinct:
+            crossed[_DISTINCT] = limits.distinct
         if limits.length_band is not None and ratio is not None:
             low, high = limits.length_band
-            crossed |= {"length_ratio": low} if ratio < low else {"length_ratio": high} if ratio > high else {}
+            crossed |= {_LENGTH_RATIO: low} if ratio < low else {_LENGTH_RATIO: high} if ratio > high else {}
         return crossed
+
+
+def alarms_of(record: RoundRecord) -> tuple[HealthAlarm, ...]:
+    """The figures of a round that were out of bounds."""
+    return record.health.alarms if record.health else ()
 
 
 def alarm_action(record: RoundRecord) -> AlarmAction | None:
     """What an alarm of this round did; None without one."""
-    return next((action for action in AlarmAction if f"{_ACTION}{action.value}" in record.metrics), None)
-
-
-def alarm_names(record: RoundRecord) -> list[str]:
-    """The figures of a round that were out of bounds, such as `false_accept.correctness`."""
-    return [name.removeprefix(_ALARM) for name in record.metrics if name.startswith(_ALARM)]
+    return record.health.action if record.health else None
 
 
 def outcome(record: RoundRecord) -> str:
@@ -155,38 +165,36 @@ def outcome(record: RoundRecord) -> str:
 
 def explain(record: RoundRecord) -> str:
     """One sentence on a round's alarms, with the figures; empty without one."""
-    figures = "; ".join(_figure(record.metrics, name) for name in alarm_names(record))
-    return f"Round {record.round}, {outcome(record)}: {figures}." if figures else ""
+    if record.health is None or not record.health.alarms:
+        return ""
+    figures = "; ".join(_told(record.health, alarm) for alarm in record.health.alarms)
+    return f"Round {record.round}, {outcome(record)}: {figures}."
 
 
-def _figure(metrics: Mapping[str, float], name: str) -> str:
-    head, _, stage = name.partition(".")
-    words = "canaries let through" if stage and head == "false_accept" else _WORDS[head]
-    share, limit = _share(metrics, name), metrics[f"{_ALARM}{name}"]
+def _told(report: HealthReport, alarm: HealthAlarm) -> str:
+    measure, stage = alarm.figure.measure, alarm.figure.stage
+    words = "canaries let through" if stage and measure is HealthMeasure.FALSE_ACCEPT else _WORDS[measure]
+    share = report.drift if alarm.figure == DRIFT else report.shares.get(alarm.figure)
+    value = share.value if share else report.length_ratio or 0.0
     interval = f"{share.low:.2f} to {share.high:.2f}; " if share else ""
-    place = f" ({stage.replace('_', ' ')})" if stage else ""
-    return f"{words}{place} {metrics[PREFIX + name]:.2f} ({interval}limit {limit:g})"
+    place = f" ({stage.value.replace('_', ' ')})" if stage else ""
+    return f"{words}{place} {value:.2f} ({interval}limit {alarm.limit:g})"
 
 
-def _share(metrics: Mapping[str, float], name: str) -> Estimate | None:
-    names = [f"{PREFIX}{name}{end}" for end in ("", ".low", ".high")]
-    return Estimate(*(metrics[name] for name in names)) if all(name in metrics for name in names) else None
-
-
-def _vote_figures(episode: Episode) -> dict[str, float]:
+def _vote_shares(episode: Episode) -> dict[HealthFigure, Estimate]:
     """Invalid votes and agreement by stage."""
     values: defaultdict[Stage, list[list[VoteValue]]] = defaultdict(list)
     for verdict in episode.verdicts:
         for stage in dict.fromkeys(vote.stage for vote in verdict.votes):
             values[stage].append([vote.value for vote in verdict.votes if vote.stage is stage])
-    figures: dict[str, float] = {}
+    shares: dict[HealthFigure, Estimate] = {}
     for stage, votes_C_V in values.items():
         cast = [value for votes_V in votes_C_V for value in votes_V]
-        figures |= interval_metrics(f"invalid.{stage.value}", wilson(cast.count(VoteValue.INVALID), len(cast)))
+        shares[HealthFigure(HealthMeasure.INVALID, stage)] = wilson(cast.count(VoteValue.INVALID), len(cast))
         several = [len(set(votes_V)) == 1 for votes_V in votes_C_V if len(votes_V) > 1]
         if several:
-            figures |= interval_metrics(f"agreement.{stage.value}", wilson(sum(several), len(several)))
-    return figures
+            shares[HealthFigure(HealthMeasure.AGREEMENT, stage)] = wilson(sum(several), len(several))
+    return shares
 
 
 def _mean_length(candidates: Sequence[Candidate]) -> float:

@@ -26,9 +26,7 @@ class Limits:
 
     def spent(self, history: Sequence[RoundRecord], hours: float) -> bool:
         """Whether time is used up, or tokens by the recorded rounds."""
-        tokens = sum(
-            value for record in history for name, value in record.metrics.items() if name.endswith("output_tokens")
-        )
+        tokens = sum(record.output_tokens for record in history)
         return (self.hours is not None and hours >= self.hours) or (self.tokens is not None and tokens >= self.tokens)
 
 

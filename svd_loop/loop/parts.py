@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from svd_loop.contracts import (
     Episode,
     Evaluator,
+    HealthReport,
     JobResult,
     Ledger,
-    MeteredPolicy,
     Policy,
     Prompt,
     PromptSource,
     RoundEnvironment,
     Solver,
+    StepRates,
     Tracker,
     TrainingRow,
     UpdateMaterial,
@@ -25,6 +26,7 @@ from svd_loop.loop.health_rule import HealthRule
 from svd_loop.loop.limits import Limits
 from svd_loop.loop.plateau import PlateauRule
 from svd_loop.loop.replay import Replay
+from svd_loop.support.usage import MeteredPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Parts:
 
     `open_policy(round)` loads the version a round produced (0 is the base); `update(material, round, parent)` trains
     from the version of round `parent` and stores that of `round`; `usable(rows)` keeps those it can train on and
-    counts the others as metrics; `environment` is a `SelfVerification` environment;
+    counts the others by reason; `environment` is a `SelfVerification` environment;
     `firewall` takes completions that hold held-out problems out of an episode;
     `judge_watch` measures without labels how far a round's judge can be trusted, and `health` says what follows;
     `audit` measures how well a policy judges; `register` offers the best version of a finished job for use.
@@ -49,9 +51,9 @@ class Parts:
     update: Callable[[UpdateMaterial, int, int], UpdateResult]
     replay: Replay
     evaluator: Evaluator
-    judge_watch: Callable[[Policy, Episode, Sequence[Prompt]], dict[str, float]]
+    judge_watch: Callable[[Policy, Episode, Sequence[Prompt]], HealthReport | None]
     health: HealthRule
-    audit: Callable[[MeteredPolicy], dict[str, float]]
+    audit: Callable[[Policy], Mapping[str, StepRates]]
     plateau: PlateauRule
     tracker: Tracker
     register: Callable[[JobResult], None]

@@ -13,7 +13,8 @@ from typing import Any
 
 from svd_loop.contracts import RoundRecord, Scores, Stage, VoteValue
 from svd_loop.report.figures import pass_share
-from svd_loop.report.summary import accepted_fraction, tokens_of, votes_of
+from svd_loop.report.round_metrics import metrics_of
+from svd_loop.report.summary import accepted_fraction, votes_of
 
 _NOT_ALLOWED = re.compile(r"[^\w\-./ ]")
 
@@ -25,9 +26,9 @@ def round_metrics(record: RoundRecord) -> dict[str, float]:
         metrics |= _play_metrics(record)
     metrics |= {f"seconds/{phase}": seconds for phase, seconds in record.seconds.items()}
     metrics["seconds/total"] = sum(record.seconds.values())
-    metrics |= {_in_section(name): value for name, value in record.metrics.items()}
-    metrics |= _invalid_rates(record.metrics)
-    metrics["cost/output_tokens"] = tokens_of(record)
+    metrics |= {_in_section(name): value for name, value in metrics_of(record).items()}
+    metrics |= _invalid_rates(record)
+    metrics["cost/output_tokens"] = record.output_tokens
     return {_NOT_ALLOWED.sub("_", name): float(value) for name, value in metrics.items() if math.isfinite(value)}
 
 
@@ -70,11 +71,9 @@ def _in_section(name: str) -> str:
     return name.replace(".", "/", 1) if "." in name else f"update/{name}"
 
 
-def _invalid_rates(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Share of votes without a readable verdict, where votes are counted as `votes.<stage>.<value>`."""
-    rates: dict[str, float] = {}
-    for stage in Stage:
-        counts = {value: metrics.get(f"votes.{stage.value}.{value.value}", 0) for value in VoteValue}
-        if total := sum(counts.values()):
-            rates[f"invalid_rate/{stage.value}"] = counts[VoteValue.INVALID] / total
-    return rates
+def _invalid_rates(record: RoundRecord) -> dict[str, float]:
+    """Share of votes without a readable verdict, by stage."""
+    return {
+        f"invalid_rate/{stage.value}": values.get(VoteValue.INVALID, 0) / sum(values.values())
+        for stage, values in record.votes.items()
+    }

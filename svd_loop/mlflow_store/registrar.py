@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from svd_loop.contracts import JobResult, RoundRecord
+from svd_loop.loop.health_rule import alarms_of
 from svd_loop.mlflow_store.connection import forgiving, open_store
 from svd_loop.mlflow_store.records import RegisteredVersion
-from svd_loop.mlflow_store.registry import ALARMS_METRIC, ALARMS_TAG, Registry, manifest_tags, score_tags
+from svd_loop.mlflow_store.registry import ALARMS_TAG, Registry, manifest_tags, score_tags
 from svd_loop.mlflow_store.runs import JobRuns, find_run
 from svd_loop.mlflow_store.trackers import TrackedJob
 
@@ -65,7 +66,7 @@ class Registrar:
             "svd_loop.stop_reason": result.stop.value,
             "svd_loop.problems": str(len(record.scores.problem_ids)),
             "svd_loop.accepted_fraction": f"{_accepted_fraction(result):.4f}",
-            ALARMS_TAG: f"{record.metrics.get(ALARMS_METRIC, 0.0):g}",
+            ALARMS_TAG: str(len(alarms_of(record))),
             **manifest_tags(source),
             **score_tags(record.scores, "svd_loop."),
         }

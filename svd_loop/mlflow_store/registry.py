@@ -42,7 +42,6 @@ ROLLED_BACK_TAG = "svd_loop.rolled_back"
 GATE_TAG = "svd_loop.gate"
 OVER_TAG = "svd_loop.gate.over"
 """What the gate said last, `passed`, `refused` or `forced`, and the number of the champion it compared with."""
-ALARMS_METRIC = "health.alarms"
 ALARMS_TAG = "svd_loop.health_alarms"
 _EVENT_TAG = "svd_loop.event."
 _DIGITS = {"output_tokens": 1}

@@ -21,7 +21,7 @@ from policies.policy import ModelPolicy
 from svd_loop.assembly.backends import Backend
 from svd_loop.assembly.job import cascade_settings, template_set
 from svd_loop.config import Config
-from svd_loop.contracts import AgentCall, CascadeMode, Policy, Prompt, Reply, Role, Stage, VoteValue
+from svd_loop.contracts import AgentCall, CascadeMode, Policy, Prompt, Reply, Role, Stage, Usage, VoteValue
 from svd_loop.preflight.work import Measured, RoleMeans
 from svd_loop.support.usage import MeteredPolicy
 
@@ -110,13 +110,13 @@ def _rows(config: Config) -> int:
     return min(together, _MOST_ROWS, config.sampling.n * (config.data.prompts_per_round or _MOST_ROWS))
 
 
-def _roles(usage: Mapping[str, Mapping[str, int]], yes: Mapping[Stage, tuple[int, int]]) -> dict[Role, RoleMeans]:
+def _roles(usage: Mapping[str, Usage], yes: Mapping[Stage, tuple[int, int]]) -> dict[Role, RoleMeans]:
     """Mean calls by role; a judge's also by vote, since invalid votes are asked again."""
     votes = {role: yes[stage][1] for stage, roles in ROLES.items() if stage in yes for role in roles}
     means = {}
     for name, counts in usage.items():
-        role, calls = Role(name), counts["calls"]
+        role, calls = Role(name), counts.calls
         means[role] = RoleMeans(
-            counts["prompt_tokens"] / calls, counts["output_tokens"] / calls, calls / votes.get(role, calls)
+            counts.prompt_tokens / calls, counts.output_tokens / calls, calls / votes.get(role, calls)
         )
     return means

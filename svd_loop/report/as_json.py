@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from svd_loop.contracts import JobResult, JobState, RoundRecord, Scores
-from svd_loop.loop.health_rule import alarm_action, alarm_names
-from svd_loop.report.summary import accepted_fraction, tokens_of, votes_of
+from svd_loop.loop.health_rule import alarm_action, alarms_of
+from svd_loop.report.round_metrics import metrics_of
+from svd_loop.report.summary import accepted_fraction, votes_of
 
 
 def result_json(result: JobResult) -> dict[str, Any]:
@@ -42,11 +43,11 @@ def round_json(record: RoundRecord) -> dict[str, Any]:
         "accepted_fraction": accepted_fraction(record),
         "rows": record.rows,
         "votes": votes_of(record),
-        "output_tokens": tokens_of(record),
+        "output_tokens": record.output_tokens,
         "funnel": dict(record.funnel),
         "seconds": dict(record.seconds),
-        "metrics": dict(record.metrics),
-        "alarms": alarm_names(record),
+        "metrics": metrics_of(record),
+        "alarms": [alarm.figure.name for alarm in alarms_of(record)],
         "alarm_action": alarm_action(record),
     }
 

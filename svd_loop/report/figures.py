@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _COLOURS = {"overall": "#000000", "math": "#0072B2", "science": "#009E73", "coding": "#D55E00"}
 _STEP_COLOURS = {"cycle_consistency": "#0072B2", "factuality": "#B87900", "correctness": "#A8407C"}
 _GREY = "#666666"
-PRECISION = "precision."
 """Metric names under which a labelled audit of the cascade records the precision after each funnel step."""
 
 
@@ -148,7 +147,8 @@ def _steps(history: Sequence[RoundRecord]) -> list[str]:
 
 
 def _audited(history: Sequence[RoundRecord], step: str) -> dict[int, float]:
-    return {r.round: r.metrics[PRECISION + step] for r in history if PRECISION + step in r.metrics}
+    audited = {record.round: record.audit[step].precision for record in history if step in record.audit}
+    return {round: precision for round, precision in audited.items() if precision is not None}
 
 
 def _let_through(history: Sequence[RoundRecord], stage: Stage) -> dict[int, float]:

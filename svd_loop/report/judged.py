@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from envs.cascade.cascade import funnel, vote_counts
-from svd_loop.contracts import Stage, Verdict, VoteValue
+from svd_loop.contracts import Stage, Usage, Verdict, VoteValue
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def judged_json(
-    verdicts: Sequence[Verdict], stages: Sequence[Stage], usage: Mapping[str, Mapping[str, int]]
-) -> dict[str, Any]:
+def judged_json(verdicts: Sequence[Verdict], stages: Sequence[Stage], usage: Mapping[str, Usage]) -> dict[str, Any]:
     """The report as plain data (docs/reference/json.md).
 
     Args:
@@ -32,7 +31,7 @@ def judged_json(
         "rejected": dict(Counter(str(v.stage or v.rejection) for v in verdicts if not v.accepted)),
         "funnel": funnel(verdicts, stages),
         "stages": {stage.value: _stage(verdicts, stage) for stage in stages},
-        "usage": {role: dict(counts) for role, counts in usage.items()},
+        "usage": {role: asdict(counts) for role, counts in usage.items()},
     }
 
 

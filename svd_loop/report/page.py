@@ -11,7 +11,7 @@ from typing import Any
 
 from svd_loop.contracts import Estimate, JobResult, JobState, RoundRecord
 from svd_loop.loop.health_rule import explain, outcome
-from svd_loop.report.summary import STOPPED, gain_sentence, tokens_of, votes_of
+from svd_loop.report.summary import STOPPED, gain_sentence, votes_of
 
 _PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -98,7 +98,7 @@ def _table(history: Sequence[RoundRecord], best: int | None) -> str:
                 f"{record.accepted_prompts:,} of {record.prompts:,}",
                 f"{record.rows:,}",
                 f"{votes_of(record):,}",
-                f"{tokens_of(record):,}",
+                f"{record.output_tokens:,}",
                 ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in record.seconds.items()),
                 *([f"{sum(record.scores.undecided):,}"] if undecided else []),
                 *([outcome(record) or "-"] if alarmed else []),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from svd_loop.contracts import JobResult, Role, RoundRecord, StopReason
+from svd_loop.contracts import JobResult, Role, RoundRecord, StopReason, UsagePurpose
 
 STOPPED: Mapping[StopReason, str] = {
     StopReason.PLATEAU: "held-out pass@1 stopped rising",
@@ -22,12 +22,8 @@ _VOTING_ROLES = (Role.QUESTION_COMPARER, Role.FACT_CHECKER, Role.GRADER)
 
 def votes_of(record: RoundRecord) -> int:
     """Judge votes asked for in a round, repeats of invalid ones included (inferring a question is not yet a vote)."""
-    return int(sum(record.metrics.get(f"{role.value}.calls", 0) for role in _VOTING_ROLES))
-
-
-def tokens_of(record: RoundRecord) -> int:
-    """Tokens generated in a round, evaluation included."""
-    return int(sum(value for name, value in record.metrics.items() if name.endswith("output_tokens")))
+    asked = record.usage.get(UsagePurpose.ROUND, {})
+    return sum(asked[role].calls for role in _VOTING_ROLES if role in asked)
 
 
 def accepted_fraction(record: RoundRecord) -> float | None:

@@ -6,32 +6,10 @@ the same usage as an uninterrupted one.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from svd_loop.contracts import AgentCall, Episode, Policy, Reply
-from svd_loop.contracts import MeteredPolicy as Metered
+from svd_loop.contracts import AgentCall, Episode, Policy, Reply, Stage, Usage, VoteValue
 from svd_loop.support.wrapping import PolicyWrapper
-
-
-@dataclass(slots=True)
-class Usage:
-    """Calls and tokens of one role."""
-
-    calls: int = 0
-    prompt_tokens: int = 0
-    output_tokens: int = 0
-
-    def add(self, reply: Reply) -> None:
-        """Count one reply."""
-        self.calls += 1
-        self.prompt_tokens += reply.prompt_tokens
-        self.output_tokens += reply.output_tokens
-
-    def as_dict(self) -> dict[str, int]:
-        """Plain numbers for records."""
-        return {"calls": self.calls, "prompt_tokens": self.prompt_tokens, "output_tokens": self.output_tokens}
 
 
 class MeteredPolicy(PolicyWrapper):
@@ -45,23 +23,27 @@ class MeteredPolicy(PolicyWrapper):
         """Answer and count."""
         replies = self._policy.generate(calls)
         for reply in replies:
-            self._usage.setdefault(reply.call.role.value, Usage()).add(reply)
+            role = reply.call.role.value
+            asked = Usage(1, reply.prompt_tokens, reply.output_tokens)
+            self._usage[role] = self._usage.get(role, Usage()) + asked
         return replies
 
-    def take_usage(self) -> Mapping[str, Mapping[str, int]]:
+    def take_usage(self) -> dict[str, Usage]:
         """Counts by role since the last call of this method."""
         usage, self._usage = self._usage, {}
-        return {role: counts.as_dict() for role, counts in sorted(usage.items())}
+        return dict(sorted(usage.items()))
 
 
-def vote_metrics(episode: Episode) -> dict[str, float]:
-    """Votes cast, as `votes.<stage>.<yes|no|invalid>` (under early exit, of what was asked), and the episode's own."""
-    votes = Counter((vote.stage, vote.value) for verdict in episode.verdicts for vote in verdict.votes)
-    counts = {f"votes.{stage.value}.{value.value}": float(count) for (stage, value), count in sorted(votes.items())}
-    return {**counts, **episode.metrics}
+def votes_cast(episode: Episode) -> dict[Stage, dict[VoteValue, int]]:
+    """Votes by stage and value; under early exit, of what was asked. A value that nobody gave is left out."""
+    counts: dict[Stage, dict[VoteValue, int]] = {}
+    for verdict in episode.verdicts:
+        for vote in verdict.votes:
+            own = counts.setdefault(vote.stage, {})
+            own[vote.value] = own.get(vote.value, 0) + 1
+    return {stage: dict(sorted(values.items())) for stage, values in sorted(counts.items())}
 
 
-def usage_metrics(policy: Metered, prefix: str = "") -> dict[str, float]:
-    """What a policy was asked since the last time, as `<prefix><role>.<calls|prompt_tokens|output_tokens>`."""
-    usage = policy.take_usage()
-    return {f"{prefix}{role}.{name}": float(value) for role, counts in usage.items() for name, value in counts.items()}
+def added(one: Mapping[str, Usage], other: Mapping[str, Usage]) -> dict[str, Usage]:
+    """The usage of two policies together, by role."""
+    return {role: one.get(role, Usage()) + other.get(role, Usage()) for role in sorted({*one, *other})}

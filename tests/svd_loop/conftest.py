@@ -8,7 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from svd_loop.contracts import Estimate, JobResult, PolicyVersion, RoundRecord, Scores, StopReason
+from svd_loop.contracts import (
+    AlarmAction,
+    Estimate,
+    HealthAlarm,
+    HealthFigure,
+    HealthMeasure,
+    HealthReport,
+    JobResult,
+    PolicyVersion,
+    RoundRecord,
+    Scores,
+    Stage,
+    StopReason,
+    Usage,
+    UsagePurpose,
+    VoteValue,
+)
 
 
 def scores_of(value: float, split: str = "development") -> Scores:
@@ -31,19 +47,18 @@ def record_of(round: int, value: float) -> RoundRecord:
         accepted_prompts=90,
         prompts=100,
         rows=90 * round,
-        metrics={
-            "solver.calls": 800,
-            "solver.output_tokens": 5000,
-            "question_inferrer.calls": 790,
-            "question_comparer.calls": 700,
-            "fact_checker.calls": 500,
-            "grader.calls": 300,
-            "loss": 0.5,
-            "evaluation.solver.output_tokens": 1000,
-            "votes.factuality.yes": 380,
-            "votes.factuality.no": 100,
-            "votes.factuality.invalid": 20,
+        usage={
+            UsagePurpose.ROUND: {
+                "solver": Usage(800, 0, 5000),
+                "question_inferrer": Usage(790),
+                "question_comparer": Usage(700),
+                "fact_checker": Usage(500),
+                "grader": Usage(300),
+            },
+            UsagePurpose.EVALUATION: {"solver": Usage(400, 0, 1000)},
         },
+        votes={Stage.FACTUALITY: {VoteValue.YES: 380, VoteValue.NO: 100, VoteValue.INVALID: 20}},
+        update={"loss": 0.5},
         seconds={"sample": 3.0, "judge": 4.0, "update": 1.0, "evaluate": 2.0},
         funnel={
             "generated": 800,
@@ -64,15 +79,11 @@ def history() -> list[RoundRecord]:
 @pytest.fixture
 def alarmed(history: list[RoundRecord]) -> list[RoundRecord]:
     """A history whose third round was rolled back to the first."""
-    alarm = {
-        "health.false_accept": 0.5,
-        "health.false_accept.low": 0.35,
-        "health.false_accept.high": 0.65,
-        "health.alarms": 1.0,
-        "health.alarm.false_accept": 0.1,
-        "health.action.rollback": 1.0,
-    }
-    third = replace(history[2], version=history[1].version, scores=history[1].scores, rows=0, metrics=alarm)
+    accepted = HealthFigure(HealthMeasure.FALSE_ACCEPT)
+    report = HealthReport(
+        {accepted: Estimate(0.5, 0.35, 0.65)}, alarms=(HealthAlarm(accepted, 0.1),), action=AlarmAction.ROLLBACK
+    )
+    third = replace(history[2], version=history[1].version, scores=history[1].scores, rows=0, health=report)
     return [*history[:2], third]
 
 

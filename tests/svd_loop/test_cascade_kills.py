@@ -6,6 +6,7 @@ from pathlib import Path
 
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader
+from svd_loop.report.round_metrics import metrics_of
 from tests.kill import run_until_it_kills_itself
 from tests.svd_loop.job_outcome import asked_again, outcome_of, replies_asked
 from tests.svd_loop.jobs_support import small
@@ -36,7 +37,7 @@ def test_a_killed_job_with_every_saving_goes_on_as_if_it_had_not_been(tmp_path: 
     assert set(replies_asked(killed / "replies.jsonl")) == set(replies_asked(whole / "replies.jsonl"))
     assert asked_again(killed / "replies.jsonl") <= len(PLACES) * CHUNK
     with LedgerReader.open_for_reading(killed / "jobs" / "scripted") as ledger:
-        metrics = ledger.state().last.metrics
+        metrics = metrics_of(ledger.state().last)
     assert metrics["ahead.votes"] + metrics["ahead.candidates"] > 0 and metrics["audit.candidates"] > 0
     order = sorted((place, name) for name, place in metrics.items() if name.startswith("order."))
     assert [name for _, name in order] != [f"order.{stage}.{v}" for stage in STAGES for v in range(3)]

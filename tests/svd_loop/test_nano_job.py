@@ -102,8 +102,8 @@ def test_every_kind_of_update_plays_two_rounds(tmp_path: Path, overrides: tuple[
 
 def update_reached_mlflow(logged: Mapping[str, float], record: RoundRecord) -> None:
     for name in ("loss", "final_loss", "gradient_norm", "largest_gradient_norm", "learning_rate", "tokens_per_second"):
-        assert logged[f"update/{name}"] == pytest.approx(record.metrics[name])
-        assert math.isfinite(record.metrics[name]) and record.metrics[name] > 0
+        assert logged[f"update/{name}"] == pytest.approx(record.update[name])
+        assert math.isfinite(record.update[name]) and record.update[name] > 0
     refused = {name: logged[f"rows_refused/{name}"] for name in REASONS}
     assert set(refused.values()) == {0.0}  # what is refused, and counted, is tested with the updater
 

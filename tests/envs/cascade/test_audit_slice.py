@@ -13,6 +13,7 @@ from envs.cascade.template_sets import TemplateSet
 from svd_loop.contracts import Candidate, Prompt, Stage, Verdict, VoteValue
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader
+from svd_loop.report.round_metrics import metrics_of
 from svd_loop.support.statistics import wilson
 from tests.envs.judges import always, by_seed, interleaved, prompt
 from tests.svd_loop.jobs_support import small
@@ -113,7 +114,7 @@ def test_a_job_logs_the_rates_and_trains_on_the_same_rows(tmp_path: Path) -> Non
         result = run_job(small(tmp_path / share, f"cascade.audit_share={share}", "job.rounds=1"))
         with LedgerReader.open_for_reading(tmp_path / share / "jobs" / "scripted") as ledger:
             verdicts = [tuple(row.values()) for row in ledger.query("SELECT * FROM verdicts ORDER BY 1, 2, 3")]
-            found.append((ledger.accepted_rows(), verdicts, result.best.version, result.history[1].metrics))
+            found.append((ledger.accepted_rows(), verdicts, result.best.version, metrics_of(result.history[1])))
     (rows, verdicts, version, plain), (other_rows, other_verdicts, other_version, audited) = found
     assert (rows, verdicts, version) == (other_rows, other_verdicts, other_version)
     assert "audit.candidates" not in plain and audited["audit.candidates"] > 0

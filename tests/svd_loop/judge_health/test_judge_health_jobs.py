@@ -18,6 +18,7 @@ from svd_loop.contracts import (
     JobResult,
     Policy,
     Reply,
+    RoundRecord,
     StopReason,
     TrainingRow,
     UpdateMaterial,
@@ -26,7 +27,8 @@ from svd_loop.contracts import (
 from svd_loop.errors import JobInterrupted
 from svd_loop.jobs import run_job
 from svd_loop.ledger import DurablePolicy, LedgerReader
-from svd_loop.loop.health_rule import ALARMS, alarm_action, alarm_names, outcome
+from svd_loop.loop.health_rule import alarm_action, alarms_of, outcome
+from svd_loop.report.round_metrics import metrics_of
 from tests.svd_loop.job_outcome import outcome_of
 from tests.svd_loop.jobs_support import small
 from tests.svd_loop.unhealthy_judges import BadJudge, Corrupts, always_yes, drifting, yes_to_length
@@ -52,7 +54,11 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Spoil:
 
 
 def rounds_with_alarm(result: JobResult) -> list[int]:
-    return [record.round for record in result.history if record.metrics.get(ALARMS)]
+    return [record.round for record in result.history if alarms_of(record)]
+
+
+def names_of(record: RoundRecord) -> list[str]:
+    return [alarm.figure.name for alarm in alarms_of(record)]
 
 
 def rows_in_ledger(root: Path) -> set[int]:
@@ -70,7 +76,7 @@ def test_a_bad_judge_is_caught_within_a_round(
     caught = result.history[-1]
     assert bad_from <= caught.round <= bad_from + slack
     assert rounds_with_alarm(result) == [caught.round]
-    assert any(name.startswith(("false_accept", "drift")) for name in alarm_names(caught))
+    assert any(name.startswith(("false_accept", "drift")) for name in names_of(caught))
     assert (outcome(caught), caught.rows) == ("stopped, nothing learned", 0)
     assert caught.version == result.history[-2].version
     assert caught.round not in rows_in_ledger(tmp_path)
@@ -157,15 +163,15 @@ def test_a_good_judge_raises_no_alarm_in_ten_rounds(tmp_path: Path, seed: int) -
         small(tmp_path, f"job.seed={seed}", "cascade.votes=3", "job.rounds=10", "plateau.patience=10", *QUICK)
     )
     assert len(result.history) == 11
-    assert all(record.metrics["health.false_accept"] < 0.1 for record in result.history[1:])
+    assert all(metrics_of(record)["health.false_accept"] < 0.1 for record in result.history[1:])
     assert rounds_with_alarm(result) == []
 
 
 def test_a_judge_that_seldom_gives_a_verdict_raises_the_alarm_of_its_stages(tmp_path: Path) -> None:
     vague = ("engine.invalid=0.65", "cascade.votes=1", "cascade.stages=[factuality, correctness]", "job.rounds=1")
     result = run_job(small(tmp_path, *QUICK, *BIGGER[:2], *vague))
-    metrics = result.history[1].metrics
-    assert result.stop is StopReason.JUDGE_UNHEALTHY and "invalid.factuality" in alarm_names(result.history[1])
+    metrics = metrics_of(result.history[1])
+    assert result.stop is StopReason.JUDGE_UNHEALTHY and "invalid.factuality" in names_of(result.history[1])
     asked = metrics["votes.factuality.invalid"] + metrics["votes.factuality.yes"] + metrics["votes.factuality.no"]
     assert metrics["health.invalid.factuality"] == metrics["votes.factuality.invalid"] / asked
     assert 0.3 < metrics["health.invalid.factuality"] < 0.55  # 0.65 squared: every one of them was asked twice
@@ -174,13 +180,13 @@ def test_a_judge_that_seldom_gives_a_verdict_raises_the_alarm_of_its_stages(tmp_
 
 def test_controls_are_not_watched(tmp_path: Path) -> None:
     result = run_job(small(tmp_path, *QUICK, "cascade.mode=random", "job.rounds=1"))
-    assert not any(name.startswith(("health.", "canary.")) for name in result.history[1].metrics)
+    assert not any(name.startswith(("health.", "canary.")) for name in metrics_of(result.history[1]))
 
 
 def test_no_canaries_leave_the_figures_that_need_none(tmp_path: Path) -> None:
-    metrics = run_job(small(tmp_path, *QUICK, "health.canaries=0", "job.rounds=1")).history[1].metrics
+    metrics = metrics_of(run_job(small(tmp_path, *QUICK, "health.canaries=0", "job.rounds=1")).history[1])
     assert metrics["health.entropy"] > 0
-    assert metrics[ALARMS] == 0
+    assert metrics["health.alarms"] == 0
     assert "health.false_accept" not in metrics and not any(name.startswith("canary.") for name in metrics)
 
 

@@ -13,8 +13,9 @@ from svd_loop.errors import ConfigError, DataError
 from svd_loop.jobs import run_job
 from svd_loop.judge_health.labelled import read_labelled
 from svd_loop.ledger import LedgerReader
-from svd_loop.loop.health_rule import ALARMS, alarm_names
+from svd_loop.loop.health_rule import alarms_of
 from svd_loop.preflight.checks import preflight
+from svd_loop.report.round_metrics import metrics_of
 from svd_loop.support.statistics import wilson
 from tests.svd_loop.jobs_support import SCRIPTED, small
 
@@ -40,7 +41,7 @@ def test_the_rates_are_those_of_all_votes_and_nothing_else_changes(tmp_path: Pat
     path = labelled_file(tmp_path)
     plain, watched = played(tmp_path / "plain"), played(tmp_path / "watched", f"health.labelled={path}")
     assert [r.version for r in watched.history] == [r.version for r in plain.history]
-    assert not any("positive" in name for record in plain.history for name in record.metrics)
+    assert not any("positive" in name for record in plain.history for name in metrics_of(record))
     for record in watched.history[1:]:
         with LedgerReader.open_for_reading(tmp_path / "watched" / "jobs" / "scripted") as ledger:
             rows = list(
@@ -61,19 +62,19 @@ def test_the_rates_are_those_of_all_votes_and_nothing_else_changes(tmp_path: Pat
                 for s in ("factuality", "correctness")
             }
             for stage, passed in yes.items():
-                assert record.metrics[f"health.{name}.{stage}"] == sum(passed) / 30
+                assert metrics_of(record)[f"health.{name}.{stage}"] == sum(passed) / 30
             both = sum(map(all, zip(*yes.values(), strict=True)))
             share = wilson(both, 30)
-            found = [record.metrics[f"health.{name}{end}"] for end in ("", ".low", ".high")]
+            found = [metrics_of(record)[f"health.{name}{end}"] for end in ("", ".low", ".high")]
             assert found == [share.value, share.low, share.high]
 
 
 def test_a_judge_that_nods_is_told_by_the_labels_too(tmp_path: Path) -> None:
     nods = ("engine.false_positive=1.0", f"health.labelled={labelled_file(tmp_path)}", "health.canaries=0")
-    assert played(tmp_path / "off", *nods).history[-1].metrics[ALARMS] == 0
+    assert played(tmp_path / "off", *nods).history[-1].health.alarms == ()
     result = played(tmp_path / "on", *nods, "health.false_positive=0.3")
     assert result.stop is StopReason.JUDGE_UNHEALTHY and len(result.history) == 2
-    assert alarm_names(result.history[1]) == ["false_positive"]
+    assert [alarm.figure.name for alarm in alarms_of(result.history[1])] == ["false_positive"]
     assert any("wrong labelled answers accepted by the cascade 1.00" in note for note in result.notes)
 
 

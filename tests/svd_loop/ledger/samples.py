@@ -16,6 +16,9 @@ from svd_loop.contracts import (
     Episode,
     Estimate,
     FinishReason,
+    HealthFigure,
+    HealthMeasure,
+    HealthReport,
     Message,
     PolicyVersion,
     Prompt,
@@ -25,8 +28,11 @@ from svd_loop.contracts import (
     RoundRecord,
     Scores,
     Stage,
+    StepRates,
     TrainingRow,
     UpdateResult,
+    Usage,
+    UsagePurpose,
     Verdict,
     Vote,
     VoteValue,
@@ -104,7 +110,7 @@ def scores(round: int) -> Scores:
 
 def record(round: int) -> RoundRecord:
     if round == 0:
-        return RoundRecord(0, version(0), scores(0), metrics={"evaluation.solver.calls": 8.0})
+        return RoundRecord(0, version(0), scores(0), usage={UsagePurpose.EVALUATION: {"solver": Usage(8)}})
     return RoundRecord(
         round,
         version(round),
@@ -112,7 +118,16 @@ def record(round: int) -> RoundRecord:
         accepted_prompts=2,
         prompts=4,
         rows=2,
-        metrics={"loss": 1.0 / round},
+        usage={UsagePurpose.ROUND: {"solver": Usage(4, 9, 7)}, UsagePurpose.EVALUATION: {"solver": Usage(8)}},
+        votes={Stage.CORRECTNESS: {VoteValue.YES: 3, VoteValue.INVALID: 1}},
+        health=HealthReport(
+            {HealthFigure(HealthMeasure.INVALID, Stage.CORRECTNESS): Estimate(0.25, 0.05, 0.7)},
+            entropy=0.5,
+            drift=Estimate(0.0, -0.1, 0.1),
+        ),
+        audit={"complete": StepRates(0.5, 1.0, None)},
+        update=update(round).metrics,
+        metrics={"order.correctness.0": 0.0},
         seconds={"sample": 1.5},
         funnel={"generated": 4, "complete": 4, "factuality": 2},
     )

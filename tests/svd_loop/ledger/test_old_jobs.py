@@ -6,6 +6,7 @@ which has `sampling.revise: true`, an option that was removed.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import tarfile
 from contextlib import closing
@@ -14,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from svd_loop.config import Config, load_config
-from svd_loop.contracts import JobPaths
+from svd_loop.contracts import JobPaths, UsagePurpose
 from svd_loop.errors import ConfigError
 from svd_loop.jobs import report_job, run_job
 from svd_loop.ledger import LedgerReader, schema
 from svd_loop.ledger.export import export_parquet
 from svd_loop.promotion.lineage import explain
+from svd_loop.report.round_metrics import metrics_of
 from tests.svd_loop.jobs_support import SCRIPTED
 
 KEPT = Path(__file__).parent / "data" / "jobs-0.1.0.tar.xz"
@@ -70,6 +72,15 @@ def test_an_old_job_is_reported_and_explained_as_it_lies(root: Path) -> None:
     [found, *_] = explain("plain", root, row.prompt_id)
     assert [vote["value"] for vote in found.votes] == ["yes"] * 3 and found.trained
     assert version(root, "plain") == 3
+
+
+def test_an_old_jobs_figures_have_types_and_the_names_they_had(root: Path) -> None:
+    with LedgerReader.open_for_reading(root / "jobs" / "plain") as reader:
+        history = reader.state().history
+        written = [json.loads(row["metrics"]) for row in reader.query("SELECT metrics FROM rounds ORDER BY round")]
+    assert [metrics_of(record) for record in history] == written
+    assert history[1].usage[UsagePurpose.CANARY]["grader"].calls > 0 and history[1].update and not history[1].metrics
+    assert history[1].health is not None and history[1].health.shares
 
 
 def test_an_old_job_goes_on_without_asking_anything_again(root: Path) -> None:

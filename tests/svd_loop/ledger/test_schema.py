@@ -16,7 +16,7 @@ USAGE = "ALTER TABLE rounds ADD COLUMN usage TEXT NOT NULL DEFAULT '{}'"
 """A column that versions 1 to 4 had."""
 SECOND = "ALTER TABLE rounds ADD COLUMN remark TEXT NOT NULL DEFAULT ''; UPDATE rounds SET remark = 'from before';"
 
-WITHOUT_UNDECIDED = "ALTER TABLE evaluations DROP COLUMN undecided"
+WITHOUT_UNDECIDED = "ALTER TABLE evaluations DROP COLUMN undecided; ALTER TABLE rounds DROP COLUMN figures"
 
 
 def test_a_new_file_gets_the_newest_schema() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from svd_loop.contracts import Stage
+from svd_loop.contracts import Stage, UsagePurpose
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader
 from svd_loop.ledger.vote_measurements import MeasuredOrder, measurements
+from svd_loop.report.round_metrics import metrics_of
 from tests.svd_loop.jobs_support import small
 
 
@@ -53,7 +54,7 @@ def test_an_interrupted_job_finds_the_same_order(tmp_path: Path) -> None:
             votes = [
                 tuple(row.values()) for row in ledger.query(f"{_VOTES} ORDER BY round, prompt_id, candidate, place")
             ]
-            played.append((votes, [record.metrics for record in ledger.state().history], ledger.accepted_rows()))
+            played.append((votes, [metrics_of(record) for record in ledger.state().history], ledger.accepted_rows()))
     assert played[0] == played[1]
 
 
@@ -62,8 +63,8 @@ def test_prices_are_output_tokens_a_vote(tmp_path: Path) -> None:
         measured = measurements(ledger, 2)
         record = ledger.state().history[1]
         assert measurements(ledger, 1).tallies == [] and measurements(ledger, 1).prices == {}
-    votes = sum(record.metrics.get(f"votes.factuality.{value}", 0.0) for value in ("yes", "no", "invalid"))
-    assert measured.prices[Stage.FACTUALITY] == record.metrics["fact_checker.output_tokens"] / votes
+    votes = sum(record.votes[Stage.FACTUALITY].values())
+    assert measured.prices[Stage.FACTUALITY] == record.usage[UsagePurpose.ROUND]["fact_checker"].output_tokens / votes
     assert len(measured.tallies) == record.funnel["complete"]
 
 

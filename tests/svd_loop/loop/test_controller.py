@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from svd_loop.contracts import JobState, StopReason
+from svd_loop.contracts import JobState, StopReason, UsagePurpose
 from svd_loop.errors import JobConflictError
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader, content_digest
@@ -23,7 +23,7 @@ def test_a_job_gets_better_and_says_why_it_stopped(tmp_path: Path) -> None:
     assert best > base + 0.15
     last = result.history[-1]
     assert set(last.seconds) == {"sample", "judge", "canaries", "update", "evaluate"}
-    assert last.metrics["fact_checker.calls"] > 0
+    assert last.usage[UsagePurpose.ROUND]["fact_checker"].calls > 0
     assert last.funnel["generated"] >= last.funnel["complete"] >= last.funnel["accepted"] >= last.accepted_prompts > 0
     assert (tmp_path / "jobs" / "scripted" / "report.html").exists()
 
@@ -105,7 +105,7 @@ def test_a_fork_takes_over_rounds_and_may_change_the_rest(tmp_path: Path) -> Non
     origin = run_job(small(tmp_path))
     forked = run_job(small(tmp_path, "job.name=other", "cascade.votes=3"), fork_from="scripted@1")
     assert forked.history[:2] == origin.history[:2]
-    assert forked.history[2].metrics != origin.history[2].metrics
+    assert forked.history[2].usage != origin.history[2].usage
     again = run_job(small(tmp_path, "job.name=other", "cascade.votes=3"), fork_from="scripted@1")
     assert again.history == forked.history  # the same command goes on, it does not start over
     with pytest.raises(JobConflictError, match="a job of this name"):

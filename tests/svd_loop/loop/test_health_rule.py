@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,10 @@ from svd_loop.contracts import (
     AlarmAction,
     Candidate,
     Episode,
+    HealthAlarm,
+    HealthFigure,
+    HealthMeasure,
+    HealthReport,
     PolicyVersion,
     RoundRecord,
     Scores,
@@ -19,15 +25,7 @@ from svd_loop.contracts import (
     Vote,
     VoteValue,
 )
-from svd_loop.loop.health_rule import (
-    ALARMS,
-    HealthRule,
-    alarm_names,
-    episode_figures,
-    explain,
-    interval_metrics,
-    outcome,
-)
+from svd_loop.loop.health_rule import HealthRule, episode_health, explain, outcome
 from svd_loop.support.statistics import difference_of_shares, wilson
 
 Y, N, INVALID = VoteValue.YES, VoteValue.NO, VoteValue.INVALID
@@ -47,48 +45,64 @@ def episode(candidates: list[Candidate], verdicts: list[Verdict]) -> Episode:
     return Episode(1, len({c.prompt_id for c in candidates}), tuple(candidates), tuple(verdicts), ())
 
 
-def record(round: int, metrics: dict[str, float]) -> RoundRecord:
-    return RoundRecord(round, PolicyVersion(1, "ab"), SCORES, metrics=metrics)
+def record(round: int, health: HealthReport | None) -> RoundRecord:
+    return RoundRecord(round, PolicyVersion(1, "ab"), SCORES, health=health)
 
 
-def shares(successes: int, trials: int, name: str = "false_accept") -> dict[str, float]:
-    return interval_metrics(name, wilson(successes, trials))
+def figure(name: str) -> HealthFigure:
+    measure, _, stage = name.partition(".")
+    return HealthFigure(HealthMeasure(measure), Stage(stage) if stage else None)
+
+
+def shares(successes: int, trials: int, name: str = "false_accept") -> HealthReport:
+    return HealthReport({figure(name): wilson(successes, trials)})
+
+
+def assessed(report: HealthReport, history: Sequence[RoundRecord] = (), **settings: Any) -> HealthReport:
+    found = HealthRule(HealthSection(**settings)).assess(report, history)
+    assert found is not None
+    return found
+
+
+def names(report: HealthReport) -> list[str]:
+    return [alarm.figure.name for alarm in report.alarms]
 
 
 def test_figures_of_a_small_episode_by_hand() -> None:
-    figures = episode_figures(
+    report = episode_health(
         episode(
             [candidate("a", 0, "x"), candidate("a", 1, "x"), candidate("b", 0, "u"), candidate("b", 1, "w")],
             [verdict("a", 0, Y, Y), verdict("a", 1, Y, N), verdict("b", 0, N), verdict("b", 1, Y, INVALID)],
         )
     )
-    assert figures["health.accepted"] == 1 / 4
-    assert figures["health.distinct"] == 1.0
-    assert figures["health.invalid.factuality"] == 1 / 7
-    assert figures["health.agreement.factuality"] == 1 / 3
-    assert figures["health.entropy"] == pytest.approx(0.5)  # no doubt about a, one bit about b
-    assert "health.length_ratio" not in figures
+    assert {share.name: estimate.value for share, estimate in report.shares.items()} == {
+        "accepted": 1 / 4,
+        "distinct": 1.0,
+        "invalid.factuality": 1 / 7,
+        "agreement.factuality": 1 / 3,
+    }
+    assert report.entropy == pytest.approx(0.5)  # no doubt about a, one bit about b
+    assert report.length_ratio is None and not report.is_empty
 
 
 def test_the_length_ratio_needs_enough_accepted_candidates() -> None:
     long = [candidate("a", index, f"{index}", tokens=30) for index in range(20)]
     short = [candidate("a", 20 + index, f"s{index}", tokens=10) for index in range(20)]
     verdicts = [verdict("a", index, Y if index < 20 else N) for index in range(40)]
-    assert episode_figures(episode(long + short, verdicts))["health.length_ratio"] == pytest.approx(1.5)
+    assert episode_health(episode(long + short, verdicts)).length_ratio == pytest.approx(1.5)
     verdicts[0] = verdict("a", 0, N)
-    assert "health.length_ratio" not in episode_figures(episode(long + short, verdicts))
+    assert episode_health(episode(long + short, verdicts)).length_ratio is None
 
 
 def test_an_empty_episode_has_no_figures() -> None:
-    assert episode_figures(episode([], [])) == {}
+    assert episode_health(episode([], [])).is_empty
 
 
 @pytest.mark.parametrize("accepted, alarmed", [(0, False), (7, False), (8, True), (40, True)])
 def test_a_share_alarms_only_when_its_interval_is_clear_of_the_limit(accepted: int, alarmed: bool) -> None:
-    found = HealthRule(HealthSection()).assess(shares(accepted, 40), [])
-    assert found[ALARMS] == float(alarmed)
-    assert ("health.alarm.false_accept" in found) is alarmed
-    assert ("health.action.stop" in found) is alarmed
+    found = assessed(shares(accepted, 40))
+    assert found.alarms == ((HealthAlarm(figure("false_accept"), 0.1),) if alarmed else ())
+    assert found.action == (AlarmAction.STOP if alarmed else None)
 
 
 @pytest.mark.parametrize(
@@ -102,50 +116,46 @@ def test_a_share_alarms_only_when_its_interval_is_clear_of_the_limit(accepted: i
 )
 def test_the_default_limits_alarm_from_the_counts_that_the_docs_name(name: str, begins: int, trials: int) -> None:
     history = [record(1, shares(0, trials))] if name == "drift" else []
-    figure = name.replace("drift", "false_accept")
+    share = name.replace("drift", "false_accept")
     for count, alarmed in ((begins - 1, False), (begins, True)):
-        found = HealthRule(HealthSection()).assess(shares(count, trials, figure), history)
-        assert (name in alarm_names(record(2, found))) is alarmed
+        assert (name in names(assessed(shares(count, trials, share), history))) is alarmed
 
 
 @pytest.mark.parametrize(
-    "metrics, name",
+    "report, name",
     [
         (shares(8, 8, "false_accept.factuality"), "false_accept.factuality"),
         (shares(60, 100, "invalid.correctness"), "invalid.correctness"),
         (shares(2, 30, "distinct"), "distinct"),
-        ({"health.length_ratio": 2.4}, "length_ratio"),
-        ({"health.length_ratio": 0.3}, "length_ratio"),
+        (HealthReport(length_ratio=2.4), "length_ratio"),
+        (HealthReport(length_ratio=0.3), "length_ratio"),
     ],
 )
-def test_every_threshold_can_alarm_and_be_switched_off(metrics: dict[str, float], name: str) -> None:
-    found = HealthRule(HealthSection()).assess(metrics, [])
-    assert alarm_names(record(1, found)) == [name]
-    assert outcome(record(1, found)) == "stopped, nothing learned"
-    off = HealthSection(
-        false_accept=None, stage_false_accept=None, drift=None, invalid=None, length_band=None, distinct=None
-    )
-    assert HealthRule(off).assess(metrics, [])[ALARMS] == 0
+def test_every_threshold_can_alarm_and_be_switched_off(report: HealthReport, name: str) -> None:
+    found = assessed(report)
+    assert names(found) == [name]
+    assert outcome(record(1, found)) == "stopped, nothing learned" and "limit" in explain(record(1, found))
+    off = dict.fromkeys(("false_accept", "stage_false_accept", "drift", "invalid", "length_band", "distinct"))
+    assert assessed(report, **off).alarms == ()
 
 
 def test_a_high_accepted_share_alarms_only_where_asked_for() -> None:
-    metrics = shares(99, 100, "accepted")
-    assert HealthRule(HealthSection()).assess(metrics, [])[ALARMS] == 0
-    assert HealthRule(HealthSection(accepted=0.9)).assess(metrics, [])[ALARMS] == 1
+    report = shares(99, 100, "accepted")
+    assert assessed(report).alarms == ()
+    assert names(assessed(report, accepted=0.9)) == ["accepted"]
 
 
 def test_drift_is_measured_from_the_first_round_with_canaries() -> None:
-    rule = HealthRule(HealthSection(false_accept=None))
-    history = [record(0, {}), record(1, {ALARMS: 0.0}), record(2, shares(0, 40)), record(3, shares(9, 40))]
-    assert rule.assess(shares(9, 40), history)[ALARMS] == 0
-    found = rule.assess(shares(10, 40), history)
-    assert found["health.drift"] == pytest.approx(0.25)
-    assert alarm_names(record(4, found)) == ["drift"]
-    assert "health.drift" not in rule.assess(shares(10, 40), history[:2])
+    history = [record(0, None), record(1, HealthReport()), record(2, shares(0, 40)), record(3, shares(9, 40))]
+    assert assessed(shares(9, 40), history, false_accept=None).alarms == ()
+    found = assessed(shares(10, 40), history, false_accept=None)
+    assert found.drift is not None and found.drift.value == pytest.approx(0.25)
+    assert names(found) == ["drift"] and "first round 0.25" in explain(record(4, found))
+    assert assessed(shares(10, 40), history[:2]).drift is None
 
 
 def test_rounds_without_figures_are_not_assessed() -> None:
-    assert HealthRule(HealthSection()).assess({"solver.calls": 3.0}, []) == {}
+    assert HealthRule(HealthSection()).assess(None, []) is None
 
 
 @pytest.mark.parametrize(
@@ -153,17 +163,16 @@ def test_rounds_without_figures_are_not_assessed() -> None:
 )
 def test_what_each_action_means(action: str, distrusts: bool, ends: bool) -> None:
     rule = HealthRule(HealthSection(action=AlarmAction(action)))
-    bad = record(1, shares(40, 40) | rule.assess(shares(40, 40), []))
+    bad = record(1, rule.assess(shares(40, 40), []))
     assert (rule.distrusts(bad), rule.ends(bad)) == (distrusts, ends)
-    good = record(1, shares(0, 40) | rule.assess(shares(0, 40), []))
+    good = record(1, rule.assess(shares(0, 40), []))
     assert not rule.distrusts(good) and not rule.ends(good)
     assert explain(good) == outcome(good) == ""
 
 
 def test_an_alarm_is_told_with_its_figures() -> None:
-    metrics = shares(20, 40) | shares(8, 8, "false_accept.factuality")
-    metrics |= HealthRule(HealthSection(action=AlarmAction.ROLLBACK)).assess(metrics, [])
-    assert explain(record(3, metrics)) == (
+    report = HealthReport({**shares(20, 40).shares, **shares(8, 8, "false_accept.factuality").shares})
+    assert explain(record(3, assessed(report, action=AlarmAction.ROLLBACK))) == (
         "Round 3, rolled back to round-001: canaries accepted by the cascade 0.50 (0.35 to 0.65; limit 0.1); "
         "canaries let through (factuality) 1.00 (0.68 to 1.00; limit 0.65)."
     )

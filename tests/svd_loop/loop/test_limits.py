@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from svd_loop.contracts import PolicyVersion, RoundRecord, Scores
+from svd_loop.contracts import PolicyVersion, RoundRecord, Scores, Usage, UsagePurpose
 from svd_loop.loop.limits import Limits, Stopwatch
 
 SCORES = Scores("development", 1, (), (), ())
 
 
-def record(tokens: float) -> RoundRecord:
-    metrics = {"solver.output_tokens": tokens, "evaluation.solver.output_tokens": tokens, "solver.calls": 1e12}
-    return RoundRecord(0, PolicyVersion(0, "f"), SCORES, metrics=metrics)
+def record(tokens: int) -> RoundRecord:
+    asked = {"solver": Usage(calls=10**12, output_tokens=tokens)}
+    usage = {UsagePurpose.ROUND: asked, UsagePurpose.EVALUATION: asked}
+    return RoundRecord(0, PolicyVersion(0, "f"), SCORES, usage=usage)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_the_baseline_played_nothing(history: list[RoundRecord]) -> None:
 
 @given(st.dictionaries(st.text(min_size=1, max_size=12), st.floats(allow_nan=True, allow_infinity=True), max_size=5))
 def test_whatever_a_round_measured_becomes_finite_numbers_under_names_mlflow_takes(extra: dict[str, float]) -> None:
-    record = RoundRecord(1, PolicyVersion(1, "ab"), Scores("development", 1, (), (), ()), metrics=extra)
+    record = RoundRecord(1, PolicyVersion(1, "ab"), Scores("development", 1, (), (), ()), update=extra)
     for name, value in round_metrics(record).items():
         assert re.fullmatch(r"[\w\-./ ]+", name)
         assert math.isfinite(value)

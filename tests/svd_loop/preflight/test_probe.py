@@ -45,9 +45,9 @@ def played(config: Config, root: Path, prompts: list[Prompt]) -> dict[str, int]:
     policy.close()
     judge = [counts for role, counts in usage.items() if role != Role.SOLVER.value]
     return {
-        "candidates": usage["solver"]["calls"],
-        "judge_calls": sum(counts["calls"] for counts in judge),
-        "output_tokens": sum(counts["output_tokens"] for counts in usage.values()),
+        "candidates": usage["solver"].calls,
+        "judge_calls": sum(counts.calls for counts in judge),
+        "output_tokens": sum(counts.output_tokens for counts in usage.values()),
     }
 
 

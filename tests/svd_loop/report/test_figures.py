@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 from matplotlib.figure import Figure
 
-from svd_loop.contracts import RoundRecord
+from svd_loop.contracts import RoundRecord, StepRates
 from svd_loop.report import figures
 
 
@@ -46,7 +46,7 @@ def test_stages_show_what_they_let_through(history: list[RoundRecord]) -> None:
 
 
 def test_stages_show_precision_where_an_audit_knows_it(history: list[RoundRecord]) -> None:
-    audited = [replace(history[1], metrics={"precision.generated": 0.5, "precision.correctness": 0.9})]
+    audited = [replace(history[1], audit={"generated": StepRates(0.5), "correctness": StepRates(0.9)})]
     words = words_in(figures.stages_figure(audited, "demo"))
     assert "share of candidates that are right, after each step" in words
     assert "generated 50%" in words

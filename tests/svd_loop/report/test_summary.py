@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from svd_loop.contracts import JobResult, RoundRecord, StopReason
-from svd_loop.report.summary import STOPPED, accepted_fraction, gain_sentence, tokens_of, votes_of
+from svd_loop.report.summary import STOPPED, accepted_fraction, gain_sentence, votes_of
 
 
 def test_every_stop_reason_has_words() -> None:
@@ -10,9 +10,9 @@ def test_every_stop_reason_has_words() -> None:
 
 def test_derived_figures_of_a_round(history: list[RoundRecord]) -> None:
     assert votes_of(history[1]) == 700 + 500 + 300
-    assert tokens_of(history[1]) == 6000
+    assert history[1].output_tokens == 6000
     assert accepted_fraction(history[1]) == 0.9
-    assert (votes_of(history[0]), tokens_of(history[0]), accepted_fraction(history[0])) == (0, 0, None)
+    assert (votes_of(history[0]), history[0].output_tokens, accepted_fraction(history[0])) == (0, 0, None)
 
 
 def test_the_gain_names_the_best_round_not_the_last(result: JobResult) -> None:

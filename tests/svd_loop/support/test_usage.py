@@ -14,11 +14,12 @@ from svd_loop.contracts import (
     Reply,
     Role,
     Stage,
+    Usage,
     Verdict,
     Vote,
     VoteValue,
 )
-from svd_loop.support.usage import MeteredPolicy, usage_metrics, vote_metrics
+from svd_loop.support.usage import MeteredPolicy, added, votes_cast
 
 VERSION = PolicyVersion(1, "f")
 
@@ -47,10 +48,8 @@ def test_usage_is_counted_by_role_and_taken_once() -> None:
     policy.generate(calls(Role.SOLVER, 2))
     policy.generate(calls(Role.GRADER, 1))
     policy.generate(calls(Role.SOLVER, 1))
-    expected = {"a.solver.calls": 3, "a.solver.prompt_tokens": 9, "a.solver.output_tokens": 6}
-    expected |= {"a.grader.calls": 1, "a.grader.prompt_tokens": 3, "a.grader.output_tokens": 2}
-    assert usage_metrics(policy, "a.") == expected
-    assert usage_metrics(policy) == {}
+    assert policy.take_usage() == {"grader": Usage(1, 3, 2), "solver": Usage(3, 9, 6)}
+    assert policy.take_usage() == {}
     assert (policy.version, policy.key(calls(Role.SOLVER, 1)[0])) == (VERSION, "k")
     policy.close()
     assert inner.closed
@@ -62,4 +61,10 @@ def test_votes_are_counted_by_stage_and_value() -> None:
         for place, value in enumerate((VoteValue.YES, VoteValue.YES, VoteValue.INVALID))
     )
     episode = Episode(1, 1, (), (Verdict("p", 0, False, votes=votes),), ())
-    assert vote_metrics(episode) == {"votes.factuality.yes": 2.0, "votes.factuality.invalid": 1.0}
+    assert votes_cast(episode) == {Stage.FACTUALITY: {VoteValue.YES: 2, VoteValue.INVALID: 1}}
+
+
+def test_the_usage_of_two_policies_adds_up_by_role() -> None:
+    one, other = {"solver": Usage(1, 2, 3)}, {"solver": Usage(10, 20, 30), "grader": Usage(5, 6, 7)}
+    assert added(one, other) == {"grader": Usage(5, 6, 7), "solver": Usage(11, 22, 33)}
+    assert added({}, {}) == {}

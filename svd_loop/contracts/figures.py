@@ -1,0 +1,101 @@
+"""What is measured in a round, as types: estimates, usage, how the judge did and how far it can be trusted.
+
+Trackers and reports show these under dotted names (`svd_loop.report.round_metrics`), which nothing reads back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from svd_loop.contracts.words import AlarmAction, HealthMeasure, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure with its interval, all in the same unit (a fraction unless said otherwise)."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Calls, and tokens in and out."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        """Both together."""
+        return Usage(
+            self.calls + other.calls,
+            self.prompt_tokens + other.prompt_tokens,
+            self.output_tokens + other.output_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StepRates:
+    """How a step of the funnel did on candidates of which gold knows the truth; None where there was none to ask.
+
+    Attributes:
+        precision: right ones among those alive after the step.
+        recall: right ones still alive after it (the true positive rate).
+        false_positive: wrong ones still alive after it.
+    """
+
+    precision: float | None = None
+    recall: float | None = None
+    false_positive: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HealthFigure:
+    """Which figure of the judge's health: of the whole cascade, or of one stage."""
+
+    measure: HealthMeasure
+    stage: Stage | None = None
+
+    @property
+    def name(self) -> str:
+        """Dotted, such as `false_accept.correctness`."""
+        return self.measure.value if self.stage is None else f"{self.measure.value}.{self.stage.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class HealthAlarm:
+    """A figure out of bounds, and the limit it crossed."""
+
+    figure: HealthFigure
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """How far a round's judge can be trusted; what each figure means is said in `svd_loop.loop.health_rule`.
+
+    Attributes:
+        shares: fractions with their 95% intervals.
+        length_ratio: length of accepted over generated candidates; None with too few of them.
+        entropy: bits in the texts of a prompt's candidates; None without several.
+        canaries: share of the canaries of each kind that were accepted.
+        drift: rise of the accepted canaries since the first round that had some; None without one to compare with.
+        alarms: figures out of bounds.
+        action: what the alarms made of the round; None without any.
+    """
+
+    shares: Mapping[HealthFigure, Estimate] = field(default_factory=dict)
+    length_ratio: float | None = None
+    entropy: float | None = None
+    canaries: Mapping[str, float] = field(default_factory=dict)
+    drift: Estimate | None = None
+    alarms: tuple[HealthAlarm, ...] = ()
+    action: AlarmAction | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was measured."""
+        return not (self.shares or self.canaries) and self.length_ratio is None and self.entropy is None

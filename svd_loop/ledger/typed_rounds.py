@@ -1,0 +1,169 @@
+"""The typed figures of a round as JSON, and those of rounds that older programs wrote.
+
+Until schema version 4 a round had one mapping of figures by dotted name, from which `from_names` builds the typed
+ones. Written today are the typed ones alone, so that no name is parsed again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from svd_loop.contracts import (
+    AlarmAction,
+    Estimate,
+    HealthAlarm,
+    HealthFigure,
+    HealthMeasure,
+    HealthReport,
+    Role,
+    RoundRecord,
+    Stage,
+    StepRates,
+    Usage,
+    UsagePurpose,
+    VoteValue,
+)
+
+_COUNTS = tuple(name.name for name in fields(Usage))
+_RATES = tuple(name.name for name in fields(StepRates))
+_ROLES = {*(role.value for role in Role), "prefilter", "reviser"}
+_HEALTH, _ALARM, _ACTION, _KIND = "health.", "health.alarm.", "health.action.", "health.canary."
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a round's row holds besides its counts and open metrics; the fields are those of `RoundRecord`."""
+
+    usage: Mapping[UsagePurpose, Mapping[str, Usage]] = field(default_factory=dict)
+    votes: Mapping[Stage, Mapping[VoteValue, int]] = field(default_factory=dict)
+    health: HealthReport | None = None
+    audit: Mapping[str, StepRates] = field(default_factory=dict)
+
+
+def to_json(record: RoundRecord) -> str:
+    """The typed figures of a record."""
+    return json.dumps(
+        {
+            "usage": {
+                purpose: {role: asdict(usage) for role, usage in roles.items()}
+                for purpose, roles in record.usage.items()
+            },
+            "votes": {stage: dict(values) for stage, values in record.votes.items()},
+            "health": None if record.health is None else _health_json(record.health),
+            "audit": {step: asdict(rates) for step, rates in record.audit.items()},
+        }
+    )
+
+
+def from_json(text: str) -> Figures:
+    """What `to_json` wrote."""
+    data = json.loads(text)
+    return Figures(
+        usage={
+            UsagePurpose(purpose): {role: Usage(**counts) for role, counts in roles.items()}
+            for purpose, roles in data["usage"].items()
+        },
+        votes={
+            Stage(stage): {VoteValue(value): count for value, count in values.items()}
+            for stage, values in data["votes"].items()
+        },
+        health=None if data["health"] is None else _health_from(data["health"]),
+        audit={step: StepRates(**rates) for step, rates in data["audit"].items()},
+    )
+
+
+def from_names(metrics: Mapping[str, float]) -> tuple[Figures, dict[str, float]]:
+    """The typed figures among those that an older program wrote by dotted name, and the rest."""
+    usage: dict[UsagePurpose, dict[str, dict[str, int]]] = {}
+    votes: dict[Stage, dict[VoteValue, int]] = {}
+    audit: dict[str, dict[str, float]] = {}
+    health: dict[str, float] = {}
+    rest: dict[str, float] = {}
+    for name, value in metrics.items():
+        head, _, tail = name.partition(".")
+        *before, last = name.split(".")
+        if name.startswith(_HEALTH):
+            health[name] = value
+        elif last in _COUNTS and before and before[-1] in _ROLES and len(before) <= 2:
+            purpose = UsagePurpose(before[0]) if len(before) == 2 else UsagePurpose.ROUND
+            usage.setdefault(purpose, {}).setdefault(before[-1], {})[last] = int(value)
+        elif head == "votes":
+            votes.setdefault(Stage(before[1]), {})[VoteValue(last)] = int(value)
+        elif head in _RATES:
+            audit.setdefault(tail, {})[head] = value
+        else:
+            rest[name] = value
+    typed = Figures(
+        {purpose: {role: Usage(**counts) for role, counts in roles.items()} for purpose, roles in usage.items()},
+        votes,
+        _health_from_names(health) if health else None,
+        {step: StepRates(**rates) for step, rates in audit.items()},
+    )
+    return typed, rest
+
+
+def _health_json(report: HealthReport) -> dict[str, Any]:
+    return {
+        "shares": [{"figure": _figure_json(figure), **asdict(share)} for figure, share in report.shares.items()],
+        "length_ratio": report.length_ratio,
+        "entropy": report.entropy,
+        "canaries": dict(report.canaries),
+        "drift": None if report.drift is None else asdict(report.drift),
+        "alarms": [{"figure": _figure_json(alarm.figure), "limit": alarm.limit} for alarm in report.alarms],
+        "action": report.action,
+    }
+
+
+def _health_from(data: Mapping[str, Any]) -> HealthReport:
+    return HealthReport(
+        shares={_figure_from(row["figure"]): Estimate(row["value"], row["low"], row["high"]) for row in data["shares"]},
+        length_ratio=data["length_ratio"],
+        entropy=data["entropy"],
+        canaries=data["canaries"],
+        drift=None if data["drift"] is None else Estimate(**data["drift"]),
+        alarms=tuple(HealthAlarm(_figure_from(row["figure"]), row["limit"]) for row in data["alarms"]),
+        action=None if data["action"] is None else AlarmAction(data["action"]),
+    )
+
+
+def _figure_json(figure: HealthFigure) -> tuple[str, str | None]:
+    return figure.measure, figure.stage
+
+
+def _figure_from(data: Sequence[Any]) -> HealthFigure:
+    measure, stage = data
+    return HealthFigure(HealthMeasure(measure), None if stage is None else Stage(stage))
+
+
+def _health_from_names(metrics: Mapping[str, float]) -> HealthReport:
+    shares: dict[HealthFigure, Estimate] = {}
+    drift: Estimate | None = None
+    for name, value in metrics.items():
+        if f"{name}.low" in metrics:
+            share = Estimate(value, metrics[f"{name}.low"], metrics[f"{name}.high"])
+            figure = _figure_named(name.removeprefix(_HEALTH))
+            if figure.measure is HealthMeasure.DRIFT:
+                drift = share
+            else:
+                shares[figure] = share
+    return HealthReport(
+        shares=shares,
+        length_ratio=metrics.get("health.length_ratio"),
+        entropy=metrics.get("health.entropy"),
+        canaries={name.removeprefix(_KIND): value for name, value in metrics.items() if name.startswith(_KIND)},
+        drift=drift,
+        alarms=tuple(
+            HealthAlarm(_figure_named(name.removeprefix(_ALARM)), limit)
+            for name, limit in metrics.items()
+            if name.startswith(_ALARM)
+        ),
+        action=next((action for action in AlarmAction if f"{_ACTION}{action.value}" in metrics), None),
+    )
+
+
+def _figure_named(name: str) -> HealthFigure:
+    measure, _, stage = name.partition(".")
+    return HealthFigure(HealthMeasure(measure), Stage(stage) if stage else None)

@@ -1,0 +1,65 @@
+"""From a round's typed record to figures by dotted name: the one place that names them.
+
+For what shows or tracks figures without knowing them: MLflow, `--json`, tables. Nothing is ever read back from here.
+The names are documented in docs/reference/tracking.md and only ever grow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from svd_loop.contracts import Estimate, HealthReport, RoundRecord, UsagePurpose
+
+
+def metrics_of(record: RoundRecord) -> dict[str, float]:
+    """Everything measured in a round besides its scores, times and counts of prompts and rows."""
+    return {
+        **_usage(record),
+        **{
+            f"votes.{stage.value}.{value.value}": float(count)
+            for stage, values in record.votes.items()
+            for value, count in values.items()
+        },
+        **record.metrics,
+        **(_health(record.health) if record.health else {}),
+        **record.update,
+        **{
+            f"{rate}.{step}": value
+            for step, rates in record.audit.items()
+            for rate, value in asdict(rates).items()
+            if value is not None
+        },
+    }
+
+
+def _usage(record: RoundRecord) -> dict[str, float]:
+    """`solver.calls`, `canary.grader.output_tokens`, `evaluation.solver.prompt_tokens` and so on."""
+    return {
+        f"{'' if purpose is UsagePurpose.ROUND else f'{purpose.value}.'}{role}.{name}": float(count)
+        for purpose, roles in record.usage.items()
+        for role, usage in roles.items()
+        for name, count in asdict(usage).items()
+    }
+
+
+def _health(report: HealthReport) -> dict[str, float]:
+    """`health.<figure>`, a share also with `.low` and `.high`; an alarm names the limit that its figure crossed."""
+    named: dict[str, float] = {}
+    for figure, share in report.shares.items():
+        named |= _interval(figure.name, share)
+    if report.length_ratio is not None:
+        named["health.length_ratio"] = report.length_ratio
+    if report.entropy is not None:
+        named["health.entropy"] = report.entropy
+    named |= {f"health.canary.{kind}": share for kind, share in report.canaries.items()}
+    if report.drift is not None:
+        named |= _interval("drift", report.drift)
+    named["health.alarms"] = float(len(report.alarms))
+    named |= {f"health.alarm.{alarm.figure.name}": alarm.limit for alarm in report.alarms}
+    if report.action is not None:
+        named[f"health.action.{report.action.value}"] = 1.0
+    return named
+
+
+def _interval(name: str, share: Estimate) -> dict[str, float]:
+    return {f"health.{name}": share.value, f"health.{name}.low": share.low, f"health.{name}.high": share.high}
