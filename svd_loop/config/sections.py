@@ -77,13 +77,13 @@ class SamplingSection(Section):
     max_tokens: Positive = 4096
     """Longest answer in tokens; an answer that reaches it is truncated and never trained on."""
     temperature: Annotated[float, Field(ge=0.0)] = 1.0
-    """0 is greedy."""
+    """Divides the logits; 0 is greedy."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """Nucleus mass; 1 is off."""
+    """Sample among the most likely tokens whose probabilities reach this sum; 1 is off."""
     top_k: Annotated[int, Field(ge=0)] = 0
-    """0 is off."""
+    """Sample among this many most likely tokens; 0 is off."""
     min_p: Fraction = 0.0
-    """0 is off."""
+    """Leave out tokens less likely than this share of the most likely one; 0 is off."""
     thinking: bool = False
     """Let a reasoning model think before it answers, where its chat template has a switch for it (Qwen3). Thoughts
     count towards `max_tokens`. A template that always opens a thought does so either way."""

@@ -51,7 +51,7 @@ class TrackingSection(Section):
     enabled: bool = True
     """false tracks nothing, registers nothing and opens no store; true and a tracker that cannot work is an error."""
     trackers: tuple[AnyTracker, ...] = (MlflowTrackerSection(),)
-    """Who is told of every round, by name or as a section: `[mlflow, {type: tensorboard, folder: boards}]`. The best
+    """Trackers that get every round, by name or as a section: `[mlflow, {type: tensorboard, folder: boards}]`. The best
     version is registered whichever they are."""
     uri: str | None = None
     """MLflow store of runs and registered models; null is `sqlite:///<root>/mlflow.db` with artifacts beside it."""
