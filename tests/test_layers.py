@@ -91,6 +91,12 @@ def test_the_table_stays_short() -> None:
     assert len(entries) <= 19
 
 
+def test_the_page_on_architecture_shows_these_layers() -> None:
+    page = (ROOT / "docs" / "concepts" / "architecture.md").read_text()
+    lines = page.partition("```\n")[2].partition("```")[0].strip().split("\n")
+    assert [set(line.partition("   ")[0].split()) for line in lines] == [set(layer) for layer in reversed(LAYERS)]
+
+
 @pytest.mark.parametrize("module", ["svd_loop.contracts", "svd_loop.errors"])
 def test_the_foundation_is_standard_library_only(module: str) -> None:
     program = f"import sys, {module}; print([m for m in ('pydantic', 'numpy', 'torch') if m in sys.modules])"

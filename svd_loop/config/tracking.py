@@ -24,7 +24,7 @@ class MlflowTrackerSection(TrackerSection):
 
 
 class TensorBoardTrackerSection(TrackerSection):
-    """Event files for TensorBoard; needs `pip install 'svd-loop[tensorboard]'`."""
+    """Event files for TensorBoard; needs `pip install -e '.[tensorboard]'`."""
 
     type: Literal["tensorboard"] = "tensorboard"
     folder: Path | None = None

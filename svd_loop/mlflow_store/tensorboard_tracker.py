@@ -42,7 +42,7 @@ class TensorBoardTracker:
         """
         if importlib.util.find_spec("tensorboardX") is None:
             raise ConfigError(
-                "tracking.trackers: tensorboard needs the package tensorboardX: pip install 'svd-loop[tensorboard]', "
+                "tracking.trackers: tensorboard needs the package tensorboardX: pip install -e '.[tensorboard]', "
                 "or remove it from the list"
             )
         from tensorboardX import SummaryWriter
