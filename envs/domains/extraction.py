@@ -1,36 +1,166 @@
-r"""Finding the final answer in a solution, the same strict way in every domain.
+r"""Finding the final answer in a solution, the same way in every domain, in time linear in the text.
 
-1. The last `\boxed{...}` whose braces balance decides; an escaped brace does not count. A box left open (a truncated
-   solution) is no answer, and earlier boxes are then taken: models box intermediate results rarely, and the last
-   complete one is what they committed to.
-2. Without any box, the rest of the line after the last `####`, `answer is` or `answer:` (any case).
+1. The last `\boxed{...}` or `\fbox{...}` whose braces balance decides; an escaped brace does not count. Boxes that are
+   joined by a comma, "and" or "or" are one answer of several parts, so that two guesses are not one. A box left open (a
+   truncated solution) is no answer. A "final answer" that is named behind the last box corrects it.
+2. Without any box, the last marker with something behind it: `####`, `answer is`, `answer:`, `final result:`, a heading
+   that says no more than "Final Answer", or a line that starts with `A:`. What stands behind it, or on the next line
+   with words where the marker ends its own, counts up to the end of the sentence, or to a reason (", since ...").
+   Sentences about an answer ("the answer is correct") name none.
 3. Otherwise there is none. A number somewhere in the text is not an answer: guessing one rewards hedging.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
-_BOX: Final = re.compile(r"\\boxed\s*\{")
-_BRACE: Final = re.compile(r"\\.|[{}]", re.DOTALL)
-_MARKER: Final = re.compile(r"(?:####|\banswer\s+is\b|\banswer\s*:)[ \t]*:?[ \t]*(?P<answer>[^\n]+)", re.IGNORECASE)
+_BOX_TOKEN: Final = re.compile(r"(?P<box>\\{1,2}(?:boxed|fbox)\b[ \t]*(?P<open>\{)?)|\\.|[{}]", re.DOTALL)
+_UNBRACED: Final = re.compile(r"[ \t]*(?P<content>(?:\\[a-zA-Z]+(?:\{[^{}]*\}){1,2}|[^\s$\\,;])+)")
+_BLANK: Final = r"(?:[\s$]|\\q?quad|\\[,;: ])*"
+_BETWEEN_BOXES: Final = re.compile(
+    rf"{_BLANK}(?:[,;]|\\text\{{\s*(?:and|or)\s*\}}|and\b|or\b|[,;]\s*(?:and|or)\b){_BLANK}"
+    rf"(?:[A-Za-z]\w{{0,3}}\s*={_BLANK})?"
+)
+_BETWEEN: Final = 40
+"""Characters between two boxes that may still join them."""
+
+_MARKER: Final = re.compile(
+    r"####+|\b(?:answers?|ans|final\s+result|(?:correct|right|best)\s+(?:option|choice))\b"
+    r"|^[ \t]*[*_]{0,3}A[*_]{0,3}(?=[ \t]*:)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_OPTION_LINE: Final = re.compile(r"^[ \t]*[*_(]{0,3}B[*_]{0,3}[ \t]*[:.)]", re.MULTILINE)
+_VERB: Final = re.compile(  # what turns the word into a marker, within a bounded reach
+    r"(?:\W{0,3}(?:to|for|of|in)\s[^\n.:=]{1,80}?)?[ \t*_]{0,6}"
+    r"(?:(?:is|are|was|be|should\s+be|would\s+be|will\s+be|must\s+be|equals|comes\s+(?:out\s+)?to)\b(?:[ \t]*[:=])?"
+    r"|(?:[:=\uff1a]|\.(?=[ \t]*\S)|-(?=[ \t]))|(?=[ \t]*(?:\$|\\\(|\\\[)))[*_]{0,3}",
+    re.IGNORECASE,
+)
+_NOTHING_MORE: Final = re.compile(r"[ \t*_#:.]{0,12}$", re.MULTILINE)
+_HEADING_WORDS: Final = re.compile(
+    r"^[ \t#*_>\d.]{0,12}(?:(?:the|final|correct|my|your|our|short)[ \t]+){0,3}$", re.IGNORECASE
+)
+_FILLER: Final = re.compile(
+    r"(?:[*_:=>\s]|\\(?:quad|qquad|;|,)"
+    r"|(?:therefore|thus|simply|just|hence|now|clearly|indeed|exactly|given\s+by|equal\s+to|option|choice)\b[,:]?(?=\s*\S))*",
+    re.IGNORECASE,
+)
+_ABOUT: Final = re.compile(  # an answer is spoken of, and not given
+    r"(?:not|in|as|to|that|what|how|why|when|which|of|for|on|by|from|below|above|based|found|obtained|derived|expressed|unique"
+    r"|correct|incorrect|right|wrong|reasonable|valid|verified|consistent|clear|then|also|likely|probably|supposed|expected"
+    r"|complete|ready|here|therefore|still|already|actually|wanted|asked|given|an?\s+(?!b\b)[a-z]{2,}|the\s+\w+\s+of)\b",
+    re.IGNORECASE,
+)
+_REASON: Final = re.compile(
+    r"[,;:.(\s]\s*(?:since|because|as\s+(?:the|it|we|there|this)|which|where|when|so\s+(?:the|that|we|it)|i\s+hope|hope|this\s+is"
+    r"|rounded|assuming|given\s+that|due\s+to|after|for\s+(?:the|a)\s|and\s+(?:this|that|it|so|the\s+answer))\b",
+    re.IGNORECASE,
+)
+_SENTENCE_END: Final = re.compile(
+    r"(?<!\b[A-Za-z]\.[a-z])(?<!\bapprox)(?<!\bca)[.?](?=[*_\"')\]$`]{0,4}(?:\s|$))|!(?=[*_]{1,4}(?:\s|$)|\s+[A-Z])"
+)
+_SENTENCE: Final = re.compile(  # "The volume of the box is 12"
+    r"(?:the|there|it|this|that|we|he|she|they|so|a|an|each|its|his|her|[A-Z][a-z]+)\s.{0,200}\b(?:is|are|was|were|equals)\s+"
+    r"(?P<said>[^a-z\s].*)"
+)
+_OPENERS: Final = {"$$": "$$", "\\[": "\\]", "\\(": "\\)", "$": "$"}
+_LONGEST: Final = 2000
+"""Characters behind a marker that are looked at; longer answers are none."""
 
 
 def final_answer(text: str) -> str | None:
     """The final answer by the rules above, stripped; None if there is none or it is empty."""
-    boxes = [content for start in _BOX.finditer(text) if (content := _balanced(text, start.end())) is not None]
-    if boxes:
-        return boxes[-1].strip() or None
-    markers = list(_MARKER.finditer(text))
-    return (markers[-1]["answer"].strip(" \t\r*").rstrip(".").strip(" *") or None) if markers else None
+    boxes = _boxes(text)
+    corrected = _last(_marked(text, boxes[-1][3], final=True)) if boxes else _last(_marked(text))
+    return corrected or (_joined(text, boxes).strip() if boxes else None) or None
 
 
-def _balanced(text: str, start: int) -> str | None:
-    """The text from `start` to the brace that closes the one before it."""
-    depth = 1
-    for brace in _BRACE.finditer(text, start):
-        depth += {"{": 1, "}": -1}.get(brace[0], 0)
-        if depth == 0:
-            return text[start : brace.start()]
+def _last(values: Iterator[str]) -> str | None:
+    found = None
+    for value in values:
+        found = value
+    return found
+
+
+def _boxes(text: str) -> list[tuple[int, int, int, int]]:
+    """Complete boxes in their order: where the command and its content begin, where the content and the box end."""
+    found: list[tuple[int, int, int, int]] = []
+    unclosed: list[tuple[int, int] | None] = []
+    for token in _BOX_TOKEN.finditer(text):
+        if token["box"] and token["open"]:
+            unclosed.append((token.start(), token.end()))
+        elif token["box"]:
+            if content := _UNBRACED.match(text, token.end(), token.end() + _LONGEST):
+                end = content.start("content") + len(content["content"].rstrip(".,;:!?"))
+                found.append((token.start(), content.start("content"), end, end))
+        elif token[0] == "{":
+            unclosed.append(None)
+        elif token[0] == "}" and unclosed and (opened := unclosed.pop()) is not None:
+            found.append((*opened, token.start(), token.end()))
+    return sorted(found)
+
+
+def _joined(text: str, boxes: list[tuple[int, int, int, int]]) -> str:
+    """The last box's content, preceded by those that a comma, "and" or "or" joins to it."""
+    parts = [text[boxes[-1][1] : boxes[-1][2]]]
+    for earlier, later in zip(boxes[-2::-1], boxes[:0:-1], strict=True):
+        between = text[earlier[3] : later[0]]
+        if len(between) > _BETWEEN or not _BETWEEN_BOXES.fullmatch(between):
+            break
+        parts.append(text[earlier[1] : earlier[2]])
+    return ", ".join(dict.fromkeys(reversed(parts)))
+
+
+def _marked(text: str, start: int = 0, *, final: bool = False) -> Iterator[str]:
+    """What stands behind each marker from `start` on, where there is something; `final` asks for "final answer"."""
+    lists_options = _OPTION_LINE.search(text) is not None
+    for marker in _MARKER.finditer(text, start):
+        word = marker[0].strip(" \t*_").lower()
+        if word == "a" and lists_options:
+            continue
+        if final and not text[max(0, marker.start() - 8) : marker.start()].lower().rstrip().endswith("final"):
+            continue
+        end = marker.end() if word.startswith("#") else _end_of_marker(text, marker.start(), marker.end())
+        value = None if end is None else _value(text, end)
+        if value:
+            yield value
+
+
+def _end_of_marker(text: str, start: int, end: int) -> int | None:
+    """Where the value of a marker's word begins; None if the word marks nothing."""
+    verb = _VERB.match(text, end, end + 140)
+    if verb is not None:
+        return verb.end()
+    line = text.rfind("\n", max(0, start - 60), start) + 1
+    if _NOTHING_MORE.match(text, end) and _HEADING_WORDS.match(text[max(line, start - 60) : start]):
+        return end
     return None
+
+
+def _value(text: str, start: int) -> str | None:
+    """The answer that begins at `start`, up to the end of its sentence; None if nothing is said."""
+    window = text[start : start + _LONGEST]
+    lead = _FILLER.match(window)
+    window = window[lead.end() if lead else 0 :]
+    if window[:1] == "#" or _MARKER.match(window):  # another marker or heading follows: this one has no answer
+        return None
+    for opening, closing in _OPENERS.items():
+        if window.startswith(opening) and (end := window.find(closing, len(opening))) > 0:
+            head = window[: end + len(closing)]
+            return _until_reason(head.replace("\n", " "), window[len(head) :].partition("\n")[0])
+    line = window.partition("\n")[0]
+    return None if _ABOUT.match(line) else _until_reason("", line)
+
+
+def _until_reason(head: str, line: str) -> str | None:
+    """`head` and as much of the line as belongs to the answer, without what only sets it."""
+    ends = [found.start() for found in (_SENTENCE_END.search(line), _REASON.search(line)) if found]
+    value = (head + line[: min(ends, default=len(line))]).strip()
+    if sentence := _SENTENCE.match(value):
+        value = sentence["said"]
+    if value.count("(") > value.count(")") and value.endswith("("):
+        value = value[:-1]
+    value = value.strip(" \t\r*_`").rstrip(".,;:").strip(" *_`")
+    return value if any(character.isalnum() or character in "\u221e\u2205" for character in value) else None

@@ -1,123 +1,218 @@
-r"""Mathematics: an answer is right when it equals the gold answer as mathematics, by `math-verify`.
+r"""Mathematics: an answer is right when it equals the gold answer as mathematics.
 
-`math-verify` parses with antlr, compares with sympy, and bounds itself with SIGALRM. That needs a main thread and
-cannot interrupt one long C computation (`9^{9^{9^9}}` as an integer), so it runs in a child process with a memory
-limit, killed and replaced when it is late; such an answer is undecided. The child also keeps its log away from ours.
+Both are brought into one spelling (`envs.domains.spelling`) and taken apart (`envs.domains.parts`). Numbers, with or
+without a unit, are compared here, exactly; other expressions by `math-verify` in a child process
+(`envs.domains.library`).
 
-Most answers are plain numbers. Those are compared exactly and at once, without the child.
-
-What `math-verify` decides and this module does not soften: words beside a number (`18 dollars`) are part of the
-answer unless set as text (`18\text{ dollars}`); `50\%` equals both 50 and 0.5; decimals agree to six places.
+Rules of the comparison:
+- A unit behind a number is not asked for: where gold or the answer has none, the values decide. Where both have one,
+  they have to agree or to convert. A percentage is its hundredth, and `50\%` also answers 50 (above 1, so that
+  `0.5\%` is not 0.5).
+- Words that change what is said are part of the answer: `5 or more` is not 5.
+- `x = 5` answers 5, and 5 answers `x = 5`; under different names values differ.
+- A bare list is in no order, a tuple is; a tuple, a set and an interval differ. As many parts have to be there.
+- Case matters for single letters and in products, not for words.
+- A number with its base (`12_5`) equals the same digits in the same base alone.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
-from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 from envs.domains.extraction import final_answer
+from envs.domains.library import Library, UndecidedError
+from envs.domains.numbers import Number, leading_number, number, same_number
+from envs.domains.parts import Parts, is_equation, named, parts_of, relates
 from envs.domains.spec import Pair
-from envs.sandbox.child import ChannelClosed, ChannelTimeout, Child
+from envs.domains.spelling import spelled
+from envs.domains.units import counts_things, is_set_as_text, is_symbol, same_thing, unit
 from svd_loop.contracts import Outcome
 
-_SECONDS: Final = 10.0
-"""Wall time of one comparison in the child, start-up of the libraries apart."""
-_START_SECONDS: Final = 120.0
 _LONGEST: Final = 1000
 """Characters; a longer answer is no answer."""
-_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]{1,3}(?:(?:,|\{,\})[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?|[+-]?\.[0-9]+")
-_WRAPPERS: Final = (("$", "$"), ("\\(", "\\)"), ("\\text{", "}"), ("\\mathrm{", "}"), ("\\textbf{", "}"), ("**", "**"))
+_MOST_PARTS: Final = 64
+_FINEST: Final = 10**12
+"""Largest denominator of a converted value: takes off the float's last bits, so that whole numbers stay whole."""
+_BASED: Final = re.compile(r"([0-9A-Z]+)_\s*\{?\s*([0-9]{1,2})\s*\}?")
+_TEXT: Final = re.compile(r"\\text\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+_WORDS: Final = re.compile(r"[a-zA-Z][a-zA-Z\s'.-]*")
+_CURRENCY: Final = re.compile(r"([+-]?)\s*([$€£¥₹]|US\$)\s*(?=[\d.])")
+_BEHIND: Final = re.compile(
+    r"(?P<value>.*[\w)}\]])"
+    r"(?P<unit>(?:\s*\\text\s*\{[^{}]*\}(?:\s*\^\s*\{?-?\d\}?)?|\^\{\\circ\}|\s*%|\s+[a-zA-Z]{2,}(?:\s+[a-zA-Z]+){0,3})+)"
+)
 
 extract = final_answer
 
 
 def score_all(pairs: Sequence[Pair], *, seconds: float) -> list[Outcome]:
     """Whether each solution's final answer equals its problem's; `seconds` is not used (see `DomainSpec`)."""
-    answers = [extract(solution) for solution, _ in pairs]
-    questions = [
-        (problem.answer, answer) for (_, problem), answer in zip(pairs, answers, strict=True) if answer is not None
-    ]
-    with Comparer() as comparer:
-        decided = {question: comparer.equal(*question) for question in dict.fromkeys(questions)}
-    return [
-        Outcome.WRONG if answer is None else decided[problem.answer, answer]
-        for (_, problem), answer in zip(pairs, answers, strict=True)
-    ]
+    with Library() as library:
+        return [compare(problem.answer, extract(solution), library) for solution, problem in pairs]
 
 
-class Comparer:
-    """Decides equality; holds the child, which is started when the first answer needs it."""
-
-    def __init__(self) -> None:
-        self._child: Child | None = None
-
-    def __enter__(self) -> Comparer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop()
-
-    def equal(self, gold: str, answer: str) -> Outcome:
-        """Whether `answer` is mathematically `gold`. Not symmetric: `x=5` answers 5 and 5 answers `x=5`."""
-        gold, answer = plain(gold), plain(answer)
-        if not gold or not answer or len(answer) > _LONGEST:
-            return Outcome.WRONG
-        if gold == answer:
-            return Outcome.RIGHT
-        numbers = number(gold), number(answer)
-        if None not in numbers:
-            return Outcome.of(numbers[0] == numbers[1])
-        return self._ask(gold, answer)
-
-    def _ask(self, gold: str, answer: str) -> Outcome:
-        try:
-            return Outcome.of(self._ready_child().ask({"gold": gold, "answer": answer}, _SECONDS)["equal"] is True)
-        except (ChannelTimeout, ChannelClosed):
-            self._stop()
-            return Outcome.UNDECIDED
-
-    def _ready_child(self) -> Child:
-        if self._child is None:
-            package_root = str(Path(__file__).resolve().parents[2])
-            self._child = Child(
-                [sys.executable, "-P", "-m", "envs.domains.math_worker"],
-                {**os.environ, "PYTHONPATH": os.pathsep.join(_paths(package_root))},
-            )
-            self._child.ask({"gold": "1", "answer": "\\frac{2}{2}"}, _START_SECONDS)
-        return self._child
-
-    def _stop(self) -> None:
-        if self._child is not None:
-            self._child.close()
-            self._child = None
+def compare(gold: str, answer: str | None, library: Library) -> Outcome:
+    """Whether `answer` is mathematically `gold`; None is no answer. Not symmetric: see the rules of this module."""
+    if answer is None or len(answer) > _LONGEST:
+        return Outcome.WRONG
+    try:
+        return Outcome.of(same(spelled(gold), spelled(answer), library))
+    except UndecidedError:
+        return Outcome.UNDECIDED
 
 
-def plain(answer: str) -> str:
-    """The answer without what only sets it: math and text delimiters around all of it, spaces, a full stop."""
-    text = answer.strip().removesuffix(".").strip()
-    for opening, closing in _WRAPPERS:
-        inner = text[len(opening) : len(text) - len(closing)]
-        whole = inner and text == opening + inner + closing
-        if whole and not any(mark in inner for mark in "${}*"):
-            return plain(inner)
-    return text
+def same(gold: str, answer: str, library: Library) -> bool:
+    """Whether two spelled texts are the same.
+
+    Raises:
+        UndecidedError: the libraries could not tell.
+    """
+    if not gold or not answer:
+        return False
+    if gold == answer:
+        return True
+    (gold_name, gold_value), (answer_name, answer_value) = _named(gold), _named(answer)
+    if gold_name and answer_name and gold_name != answer_name:
+        return library.equal(gold, answer)
+    if bool(gold_name) != bool(answer_name) and is_equation(answer_value if gold_name else gold_value):
+        return library.equal(gold, answer)
+    if (gold_name or answer_name) and (gold, answer) != (gold_value, answer_value):
+        return same(gold_value, answer_value, library)
+    one, other = parts_of(gold_value), parts_of(answer_value)
+    if isinstance(one, str) and isinstance(other, str):
+        return _same_value(one, other, library)
+    if isinstance(one, Parts) and isinstance(other, Parts):
+        return _same_parts(one, other, library) if _alike(one, other) else _related(gold_value, answer_value, library)
+    for parts, single in ((one, other), (other, one)):
+        if isinstance(parts, Parts) and isinstance(single, str) and len(parts.items) == 1 and not parts.ordered:
+            return same(parts.items[0], single, library) if parts is one else same(single, parts.items[0], library)
+    return _related(gold_value, answer_value, library)
 
 
-def number(text: str) -> Fraction | None:
-    """A plain integer or decimal, perhaps with thousands separators or a leading dollar sign; None for all else."""
-    digits = text.removeprefix("\\").removeprefix("$").strip()
-    return Fraction(re.sub(r"[,{}]", "", digits)) if _NUMBER.fullmatch(digits) else None
+def _named(text: str) -> tuple[str, str]:
+    """Name and value; the parts of a list have names of their own."""
+    parts = parts_of(text)
+    return ("", text) if isinstance(parts, Parts) and not parts.brackets else named(text)
 
 
-def _paths(first: str) -> Iterable[str]:
-    yield first
-    if inherited := os.environ.get("PYTHONPATH"):
-        yield inherited
+def _alike(gold: Parts, answer: Parts) -> bool:
+    """Whether the kinds of brackets fit: a bare list answers a set, a tuple, and the other way round a set a list."""
+    if gold.brackets == answer.brackets:
+        return True
+    plain = (r"\{\}", "")
+    return (gold.brackets in plain and answer.brackets in plain) or (gold.brackets == "()" and answer.brackets == "")
+
+
+def _related(gold: str, answer: str, library: Library) -> bool:
+    r"""Two texts of different build: the same only if one of them is a relation (`1 < x < 2`, `\pm 3`)."""
+    return (relates(gold) or relates(answer)) and library.equal(gold, answer)
+
+
+def _same_parts(gold: Parts, answer: Parts, library: Library) -> bool:
+    if len(gold.items) != len(answer.items) or len(gold.items) > _MOST_PARTS:
+        return False
+    names = {named(item)[0] for item in gold.items} - {""}
+    if gold.ordered or (len(names) > 1 and not any(named(item)[0] for item in answer.items)):
+        return all(same(one, other, library) for one, other in zip(gold.items, answer.items, strict=True))
+    left = list(answer.items)
+    for item in sorted(gold.items, key=lambda item: item not in left):  # those written alike first: they cost nothing
+        found = item if item in left else next((other for other in left if same(item, other, library)), None)
+        if found is None:
+            return False
+        left.remove(found)
+    return True
+
+
+def _same_value(gold: str, answer: str, library: Library) -> bool:
+    """Two texts that are one value each."""
+    if _without_spaces(gold) == _without_spaces(answer):
+        return True
+    bases = _BASED.fullmatch(gold), _BASED.fullmatch(answer)
+    if any(bases):
+        return bases[0] is not None and bases[1] is not None and bases[0].groups() == bases[1].groups()
+    words = words_of(gold), words_of(answer)
+    if words[0] or words[1]:
+        return _same_words(*words)
+    (gold_value, gold_unit), (answer_value, answer_unit) = split_unit(gold), split_unit(answer)
+    numbers = number(gold_value), number(answer_value)
+    if numbers[0] is not None and numbers[1] is not None:
+        return same_quantity(numbers[0], gold_unit, numbers[1], answer_unit, library)
+    if gold_unit and answer_unit and not _same_unit(gold_unit, answer_unit):
+        return False
+    if _leftover(gold_value) != _leftover(answer_value):
+        return False
+    if (gold_value, answer_value) != (gold, answer) and _without_spaces(gold_value) == _without_spaces(answer_value):
+        return True
+    return library.equal(gold_value, answer_value)
+
+
+def split_unit(text: str) -> tuple[str, str]:
+    """A value and the unit behind it; the unit is empty where there is none, as for a variable (`5x`, `5ab`)."""
+    currency = _CURRENCY.match(text)
+    if currency:
+        text = currency[1] + text[currency.end() :]
+        value, behind = split_unit(text)
+        return value, behind or currency[2]
+    found = leading_number(text)
+    if found and found[1].strip():
+        behind = found[1]
+        value = text[: len(text) - len(behind)]
+        apart = behind[0] == " " and re.match(r"\s+[a-zA-Z]{3,}", behind) is not None
+        glued_letter = behind[0].isalpha() and len(behind) == 1
+        if counts_things(behind) and not glued_letter and (apart or is_symbol(behind) or is_set_as_text(behind)):
+            return value.strip(), behind.strip()
+    behind_value = _BEHIND.fullmatch(text)
+    if behind_value and counts_things(behind_value["unit"]):
+        set_apart = is_set_as_text(behind_value["unit"]) or is_symbol(behind_value["unit"])
+        if set_apart:
+            return behind_value["value"].strip(), behind_value["unit"].strip()
+    return text, ""
+
+
+def same_quantity(gold: Number, gold_unit: str, answer: Number, answer_unit: str, library: Library) -> bool:
+    """Whether two numbers with their units are the same, where a missing unit is not asked for."""
+    percents = unit(gold_unit) == "%", unit(answer_unit) == "%"
+    if percents[0] != percents[1]:
+        share, bare = (gold, answer) if percents[0] else (answer, gold)
+        if gold_unit and answer_unit:
+            return False
+        hundredth = Number(share.value / 100, None if share.places is None else share.places + 2, share.digits)
+        return same_number(hundredth, bare) or (abs(bare.value) > 1 and same_number(share, bare))
+    if not gold_unit or not answer_unit or _same_unit(gold_unit, answer_unit):
+        return same_number(gold, answer)
+    one, other = unit(gold_unit), unit(answer_unit)
+    per_unit = library.factor(other, one) if one and other else None
+    if per_unit is None:
+        return False
+    return gold.value == (answer.value * Fraction(per_unit)).limit_denominator(_FINEST)
+
+
+def _same_unit(one: str, other: str) -> bool:
+    return (unit(one) is not None and unit(one) == unit(other)) or same_thing(one, other)
+
+
+def words_of(text: str) -> str:
+    """The words of a text that holds nothing else, freed of commands that set text; empty for all other texts."""
+    plain = " ".join(_TEXT.sub(r" \1 ", text).split())
+    return plain if _WORDS.fullmatch(plain) and plain not in ("i", "e") else ""
+
+
+def _same_words(gold: str, answer: str) -> bool:
+    if not gold or not answer:
+        return False
+    if max(len(gold), len(answer)) <= 2:
+        return sorted(gold) == sorted(answer)
+    return gold.casefold().strip(".") == answer.casefold().strip(".")
+
+
+def _without_spaces(text: str) -> str:
+    """The text without spaces that no two digits stand around."""
+    return re.sub(r"\s+(?!\d)|(?<!\d)\s+", "", text)
+
+
+def _leftover(text: str) -> list[str]:
+    """Words that stand in an expression beside its symbols, in one case: they have to be the same on both sides."""
+    return [" ".join(found.casefold().split()) for found in _TEXT.findall(text) if found.strip()]

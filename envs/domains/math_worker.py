@@ -1,33 +1,125 @@
-"""The child of `envs.domains.math`: compares answers with `math-verify`, one message at a time."""
+"""The child of `envs.domains.library`: asks `math-verify` and `pint`, one message at a time, within limits.
+
+Each question has its own timer of processor time whose signal ends the process, also in the middle of a C function. A
+question that used much memory ends it too, because a failed allocation inside the libraries looks like "not equal".
+
+`math-verify` accepts some pairs that differ: differences below 10^-15 vanish in its numeric comparison, and six
+decimals decide however small the numbers are. What it calls equal is therefore evaluated once more, at points of our
+choice and with many digits, and a clear difference overrules it.
+"""
 
 from __future__ import annotations
 
+import re
 import resource
+import signal
+import sys
+from typing import Any, Final
 
+import pint
+import sympy
+from latex2sympy2_extended import NormalizationConfig
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
 from envs.sandbox.frames import ChannelClosed, read_frame, write_frame
 
-_SECONDS = 2
-_MEMORY_BYTES = 4 * 1024**3
-_TARGETS = (LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig())
+_CPU_SECONDS: Final = 5.0
+_MEMORY_BYTES: Final = 4 * 1024**3
+_MUCH_MEMORY_KIB: Final = 2 * 1024**2
+_SPELLING: Final = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all")
+_TARGETS: Final = (
+    LatexExtractionConfig(boxed_match_priority=0, normalization_config=_SPELLING),
+    ExprExtractionConfig(),
+)
+_IMAGINARY: Final = re.compile(r"(?<=[0-9])i(?![a-zA-Z])")
+"""An `i` behind a digit, which `math-verify` takes for the imaginary unit only if it stands apart."""
+_DIGITS: Final = 40
+_POINTS: Final = (sympy.Rational(8191, 5039), sympy.Rational(127, 311), sympy.Rational(3571, 1009))
+_UNITS: Final[pint.UnitRegistry[Any]] = pint.UnitRegistry()
 
 
 def equal(gold: str, answer: str) -> bool:
-    """Whether the two are the same mathematics; whatever cannot be parsed or decided in time is not."""
-    parsed = [parse(f"\\boxed{{{text}}}", _TARGETS, parsing_timeout=_SECONDS) for text in (gold, answer)]
-    return bool(verify(*parsed, timeout_seconds=_SECONDS))
+    """Whether the two are the same mathematics; what cannot be parsed is not."""
+    parsed = [
+        parse(f"\\boxed{{{_IMAGINARY.sub(' i', text)}}}", _TARGETS, parsing_timeout=None) for text in (gold, answer)
+    ]
+    if not all(parsed) or not verify(*parsed, timeout_seconds=None):
+        return False
+    return not differ(parsed[0][0], parsed[1][0])
+
+
+def differ(gold: Any, answer: Any) -> bool:
+    """Whether two expressions that passed for equal clearly have different values."""
+    gold, answer = _value(gold, answer), _value(answer, gold)
+    if isinstance(gold, sympy.MatrixBase) and isinstance(answer, sympy.MatrixBase) and gold.shape == answer.shape:
+        return any(differ(one, other) for one, other in zip(gold.flat(), answer.flat(), strict=True))
+    if not isinstance(gold, sympy.Expr) or not isinstance(answer, sympy.Expr):
+        return False
+    names = sorted(gold.free_symbols | answer.free_symbols, key=str)
+    return any(
+        _far({name: point + place for place, name in enumerate(names)}, gold, answer)
+        for point in (_POINTS if names else _POINTS[:1])
+    )
+
+
+def _value(one: Any, other: Any) -> Any:
+    """The right side of `x = 5` where the other side is no equation."""
+    if isinstance(one, sympy.Eq) and not isinstance(other, sympy.Eq):
+        return one.rhs
+    return one
+
+
+def _far(point: dict[Any, Any], gold: sympy.Expr, answer: sympy.Expr) -> bool:
+    try:
+        values = [sympy.N(_exact(side).doit().subs(point), _DIGITS) for side in (gold, answer)]
+        if not all(value.is_number and value.is_finite for value in values):
+            return False
+        one, other = values
+        size = max(abs(one), abs(other))
+        if size == 0 or abs(one - other) <= size * sympy.Float("1e-12"):
+            return False
+        return not any(_is_rounding(*sides) for sides in ((gold, other), (answer, one)))
+    except (TypeError, ValueError, ArithmeticError, AttributeError, NotImplementedError):
+        return False
+
+
+def _exact(side: sympy.Expr) -> sympy.Expr:
+    """The expression with its decimals as fractions, so that evaluation keeps all digits."""
+    return side.xreplace({found: sympy.Rational(str(found)) for found in side.atoms(sympy.Float)})
+
+
+def _is_rounding(side: sympy.Expr, value: sympy.Expr) -> bool:
+    """Whether a side written as a decimal of six places or more is the other side's value, rounded."""
+    if not isinstance(side, sympy.Float):
+        return False
+    places = len(str(side).rstrip("0").partition(".")[2])
+    return places >= 6 and bool(abs(sympy.Rational(str(side)) - value) <= sympy.Rational(1, 2 * 10**places))
+
+
+def factor(given: str, wanted: str) -> float | None:
+    """How many of the second unit one of the first is; None where there is no such factor."""
+    try:
+        nothing, one = (_UNITS.Quantity(count, given).to(wanted) for count in (0.0, 1.0))
+    except (pint.PintError, ValueError, TypeError, ArithmeticError, AttributeError, SyntaxError, AssertionError):
+        return None
+    return float(one.magnitude) if nothing.magnitude == 0 else None
 
 
 def main() -> None:
     """Serve until standard input closes."""
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    answers = {"equal": equal, "factor": factor}
     while True:
         try:
             question = read_frame(0)
-            write_frame(1, {"equal": equal(question["gold"], question["answer"])})
         except ChannelClosed:
             return
+        signal.setitimer(signal.ITIMER_PROF, _CPU_SECONDS)
+        found = answers[question["what"]](question["one"], question["other"])
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
+        if not found and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > _MUCH_MEMORY_KIB:
+            sys.exit("too much memory")
+        write_frame(1, {"found": found})
 
 
 if __name__ == "__main__":

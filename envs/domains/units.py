@@ -1,54 +1,215 @@
-"""Whether two spellings of a unit mean the same kind of quantity, and how many of one make the other.
+r"""Units: how one is written behind a number, and which words are no unit.
 
-A thin layer over `pint`, which knows the units; this only keeps hostile input away from its parser and turns
-everything it cannot convert into "no".
+A unit is read from plain words (`meters per second`), symbols (`m/s^2`, `J mol^-1 K^-1`) and LaTeX (`\frac{m}{s^2}`,
+`\text{ kg}\,\text{m}`) into factors with whole exponents, written one way: `m*s^-2`. Only that reaches `pint`, and
+only in the child process (`envs.domains.library`), so that no tower of powers or brackets can keep it busy.
+
+Words that change what is said ("or", "more", "not") are no unit, so that `3 or 4` and `5 or more` are neither 3 nor 5.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from tokenize import TokenError
-from typing import TYPE_CHECKING, Any
+from typing import Final
 
-if TYPE_CHECKING:
-    import pint
+_LONGEST: Final = 80
+"""Characters of a unit."""
+_MOST_FACTORS: Final = 8
+_LARGEST_EXPONENT: Final = 12
+_WORDS_OF_A_THING: Final = 4
+"""Words that may name what is counted ("square feet of carpet")."""
 
-_LONGEST = 40
-_EXPONENTS = re.compile(r"\^-?[0-9]{3,}|\^.*\^")
-"""Powers no unit has, which would only cost time."""
+_NOT_UNITS_TEXT: Final = (
+    "or and to more less fewer most least than not no non none about around over under up down between either "
+    "neither both plus minus times divided by if when but except without unless approximately nearly almost "
+    "roughly mod modulo remainder sin cos tan cot csc log ln exp lim max det gcd lcm sqrt pi infinity undefined"
+)
+NOT_UNITS: Final = frozenset(_NOT_UNITS_TEXT.split())
+_CURRENCY: Final = {
+    **{"$": "dollar", "usd": "dollar", "€": "euro", "eur": "euro", "£": "pound_sterling", "gbp": "pound_sterling"},
+    **{"¥": "yen", "₹": "rupee", "rs": "rupee", "¢": "cent", "₽": "ruble", "₩": "won", "bucks": "dollar"},
+}
+_WORDS: Final = {
+    "per": "/",
+    "squared": "^2",
+    "cubed": "^3",
+    **dict.fromkeys(("square", "sq"), "2"),
+    "cubic": "3",
+    "cu": "3",
+}
+_NO_FACTORS: Final = frozenset(("of", "the", "a", "an", "in", "is", "are", "was", "were", "i", "it", "we", "you"))
+_ALIASES: Final = {
+    **{
+        "celsius": "degC",
+        "fahrenheit": "degF",
+        "°C": "degC",
+        "°F": "degF",
+        "°": "degree",
+        "Ω": "ohm",
+        "µΩ": "microohm",
+    },
+    **{"deg": "degree", "mph": "mile*hour^-1", "kph": "kilometer*hour^-1", "kmh": "kilometer*hour^-1", "hr": "hour"},
+    **{
+        "hrs": "hour",
+        "sec": "second",
+        "secs": "second",
+        "mins": "minute",
+        "lbs": "lb",
+        "cc": "cm^3",
+        "kelvins": "kelvin",
+    },
+    **{"metre": "meter", "metres": "meter", "litre": "liter", "litres": "liter"},
+    **{
+        "°R": "degR",
+        "Å": "angstrom",
+        "percent": "%",
+        "percentage": "%",
+        "pct": "%",
+        "yrs": "year",
+        "yr": "year",
+        "mol/L": "mol*L^-1",
+        "M": "molar",
+    },
+}
+_SYMBOLS_TEXT: Final = (
+    "m g s h d L l N J W V A K C F T H Hz Pa Ω % $ € £ ¥ ° km cm mm nm um kg mg ml mL cl dl ft in lb oz yd mi hr "
+    "min sec mph kph kmh eV keV MeV GeV kJ MJ kW MW GW kWh kN kPa MPa GPa kHz MHz GHz mol mmol dB rad sr atm bar "
+    "ms ns us mA mV kV kΩ MΩ cal kcal ha rpm cd lm lx Wb Bq Gy Sv kat °C °F degC degF lbs hrs mins yr yrs USD EUR "
+    "GBP pm fm dm hPa mW µm µs µg µF µC µA µV nC nF pF mF mH mT psi hp Torr mmHg gal qt pt tsp tbsp"
+)
+_SYMBOLS: Final = frozenset(_SYMBOLS_TEXT.split())
+_MICRO: Final = re.compile(r"\\mu\s*(?:\\text\s*\{([^{}]*)\})?")
+_FRACTION: Final = re.compile(r"\\frac\s*\{((?:[^{}]|\{[^{}]*\})*)\}\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+_TEXT: Final = re.compile(r"\\text\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+_DEGREES: Final = re.compile(
+    r"\^\s*\{?\s*(?:\\circ|°)\s*\}?\s*(?:\\text\s*\{\s*([CFKR])\s*\}|([CFKR])(?![a-zA-Z]))?"
+    r"|degrees?\s+(celsius|fahrenheit|[CF]\b)",
+    re.IGNORECASE,
+)
+_LETTERS: Final = "a-zA-ZµΩ°Å%$€£¥₹¢₽₩"
+_TOKEN: Final = re.compile(
+    rf"\s*(?:(?P<name>[{_LETTERS}]+)|(?P<power>\^\s*\{{?\s*(?P<n>[+-]?\d{{1,3}})\s*\}}?)|(?P<sign>[*/()·]))"
+)
 
 
-@functools.lru_cache(maxsize=4096)
-def factor(given: str, wanted: str) -> float | None:
-    """How many `wanted` one `given` is (`km` in `m`: 1000.0), or None where one cannot be converted to the other.
-
-    Units with an offset (degrees Celsius) convert to themselves alone: a factor cannot say it.
-    """
-    if given == wanted:
-        return 1.0
-    if not given or not wanted or any(len(unit) > _LONGEST or _EXPONENTS.search(unit) for unit in (given, wanted)):
+@functools.lru_cache(maxsize=8192)
+def unit(text: str) -> str | None:
+    """Spelled text as a unit in one writing (`m*s^-2`); empty for no text, None for what is no unit."""
+    if len(text) > _LONGEST:
         return None
-    import pint
-
-    try:
-        nothing, one = (_registry().Quantity(count, given).to(wanted) for count in (0.0, 1.0))
-        return float(one.magnitude) if nothing.magnitude == 0 else None
-    except (
-        pint.PintError,
-        TokenError,
-        AssertionError,
-        ValueError,
-        TypeError,
-        ArithmeticError,
-        AttributeError,
-        SyntaxError,
-    ):
+    plain = _plain(text)
+    if not plain:
+        return ""
+    factors = _factors(plain)
+    if factors is None or len(factors) > _MOST_FACTORS or max(map(abs, factors.values())) > _LARGEST_EXPONENT:
         return None
+    kept = sorted((name, power) for name, power in factors.items() if power)
+    return "*".join(name if power == 1 else f"{name}^{power}" for name, power in kept)
 
 
-@functools.cache
-def _registry() -> pint.UnitRegistry[Any]:
-    import pint
+def is_symbol(text: str) -> bool:
+    """Whether a plain text stands for a unit by itself, so that it can follow a number without a space."""
+    found = unit(text)
+    plain = _plain(text)
+    names = re.findall(rf"[{_LETTERS}]+", plain)
+    return found is not None and bool(names) and all(name in _SYMBOLS or name in _CURRENCY for name in names)
 
-    return pint.UnitRegistry()
+
+def is_set_as_text(text: str) -> bool:
+    r"""Whether the whole unit is set as text (`\text{ cm}^2`), so that no letter of it can be a variable."""
+    return bool(_TEXT.search(text)) and not re.search(
+        r"[a-zA-Z]", re.sub(r"\\(?:cdot|circ|mu|Omega|frac)", "", _TEXT.sub("", text))
+    )
+
+
+def counts_things(text: str) -> bool:
+    """Whether a text behind a number only names what is counted: a few plain words, or units."""
+    if len(text) > _LONGEST:
+        return False
+    plain = re.sub(r"\([a-zA-Z\s.]*\)$", "", _plain(text)).strip(" .,")
+    words = re.findall(r"[^\W\d_]+", plain)
+    if len(words) > 2 * _WORDS_OF_A_THING or any(word.lower() in NOT_UNITS for word in words):
+        return False
+    if unit(text) is not None:
+        return True
+    return bool(words) and not re.search(r"[\d\\=<>+*^_{}\[\](),;:|!?]", plain)
+
+
+def same_thing(one: str, other: str) -> bool:
+    """Whether two units are the same word, whatever their number and case ("Apples", "apple")."""
+    return _stem(one) == _stem(other)
+
+
+def _stem(text: str) -> str:
+    words = re.findall(r"[a-z]+|[^\sa-z]", _plain(text).lower())
+    return " ".join(
+        word.removesuffix("es") if word.endswith(("shes", "ches", "xes")) else word.rstrip("s") for word in words
+    )
+
+
+def _plain(text: str) -> str:
+    """A unit without LaTeX."""
+    text = _MICRO.sub(lambda found: "µ" + (found[1] or "").strip(), text)
+    text = _DEGREES.sub(lambda found: f" °{(found[1] or found[2] or found[3] or '')[:1].upper()} ", text)
+    for _ in range(2):
+        text = _FRACTION.sub(r"(\1)/(\2)", text)
+        text = _TEXT.sub(r" \1", text)
+    text = (
+        text.replace("\\Omega", "Ω")
+        .replace("\\cdot", "*")
+        .replace("\\times", "*")
+        .replace("\\circ", "°")
+        .replace("\\mu", "µ")
+    )
+    text = re.sub(r"µ\s+(?=[a-zA-Z]\b)", "µ", text)
+    text = re.sub(r"([a-zA-Z]) Ω", r"\1Ω", text)
+    return " ".join(text.replace("\\", " \\").split()).strip(" .,~")
+
+
+def _tokens(text: str) -> list[str] | None:
+    """Names, `^n`, `*`, `/`, brackets, and `2` or `3` for "square" and "cubic"; None for anything else."""
+    found, place = [], 0
+    while place < len(text):
+        token = _TOKEN.match(text, place)
+        if token is None:
+            return None
+        word = token["name"] or ""
+        found.append(f"^{token['n']}" if token["power"] else _WORDS.get(word.lower()) or word or token["sign"])
+        place = token.end()
+    return found
+
+
+def _factors(text: str) -> dict[str, int] | None:
+    """Exponents by name; None where the text is no product of units."""
+    factors: dict[str, int] = {}
+    outer: list[int] = []  # what the brackets around the present place are raised to
+    around, sign, raised = 1, 1, 1
+    last: tuple[str, int] | None = None
+    for token in _tokens(text) or ["?"]:
+        if token.startswith("^"):
+            power = int(token[1:])
+            if last is None or abs(power) > _LARGEST_EXPONENT:
+                return None
+            factors[last[0]] += last[1] * (power - 1)
+            last = None
+        elif token in ("*", "·", "/"):
+            sign, last = (-1 if token == "/" else 1), None
+        elif token == "(":
+            outer.append(around)
+            around, sign, last = around * sign, 1, None
+        elif token == ")":
+            if not outer:
+                return None
+            around, sign, last = outer.pop(), 1, None
+        elif token.isdigit():
+            raised = int(token)
+        elif token == "?" or token.lower() in NOT_UNITS or token.lower() in _NO_FACTORS:
+            return None
+        else:
+            for part in _ALIASES.get(token, _CURRENCY.get(token.lower(), token)).split("*"):
+                name, _, power_of_part = part.partition("^")
+                last = (name, around * sign * raised)
+                factors[name] = factors.get(name, 0) + last[1] * int(power_of_part or 1)
+            sign = raised = 1
+    return factors if factors and not outer else None

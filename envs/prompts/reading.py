@@ -12,6 +12,7 @@ to hold gold are counted and named once in the log. Held-out rows keep their ans
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -251,6 +252,8 @@ def _answer(row: Row, source: FilesSource, pattern: re.Pattern[str] | None) -> d
     value = row.values.get(name)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise DataError(f"{row.where}: field '{name}' must be the gold answer, text or a number, found {_kind(value)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise DataError(f"{row.where}: field '{name}' must be a finite number, found {value}; no answer equals it")
     try:
         answer = usable_text(str(value), f"{row.where}: field '{name}'")
     except ValueError as error:  # an integer too long to write out

@@ -256,6 +256,8 @@ def test_tests_as_list_or_json_text(tmp_path: Path) -> None:
     ("row", "message"),
     [
         ({"prompt": "b"}, "must be the gold answer, text or a number, found nothing"),
+        ({"prompt": "b", "answer": float("nan")}, "must be a finite number, found nan"),
+        ({"prompt": "b", "answer": float("-inf")}, "must be a finite number, found -inf"),
         ({"prompt": "b", "answer": True}, "found True"),
         ({"prompt": "b", "answer": " "}, "is empty"),
         ({"prompt": "b", "domain": "coding", "tests": "assert True"}, "a list of tests, or one as a JSON string"),

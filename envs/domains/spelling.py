@@ -1,0 +1,186 @@
+r"""One spelling for what can be written in several: the text of an answer as plain LaTeX.
+
+Characters become commands (`π` is `\pi`, `x²` is `x^{2}`, `½` is `\frac{1}{2}`), commands that only set text go, digits
+that are grouped become one number, and repeating decimals become fractions. Nothing is computed, and no word is lost:
+words keep standing in `\text{...}` or as they are. What the words mean (a unit, a hedge) is for `envs.domains.units`.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections.abc import Callable
+from typing import Final
+
+_CHARACTERS: Final = {
+    **{"∞": r"\infty ", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "∙": r"\cdot ", "÷": "/", "∕": "/", "⁄": "/"},
+    **{"−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "±": r"\pm ", "∓": r"\mp ", "≤": r"\le ", "⩽": r"\le "},
+    **{"≥": r"\ge ", "⩾": r"\ge ", "≠": r"\neq ", "≈": r"\approx ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in "},
+    **{"∅": r"\emptyset ", "°": r"^{\circ}", "º": r"^{\circ}", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"'},
+    **{"→": r"\to ", "µ": r"\mu ", "\N{OHM SIGN}": r"\Omega ", "：": ":", "，": ",", "。": ".", "％": "%"},
+    **{"ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℂ": r"\mathbb{C}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}"},
+    **{"\N{NO-BREAK SPACE}": " ", "\N{NARROW NO-BREAK SPACE}": r"\,", "\N{THIN SPACE}": r"\,"},
+}
+_GREEK_NAMES_TEXT: Final = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi "
+    "psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"
+)
+_GREEK_NAMES: Final = _GREEK_NAMES_TEXT.split()
+
+
+def _greek(name: str) -> str:
+    case = "CAPITAL" if name[0].isupper() else "SMALL"
+    return unicodedata.lookup(f"GREEK {case} LETTER {'LAMDA' if name.lower() == 'lambda' else name.upper()}")
+
+
+_GREEK: Final = {_greek(name): f"\\{name} " for name in _GREEK_NAMES}
+_RAISED: Final = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ", "0123456789+-()n", strict=True))
+_LOWERED: Final = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋", "0123456789+-", strict=True))
+_ROOTS: Final = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
+
+_SETTING: Final = re.compile(  # commands that say how something looks
+    r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|mathop|strut|hfill|newline|ensuremath)(?![a-zA-Z])\.?"
+    r"|(?<!\\)\\[!@]|\\phantom\{[^{}]*\}|\\label\{[^{}]*\}|\\tag\*?\{[^{}]*\}"
+)
+_DOUBLED: Final = re.compile(r"\\\\(?=[a-zA-Z{}%$,;])")
+_MATRIX: Final = re.compile(
+    r"[\[(]?\s*\\begin\{(?:[pb]?matrix|array)\}(?:\{[lcr| ]*\})?((?:(?!\\begin|\\end).)*?)(?:\\\\\s*)?"
+    r"\\end\{(?:[pb]?matrix|array)\}\s*[\])]?",
+    re.DOTALL,
+)
+_SPACE: Final = re.compile(r"\\(?:quad|qquad|enspace|thinspace|space)(?![a-zA-Z])|(?<!\\)\\[,;: >]|~|\s+")
+_TEXT: Final = re.compile(
+    r"\\(?:textbf|textit|textrm|textnormal|textsf|texttt|mbox|mathrm|mathbf|mathit|mathsf|operatorname\*?|rm|emph|hbox|bm"
+    r"|boldsymbol|underline)(?=\s*\{)"
+)
+_OLD_TEXT: Final = re.compile(r"\{\s*\\(?:rm|bf|it)\s+([^{}]*)\}")
+_DELIMITERS: Final = re.compile(r"\$+|(?<!\\)\\[()\[\]]|\*\*|`")
+_DIGIT_GROUPS: Final = re.compile(r"(?<![\d.])(\d{1,3})((?:(?:\\,|\{,\}|,\\!|\{,\\!\}|\\ |\\;|\\:)\s*\d{3})+)(?!\d)")
+_WHOLE_GROUPS: Final = re.compile(r"(?<![\d.,])(\d{1,3}(?:,\d{3})+)(?![\d,])")
+_SPACED_GROUPS: Final = re.compile(r"[+-]?\d{1,3}(?: \d{3})+(?:\.\d+)?")
+_REPEATING: Final = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*(?:\{(\d+)\}|(\d))")
+_OVER: Final = re.compile(r"\{([^{}]*)\\over(?![a-zA-Z])([^{}]*)\}")
+_BARE_OVER: Final = re.compile(r"([^{}]*)\\over(?![a-zA-Z])([^{}]*)")
+_NAMES: Final = {
+    **{
+        r"\dfrac": r"\frac",
+        r"\tfrac": r"\frac",
+        r"\cfrac": r"\frac",
+        r"\leq": r"\le",
+        r"\geq": r"\ge",
+        r"\ne": r"\neq",
+    },
+    **{
+        r"\leqslant": r"\le",
+        r"\geqslant": r"\ge",
+        r"\lbrace": r"\{",
+        r"\rbrace": r"\}",
+        r"\lbrack": "[",
+        r"\rbrack": "]",
+    },
+    **{r"\lt": "<", r"\gt": ">", r"\degree": r"^{\circ}", r"\textdegree": r"^{\circ}", r"\varnothing": r"\emptyset"},
+    **{
+        r"\land": r"\text{ and }",
+        r"\lor": r"\text{ or }",
+        r"\colon": ":",
+        r"\ast": "*",
+        r"\euro": "€",
+        r"\pounds": "£",
+    },
+    **{r"\backslash": r"\setminus", r"\micro": r"\mu", r"\ohm": r"\Omega", r"\thinspace": " ", r"\percent": "%"},
+}
+_COMMAND: Final = re.compile(r"\\[a-zA-Z]+")
+_PLAIN_NAMES: Final = re.compile(r"(?<![a-zA-Z\\])(pi|sqrt|infinity|inf|oo)(?![a-zA-Z])")
+_PLAIN: Final = {"pi": r"\pi ", "sqrt": r"\sqrt", "infinity": r"\infty ", "inf": r"\infty ", "oo": r"\infty "}
+_ROOT_OF: Final = re.compile(r"(\\sqrt(?:\[\d\])?)\s*(?:\(([^()]*)\)|(\d+(?:\.\d+)?|[a-zA-Z]))")
+_SHORT_FRACTION: Final = re.compile(r"\\frac\s*(\d|\{[^{}]*\})\s*(\d|[a-zA-Z]|\{[^{}]*\})")
+
+
+@functools.lru_cache(maxsize=8192)
+def spelled(text: str) -> str:
+    """The text in one spelling; texts that mean different things stay different."""
+    text = _ascii(text)
+    if "\\begin" not in text:
+        text = _DOUBLED.sub(r"\\", text)
+    text = _DIGIT_GROUPS.sub(lambda group: group[1] + re.sub(r"\D", "", group[2]), text)
+    text = _OLD_TEXT.sub(r"\\text{\1}", _SETTING.sub("", text))
+    text = _MATRIX.sub(r"\\begin{pmatrix}\1\\end{pmatrix}", _TEXT.sub(r"\\text", text))
+    text = _COMMAND.sub(lambda command: _NAMES.get(command[0], command[0]), text)
+    text = _DELIMITERS.sub(_delimiter, text)
+    text = _SPACE.sub(" ", text).replace(r"\%", "%").replace(r"\$", "$").replace(r"\&", "&").replace(r"\#", "#")
+    text = _PLAIN_NAMES.sub(lambda name: _PLAIN[name[1]], text)
+    text = _ROOT_OF.sub(lambda root: f"{root[1]}{{{root[2] or root[3]}}}", text)
+    text = _OVER.sub(r"\\frac{\1}{\2}", text)
+    text = _BARE_OVER.sub(r"\\frac{\1}{\2}", text) if text.count(r"\over") == 1 and r"\overline" not in text else text
+    text = _SHORT_FRACTION.sub(lambda found: "\\frac" + _braced(found[1]) + _braced(found[2]), text)
+    text = re.sub(r"\^\s*\\circ(?![a-zA-Z])", r"^{\\circ}", text)
+    text = _REPEATING.sub(_fraction, text)
+    if not re.search(r"[\[\](){}]", text):
+        text = _WHOLE_GROUPS.sub(lambda group: group[1].replace(",", ""), text)
+        text = text.replace(" ", "") if _SPACED_GROUPS.fullmatch(text.strip()) else text
+    return " ".join(text.split()).rstrip(" ,;.").strip()
+
+
+def _ascii(text: str) -> str:
+    """Special characters as commands; other compatibility characters (full width, ligatures) as plain ones."""
+    parts: list[str] = []
+    for place, character in enumerate(text):
+        if character.isascii():
+            parts.append(character)
+        elif character in _RAISED or character in _LOWERED:
+            table, mark = (_RAISED, "^") if character in _RAISED else (_LOWERED, "_")
+            if place and text[place - 1] in table:
+                parts[-1] = parts[-1][:-1] + table[character] + "}"
+            else:
+                parts.append(f"{mark}{{{table[character]}}}")
+        elif "VULGAR FRACTION" in unicodedata.name(character, ""):
+            above, _, below = unicodedata.normalize("NFKC", character).partition("⁄")
+            parts.append(f"\\frac{{{above}}}{{{below or 1}}}")
+        else:
+            known = _CHARACTERS.get(character) or _GREEK.get(character) or _ROOTS.get(character)
+            parts.append(known or unicodedata.normalize("NFKC", character))
+    return "".join(parts)
+
+
+def _delimiter(mark: re.Match[str]) -> str:
+    """Nothing, or the dollar sign that an amount begins or ends with."""
+    before, after = mark.string[: mark.start()], mark.string[mark.end() : mark.end() + 1]
+    if mark[0] == "$" and before.endswith("\\"):
+        return "$"
+    if mark[0] == "$" and mark.string.count("$") == 1 and (after.isdigit() or after == "." or before[-1:].isdigit()):
+        return "$"
+    return " "
+
+
+def _braced(argument: str) -> str:
+    return argument if argument.startswith("{") else f"{{{argument}}}"
+
+
+def _fraction(decimal: re.Match[str]) -> str:
+    r"""A repeating decimal: 0.1\overline{6} is (16 - 1) / 90."""
+    whole, fixed, period = decimal[1], decimal[2], decimal[3] or decimal[4]
+    above = int(whole + fixed + period) - int((whole + fixed) or "0")
+    return f"\\frac{{{above}}}{{{'9' * len(period)}{'0' * len(fixed)}}}"
+
+
+def balanced_split(text: str, is_separator: Callable[[str, int], int]) -> list[str]:
+    """Parts of the text between separators that stand outside all brackets.
+
+    Args:
+        text: as `spelled` returns it.
+        is_separator: how many characters of the text at a place separate; 0 for none.
+    """
+    parts, depth, start, place = [], 0, 0, 0
+    while place < len(text):
+        if text[place] == "\\" and text[place + 1 : place + 2] in ("{", "}"):
+            depth += 1 if text[place + 1] == "{" else -1
+            place += 2
+            continue
+        depth += (text[place] in "([{") - (text[place] in ")]}")
+        width = is_separator(text, place) if depth == 0 else 0
+        if width:
+            parts.append(text[start:place])
+            start = place + width
+        place += width or 1
+    return [*parts, text[start:]]
