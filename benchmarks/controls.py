@@ -47,20 +47,21 @@ def play(
         "health.action=warn",
         "tracking.enabled=false",
         "engine.threads=1",
-        f"cascade.mode={arm}",
-        "benchmark=true",
     ]
     if accept is not None:
-        overrides += [f"cascade.random_accept={accept}", "sampling.n=1"]
+        overrides.append("sampling.n=1")
+    control = {"self": None, "random": {"type": "random", "rates": accept}, "gold": {"type": "gold"}}[arm]
     started = time.monotonic()
-    job = run_cli(config, overrides)
+    job = run_cli(config, overrides, control)
     return {"arm": arm, "seed": seed, "seconds": time.monotonic() - started, **job}
 
 
-def run_cli(config: Path, overrides: list[str]) -> dict[str, Any]:
-    """`svd-loop run --json` on one core; its JSON."""
+def run_cli(config: Path, overrides: list[str], control: dict[str, Any] | None = None) -> dict[str, Any]:
+    """`svd-loop run --json` on one core; its JSON. A job with a control is played by `benchmarks.control_job`."""
     options = [part for item in overrides for part in ("-o", item)]
     command = [sys.executable, "-m", "svd_loop.cli", "run", str(config), "--json", *options]
+    if control is not None:
+        command = [sys.executable, "-m", "benchmarks.control_job", str(config), json.dumps(control), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:

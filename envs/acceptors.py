@@ -1,21 +1,15 @@
-"""Who accepts candidates: the cascade, or, in benchmarks, something to compare it with.
+"""Acceptors: what decides which candidates of a round are accepted.
 
-An acceptor is any callable from candidates to verdicts. The cascade with a judge is one (`functools.partial` of
-`Cascade.judge`); `RandomAcceptor` is the unverified control, `SelfConsistency` and `SelfCertainty` are what people use
-where there is no judge, and the gold ceiling is handed in by evaluation, which alone may read gold.
+The cascade with a judge is one (`functools.partial` of `Cascade.judge`). Experiments compare it with others
+(`svd_loop.experiments.acceptors`).
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Protocol
 
-from envs.cascade.cascade import unfit
-from svd_loop.contracts import Candidate, Prompt, Rejection, Verdict
-from svd_loop.errors import ConfigError
+from svd_loop.contracts import Candidate, Prompt, Verdict
 
 
 class Acceptor(Protocol):
@@ -24,114 +18,3 @@ class Acceptor(Protocol):
     def __call__(self, items: Sequence[tuple[Prompt, Candidate]], *, round: int) -> list[Verdict]:
         """A verdict for each item, aligned; truncated and empty candidates are never accepted."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class RandomAcceptor:
-    """The unverified control: prompts drawn by chance have their first complete candidate accepted.
-
-    The draw is per prompt, not per candidate, because the control must train on as many rows as the run it is
-    compared with: under first-valid selection a round's rows are its accepted prompts, whatever n is. So give as
-    `rates` the accepted fractions of that run, round by round.
-
-    Attributes:
-        rates: Share of prompts accepted in round 1, 2, ...; the last one holds for all later rounds.
-        seed: The job's seed. A prompt's luck is a hash of seed, round and prompt id, so that neither the order of
-            prompts nor the blocks of an episode change it; the accepted count is binomial around the rate.
-    """
-
-    rates: tuple[float, ...] = (1.0,)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.rates or not all(0.0 <= rate <= 1.0 for rate in self.rates):
-            raise ConfigError(f"cascade.random_accept: one fraction or more, each from 0 to 1, found {self.rates}")
-
-    def __call__(self, items: Sequence[tuple[Prompt, Candidate]], *, round: int) -> list[Verdict]:
-        """Accept the first complete candidate of every lucky prompt; `items` come in the prompts' sampling order."""
-        rate = self.rates[min(max(round, 1), len(self.rates)) - 1]
-        settled: set[str] = set()
-        verdicts = []
-        for prompt, candidate in items:
-            rejection = unfit(candidate)
-            if rejection is None and (prompt.id in settled or self._luck(prompt.id, round) >= rate):
-                rejection = Rejection.NOT_SELECTED_AT_RANDOM
-            if rejection is None:
-                settled.add(prompt.id)
-            verdicts.append(Verdict(prompt.id, candidate.index, rejection is None, rejection))
-        return verdicts
-
-    def _luck(self, prompt_id: str, round: int) -> float:
-        """A number in [0, 1), uniform over prompts."""
-        digest = hashlib.sha256(f"random acceptance\x1f{self.seed}\x1f{round}\x1f{prompt_id}".encode()).digest()
-        return int.from_bytes(digest[:6], "big") / 2**48
-
-
-@dataclass(frozen=True, slots=True)
-class SelfConsistency:
-    """Accepts the first complete candidate that gives its prompt's most frequent final answer.
-
-    Wang et al. 2022, "Self-Consistency Improves Chain of Thought Reasoning in Language Models", arXiv 2203.11171, used
-    to choose training rows. Answers are compared as written, without spaces and case; programs by their text, since
-    they cannot be run without tests. Ties go to the answer that came first. An answer given once by everybody is no
-    majority, but somebody has to be trained on: a prompt is refused only where no candidate has an answer.
-
-    All candidates of a prompt must come in one call (`sampling.block: null`).
-
-    Attributes:
-        extract: the final answer in the text of a candidate of a prompt, None if there is none. Handed in, since
-            finding answers is scoring's business and nothing that scores may be reached from here.
-    """
-
-    extract: Callable[[Prompt, str], str | None]
-
-    def __call__(self, items: Sequence[tuple[Prompt, Candidate]], *, round: int) -> list[Verdict]:
-        """A verdict for each item, aligned; `round` changes nothing."""
-        answers = [self._answer(prompt, candidate) for prompt, candidate in items]
-        counts = Counter((prompt.id, answer) for (prompt, _), answer in zip(items, answers, strict=True) if answer)
-        chosen: dict[str, int] = {}
-        for place, ((prompt, _), answer) in enumerate(zip(items, answers, strict=True)):
-            best = chosen.get(prompt.id)
-            if answer and (best is None or counts[prompt.id, answer] > counts[prompt.id, answers[best]]):
-                chosen[prompt.id] = place
-        return _only(chosen, items, Rejection.OUTVOTED)
-
-    def _answer(self, prompt: Prompt, candidate: Candidate) -> Hashable:
-        """What a candidate's final answer is compared by; None if it has none or may not be trained on."""
-        answer = self.extract(prompt, candidate.text) if unfit(candidate) is None else None
-        return "".join(answer.split()).casefold() or None if answer else None
-
-
-@dataclass(frozen=True, slots=True)
-class SelfCertainty:
-    """Accepts each prompt's complete candidate of which the policy was most certain (best of n).
-
-    Kang et al. 2025, "Scalable Best-of-N Selection for Large Language Models via Self-Certainty", arXiv 2502.18581.
-    All candidates of a prompt must come in one call (`sampling.block: null`).
-
-    Attributes:
-        certainty: how certain the policy was of each candidate, aligned; larger is more certain.
-    """
-
-    certainty: Callable[[Sequence[Candidate]], Sequence[float]]
-
-    def __call__(self, items: Sequence[tuple[Prompt, Candidate]], *, round: int) -> list[Verdict]:
-        """A verdict for each item, aligned; `round` changes nothing."""
-        fit = [place for place, (_, candidate) in enumerate(items) if unfit(candidate) is None]
-        scores = dict(zip(fit, self.certainty([items[place][1] for place in fit]), strict=True))
-        chosen: dict[str, int] = {}
-        for place in fit:
-            prompt_id = items[place][0].id
-            if prompt_id not in chosen or scores[place] > scores[chosen[prompt_id]]:
-                chosen[prompt_id] = place
-        return _only(chosen, items, Rejection.LESS_CERTAIN)
-
-
-def _only(chosen: dict[str, int], items: Sequence[tuple[Prompt, Candidate]], otherwise: Rejection) -> list[Verdict]:
-    """Accept the chosen place of each prompt; everybody else is unfit, or rejected for the reason given."""
-    verdicts = []
-    for place, (prompt, candidate) in enumerate(items):
-        accepted = chosen.get(prompt.id) == place
-        rejection = None if accepted else unfit(candidate) or otherwise
-        verdicts.append(Verdict(prompt.id, candidate.index, accepted, rejection))
-    return verdicts

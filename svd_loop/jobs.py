@@ -19,9 +19,9 @@ from policies.versions.stored import stored_version
 from svd_loop.assembly.backends import make_backend, open_stored
 from svd_loop.assembly.data import held_out_sources, problems_of
 from svd_loop.assembly.forking import fork_job
-from svd_loop.assembly.job import build_job, cascade_settings, policy_opener, template_set
+from svd_loop.assembly.job import Control, build_job, cascade_settings, policy_opener, template_set
 from svd_loop.config import Config, parse_config
-from svd_loop.contracts import CascadeMode, Domain, JobResult, JobState, Policy, Problem, RootPaths, Scores
+from svd_loop.contracts import Domain, JobResult, JobState, Policy, Problem, RootPaths, Scores
 from svd_loop.errors import ConfigError, JobInterrupted
 from svd_loop.evaluation.answers_file import read_answers, refuse_unwritable, write_verdicts
 from svd_loop.evaluation.evaluation import EvaluationSettings, Evaluator, read_solutions, score_solutions
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 def run_job(
     config: Config,
     *,
+    control: Control | None = None,
     record: Path | None = None,
     fork_from: str | None = None,
     shared: SharedAnswers | None = None,
@@ -44,6 +45,7 @@ def run_job(
 
     Args:
         config: the job.
+        control: what accepts in place of the cascade, in experiments alone; None is the method.
         record: append every reply to this JSON Lines file.
         fork_from: `JOB@ROUND`, take over rounds 0 to ROUND of another job first.
         shared: answers shared with other jobs, as in a sweep.
@@ -57,7 +59,7 @@ def run_job(
         fork_job(config, fork_from)
     with (
         Interrupt(_announce_stop) as interrupt,
-        build_job(config, interrupt=interrupt, record=record, shared=shared, on_round=on_round) as job,
+        build_job(config, interrupt=interrupt, control=control, record=record, shared=shared, on_round=on_round) as job,
     ):
         for line in job.prompts.report.lines():
             log.info("prompts: %s", line)
@@ -69,7 +71,7 @@ def run_job(
         except BaseException:  # stopped on request, or failed: either way no run stays RUNNING
             job.tracker.pause()
             raise
-        write_page(config.job.paths.report, result, job.ledger.config())
+        write_page(config.job.paths.report, result, job.ledger.settings())
     return result
 
 
@@ -104,11 +106,9 @@ def judge_file(config: Config, source: Path, output: Path) -> dict[str, Any]:
         The report as plain data, see `svd_loop.report.judged_json`.
 
     Raises:
-        ConfigError: the output cannot be written, or the configuration has no judge.
+        ConfigError: the output cannot be written.
         DataError: a line cannot be used, naming file and line.
     """
-    if config.cascade.mode is not CascadeMode.SELF:
-        raise ConfigError(f"cascade.mode: {config.cascade.mode} asks no judge; `judge` needs self")
     refuse_unwritable(output, source)
     answers = read_answers(source, config.data.domain or Domain.MATH)
     items = [(answer.prompt, answer.candidate) for answer in answers]
@@ -138,7 +138,7 @@ def report_job(job: str, root: Path) -> tuple[JobState, Path]:
     paths = RootPaths(root).job(job)
     with LedgerReader.open_for_reading(paths.folder) as reader:
         state = reader.state()
-        return state, write_page(paths.report, reader.result() or state, reader.config())
+        return state, write_page(paths.report, reader.result() or state, reader.settings())
 
 
 def _opened(config: Config, model: str) -> tuple[int, Policy]:

@@ -16,7 +16,7 @@ from svd_loop.assembly.vocabulary import vocabulary_digest
 from svd_loop.config import Config
 from svd_loop.config.engines import ENGINES
 from svd_loop.config.update import UPDATES
-from svd_loop.contracts import Candidate, Message, Policy, Role, Sampling, TrainingRow, UpdateMaterial, UpdateResult
+from svd_loop.contracts import Message, Policy, Role, Sampling, TrainingRow, UpdateMaterial, UpdateResult
 from svd_loop.errors import ConfigError
 from svd_loop.nano import NANO_CHECKPOINT
 from svd_loop.support.allocator import keep_freed_memory
@@ -56,10 +56,6 @@ class Backend(Protocol):
 
     def update(self, material: UpdateMaterial, round: int, parent: int) -> UpdateResult:
         """Train and store the version of a round, going on from the version of round `parent`."""
-        ...
-
-    def certainty(self, candidates: Sequence[Candidate]) -> list[float]:
-        """How certain the version that wrote the candidates was of each, larger is more."""
         ...
 
     def prompt_tokens(self, messages: tuple[Message, ...], *, thinking: bool = False) -> int:
@@ -155,19 +151,6 @@ class ModelBackend:
     def update(self, material: UpdateMaterial, round: int, parent: int) -> UpdateResult:
         """Train by the configured algorithm from the version of round `parent` or the base."""
         return self._updater.learn(material, round=round, parent=self._store.path(parent))
-
-    def certainty(self, candidates: Sequence[Candidate]) -> list[float]:
-        """Self-certainty (`policies.engines.certainty`)."""
-        from policies.engines.certainty import self_certainty
-
-        model = self._config.model
-        rounds = {candidate.policy.round for candidate in candidates if candidate.policy}
-        scores: dict[Candidate, float] = {}
-        for round in sorted(rounds):
-            own = [candidate for candidate in candidates if candidate.policy and candidate.policy.round == round]
-            found = self_certainty(self._store.load(round), own, dtype=model.dtype, device=model.device)
-            scores |= dict(zip(own, found, strict=True))
-        return [scores[candidate] for candidate in candidates]
 
     def prompt_tokens(self, messages: tuple[Message, ...], *, thinking: bool = False) -> int:
         """By the base's tokenizer."""

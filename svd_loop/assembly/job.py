@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 
 import envs  # registers the environment
-from envs.acceptors import Acceptor, RandomAcceptor, SelfCertainty, SelfConsistency
+from envs.acceptors import Acceptor
 from envs.cascade.cascade import Cascade, CascadeSettings
 from envs.cascade.template_sets import TemplateSet
 from envs.prompts import PromptPool
@@ -21,12 +21,11 @@ from envs.solving import SolverAgent
 from policies.policy_cache import Standby
 from svd_loop.assembly.anchors import OwnJudgements, posttrain_rows
 from svd_loop.assembly.backends import Backend, make_backend
-from svd_loop.assembly.data import build_prompts, held_out, held_out_sources, problems_of, source_label
+from svd_loop.assembly.data import build_prompts, held_out, held_out_sources, source_label
 from svd_loop.assembly.inherited import inherited_rows
 from svd_loop.assembly.lengths import refuse_long, room_for_question, too_long
 from svd_loop.config import Config, config_digest
 from svd_loop.contracts import (
-    CascadeMode,
     Domain,
     Episode,
     HealthReport,
@@ -39,7 +38,7 @@ from svd_loop.contracts import (
     TrainingRow,
 )
 from svd_loop.evaluation.audit import JudgeAudit, audit_sample
-from svd_loop.evaluation.evaluation import EvaluationSettings, Evaluator, GoldAcceptor, final_answer, same_answers
+from svd_loop.evaluation.evaluation import EvaluationSettings, Evaluator, same_answers
 from svd_loop.evaluation.leak_firewall import CompletionFirewall
 from svd_loop.judge_health.judge_watch import JudgeWatch, watch_nothing
 from svd_loop.judge_health.labelled import LabelledAnswers, read_labelled
@@ -75,11 +74,25 @@ class Job:
     tracker: Tracker
 
 
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What accepts candidates in place of the cascade, in experiments alone (`svd_loop.experiments.controls`).
+
+    Attributes:
+        identity: plain data that tells the control from others; a job goes on under the same one only.
+        acceptor: decides.
+    """
+
+    identity: Mapping[str, Any]
+    acceptor: Acceptor
+
+
 @contextmanager
 def build_job(
     config: Config,
     *,
     interrupt: Interrupt,
+    control: Control | None = None,
     record: Path | None = None,
     shared: SharedAnswers | None = None,
     on_round: Callable[[JobState], None] = lambda state: None,
@@ -92,6 +105,7 @@ def build_job(
     Args:
         config: the job.
         interrupt: asked between chunks whether to stop.
+        control: accepts in place of the cascade; None is the method.
         record: append every reply to this JSON Lines file.
         shared: answers that other jobs have paid for, and may take over from this one.
         on_round: called after each committed round.
@@ -99,7 +113,7 @@ def build_job(
     templates = template_set(config)
     problems = held_out(config)
     paths = config.job.paths
-    with Ledger.open(paths.folder, config) as ledger:
+    with Ledger.open(paths.folder, config, control.identity if control else None) as ledger:
         backend = make_backend(config, paths.versions, config_digest(config))
         standby = Standby(backend.open)
         prompts = open_prompts(config, problems, paths.prompts, templates, backend)
@@ -114,7 +128,7 @@ def build_job(
         parts = Parts(
             ledger=ledger,
             prompts=prompts,
-            environment=make_environment(config, templates, ledger, backend),
+            environment=make_environment(config, templates, ledger, control.acceptor if control else None),
             firewall=CompletionFirewall(chain(*problems.values()), config.data.leak, paths.leaks),
             solver=solver,
             open_policy=opener,
@@ -122,7 +136,7 @@ def build_job(
             update=standby.before(backend.update),
             replay=make_replay(config, backend, ledger),
             evaluator=Evaluator(problems, solver, measuring, seed=config.job.seed),
-            judge_watch=make_judge_watch(config, cascade),
+            judge_watch=watch_nothing if control else make_judge_watch(config, cascade),
             health=HealthRule(config.health),
             audit=JudgeAudit(audited, solver, cascade, config.evaluation.test_seconds),
             plateau=PlateauRule(config.plateau),
@@ -142,9 +156,7 @@ def build_job(
 def make_judge_watch(
     config: Config, cascade: Cascade
 ) -> Callable[[Policy, Episode, Sequence[Prompt]], HealthReport | None]:
-    """Canaries for the judge; nothing to watch in the controls, which have none."""
-    if config.cascade.mode is not CascadeMode.SELF:
-        return watch_nothing
+    """Canaries for the judge, and the user's labelled answers."""
     return JudgeWatch(cascade, config.health.canaries, config.job.seed, labelled_answers(config))
 
 
@@ -227,16 +239,16 @@ def cascade_settings(config: Config) -> CascadeSettings:
 
 
 def make_environment(
-    config: Config, templates: TemplateSet, ledger: LedgerReader, backend: Backend
+    config: Config, templates: TemplateSet, ledger: LedgerReader, acceptor: Acceptor | None
 ) -> RoundEnvironment:
-    """The environment with the acceptor of `cascade.mode`."""
+    """The environment; `acceptor` decides in place of the cascade, if there is one."""
     environment: Any = gymnasium.make(  # typed here: Gymnasium calls every info a dict of anything
         ENVIRONMENT,
         disable_env_checker=True,
         cascade=Cascade(
             templates, cascade_settings(config), MeasuredOrder(ledger, config.cascade.stages, config.cascade.votes)
         ),
-        acceptor=make_acceptor(config, backend),
+        acceptor=acceptor,
         n=config.sampling.n,
         block=config.sampling.block,
         selection=config.cascade.selection,
@@ -244,22 +256,6 @@ def make_environment(
     )
     typed: RoundEnvironment = environment
     return typed
-
-
-def make_acceptor(config: Config, backend: Backend) -> Acceptor | None:
-    """What accepts in place of the cascade; None is the method."""
-    match config.cascade.mode:
-        case CascadeMode.SELF:
-            return None
-        case CascadeMode.RANDOM:
-            return RandomAcceptor(config.cascade.random_accept, config.job.seed)
-        case CascadeMode.SELF_CONSISTENCY:
-            return SelfConsistency(final_answer)
-        case CascadeMode.SELF_CERTAINTY:
-            return SelfCertainty(backend.certainty)
-        case CascadeMode.GOLD:
-            gold = problems_of(config.data.train, "train")
-            return GoldAcceptor(gold, test_seconds=config.evaluation.test_seconds)
 
 
 def make_replay(config: Config, backend: Backend, ledger: Ledger) -> Replay:

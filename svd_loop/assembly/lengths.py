@@ -15,7 +15,7 @@ from envs.cascade.judging import ROLES
 from envs.cascade.template_sets import PLACEHOLDERS, TemplateSet
 from svd_loop.assembly.backends import Backend, samplings_of
 from svd_loop.config import Config
-from svd_loop.contracts import CascadeMode, Domain, Problem, Role, Sampling
+from svd_loop.contracts import Domain, Problem, Role, Sampling
 from svd_loop.errors import ConfigError, DataError
 
 _SEE_THOUGHTS = (Role.FACT_CHECKER, Role.GRADER)
@@ -133,8 +133,7 @@ def _budgets(config: Config, context: int, backend: Backend, templates: Template
 
 
 def _judges(config: Config) -> list[Role]:
-    stages = config.cascade.stages if config.cascade.mode is CascadeMode.SELF else ()
-    return [role for stage in stages for role in ROLES[stage]]
+    return [role for stage in config.cascade.stages for role in ROLES[stage]]
 
 
 def _shows_thought(config: Config, role: Role) -> bool:

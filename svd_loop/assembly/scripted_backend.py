@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from svd_loop.config import Config
 from svd_loop.config.engines import ScriptedEngineSection
-from svd_loop.contracts import Candidate, Message, Policy, PolicyVersion, TrainingRow, UpdateMaterial, UpdateResult
-from svd_loop.errors import ConfigError
+from svd_loop.contracts import Message, Policy, PolicyVersion, TrainingRow, UpdateMaterial, UpdateResult
 
 if TYPE_CHECKING:
     from policies.versions.stored import StoredVersion
@@ -63,10 +62,6 @@ class ScriptedBackend:
 
         folder = self._versions / PolicyVersion(parent, "").name
         return ScriptedUpdater(self._versions).fit(material.rows, round=round, parent=folder)
-
-    def certainty(self, candidates: Sequence[Candidate]) -> list[float]:
-        """A script is certain of nothing; the configuration refuses to ask."""
-        raise ConfigError("cascade.mode: self_certainty needs a model, and engine.type: scripted has none")
 
     def prompt_tokens(self, messages: tuple[Message, ...], *, thinking: bool = False) -> int:
         """Bytes are tokens."""

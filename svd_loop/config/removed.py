@@ -23,15 +23,24 @@ class Removed:
         advice: what to do about a configuration that uses it.
         off: the value that means the same as leaving the option out.
         values: the values that were removed; empty where the whole option was.
+        meaningless: no value of it means anything any more.
     """
 
     version: str
     advice: str
     off: object = None
     values: tuple[object, ...] = ()
+    meaningless: bool = False
+
+    def is_used(self, value: object) -> bool:
+        """Whether a configuration with this value means something that is gone."""
+        if self.values:
+            return value in self.values
+        return not self.meaningless and value != self.off
 
 
 _UNUSED = "it brought nothing measurable (docs/results.md)"
+_CONTROL = "give an arm of a sweep a `control` instead (docs/guides/sweeps.md)"
 
 REMOVED: Mapping[str, Removed] = {
     "sampling.budget_tokens": Removed("0.1.0", _UNUSED),
@@ -40,6 +49,9 @@ REMOVED: Mapping[str, Removed] = {
     "cascade.wordings": Removed("0.1.0", _UNUSED, off=1),
     "cascade.judge_duplicates_once": Removed("0.1.0", _UNUSED, off=False),
     "cascade.order": Removed("0.1.0", "use stage_major or measured", values=("vote_major",)),
+    "cascade.mode": Removed("0.1.0", _CONTROL, off="self"),
+    "cascade.random_accept": Removed("0.1.0", _CONTROL, off=[1.0]),
+    "benchmark": Removed("0.1.0", _CONTROL, meaningless=True),
 }
 """By dotted key."""
 
@@ -62,7 +74,7 @@ def without_removed(data: Mapping[str, Any], origin: str) -> dict[str, Any]:
         if section is None or name not in section:
             continue
         value = section[name]
-        if value in option.values or (not option.values and value != option.off):
+        if option.is_used(value):
             what = "this value" if option.values else "this option"
             problems.append(f"  {key}: {value!r}: version {option.version} was the last with {what}; {option.advice}")
         elif not option.values:

@@ -20,7 +20,7 @@ from svd_loop.config.health import HealthSection
 from svd_loop.config.schedule import ScheduleSection
 from svd_loop.config.tracking import TrackingSection
 from svd_loop.config.update import UpdateSection
-from svd_loop.contracts import THOUGHT_MARKS, CascadeMode, JobPaths, Role, RootPaths, Sampling, Selection, Stage
+from svd_loop.contracts import THOUGHT_MARKS, JobPaths, Role, RootPaths, Sampling, Selection, Stage
 
 Mark = Annotated[str, Field(min_length=2)]
 
@@ -118,9 +118,6 @@ class AtLeast(Section):
 class CascadeSection(Section):
     """How candidates are judged and chosen."""
 
-    mode: CascadeMode = CascadeMode.SELF
-    """`self` is the method. For benchmarks: `random` (the unverified control), `self_consistency` (the most frequent
-    answer), `self_certainty` (best of n by certainty) and `gold` (the ceiling)."""
     votes: Positive = 5
     """Votes of every stage. All must say yes unless `rule` says otherwise."""
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = (
@@ -149,9 +146,6 @@ class CascadeSection(Section):
     are asked ahead until the batch is full, each at most as far as it has been asked already (1, 2, 4, ...). Never
     changes which candidates are accepted: fewer and fuller batches for some more tokens. null asks nothing ahead.
     docs/results/judging-cost.md has measurements."""
-    random_accept: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (1.0,)
-    """Mode `random` only: share of prompts whose first complete candidate is accepted in round 1, 2, ...; the last one
-    holds for later rounds. Give the accepted fractions of the run to compare with."""
     invalid_retries: Annotated[int, Field(ge=0)] = 1
     """Repeats of a vote without a readable verdict."""
     frozen_judge: bool = False
@@ -260,8 +254,6 @@ class Config(Section):
     tracking: TrackingSection = TrackingSection()
     schedule: ScheduleSection = ScheduleSection()
     gate: GateSection = GateSection()
-    benchmark: bool = False
-    """Set true to allow the controls that look at gold (`cascade.mode: gold`); never for real jobs."""
 
     @model_validator(mode="before")
     @classmethod
@@ -271,26 +263,6 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Config:
-        if self.cascade.mode is CascadeMode.GOLD and not self.benchmark:
-            raise ValueError(
-                "cascade.mode: gold reads the answers of training prompts and is a benchmark's ceiling, "
-                "not a method; set benchmark: true to run it as one"
-            )
-        if self.cascade.mode is CascadeMode.GOLD and self.data.train.type == "files":
-            raise ValueError(
-                "cascade.mode: gold needs a generator (data.train.type: nano or arithmetic), "
-                f"it is {self.data.train.type}"
-            )
-        at_once = (CascadeMode.SELF_CONSISTENCY, CascadeMode.SELF_CERTAINTY)
-        if self.cascade.mode in at_once and self.sampling.block not in (None, self.sampling.n):
-            raise ValueError(
-                f"cascade.mode: {self.cascade.mode} compares all candidates of a prompt, and "
-                f"sampling.block: {self.sampling.block} gives it a few at a time; remove it"
-            )
-        if self.cascade.mode is CascadeMode.SELF_CERTAINTY and not self.engine.has_weights:
-            raise ValueError(
-                f"cascade.mode: self_certainty needs a model, and engine.type: {self.engine.type} has none"
-            )
         if self.cascade.selection is Selection.ALL_VALID and self.sampling.block not in (None, self.sampling.n):
             raise ValueError(
                 f"sampling.block: {self.sampling.block} stops at the first accepted candidate, which "

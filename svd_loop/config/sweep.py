@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from svd_loop.config.base import Positive, Section
+from svd_loop.config.controls import AnyControl
 from svd_loop.config.data import Source
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
@@ -24,6 +25,8 @@ class ArmSection(Section):
     """Begin with another arm's changed keys."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Dotted keys of the job's configuration and their values."""
+    control: AnyControl | None = None
+    """What accepts in place of the judges; null is the method. An arm that is `like` another takes over its control."""
     accepts_as: Name | None = None
     """Accept as many prompts at random, round by round, as this arm did with the same seed (the unverified control)."""
     kind: Literal["job", "test_time"] = "job"
@@ -117,6 +120,9 @@ class SweepSection(Section):
                     f"arms.{name}.seeds: {arm.accepts_as}, which it accepts as, does not play "
                     f"seed {', '.join(map(str, sorted(alone)))}"
                 )
+            if arm.control and (arm.accepts_as or arm.kind == "test_time"):
+                other = "accepts_as, which is a control" if arm.accepts_as else "kind: test_time, where judges decide"
+                raise ValueError(f"arms.{name}.control: {arm.control.type} contradicts {other}; remove one of them")
             for other in arm.also:
                 known(other, f"arms.{name}.also", self.held_out)
         known(self.control, "control", self.arms)

@@ -42,7 +42,6 @@ from svd_loop.contracts.records import (
 from svd_loop.contracts.words import (
     THOUGHT_MARKS,
     AlarmAction,
-    CascadeMode,
     Domain,
     FinishReason,
     HealthMeasure,
@@ -62,7 +61,6 @@ __all__ = [
     "AlarmAction",
     "CallId",
     "Candidate",
-    "CascadeMode",
     "Domain",
     "Engine",
     "Episode",

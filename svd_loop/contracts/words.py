@@ -90,19 +90,6 @@ class Selection(StrEnum):
     ALL_VALID = "all_valid"
 
 
-class CascadeMode(StrEnum):
-    """Who accepts: the policy's own cascade, or something to compare it with.
-
-    Chance is the unverified control, gold the ceiling; between them are the most frequent answer and certainty.
-    """
-
-    SELF = "self"
-    RANDOM = "random"
-    SELF_CONSISTENCY = "self_consistency"
-    SELF_CERTAINTY = "self_certainty"
-    GOLD = "gold"
-
-
 class StopReason(StrEnum):
     """Why a job ended."""
 

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from envs.cascade.cascade import unfit
 from envs.cascade.votes import answer_of
 from envs.domains import DOMAINS, Pair
 from svd_loop.config.sections import EvaluationSection
@@ -30,10 +29,8 @@ from svd_loop.contracts import (
     Policy,
     Problem,
     Prompt,
-    Rejection,
     Scores,
     Solver,
-    Verdict,
 )
 from svd_loop.errors import DataError, EngineError
 from svd_loop.support.statistics import FloatArray, bootstrap_mean, pass_at_k, pass_at_k_of_decided
@@ -41,7 +38,6 @@ from svd_loop.support.statistics import FloatArray, bootstrap_mean, pass_at_k, p
 OVERALL = "overall"
 _NAMED_IDS = 5
 """Ids named in an error; the rest are counted."""
-_REJECTIONS = {Outcome.RIGHT: None, Outcome.WRONG: Rejection.GOLD, Outcome.UNDECIDED: Rejection.UNDECIDED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,30 +104,6 @@ class Evaluator:
             "output_tokens": _means(by_problem, lambda candidate: len(candidate.token_ids)),
         }
         return _scores(problems, texts, split, self._settings, self._seed, extra)
-
-
-class GoldAcceptor:
-    """The benchmarks' ceiling: accepts what is right by gold. Never part of a real job."""
-
-    def __init__(self, problems: Iterable[Problem], *, test_seconds: float = 5.0) -> None:
-        """Take the training prompts' problems, which only generators can provide."""
-        self._problems = {problem.id: problem for problem in problems}
-        self._test_seconds = test_seconds
-
-    def __call__(self, items: Sequence[tuple[Prompt, Candidate]], *, round: int = 0) -> list[Verdict]:
-        """A verdict for each item, aligned; `round` changes nothing.
-
-        Raises:
-            DataError: a prompt has no gold.
-        """
-        if unknown := [prompt.id for prompt, _ in items if prompt.id not in self._problems]:
-            raise DataError(f"cascade.mode: gold has no answer for {_named(unknown)}")
-        pairs = [(candidate.text, self._problems[prompt.id]) for prompt, candidate in items]
-        verdicts = []
-        for (prompt, candidate), outcome in zip(items, score_pairs(pairs, self._test_seconds), strict=True):
-            rejection = unfit(candidate) or _REJECTIONS[outcome]
-            verdicts.append(Verdict(prompt.id, candidate.index, rejection is None, rejection))
-        return verdicts
 
 
 def problems_digest(problems: Iterable[Problem]) -> str:

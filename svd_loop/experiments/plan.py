@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from svd_loop.config import Config, changed_config, config_digest, load_sweep
+from svd_loop.config.controls import AnyControl, RandomControl
 from svd_loop.config.data import Source
 from svd_loop.config.sweep import ArmSection, SweepSection
 from svd_loop.contracts import RootPaths
 from svd_loop.errors import ConfigError
+from svd_loop.experiments.controls import refuse_conflicts
 
-_ALONE = {"tracking.enabled": False, "benchmark": True}
+_ALONE = {"tracking.enabled": False}
 """Arms are no runs of MLflow: nothing of a sweep is served."""
 
 _TO_THE_END = {"plateau.patience": 10_000, "plateau.regression": 1.0, "health.action": "warn"}
@@ -30,7 +32,8 @@ class Play:
         arm: its name.
         seed: the job seed.
         section: the arm as the file has it.
-        config: the job; for an arm with `accepts_as` still without the rates it must accept at.
+        config: the job.
+        control: what accepts in place of the judges; for an arm with `accepts_as` still without its rates.
         folder: the sweep's folder.
         held_out: further held-out sets to measure its versions on.
     """
@@ -39,6 +42,7 @@ class Play:
     seed: int
     section: ArmSection
     config: Config
+    control: AnyControl | None
     folder: Path
     held_out: Mapping[str, Source]
 
@@ -52,7 +56,9 @@ class Play:
         """Of what decides its outcome."""
         sources = "\x1f".join(f"{name}={source.model_dump_json()}" for name, source in self.held_out.items())
         where = self.config.job.model_copy(update={"root": Path()})
-        return config_digest(self.config.model_copy(update={"job": where})) + (f"/{sources}" if sources else "")
+        control = f"/{self.control.model_dump_json()}" if self.control else ""
+        own = config_digest(self.config.model_copy(update={"job": where}))
+        return own + control + (f"/{sources}" if sources else "")
 
     @property
     def shared(self) -> Path:
@@ -61,8 +67,7 @@ class Play:
 
     def accepting(self, rates: Sequence[float]) -> Play:
         """The same, accepting at random at these rates in round 1, 2, ..."""
-        cascade = self.config.cascade.model_copy(update={"random_accept": tuple(rates)})
-        return replace(self, config=self.config.model_copy(update={"cascade": cascade}))
+        return replace(self, control=RandomControl(rates=tuple(rates)))
 
 
 @dataclass(frozen=True)
@@ -149,19 +154,31 @@ class Plan:
             "job.seed": seed,
         }
         if section.accepts_as is not None:
-            changes |= {"cascade.mode": "random", "sampling.n": 1, "sampling.block": None}
+            changes |= {"sampling.n": 1, "sampling.block": None}
         base = self.section.config if self.section.config.is_absolute() else self.path.parent / self.section.config
         config = changed_config(base, changes, f"{self.path}: arms.{arm}")
         if config.data.test is None:
             raise ConfigError(f"{self.path}: arms.{arm}: a sweep compares on the test split, and data.test is missing")
+        control = RandomControl() if section.accepts_as is not None else control_section(self.section, arm)
+        if control is not None:
+            try:
+                refuse_conflicts(control, config)
+            except ConfigError as error:
+                raise ConfigError(f"{self.path}: arms.{arm}: {error}") from None
         held_out = {other: self.section.held_out[other] for other in section.also}
-        return Play(arm, seed, section, config, self.folder, held_out)
+        return Play(arm, seed, section, config, control, self.folder, held_out)
 
 
 def changes_of(section: SweepSection, arm: str) -> dict[str, Any]:
     """The keys an arm changes, those of the arms it is like included."""
     own = section.arms[arm]
     return {**(changes_of(section, own.like) if own.like else {}), **own.set}
+
+
+def control_section(section: SweepSection, arm: str) -> AnyControl | None:
+    """The control of an arm, or of the arm it is like."""
+    own = section.arms[arm]
+    return own.control or (control_section(section, own.like) if own.like else None)
 
 
 def _in_order(section: SweepSection, wanted: Sequence[str], path: Path) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from svd_loop.contracts import (
 from svd_loop.contracts import Outcome as Scored
 from svd_loop.errors import ConfigError
 from svd_loop.evaluation.evaluation import EvaluationSettings, Evaluator, score_pairs
+from svd_loop.experiments.controls import control_of
 from svd_loop.experiments.plan import Play
 from svd_loop.experiments.results import TEST, ArmResult, Outcome, RoundFigures, store, stored
 from svd_loop.experiments.test_time import answer_at_test_time
@@ -80,7 +81,8 @@ def _rates(item: Play, arm: str) -> list[float]:
 
 def _job(item: Play, shared: SharedAnswers) -> ArmResult:
     config = item.config
-    result = run_job(config, shared=shared)
+    control = control_of(item.control, config) if item.control else None
+    result = run_job(config, control=control, shared=shared)
     last = result.history[-1].version.round
     outcomes = _measure(item, shared, sorted({0, result.best.version.round, last}))
     right, asked = _right_by_round(config), _asked(result)
@@ -130,7 +132,8 @@ def _measure(item: Play, shared: SharedAnswers, rounds: Sequence[int]) -> dict[i
 def _versions(item: Play, shared: SharedAnswers) -> Iterator[Callable[[int], MeteredPolicy]]:
     """Opens versions of a play's job, through its ledger and the shared answers."""
     config, paths = item.config, item.config.job.paths
-    with Interrupt() as interrupt, Ledger.open(paths.folder, config) as ledger:
+    identity = item.control.model_dump(mode="json") if item.control else None
+    with Interrupt() as interrupt, Ledger.open(paths.folder, config, identity) as ledger:
         yield policy_opener(config, make_backend(config, paths.versions).open, ledger, interrupt, shared=shared)
 
 

@@ -55,6 +55,7 @@ def _copy_until(reader: LedgerReader, round: int, path: Path, config: Config) ->
             drop_rounds(copy, round + 1)
             copy.execute("DELETE FROM stops")
             copy.execute("DELETE FROM sessions")
+            copy.execute("DELETE FROM meta WHERE name = 'control'")
             copy.execute(
                 "INSERT INTO sessions (seconds) SELECT coalesce(sum(value), 0) FROM rounds, json_each(rounds.seconds)"
             )

@@ -78,6 +78,27 @@ def settled_changes(folder: Path, old: Mapping[str, Any], new: Config) -> list[s
     return _changes(folder, old, new, lambda key: not _matches(key, FREE_KEYS))
 
 
+def control_changes(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[str]:
+    """Where a job's control differs, both of them; empty where it does not. None is the method."""
+    if old == new:
+        return []
+    was, is_ = (json.dumps(control, sort_keys=True) if control else "none, the cascade" for control in (old, new))
+    return [f"control: {was} -> {is_}"]
+
+
+def refuse_another_control(folder: Path, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> None:
+    """Refuse to go on with a job under another control than it was started with.
+
+    Raises:
+        JobConflictError: they differ.
+    """
+    for change in control_changes(old, new):
+        raise JobConflictError(
+            f"{folder.name}: the job was started with another {change}\n"
+            "Go on with the same one, or start a job of another name"
+        )
+
+
 def refuse_incomparable(source: Path, old: Mapping[str, Any], new: Config) -> None:
     """Refuse a fork whose scores could not be compared with those it takes over.
 

@@ -12,9 +12,10 @@ import logging
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from svd_loop.config import Config, config_digest
 from svd_loop.contracts import Episode, JobPaths, JobResult, Prompt, RoundRecord, TrainingRow, UpdateResult
@@ -22,7 +23,14 @@ from svd_loop.errors import LedgerError
 from svd_loop.ledger import answers, rounds
 from svd_loop.ledger.contents import encode_text
 from svd_loop.ledger.database import advice, damaged, open_for_writing, transaction
-from svd_loop.ledger.identity import canonical, refuse_changes, settled_changes, write_atomically
+from svd_loop.ledger.identity import (
+    canonical,
+    control_changes,
+    refuse_another_control,
+    refuse_changes,
+    settled_changes,
+    write_atomically,
+)
 from svd_loop.ledger.lock import JobLock
 from svd_loop.ledger.reader import LedgerReader
 
@@ -39,12 +47,17 @@ class Ledger(LedgerReader):
         self._session: int | None = None
 
     @classmethod
-    def open(cls, folder: Path, config: Config) -> Ledger:
+    def open(cls, folder: Path, config: Config, control: Mapping[str, Any] | None = None) -> Ledger:
         """Start a job in `folder`, or go on with the one that is there.
+
+        Args:
+            folder: the job's.
+            config: the job.
+            control: what accepts in place of the cascade, as plain data; None is the method.
 
         Raises:
             JobConflictError: the job has played rounds with another configuration (keys in `identity.FREE_KEYS`
-                may differ), or another process is running it.
+                may differ) or another control, or another process is running it.
             LedgerError: the ledger cannot be used: damaged, lost, newer than this program, or not writable.
         """
         with advice(folder):
@@ -54,7 +67,7 @@ class Ledger(LedgerReader):
             _refuse_lost(folder)
             ledger = cls(folder, open_for_writing(JobPaths(folder).ledger), lock)
             try:
-                ledger._identify(config)
+                ledger._identify(config, control)
             except BaseException:
                 ledger.close()
                 raise
@@ -140,21 +153,28 @@ class Ledger(LedgerReader):
         row = (self._session, time.monotonic() - self._opened)
         return self._connection.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?)", row).lastrowid
 
-    def _identify(self, config: Config) -> None:
+    def _identify(self, config: Config, control: Mapping[str, Any] | None) -> None:
         """Write down which job this is, or refuse to be another one."""
         written = self._meta("config")
         if written:
             old = json.loads(written)
             if self._connection.execute("SELECT EXISTS (SELECT 1 FROM rounds)").fetchone()[0]:
                 refuse_changes(self.folder, old, config)
-            elif changes := settled_changes(self.folder, old, config):
+                refuse_another_control(self.folder, self.control(), control)
+            elif changes := [
+                *settled_changes(self.folder, old, config),
+                *control_changes(self.control(), control),
+            ]:
                 self._begin_again(changes)
         elif JobPaths(self.folder).config.exists():
             raise damaged(self.path, "its meta table is empty")
         text = canonical(config)
-        if written != text:
+        if written != text or self.control() != control:
             values = {"name": config.job.name, "config": text, "config_digest": config_digest(config)}
+            if control is not None:
+                values["control"] = json.dumps(control, sort_keys=True)
             with self._writing():
+                self._connection.execute("DELETE FROM meta WHERE name = 'control'")
                 self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))
                 self._connection.execute("INSERT OR IGNORE INTO meta VALUES ('created_at', ?)", (str(time.time()),))
         if not (path := JobPaths(self.folder).config).exists() or path.read_text(encoding="utf-8") != text:

@@ -78,6 +78,16 @@ class LedgerReader:
             config: dict[str, Any] = json.loads(self._meta("config"))
             return config
 
+    def control(self) -> dict[str, Any] | None:
+        """What accepts in place of the cascade, in a job of an experiment; None is the method."""
+        written = self._meta("control")
+        return dict(json.loads(written)) if written else None
+
+    def settings(self) -> dict[str, Any]:
+        """The configuration, with the `control` of a job that has one."""
+        control = self.control()
+        return self.config() if control is None else {**self.config(), "control": control}
+
     def hours(self) -> float:
         """Time spent on the job by all processes up to their last write, killed ones included."""
         with advice(self.path):

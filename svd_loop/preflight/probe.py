@@ -21,7 +21,7 @@ from policies.policy import ModelPolicy
 from svd_loop.assembly.backends import Backend
 from svd_loop.assembly.job import cascade_settings, template_set
 from svd_loop.config import Config
-from svd_loop.contracts import AgentCall, CascadeMode, Policy, Prompt, Reply, Role, Stage, Usage, VoteValue
+from svd_loop.contracts import AgentCall, Policy, Prompt, Reply, Role, Stage, Usage, VoteValue
 from svd_loop.preflight.work import Measured, RoleMeans
 from svd_loop.support.usage import MeteredPolicy
 
@@ -50,17 +50,10 @@ def measure(config: Config, backend: Backend, prompts: Sequence[Prompt], candida
         sampled = SolverAgent(templates).sample(metered, asked, tries, round=1)[:candidates]
         by_id = {prompt.id: prompt for prompt in asked}
         items = [(by_id[one.prompt_id], one) for one in sampled]
-        verdicts = []
-        if config.cascade.mode is CascadeMode.SELF:
-            settings = replace(
-                cascade_settings(config),
-                votes=1,
-                at_least=None,
-                early_exit=False,
-                audit_share=0.0,
-                order="stage_major",
-            )
-            verdicts = Cascade(templates, settings).judge(metered, items, round=1)
+        settings = replace(
+            cascade_settings(config), votes=1, at_least=None, early_exit=False, audit_share=0.0, order="stage_major"
+        )
+        verdicts = Cascade(templates, settings).judge(metered, items, round=1)
         cast = [vote for verdict in verdicts for vote in verdict.votes]
         yes = {
             stage: (

@@ -20,7 +20,7 @@ from operator import attrgetter
 
 from envs.cascade.judging import ROLES
 from svd_loop.config import Config
-from svd_loop.contracts import CascadeMode, Role, Selection, Stage
+from svd_loop.contracts import Role, Selection, Stage
 from svd_loop.support.statistics import wilson
 
 _CONFIDENCE = 0.9
@@ -155,8 +155,6 @@ def _cascade(
 ) -> tuple[dict[Stage, float], float]:
     """Expected votes of each stage on a complete candidate, and the chance that it is accepted."""
     section = config.cascade
-    if section.mode is not CascadeMode.SELF:
-        return {}, 1.0 if section.mode is CascadeMode.GOLD else min(section.random_accept[0], 1.0)
     votes: dict[Stage, float] = {}
     alive = 1.0
     for stage in section.stages:
@@ -206,8 +204,6 @@ def _evaluation(config: Config, measured: Measured, held_out: Mapping[str, int])
     measurements = config.job.rounds + 1
     solved = config.evaluation.samples * (held_out.get("development", 0) * measurements + 2 * held_out.get("test", 0))
     work = Work(0, 0, solved * solver.prompt_tokens, solved * solver.output_tokens)
-    if config.cascade.mode is not CascadeMode.SELF:
-        return work
     votes, _ = _cascade(config, measured, _rates(config, measured, "value"), alike=True)
     judged = replace(_candidate(config, measured, 1.0, votes), candidates=0.0)
     audited = min(config.evaluation.audit, held_out.get("development", 0)) * measurements

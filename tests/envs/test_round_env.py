@@ -11,7 +11,6 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import RecordEpisodeStatistics
 from gymnasium.wrappers.vector import RecordEpisodeStatistics as VectorRecordEpisodeStatistics
 
-from envs.acceptors import RandomAcceptor
 from envs.cascade.cascade import Cascade, CascadeSettings
 from envs.cascade.template_sets import TemplateSet
 from envs.demo import DEMO_PROMPTS, DemoJudge
@@ -20,6 +19,7 @@ from envs.round_env import SelfVerificationEnv
 from envs.solving import SolverAgent
 from svd_loop.contracts import Candidate, Episode, FinishReason, Policy, Prompt, Rejection, Selection, Stage, Verdict
 from svd_loop.errors import ActionError, ConfigError, DataError, EngineError
+from svd_loop.experiments.acceptors import RandomAcceptor
 from tests.envs.judges import RulePolicy, always, by_seed, prompt
 
 CHAT = TemplateSet.load("chat")

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from svd_loop.contracts import Domain, Rejection, Stage, Verdict, Vote, VoteValue
-from svd_loop.errors import ConfigError, SvdError
+from svd_loop.errors import SvdError
 from svd_loop.evaluation.answers_file import read_answers, write_verdicts
 from svd_loop.jobs import judge_file, judging_job
 from svd_loop.ledger import LedgerReader
@@ -119,11 +119,6 @@ def test_a_job_is_named_after_the_file_and_the_settings(tmp_path: Path) -> None:
     assert name.startswith("judge-my-answers-1-") and name == judging_job(config, Path("my answers (1)")).job.name
     assert judging_job(small(tmp_path / "elsewhere"), Path("my answers (1)")).job.name == name
     assert judging_job(small(tmp_path, "cascade.votes=5"), Path("my answers (1)")).job.name != name
-
-
-def test_without_a_judge_there_is_nothing_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cascade\.mode: random asks no judge"):
-        judged(tmp_path, '{"prompt": "?", "solution": "x"}', "cascade.mode=random")
 
 
 def test_a_disk_that_fills_up_is_told_and_nothing_half_written_takes_the_name(

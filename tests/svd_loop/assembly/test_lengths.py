@@ -44,14 +44,6 @@ def test_a_question_that_fits_fits_every_call_about_it(tmp_path: Path) -> None:
         assert backend.prompt_tokens(messages) + config.cascade.judge.max_tokens <= config.model.max_context
 
 
-def test_controls_have_no_judge_to_leave_room_for(tmp_path: Path) -> None:
-    judged, unjudged = nano(tmp_path), nano(tmp_path, "cascade.mode=random")
-    rooms = [
-        room_for_question(config, make_backend(config, tmp_path), template_set(config)) for config in (judged, unjudged)
-    ]
-    assert rooms[0] is not None and rooms[1] is not None and rooms[0] < rooms[1]
-
-
 def test_a_context_too_small_for_any_question_names_the_role_and_the_keys(tmp_path: Path) -> None:
     config = nano(tmp_path, "cascade.judge.max_tokens=400")
     with pytest.raises(ConfigError, match=r"as question comparer the template.*sampling\.max_tokens.*cascade\.judge"):
@@ -73,16 +65,16 @@ def test_a_solver_that_thinks_leaves_its_judges_the_room_its_final_answer_does_n
 
 def test_measuring_and_training_have_lengths_of_their_own(tmp_path: Path) -> None:
     def room(*overrides: str) -> int:
-        config = nano(tmp_path, "cascade.mode=random", *overrides)
-        found = room_for_question(config, make_backend(config, tmp_path), template_set(config))
-        assert found is not None
-        return found
+        config = nano(tmp_path, *overrides)
+        found = budgets(config, make_backend(config, tmp_path), template_set(config))
+        return min(budget.room for budget in found if budget.role is Role.SOLVER)
 
     plain = room()
     assert room("evaluation.sampling={max_tokens: 200}") == plain - 104
     assert room("update.max_length=400") == plain - 112
+    config = nano(tmp_path, "update.max_length=100")
     with pytest.raises(ConfigError, match=r"update\.max_length: 100 leaves no room for a question: as solver"):
-        room("update.max_length=100")
+        room_for_question(config, make_backend(config, tmp_path), template_set(config))
 
 
 def test_a_context_beyond_the_models_positions_is_refused(tmp_path: Path) -> None:

@@ -37,7 +37,6 @@ def test_every_shipped_sweep_parses_with_all_its_arms(path: Path) -> None:
         ("data.train.cuont=3", "did you mean count?"),
         ("colour=red", "unknown key; known keys here:"),
         ("sampling.n=0", "sampling.n: Input should be greater than or equal to 1 (found 0)"),
-        ("cascade.mode=gold", "set benchmark: true"),
         ("evaluation.pass_at=[2]", "must contain 1"),
         ("evaluation.pass_at=[1, 64]", "needs at least as many evaluation.samples"),
         ("cascade.selection=all_valid", "contradicts cascade.selection: all_valid"),
@@ -119,7 +118,7 @@ def test_on_is_a_key_and_not_a_truth_value(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("word", "value"), [("true", True), ("off", False), ("yes", True)])
 def test_words_of_truth_still_mean_what_they_say(word: str, value: bool) -> None:
-    assert load_config(NANO, [f"benchmark={word}"]).benchmark is value
+    assert load_config(NANO, [f"cascade.early_exit={word}"]).cascade.early_exit is value
 
 
 @pytest.mark.parametrize("size", ["0.6b", "4b", "8b"])

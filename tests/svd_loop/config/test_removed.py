@@ -34,6 +34,8 @@ def test_an_option_that_is_switched_off_is_as_good_as_left_out(key: str) -> None
         ("cascade.wordings", 3),
         ("cascade.judge_duplicates_once", True),
         ("cascade.order", "vote_major"),
+        ("cascade.mode", "gold"),
+        ("cascade.random_accept", [0.5]),
     ],
 )
 def test_an_option_in_use_is_named_with_the_version_that_had_it(key: str, value: object) -> None:

@@ -18,14 +18,12 @@ from svd_loop.contracts import (
     PolicyVersion,
     Problem,
     Prompt,
-    Rejection,
     Reply,
 )
 from svd_loop.errors import DataError, EngineError
 from svd_loop.evaluation.evaluation import (
     EvaluationSettings,
     Evaluator,
-    GoldAcceptor,
     Solution,
     read_solutions,
     same_answers,
@@ -181,24 +179,6 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path / "binary"):
         with pytest.raises(DataError, match=path.name):
             read_solutions(path)
-
-
-def test_gold_accepts_what_is_right_and_complete() -> None:
-    items = [
-        (PROBLEMS[0].as_prompt(), Candidate("m1", 0, RIGHT["m1"])),
-        (PROBLEMS[0].as_prompt(), Candidate("m1", 1, r"\boxed{3}")),
-        (CODE.as_prompt(), Candidate("c", 0, RIGHT["c"])),
-        (CODE.as_prompt(), Candidate("c", 1, RIGHT["c"], FinishReason.LENGTH)),
-    ]
-    verdicts = GoldAcceptor(PROBLEMS)(items, round=1)
-    assert [(v.prompt_id, v.candidate, v.accepted, v.rejection) for v in verdicts] == [
-        ("m1", 0, True, None),
-        ("m1", 1, False, Rejection.GOLD),
-        ("c", 0, True, None),
-        ("c", 1, False, Rejection.TRUNCATED),
-    ]
-    with pytest.raises(DataError, match=r"c$"):
-        GoldAcceptor(PROBLEMS[:1])(items)
 
 
 def test_pairs_of_mixed_domains_keep_their_order() -> None:

@@ -33,7 +33,7 @@ def sweep_data(root: Path) -> dict[str, Any]:
         "arms": {
             "svd": {"says": "n = 8, v = 3", "also": ["other"], "group": "main"},
             "votes": {"says": "n = 8, v = 1", "set": {"cascade.votes": 1}},
-            "gold": {"says": "gold", "set": {"cascade.mode": "gold"}},
+            "gold": {"says": "gold", "control": {"type": "gold"}},
             "unverified": {"says": "unverified", "accepts_as": "svd"},
             "test-time": {"says": "judged at test time", "kind": "test_time", "set": {"sampling.n": 4}},
         },

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from sweeps import CONFIGS, sweep_data, write_sweep
 
 from svd_loop.config import load_config
+from svd_loop.config.controls import GoldControl, RandomControl
 from svd_loop.errors import ConfigError
 from svd_loop.experiments.plan import Plan
 
@@ -53,6 +55,26 @@ def test_only_a_guarded_arm_keeps_the_jobs_stop_rule_and_health_action(tmp_path:
     assert not guarded.tracking.enabled and not free.tracking.enabled
 
 
+def test_arms_that_differ_in_their_control_alone_are_told_apart(tmp_path: Path) -> None:
+    arms = {
+        "svd": {"says": "the method"},
+        "gold": {"says": "gold", "control": {"type": "gold"}},
+        "half": {"says": "chance", "control": {"type": "random", "rates": [0.5]}},
+        "third": {"says": "less", "like": "half", "control": {"type": "random", "rates": [0.3]}},
+        "same": {"says": "as half", "like": "half"},
+    }
+    plan = Plan.load(write_sweep(tmp_path, arms=arms, control=None, ceiling=None, claims=[], quick=None), seeds=[1])
+    svd, *controls = plan.plays
+    assert svd.control is None and [item.control for item in controls] == [
+        GoldControl(),
+        RandomControl(rates=(0.5,)),
+        RandomControl(rates=(0.3,)),
+        RandomControl(rates=(0.5,)),
+    ]
+    named_alike = [replace(item, config=svd.config) for item in plan.plays]
+    assert len({item.digest for item in named_alike}) == 4
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -66,6 +88,19 @@ def test_only_a_guarded_arm_keeps_the_jobs_stop_rule_and_health_action(tmp_path:
             {"arms": {"a": {"says": "a"}, "b": {"says": "b", "accepts_as": "a", "seeds": [1, 9]}}},
             "arms.b.seeds: a, which it accepts as, does not play seed 9",
         ),
+        (
+            {"arms": {"a": {"says": "a", "control": {"type": "self_consistency"}, "set": {"sampling.block": 1}}}},
+            "arms.a: control: self_consistency compares all candidates",
+        ),
+        (
+            {"arms": {"a": {"says": "a"}, "b": {"says": "b", "accepts_as": "a", "control": {"type": "gold"}}}},
+            "arms.b.control: gold contradicts accepts_as",
+        ),
+        (
+            {"arms": {"a": {"says": "a", "kind": "test_time", "control": {"type": "gold"}}}},
+            "arms.a.control: gold contradicts kind: test_time",
+        ),
+        ({"arms": {"a": {"says": "a", "set": {"cascade.mode": "gold"}}}}, "cascade.mode: 'gold': version 0.1.0"),
         ({"arm": {}}, "arm: unknown key; did you mean arms?"),
     ],
 )

@@ -13,6 +13,7 @@ from policies.scripted.policy import decode
 from policies.scripted.updater import read_traits
 from policies.versions.stored import read_manifest
 from svd_loop.assembly.scripted_backend import ScriptedBackend
+from svd_loop.config.controls import RandomControl
 from svd_loop.contracts import (
     AgentCall,
     JobResult,
@@ -25,6 +26,7 @@ from svd_loop.contracts import (
     UpdateResult,
 )
 from svd_loop.errors import JobInterrupted
+from svd_loop.experiments.controls import control_of
 from svd_loop.jobs import run_job
 from svd_loop.ledger import DurablePolicy, LedgerReader
 from svd_loop.loop.health_rule import alarm_action, alarms_of, outcome
@@ -179,7 +181,8 @@ def test_a_judge_that_seldom_gives_a_verdict_raises_the_alarm_of_its_stages(tmp_
 
 
 def test_controls_are_not_watched(tmp_path: Path) -> None:
-    result = run_job(small(tmp_path, *QUICK, "cascade.mode=random", "job.rounds=1"))
+    config = small(tmp_path, *QUICK, "job.rounds=1")
+    result = run_job(config, control=control_of(RandomControl(), config))
     assert not any(name.startswith(("health.", "canary.")) for name in metrics_of(result.history[1]))
 
 

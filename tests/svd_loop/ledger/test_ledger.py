@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from svd_loop.config.sections import PlateauSection
 from svd_loop.contracts import Estimate, JobResult, JobState, Prompt, StopReason
 from svd_loop.errors import JobConflictError, LedgerError
 from svd_loop.ledger import Ledger, LedgerReader
@@ -127,11 +128,11 @@ def test_raising_a_limit_voids_a_stop_by_limit_only(tmp_path: Path, reason: Stop
 def test_a_changed_configuration_is_refused_with_the_ways_out(tmp_path: Path) -> None:
     with open_ledger(tmp_path) as ledger:
         samples.commit_rounds(ledger, 1)
-    changed = samples.config(seed=3).model_copy(update={"benchmark": True})
+    changed = samples.config(seed=3).model_copy(update={"plateau": PlateauSection(patience=7)})
     with pytest.raises(JobConflictError) as caught:
         Ledger.open(tmp_path, changed)
     message = str(caught.value)
-    assert "job.seed: 0 -> 3" in message and "benchmark: False -> True" in message
+    assert "job.seed: 0 -> 3" in message and "plateau.patience: 2 -> 7" in message
     assert f"--fork {tmp_path.name}@ROUND" in message
     with open_ledger(tmp_path):  # nothing was changed and the lock is free
         pass

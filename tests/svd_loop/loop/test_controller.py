@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from svd_loop.config.controls import AnyControl, GoldControl, RandomControl
 from svd_loop.contracts import JobState, StopReason, UsagePurpose
 from svd_loop.errors import JobConflictError
+from svd_loop.experiments.controls import control_of
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader, content_digest
 from tests.svd_loop.jobs_support import small
@@ -151,12 +153,12 @@ def test_a_frozen_judge_votes_with_the_base(tmp_path: Path) -> None:
 
 
 def test_controls_train_on_what_they_say(tmp_path: Path) -> None:
-    def gain(name: str, *overrides: str) -> float:
-        result = run_job(small(tmp_path / name, *overrides, "data.development.count=60"))
+    def gain(name: str, section: AnyControl) -> float:
+        config = small(tmp_path / name, "data.development.count=60")
+        result = run_job(config, control=control_of(section, config))
         return result.history[-1].scores.pass_at_1.value - result.history[0].scores.pass_at_1.value
 
-    unverified = gain("random", "cascade.mode=random")
-    gold = gain("gold", "cascade.mode=gold", "benchmark=true")
+    unverified, gold = gain("random", RandomControl()), gain("gold", GoldControl())
     assert abs(unverified) < 0.12
     assert gold > unverified + 0.2
 

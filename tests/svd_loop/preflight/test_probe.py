@@ -82,11 +82,3 @@ def test_a_script_is_probed_without_speed(tmp_path: Path) -> None:
     assert (measured.candidates, measured.complete) == (5, 5)
     assert measured.output_rate is None and "hours" not in forecast(config, measured, prompts=3, held_out={}).job
     assert all(votes == 5 for _, votes in measured.yes.values()) and set(measured.yes) == set(Stage)
-
-
-def test_controls_are_probed_without_a_judge(tmp_path: Path) -> None:
-    config = small(tmp_path, "cascade.mode=random")
-    prompts = list(prompts_of(config.data.train))[:2]
-    measured = measure(config, make_backend(config, tmp_path), prompts, 2)
-    assert set(measured.roles) == {Role.SOLVER}
-    assert forecast(config, measured, prompts=2, held_out={}).round["judge_calls"].high == 0

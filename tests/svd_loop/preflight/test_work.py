@@ -66,12 +66,11 @@ def test_fewer_votes_leave_more_uncertain(tmp_path: Path) -> None:
 
 
 def test_hours_are_reading_writing_and_training(tmp_path: Path) -> None:
-    """One round, one candidate a prompt, nothing judged: 10 prompts of 110 tokens, trained on twice."""
-    config = small(
-        tmp_path, "job.rounds=1", "sampling.n=1", "sampling.block=null", "cascade.mode=random", "update.replay.rounds=0"
-    )
+    """One round, one candidate a prompt, one vote of one stage: 10 prompts of 110 tokens, trained on twice."""
+    judged = ("cascade.votes=1", "cascade.stages=[factuality]", "health.canaries=0")
+    config = small(tmp_path, "job.rounds=1", "sampling.n=1", "sampling.block=null", "update.replay.rounds=0", *judged)
     found = forecast(config, measured(SURE), prompts=10, held_out={"development": 8})
-    generating = 10 * 10 / 1000 + 10 * 100 / 100
+    generating = 10 * (10 + 30) / 1000 + 10 * (100 + 7) / 100
     training = 10 * 2 * 110 * 3 / 1000
     evaluating = 2 * 8 * 2 * (10 / 1000 + 100 / 100)
     assert near(found.round["hours"], (generating + training) / 3600)

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from envs.acceptors import RandomAcceptor, SelfCertainty, SelfConsistency
-from svd_loop.contracts import Candidate, FinishReason, Prompt, Rejection
-from svd_loop.errors import ConfigError
+from svd_loop.contracts import Candidate, Domain, FinishReason, Problem, Prompt, Rejection
+from svd_loop.errors import ConfigError, DataError
+from svd_loop.experiments.acceptors import GoldAcceptor, RandomAcceptor, SelfCertainty, SelfConsistency
 from tests.envs.judges import prompt
 
 
@@ -55,7 +55,7 @@ def test_the_first_complete_candidate_is_taken() -> None:
 
 @pytest.mark.parametrize("rates", [(), (1.5,), (0.5, -0.1), (float("nan"),)])
 def test_rates_that_are_no_fractions_are_refused(rates: tuple[float, ...]) -> None:
-    with pytest.raises(ConfigError, match=r"cascade\.random_accept"):
+    with pytest.raises(ConfigError, match=r"control\.rates"):
         RandomAcceptor(rates)
 
 
@@ -89,3 +89,17 @@ def test_self_certainty_takes_the_most_certain_complete_candidate() -> None:
     verdicts = SelfCertainty(lambda candidates: [float(len(c.text)) for c in candidates])(items, round=1)
     assert [v.accepted for v in verdicts] == [False, False, True, True, False]
     assert [v.rejection for v in verdicts if not v.accepted] == [Rejection.LESS_CERTAIN] * 2 + [Rejection.TRUNCATED]
+
+
+def test_gold_accepts_what_is_right_and_complete() -> None:
+    problem = Problem("m1", "6 x 7?", Domain.MATH, answer="42")
+    texts = [
+        (r"\boxed{42}", FinishReason.STOP),
+        (r"\boxed{3}", FinishReason.STOP),
+        (r"\boxed{42}", FinishReason.LENGTH),
+    ]
+    items = [(problem.as_prompt(), Candidate("m1", index, text, reason)) for index, (text, reason) in enumerate(texts)]
+    verdicts = GoldAcceptor([problem])(items, round=1)
+    assert [v.rejection for v in verdicts] == [None, Rejection.GOLD, Rejection.TRUNCATED]
+    with pytest.raises(DataError, match=r"no answer for 1 of the prompts, among them m1$"):
+        GoldAcceptor([])(items)

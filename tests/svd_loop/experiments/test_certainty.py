@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from policies.engines import certainty
-from policies.engines.certainty import self_certainty
 from policies.versions.checkpoints import load_model
 from policies.versions.stored import StoredVersion
 from policies.versions.weights import WeightStore
 from svd_loop.contracts import Candidate
+from svd_loop.experiments import certainty
+from svd_loop.experiments.certainty import self_certainty
 from svd_loop.nano import NANO_CHECKPOINT
 
 ROWS = [((5, 6, 7), (8, 9)), ((5,), (10, 11, 12, 13)), ((20, 21, 22, 23), (24,))]

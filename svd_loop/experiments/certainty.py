@@ -1,7 +1,6 @@
 """How certain a policy was of what it wrote, from the distributions it wrote it with.
 
-One forward pass over sampled ids, no generation. Used by a benchmark arm that selects by certainty instead of
-judging; the loop itself does not need it.
+One forward pass over sampled ids, no generation.
 """
 
 from __future__ import annotations

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from svd_loop.config import load_config
+from svd_loop.config.controls import (
+    AnyControl,
+    GoldControl,
+    RandomControl,
+    SelfCertaintyControl,
+    SelfConsistencyControl,
+)
+from svd_loop.contracts import JobPaths, JobResult
+from svd_loop.errors import ConfigError, JobConflictError
+from svd_loop.experiments.controls import control_of, refuse_conflicts
+from svd_loop.jobs import report_job, run_job
+from svd_loop.ledger import Ledger, LedgerReader
+from tests.svd_loop.jobs_support import SCRIPTED, small
+
+NANO = SCRIPTED.with_name("nano.yaml")
+QWEN = SCRIPTED.with_name("qwen3-4b.yaml")
+
+
+def played(root: Path, section: AnyControl, *overrides: str) -> JobResult:
+    config = small(root, "job.rounds=1", "sampling.block=null", *overrides)
+    return run_job(config, control=control_of(section, config))
+
+
+@pytest.mark.parametrize(
+    ("file", "override", "section", "message"),
+    [
+        (QWEN, "job.rounds=1", GoldControl(), r"gold needs a generator .*data\.train\.type is files"),
+        (NANO, "sampling.block=2", SelfConsistencyControl(), r"self_consistency compares all .*sampling\.block: 2"),
+        (NANO, "sampling.block=2", SelfCertaintyControl(), r"self_certainty compares all .*sampling\.block: 2"),
+        (SCRIPTED, "sampling.block=null", SelfCertaintyControl(), r"engine\.type: scripted has none"),
+    ],
+)
+def test_a_control_that_cannot_work_with_the_job_is_refused(
+    file: Path, override: str, section: AnyControl, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"control: .*{message}"):
+        refuse_conflicts(section, load_config(file, [override]))
+
+
+def test_a_control_is_part_of_what_makes_a_job_the_same(tmp_path: Path) -> None:
+    first = played(tmp_path, RandomControl(rates=(0.5,)))
+    assert played(tmp_path, RandomControl(rates=(0.5,))).history == first.history
+    for other in (RandomControl(rates=(0.4,)), GoldControl()):
+        with pytest.raises(JobConflictError, match=r'another control: .*"rates": \[0\.5\]'):
+            played(tmp_path, other)
+    with pytest.raises(JobConflictError, match="-> none, the cascade"):
+        run_job(small(tmp_path, "job.rounds=1", "sampling.block=null"))
+    run_job(small(tmp_path, "job.name=plain", "job.rounds=1", "sampling.block=null"))
+    with pytest.raises(JobConflictError, match="none, the cascade ->"):
+        played(tmp_path, GoldControl(), "job.name=plain")
+
+
+def test_a_job_without_a_round_may_begin_under_another_control(tmp_path: Path) -> None:
+    config = small(tmp_path, "job.rounds=1", "sampling.block=null")
+    for section in (RandomControl(), GoldControl()):
+        Ledger.open(config.job.paths.folder, config, control_of(section, config).identity).close()
+    with LedgerReader.open_for_reading(config.job.paths.folder) as reader:
+        assert reader.control() == {"type": "gold"}
+    Ledger.open(config.job.paths.folder, config).close()
+    with LedgerReader.open_for_reading(config.job.paths.folder) as reader:
+        assert reader.control() is None
+
+
+def test_a_report_shows_the_control(tmp_path: Path) -> None:
+    played(tmp_path, SelfConsistencyControl())
+    assert "self_consistency" in report_job("scripted", tmp_path)[1].read_text()
+    with LedgerReader.open_for_reading(JobPaths(tmp_path / "jobs" / "scripted").folder) as reader:
+        assert reader.settings()["control"] == {"type": "self_consistency"} and "control" not in reader.config()
+
+
+def test_a_fork_of_a_control_judges_with_the_cascade(tmp_path: Path) -> None:
+    played(tmp_path, GoldControl())
+    forked = run_job(small(tmp_path, "job.name=fork", "sampling.block=null"), fork_from="scripted@1")
+    assert "correctness" not in forked.history[1].funnel and "correctness" in forked.history[2].funnel
