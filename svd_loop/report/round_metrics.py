@@ -1,7 +1,7 @@
 """From a round's typed record to figures by dotted name: the one place that names them.
 
 For what shows or tracks figures without knowing them: MLflow, `--json`, tables. Nothing is ever read back from here.
-The names are documented in docs/reference/tracking.md and only ever grow.
+The names are documented in docs/guides/tracking.md and only ever grow.
 """
 
 from __future__ import annotations

@@ -62,6 +62,6 @@ def test_a_process_that_goes_on_shows_every_round_once(tmp_path: Path, history: 
 
 def test_a_missing_library_is_an_error_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"tensorboardX: pip install 'svd-loop\[tensorboard\]'"):
+    with pytest.raises(ConfigError, match=r"tensorboardX: pip install -e '.\[tensorboard\]'"):
         TensorBoardTracker(tmp_path / "boards").start()
     assert not (tmp_path / "boards").exists()
