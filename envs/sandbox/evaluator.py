@@ -17,7 +17,6 @@ import importlib
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 from typing import Any, Final
 
 from .remote import CannotHandOver, ProgramFailed, Remote
@@ -63,7 +62,7 @@ def _run(remote: Remote, tests: Sequence[str], given: str) -> None:
     """Run all tests in one scope, behind code that the problem gives; returns if all of them pass."""
     trees = [ast.parse(text) for text in (given, *tests)]
     scope = _Scope(remote, _program_names(trees))
-    scope[_ASSERTING] = _Asserting(remote)
+    scope[_ASSERTING] = remote.asserting
     for tree in trees:
         code = compile(ast.fix_missing_locations(_MarkAssertions().visit(tree)), "test", "exec", dont_inherit=True)
         exec(code, scope)
@@ -77,9 +76,9 @@ def _call(remote: Remote, test: dict[str, Any]) -> bool:
         function = getattr(solution(), name)
     except (NameError, AttributeError):
         function = remote.look_up(name)
-    remote.asserting = True
     args: Any = decode(test["args"])
-    value = _plain(function(*args))
+    with remote.asserting():
+        value = _plain(function(*args))
     return any(_equal(value, _plain(decode(wanted)), test["tolerance"]) for wanted in test["expected"])
 
 
@@ -121,24 +120,9 @@ class _Scope(dict[str, Any]):
         return found
 
 
-class _Asserting:
-    """Entered around every assertion."""
-
-    def __init__(self, remote: Remote) -> None:
-        self._remote = remote
-
-    def __enter__(self) -> None:
-        self._remote.asserting = True
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._remote.asserting = False
-
-
 class _MarkAssertions(ast.NodeTransformer):
     def visit_Assert(self, node: ast.Assert) -> ast.With:
-        return ast.With([ast.withitem(ast.Name(_ASSERTING, ast.Load()))], [node])
+        return ast.With([ast.withitem(ast.Call(ast.Name(_ASSERTING, ast.Load()), [], []))], [node])
 
 
 def _program_names(trees: Sequence[ast.Module]) -> frozenset[str]:

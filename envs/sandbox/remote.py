@@ -9,6 +9,7 @@ of the tests only where the result is a handle again, and never in an order with
 from __future__ import annotations
 
 import builtins
+import contextlib
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from .values import Json, decode, encode
 T = TypeVar("T")
 
 ENDED: Final = "it ended before the tests were done"
+_HANDLE: Final = "_handle_of_the_program"
 _MOST_ITEMS: Final = 1_000_000
 _MUTABLE: Final = (list, dict, set, deque, bytearray)
 
@@ -37,8 +39,6 @@ class Remote:
     """The channel to one program.
 
     Attributes:
-        asserting: whether an `assert` is being evaluated. What a program does to its arguments is then not seen,
-            unless it returns nothing: an assertion is about values, and a program must not move what it is held to.
         failure: the first `ProgramFailed` or `CannotHandOver`; it counts even if a test swallowed it.
     """
 
@@ -48,9 +48,27 @@ class Remote:
         self._numbers: dict[int, int] = {}
         self._callbacks: list[Callable[..., object]] = []
         self._exceptions: dict[tuple[str, ...], type[BaseException]] = {}
-        self.asserting = False
+        self._asserting = False
+        self._unseen: list[tuple[list[Any], Any]] = []
         self.failure: ProgramFailed | CannotHandOver | None = None
         self._raised: BaseException | None = None
+
+    @contextlib.contextmanager
+    def asserting(self) -> Iterator[None]:
+        """While an assertion is evaluated. What the program does to its arguments is seen when that is over.
+
+        A program must not move what it is being compared with. Where it returns nothing, the change is all that there
+        is to see, and is seen at once.
+        """
+        outermost, self._asserting = not self._asserting, True
+        try:
+            yield
+        finally:
+            if outermost:
+                self._asserting = False
+                for given, changed in self._unseen:
+                    _refresh(given, changed)
+                self._unseen.clear()
 
     def raised_by_program(self, error: BaseException) -> bool:
         """Whether the program raised this, and not the tests' own code."""
@@ -67,12 +85,8 @@ class Remote:
 
     def do(self, operation: str, *args: object, **named: object) -> Any:
         """One of `runner.OPERATIONS`; raises what it raised, as an exception of the same name."""
-        back = "no"
-        if operation in ("call", "setitem") and _holds_mutable([args, named]):
-            back = "if none" if self.asserting else "always"
-        self._send(
-            {"do": operation, "args": self._encode(list(args)), "named": self._encode(named), "back": back},
-        )
+        back = operation == "call" and _holds_mutable([args, named])
+        self._send({"do": operation, "args": self._encode(list(args)), "named": self._encode(named), "back": back})
         return self._result([list(args), named])
 
     def _result(self, given: list[Any] | None = None) -> object:
@@ -84,13 +98,19 @@ class Remote:
             else:
                 raised, value = None, decode(answer["value"], self._import)
                 if "args" in answer and given is not None:
-                    _refresh(given, decode(answer["args"], self._import))
+                    self._changed(given, decode(answer["args"], self._import), at_once=value is None)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError) as error:
             raise self._fails(ProgramFailed(f"its reply is not readable: {type(error).__name__}")) from None
         if raised is not None:
             self._raised = raised
             raise raised
         return value
+
+    def _changed(self, given: list[Any], changed: object, *, at_once: bool) -> None:
+        if self._asserting and not at_once:
+            self._unseen.append((given, changed))
+        else:
+            _refresh(given, changed)
 
     def _called_back(self, message: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -117,6 +137,10 @@ class Remote:
         self.failure = self.failure or failure
         return failure
 
+    def cannot(self, reason: str) -> BaseException:
+        """Note that nothing can be found, and why; to be raised."""
+        return self._fails(CannotHandOver(reason))
+
     def _encode(self, value: object) -> Json:
         try:
             return encode(value, self._export)
@@ -138,8 +162,7 @@ class Remote:
             items = list(islice(value, _MOST_ITEMS + 1))
             if len(items) <= _MOST_ITEMS:
                 return {"iterator": [encode(item, self._export) for item in items]}
-        failure = CannotHandOver(f"a test hands over a {type(value).__name__}, which cannot leave the evaluator")
-        raise self._fails(failure)
+        raise self.cannot(f"a test hands over a {type(value).__name__}, which cannot leave the evaluator")
 
     def _import(self, name: str, content: Any) -> object:
         if name != "object" or type(number := content["number"]) is not int:
@@ -161,12 +184,15 @@ class Remote:
 
     def _exception(self, raised: dict[str, Any]) -> BaseException:
         args: Any = decode(raised["args"], self._import)
+        kind = self._exception_class(raised["names"])
         try:
-            return self._exception_class(raised["names"])(*args)
+            error = kind(*args)
         except TypeError:  # some built-in ones insist on certain arguments
-            error = self._exception_class(raised["names"]).__new__(self._exception_class(raised["names"]))
+            error = kind.__new__(kind)
             error.args = tuple(args)
-            return error
+        if hasattr(kind, _HANDLE):
+            setattr(error, _HANDLE, decode(raised["error"], self._import))
+        return error
 
     def _exception_class(self, names: list[str]) -> type[BaseException]:
         """A local class for the program's: the built-in one of that name, or one derived as the program's is."""
@@ -177,7 +203,8 @@ class Remote:
         if isinstance(known, type) and issubclass(known, BaseException):
             return known
         if key not in self._exceptions:
-            self._exceptions[key] = type(key[0], (self._exception_class(list(key[1:])),), {})
+            members = {_HANDLE: None, "__getattr__": lambda self, name: getattr(getattr(self, _HANDLE), name)}
+            self._exceptions[key] = type(key[0], (self._exception_class(list(key[1:])),), members)
         return self._exceptions[key]
 
 
@@ -283,6 +310,10 @@ class Handle:
 
     def __exit__(self, kind: object, error: object, trace: object) -> Any:
         return _do(self, "contextlib.exit", None, None, None)
+
+    def __mro_entries__(self, bases: tuple[object, ...]) -> tuple[type, ...]:
+        remote: Remote = object.__getattribute__(self, "_remote")
+        raise remote.cannot("a test derives a class from one of the program")
 
     def __instancecheck__(self, instance: object) -> bool:
         remote: Remote = object.__getattribute__(self, "_remote")

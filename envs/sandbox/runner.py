@@ -141,9 +141,10 @@ class _Server:
         """An exception as the names of its classes and its arguments."""
         names = _class_names(type(error))
         try:
-            return {"names": names, "args": encode(list(error.args), self._export)}
+            args = encode(list(error.args), self._export)
         except Exception:
-            return {"names": names, "args": []}
+            args = []
+        return {"names": names, "args": args, "error": self._export(error)}
 
     def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
         if message["do"] == "name":
@@ -152,7 +153,7 @@ class _Server:
         named: Any = decode(message["named"], self._import)
         value = OPERATIONS[message["do"]](*args, **named)
         answer = {"value": encode(value, self._export)}
-        if message["back"] == "always" or (message["back"] == "if none" and value is None):
+        if message["back"]:
             answer["args"] = encode([args, named], self._export)
         return answer
 

@@ -50,6 +50,12 @@ class Matrix(list):
 def sort(x): x.sort()
 def apply(g, *a, **k): return g(*a, **k)
 def gen(n): yield from range(n)
+def smallest(x):
+    x.sort()
+    return x.pop(0)
+class Coded(Exception):
+    def __init__(self, code): super().__init__('c%d' % code); self.code = code
+def fail(n): raise Coded(n)
 """
 
 
@@ -71,6 +77,8 @@ def gen(n): yield from range(n)
         "x = [3, 1, 2]\nsort(x)\nassert x == [1, 2, 3]",
         "x = {'a': [2, 1]}\nsort(x['a'])\nassert x == {'a': [1, 2]}",
         "x = [2, 1]\nassert sort(x) is None and x == [1, 2]",
+        "x = [3, 1, 2]\nassert smallest(x) == 1\nassert x == [2, 3]",
+        "try:\n    fail(5)\nexcept Coded as e:\n    assert e.code == 5 and str(e) == 'c5'\nelse:\n    assert False",
         (
             "assert apply(lambda x: x + 1, 2) == 3 and apply(len, [1]) == 1 and "
             "apply(sorted, [2, 1], reverse=True) == [2, 1]"
@@ -155,6 +163,8 @@ def test_what_the_tests_lack_is_no_fault_of_the_program(one: Sandbox) -> None:
     assert theirs.outcome is Outcome.WRONG
     foreign = check(one, "def f(x): return x", "class Own: pass\nassert f(Own())")
     assert foreign.outcome is Outcome.UNDECIDED and "Own" in foreign.detail
+    derived = check(one, "class B: pass", "class C(B): pass\nassert C()")
+    assert derived.outcome is Outcome.UNDECIDED and "derives" in derived.detail
 
 
 def call(function: str, args: list[Any], *expected: Any, tolerance: float | None = None) -> dict[str, Any]:
