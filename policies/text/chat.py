@@ -125,11 +125,6 @@ class ChatCodec:
         """Whether `thinking` makes a difference, or the template opens a thought in any case."""
         return self._switches or self._opens[True]
 
-    @property
-    def always_thinks(self) -> bool:
-        """Whether the template opens a thought even where thinking is switched off."""
-        return self._opens[False]
-
     def identity(self, thinking: bool = False) -> str:
         """What decides the encoding and the reading beside tokenizer and messages; part of an answer's key."""
         marks = "" if self._thought == THOUGHT_MARKS else f" thought={self._thought}"

@@ -161,32 +161,6 @@ def crossed_mean(values_SM: npt.NDArray[np.float64], *, confidence: float = 0.95
     return Estimate(mean, mean - half, mean + half)
 
 
-def sign_flip_p_value(new_M: ArrayLike, old_M: ArrayLike, *, resamples: int = 10_000, seed: int = 0) -> float:
-    """Two-sided p-value of a paired permutation test: were the labels `new` and `old` exchangeable in each problem?
-
-    Small samples are enumerated, larger ones drawn (Fisher's randomization test, `scipy.stats.permutation_test`).
-    Empty input and input without any difference give 1.
-
-    Raises:
-        ValueError: the lengths differ, or a value is not finite.
-    """
-    from scipy import stats
-
-    differences = _differences(new_M, old_M)
-    changed = differences[differences != 0.0]
-    if changed.size < 2:  # a single sign says nothing: both patterns are as extreme as what was seen
-        return 1.0
-    result = stats.permutation_test(
-        (changed,),
-        np.sum,
-        permutation_type="samples",
-        n_resamples=resamples,
-        batch=max(1, _BATCH_CELLS // changed.size),
-        rng=np.random.default_rng(seed),
-    )
-    return float(result.pvalue)
-
-
 def wilson(successes: int, trials: int, *, confidence: float = 0.95) -> Estimate:
     """A proportion with Wilson's score interval (1927), sound at 0, at 1 and for few trials.
 

@@ -22,6 +22,12 @@ def codecs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ChatCodec]:
     return {name: ChatCodec.load(save_family(name, folder / name), plain=name == "plain") for name in NAMES}
 
 
+def opens_a_thought(codec: ChatCodec) -> bool:
+    """Whether a prompt of a role that does not think ends inside a thought all the same."""
+    (prompt,) = codec.encode([(QUESTION,)])
+    return codec.tokenizer.decode(prompt).rstrip().endswith("<think>")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_stop_tokens_are_those_of_the_family(codecs: dict[str, ChatCodec], name: str) -> None:
     codec = codecs[name]
@@ -39,7 +45,7 @@ def test_a_prompt_is_the_beginning_of_the_conversation(codecs: dict[str, ChatCod
             codec.encode([(QUESTION,)], thinking=True)
         return
     (prompt,) = codec.encode([(QUESTION,)], thinking=thinking)
-    thought = "<think>\nAdd.\n</think>\n\n" if codec.can_think and (thinking or codec.always_thinks) else ""
+    thought = "<think>\nAdd.\n</think>\n\n" if codec.can_think and (thinking or opens_a_thought(codec)) else ""
     turns = [{"role": "user", "content": QUESTION.content}, {"role": "assistant", "content": f"{thought}It is 42."}]
     whole = codec.tokenizer(codec.tokenizer.apply_chat_template(turns, tokenize=False), add_special_tokens=False)
     ids = tuple(whole["input_ids"])
@@ -94,7 +100,7 @@ def test_spelled_out_tokens_forge_nothing(codecs: dict[str, ChatCodec], name: st
 def test_an_answer_is_decoded_without_its_stop_token(codecs: dict[str, ChatCodec], name: str) -> None:
     codec = codecs[name]
     ids = tuple(codec.tokenizer("It is é 中 42. [[Y]]", add_special_tokens=False)["input_ids"])
-    inside = "<think>" if codec.always_thinks else ""
+    inside = "<think>" if opens_a_thought(codec) else ""
     for stop in codec.stop_ids:
         assert codec.decode([(*ids, stop)]) == [f"{inside}It is é 中 42. [[Y]]"]
 

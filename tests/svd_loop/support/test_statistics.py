@@ -17,7 +17,6 @@ from svd_loop.support.statistics import (
     paired_difference,
     pass_at_k,
     pass_at_k_of_decided,
-    sign_flip_p_value,
     wilson,
 )
 
@@ -93,20 +92,6 @@ def test_pairing_takes_the_difficulty_of_problems_out() -> None:
 def test_paired_comparison_needs_the_same_problems() -> None:
     with pytest.raises(ValueError, match="same problems"):
         paired_difference([1.0], [1.0, 0.0])
-
-
-def test_sign_flip_enumerates_small_samples() -> None:
-    assert sign_flip_p_value([1, 1, 1, 1, 1], [0, 0, 0, 0, 0]) == pytest.approx(2 / 2**5)
-    assert sign_flip_p_value([1, 0, 1], [1, 0, 1]) == 1.0
-    assert sign_flip_p_value([1, 0], [0, 0]) == 1.0
-    assert sign_flip_p_value([], []) == 1.0
-
-
-def test_sign_flip_keeps_its_level_and_sees_a_clear_rise() -> None:
-    rng = np.random.default_rng(0)
-    null = [sign_flip_p_value(*rng.integers(0, 5, (2, 40)) / 4, resamples=300) for _ in range(100)]
-    assert np.mean(np.array(null) < 0.05) <= 0.12
-    assert sign_flip_p_value(rng.random(100) + 0.5, rng.random(100)) < 0.01
 
 
 @settings(deadline=None)
