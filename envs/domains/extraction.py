@@ -13,6 +13,7 @@ r"""Finding the final answer in a solution, the same way in every domain, in tim
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
@@ -66,6 +67,8 @@ _SENTENCE: Final = re.compile(  # "The volume of the box is 12"
     r"(?P<said>[^a-z\s].*)"
 )
 _OPENERS: Final = {"$$": "$$", "\\[": "\\]", "\\(": "\\)", "$": "$"}
+_MOST_MARKERS: Final = 200
+"""Markers that are looked at, from the end of a text: a collapsed model writes them without end."""
 _LONGEST: Final = 2000
 """Characters behind a marker that are looked at; longer answers are none."""
 
@@ -73,15 +76,8 @@ _LONGEST: Final = 2000
 def final_answer(text: str) -> str | None:
     """The final answer by the rules above, stripped; None if there is none or it is empty."""
     boxes = _boxes(text)
-    corrected = _last(_marked(text, boxes[-1][3], final=True)) if boxes else _last(_marked(text))
+    corrected = next(_marked(text, boxes[-1][3], final=True), None) if boxes else next(_marked(text), None)
     return corrected or (_joined(text, boxes).strip() if boxes else None) or None
-
-
-def _last(values: Iterator[str]) -> str | None:
-    found = None
-    for value in values:
-        found = value
-    return found
 
 
 def _boxes(text: str) -> list[tuple[int, int, int, int]]:
@@ -114,9 +110,9 @@ def _joined(text: str, boxes: list[tuple[int, int, int, int]]) -> str:
 
 
 def _marked(text: str, start: int = 0, *, final: bool = False) -> Iterator[str]:
-    """What stands behind each marker from `start` on, where there is something; `final` asks for "final answer"."""
+    """What stands behind the markers from `start` on, the last one first; `final` asks for "final answer"."""
     lists_options = _OPTION_LINE.search(text) is not None
-    for marker in _MARKER.finditer(text, start):
+    for marker in reversed(deque(_MARKER.finditer(text, start), maxlen=_MOST_MARKERS)):
         word = marker[0].strip(" \t*_").lower()
         if word == "a" and lists_options:
             continue

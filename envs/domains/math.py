@@ -146,6 +146,8 @@ def _same_value(gold: str, answer: str, library: Library) -> bool:
         return False
     if (gold_value, answer_value) != (gold, answer) and _without_spaces(gold_value) == _without_spaces(answer_value):
         return True
+    if _without_spaces(gold_value).casefold() == _without_spaces(answer_value).casefold():
+        return False  # symbols of another case, which the library takes for the same
     return library.equal(gold_value, answer_value)
 
 

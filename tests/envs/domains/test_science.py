@@ -77,6 +77,7 @@ D3_FALSE_ACCEPTS = [
     *(("3", answer) for answer in ("3 or 4", "not 3", "3 to 4", "at least 3", "3!", "3 m or 4 m")),
     ("0.5", r"0.5\%"),
     ("CO", "Co"),
+    ("CO2", "Co2"),
     ("AA", "Aa"),
     ("NaCl", "NaCL"),
 ]
