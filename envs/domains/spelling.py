@@ -45,7 +45,7 @@ _SETTING: Final = re.compile(  # commands that say how something looks
 )
 _DOUBLED: Final = re.compile(r"\\\\(?=[a-zA-Z{}%$,;])")
 _MATRIX: Final = re.compile(
-    r"[\[(]?\s*\\begin\{(?:[pb]?matrix|array)\}(?:\{[lcr| ]*\})?((?:(?!\\begin|\\end).)*?)(?:\\\\\s*)?"
+    r"(?:(?<!\\)[\[(]\s*)?\\begin\{(?:[pb]?matrix|array)\}(?:\{[lcr| ]*\})?((?:(?!\\begin|\\end).)*?)(?:\\\\\s*)?"
     r"\\end\{(?:[pb]?matrix|array)\}\s*[\])]?",
     re.DOTALL,
 )

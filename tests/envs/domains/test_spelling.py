@@ -24,6 +24,7 @@ from envs.domains.spelling import spelled
         ("$5$ and $6$", "5 and 6"),
         (r"\$5", "$5"),
         (r"\\boxed{\\frac{1}{2}}", r"\boxed{\frac{1}{2}}"),
+        (r"\[ \begin{bmatrix} 1 \\ 4 \end{bmatrix} \]", r"\begin{pmatrix} 1 \\ 4 \end{pmatrix}"),
         ("１２", "12"),
     ],
 )
