@@ -120,6 +120,19 @@ def test_code_that_trains_has_no_path_to_scoring(start: str) -> None:
     assert [name for name in reachable(start) if within(name, SCORERS)] == []
 
 
+def builds_scorers(tree: ast.Module) -> bool:
+    """Whether the tree imports a domain's scorer by its row: without an import that the checks above could see."""
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return any(
+        isinstance(call, ast.Attribute) and call.attr in ("builder", "load") and ast.unparse(call.value) == "DOMAINS"
+        for call in calls
+    )
+
+
+def test_scorers_are_built_from_their_rows_in_one_place_only() -> None:
+    assert [name for name, tree in MODULES.items() if builds_scorers(tree)] == ["envs.domains"]
+
+
 def test_the_check_sees_what_it_looks_for() -> None:
     tree = ast.parse("def f(p):\n    from envs.domains import math\n    p.answer(1)\n    return p.answer, p.tests[0]")
     assert [read.partition(": ")[2] for read in gold_reads(tree)] == ["p.answer", "p.tests"]

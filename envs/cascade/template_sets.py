@@ -14,15 +14,17 @@ The version of a template is made from the bytes of its file, so that every repl
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
 from envs.cascade.markers import delimiter_lines, neutralise, without_delimiters
-from svd_loop.contracts import Domain, Message, Role
+from svd_loop.config.domains import section_of
+from svd_loop.contracts import BUILT_IN_DOMAINS, DomainName, Message, Role
 from svd_loop.errors import ConfigError
 
 _SETS = Path(__file__).parents[1] / "templates"
@@ -55,10 +57,11 @@ class _RoleTemplate:
 
 @dataclass(frozen=True, slots=True)
 class TemplateSet:
-    """All templates of one set, read and checked."""
+    """All templates of one set, read and checked: one for a role, and others for some of its domains."""
 
     name: str
-    _templates: Mapping[tuple[Role, Domain], _RoleTemplate]
+    _folder: Path
+    _templates: Mapping[tuple[Role, DomainName | None], _RoleTemplate]
 
     @classmethod
     def load(cls, name_or_path: str) -> TemplateSet:
@@ -68,25 +71,58 @@ class TemplateSet:
             ConfigError: There is no such set, a role has no file, or a file's placeholders are not its role's.
         """
         folder = _find(name_or_path)
-        paths = {(role, domain): _path(folder, role, domain) for role in Role for domain in Domain}
-        templates = {path: _read(path, role) for (role, _), path in paths.items()}
-        return cls(folder.name, {key: templates[path] for key, path in paths.items()})
+        found = cls(folder.name, folder, dict(_read_all(folder)))
+        for role in Role:
+            for domain in BUILT_IN_DOMAINS:
+                found._template(role, domain)
+        return found
 
-    def render(self, role: Role, domain: Domain, **fields: str) -> tuple[Message, ...]:
+    def render(self, role: Role, domain: DomainName, **fields: str) -> tuple[Message, ...]:
         """The messages of a call. Text that a candidate had a hand in is neutralised here, for every caller.
 
         Args:
             role: Who is asked.
             domain: What the prompt is about.
             **fields: A text for each of the role's placeholders, `PLACEHOLDERS[role]`.
+
+        Raises:
+            ConfigError: The set has no words for a domain of another package.
         """
-        template = self._templates[role, domain]
+        template = self._template(role, domain)
         safe = {name: template.safe(text) if name in _WRITTEN_BY_CANDIDATES else text for name, text in fields.items()}
         return tuple(Message(who, part.substitute(safe)) for who, part in template.messages)
 
-    def version(self, role: Role, domain: Domain) -> str:
-        """`<set>/<first 12 hex digits of the file's SHA-256>`."""
-        return self._templates[role, domain].version
+    def version(self, role: Role, domain: DomainName) -> str:
+        """`<set>/<first 12 hex digits of the SHA-256 of the template's text>`."""
+        return self._template(role, domain).version
+
+    def _template(self, role: Role, domain: DomainName) -> _RoleTemplate:
+        """The set's own for the domain, else the domain's instruction to the solver, else the role's."""
+        if (own := self._templates.get((role, domain))) is not None:
+            return own
+        if role is Role.SOLVER and domain not in BUILT_IN_DOMAINS:
+            instruction = section_of(domain).instruction
+            if instruction is not None:
+                return _instruction(domain, instruction)
+        if (general := self._templates.get((role, None))) is not None:
+            return general
+        raise ConfigError(
+            f"model.templates: {self._folder} has no {role}.txt (nor {role}.{domain}.txt) for the {role} role"
+        )
+
+
+@functools.cache
+def _instruction(domain: DomainName, text: str) -> _RoleTemplate:
+    return _parse(f"the instruction of domain {domain}", domain, text.encode(), Role.SOLVER)
+
+
+def _read_all(folder: Path) -> Iterator[tuple[tuple[Role, DomainName | None], _RoleTemplate]]:
+    """Every template in a folder, by its role and the domain it is kept for; None is for any."""
+    for role in Role:
+        for path in sorted(folder.glob(f"{role}*.txt")):
+            stem, _, domain = path.name.removesuffix(".txt").partition(".")
+            if stem == role:
+                yield (role, domain or None), _read(path, role)
 
 
 def known_sets() -> list[str]:
@@ -106,35 +142,32 @@ def _find(name_or_path: str) -> Path:
     )
 
 
-def _path(folder: Path, role: Role, domain: Domain) -> Path:
-    specific, general = folder / f"{role}.{domain}.txt", folder / f"{role}.txt"
-    for path in (specific, general):
-        if path.is_file():
-            return path
-    raise ConfigError(f"model.templates: {folder} has no {general.name} (nor {specific.name}) for the {role} role")
-
-
 def _read(path: Path, role: Role) -> _RoleTemplate:
     try:
-        content = path.read_bytes()
-        text = content.decode("utf-8").replace("\r\n", "\n").removesuffix("\n")
+        return _parse(str(path), path.parent.name, path.read_bytes(), role)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"model.templates: {path} cannot be read: {error}") from None
+
+
+def _parse(where: str, origin: str, content: bytes, role: Role) -> _RoleTemplate:
+    text = content.decode("utf-8").replace("\r\n", "\n").removesuffix("\n")
     *system, user = _USER_LINE.split(text, maxsplit=1)
     messages = (*(("system", Template(part.removesuffix("\n"))) for part in system), ("user", Template(user)))
-    _check(path, role, [template for _, template in messages])
-    version = f"{path.parent.name}/{hashlib.sha256(content).hexdigest()[:12]}"
+    _check(where, role, [template for _, template in messages])
+    version = f"{origin}/{hashlib.sha256(content).hexdigest()[:12]}"
     return _RoleTemplate(messages, version, delimiter_lines(text))
 
 
-def _check(path: Path, role: Role, templates: list[Template]) -> None:
+def _check(where: str, role: Role, templates: list[Template]) -> None:
     if not all(template.is_valid() for template in templates):
-        raise ConfigError(f"model.templates: {path} has a `$` that begins no placeholder; write `$$` for a dollar sign")
+        raise ConfigError(
+            f"model.templates: {where} has a `$` that begins no placeholder; write `$$` for a dollar sign"
+        )
     used = {name for template in templates for name in template.get_identifiers()}
     wanted = PLACEHOLDERS[role]
     if used != wanted:
         raise ConfigError(
-            f"model.templates: {path} uses the placeholders {_listed(used)}, "
+            f"model.templates: {where} uses the placeholders {_listed(used)}, "
             f"but a {role} template must use exactly {_listed(wanted)}"
         )
 

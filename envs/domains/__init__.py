@@ -1,16 +1,40 @@
-"""What differs between math, science and coding: how an answer is found in a solution, and when it is right.
+"""What differs between domains: how an answer is found in a solution, and when it is right.
 
-Scoring reads gold and serves measurement only. `svd_loop.evaluation.evaluation` is the one caller; a test enforces it.
+A domain is a file here with `make_domain(section) -> DomainSpec`, or another package's; its section and its row are in
+`svd_loop.config.domains`. Scoring reads gold and serves measurement only. `svd_loop.evaluation.evaluation` is the one
+caller, and this module the one that builds domains; a test enforces both.
 """
 
-from envs.domains import coding, math, science
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
 from envs.domains.spec import DomainSpec, Pair
-from svd_loop.contracts import Domain
+from svd_loop.config.domains import DOMAINS, DomainSection, section_of
+from svd_loop.contracts import DomainName
+from svd_loop.errors import ConfigError
 
-__all__ = ["DOMAINS", "DomainSpec", "Pair"]
+__all__ = ["DomainSpec", "Pair", "domain_of"]
 
-DOMAINS: dict[Domain, DomainSpec] = {
-    Domain.MATH: DomainSpec(math.extract, math.score_all),
-    Domain.SCIENCE: DomainSpec(science.extract, science.score_all),
-    Domain.CODING: DomainSpec(coding.extract, coding.score_all),
-}
+
+def domain_of(name: DomainName, settings: Sequence[DomainSection] = ()) -> DomainSpec:
+    """A domain by its name.
+
+    Args:
+        name: as prompts carry it.
+        settings: `evaluation.domains`; a domain that is not among them takes its defaults.
+
+    Raises:
+        ConfigError: no domain has this name, a plug-in is broken, or the domain needs settings and has none.
+    """
+    section = next((one for one in settings if one.type == name), None)
+    if section is None:
+        try:
+            section = section_of(name).model_validate({"type": name})
+        except ValidationError as error:
+            keys = ", ".join(".".join(map(str, item["loc"])) for item in error.errors())
+            raise ConfigError(f"evaluation.domains: the domain {name} needs settings: {keys}") from None
+    spec: DomainSpec = DOMAINS.builder(name)(section)
+    return spec

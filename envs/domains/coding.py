@@ -19,13 +19,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
 from envs.domains.program_block import program
-from envs.domains.spec import Pair
+from envs.domains.spec import DomainSpec, Pair
 from envs.prompts.program_tests import CallTest, ProgramTest, ScriptTest, from_text
 from envs.sandbox.pool import Check, Finding, Sandbox
+from svd_loop.config.domains import CodingSection
 from svd_loop.contracts import Outcome, Problem
 from svd_loop.errors import DataError
 
 extract = program
+
+
+def make_domain(section: CodingSection) -> DomainSpec:
+    """The domain; it has no settings."""
+    return DomainSpec(extract, score_all)
 
 
 def score_all(pairs: Sequence[Pair], *, seconds: float) -> list[Outcome]:

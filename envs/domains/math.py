@@ -26,9 +26,10 @@ from envs.domains.extraction import final_answer
 from envs.domains.library import Library, UndecidedError
 from envs.domains.numbers import Number, leading_number, number, same_number
 from envs.domains.parts import Parts, is_equation, named, parts_of, relates
-from envs.domains.spec import Pair
+from envs.domains.spec import DomainSpec, Pair
 from envs.domains.spelling import spelled
 from envs.domains.units import counts_things, is_set_as_text, is_symbol, same_thing, unit
+from svd_loop.config.domains import MathSection
 from svd_loop.contracts import Outcome
 
 _LONGEST: Final = 1000
@@ -46,6 +47,11 @@ _BEHIND: Final = re.compile(
 )
 
 extract = final_answer
+
+
+def make_domain(section: MathSection) -> DomainSpec:
+    """The domain; it has no settings."""
+    return DomainSpec(extract, score_all)
 
 
 def score_all(pairs: Sequence[Pair], *, seconds: float) -> list[Outcome]:

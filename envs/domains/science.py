@@ -25,9 +25,10 @@ from envs.domains.library import Library, UndecidedError
 from envs.domains.math import compare, words_of
 from envs.domains.numbers import leading_number
 from envs.domains.parts import named
-from envs.domains.spec import Pair
+from envs.domains.spec import DomainSpec, Pair
 from envs.domains.spelling import spelled
 from envs.domains.units import counts_things, same_thing, unit
+from svd_loop.config.domains import ScienceSection
 from svd_loop.contracts import Outcome, Problem
 
 _TOLERANCE: Final = Fraction(1, 100)
@@ -53,6 +54,11 @@ class Quantity:
     value: Fraction
     exact: bool
     unit: str
+
+
+def make_domain(section: ScienceSection) -> DomainSpec:
+    """The domain; it has no settings."""
+    return DomainSpec(extract, score_all)
 
 
 def score_all(pairs: Sequence[Pair], *, seconds: float) -> list[Outcome]:

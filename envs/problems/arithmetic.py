@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Literal
 
-from svd_loop.contracts import Domain, Problem
+from svd_loop.contracts import BUILT_IN_DOMAINS, Domain, DomainName, Problem
 from svd_loop.errors import DataError
 
 Split = Literal["train", "development", "test"]
@@ -38,7 +38,7 @@ def generate(split: Split, count_per_domain: int, seed: int) -> list[Problem]:
     Raises:
         DataError: A split holds fewer different problems than asked for.
     """
-    return [problem for domain in Domain for problem in _draw_domain(domain, split, count_per_domain, seed)]
+    return [problem for domain in BUILT_IN_DOMAINS for problem in _draw_domain(domain, split, count_per_domain, seed)]
 
 
 def split_of(text: str) -> Split:
@@ -47,7 +47,7 @@ def split_of(text: str) -> Split:
     return "development" if bucket == 3 else "test" if bucket == 4 else "train"
 
 
-def _draw_domain(domain: Domain, split: Split, count: int, seed: int) -> list[Problem]:
+def _draw_domain(domain: DomainName, split: Split, count: int, seed: int) -> list[Problem]:
     problems: dict[str, Problem] = {}
     rejections = 0
     for problem in _draw_forever(domain, Random(f"{domain}/{split}/{seed}")):
@@ -59,12 +59,12 @@ def _draw_domain(domain: Domain, split: Split, count: int, seed: int) -> list[Pr
             continue
         rejections += 1
         if rejections > _MAX_REJECTIONS:
-            held = f"{domain.value}/{split} holds about {len(problems)} problems"
+            held = f"{domain}/{split} holds about {len(problems)} problems"
             raise DataError(f"data source arithmetic: {held}, {count} asked for; lower its count")
     return list(problems.values())
 
 
-def _draw_forever(domain: Domain, rng: Random) -> Iterator[Problem]:
+def _draw_forever(domain: DomainName, rng: Random) -> Iterator[Problem]:
     make = {Domain.MATH: _math, Domain.SCIENCE: _science, Domain.CODING: _coding}[domain]
     while True:
         yield make(rng.randint(_SMALLEST, _LARGEST), rng.choice("+-*"), rng.randint(_SMALLEST, _LARGEST))

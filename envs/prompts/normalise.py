@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from envs.prompts.program_form import without_form
-from svd_loop.contracts import Domain
+from svd_loop.contracts import DomainName
 
 OPERATORS = frozenset("+-*/=<>^%|±≤≥≠√∑∏∫∈∞")
 _BRACKETS = frozenset("()[]{}")
@@ -105,9 +105,9 @@ def is_blank(text: str) -> bool:
     return not (text if text.isascii() else text.translate(_UNIFIED)).strip()
 
 
-def content_id(text: str, domain: Domain) -> str:
+def content_id(text: str, domain: DomainName) -> str:
     """16 hex digits of SHA-256 over domain and stored text: the same question has the same id in every file."""
-    return hashlib.sha256(f"{domain.value}\x1f{clean(text)}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{domain}\x1f{clean(text)}".encode()).hexdigest()[:16]
 
 
 def compared(text: str) -> Form:

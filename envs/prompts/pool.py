@@ -29,7 +29,7 @@ from envs.prompts.reading import PromptStream
 from envs.prompts.schedule import positions
 from envs.prompts.sifting import Sifted, Sifter
 from svd_loop.config.data import DedupSection, LeakSection
-from svd_loop.contracts import Domain, Problem, Prompt
+from svd_loop.contracts import Problem, Prompt
 from svd_loop.errors import DataError, LeakError, SvdError
 
 _VERSION = 1
@@ -280,8 +280,8 @@ class _Builder:
         if prompt.id in ids:
             return "exact_duplicates"
         ids.add(prompt.id)
-        self._new_rows.append((position, prompt.id, prompt.text, prompt.domain.value, prompt.source))
-        self._domains[prompt.domain.value] += 1
+        self._new_rows.append((position, prompt.id, prompt.text, prompt.domain, prompt.source))
+        self._domains[prompt.domain] += 1
         return "kept"
 
     def _known_ids(self, prompts: Sequence[Prompt]) -> set[str]:
@@ -331,7 +331,7 @@ def _refusal(report: IngestReport, pairs: Sequence[Leak], listing: Path) -> str:
 
 
 def _prompt(row: Sequence[Any]) -> Prompt:
-    return Prompt(row[0], row[1], Domain(row[2]), row[3])
+    return Prompt(row[0], row[1], row[2], row[3])
 
 
 def _sync_folder(folder: Path) -> None:

@@ -24,8 +24,9 @@ from envs.prompts.program_form import with_form
 from envs.prompts.program_shapes import BESIDE, COLUMNS, tests_in
 from envs.prompts.program_tests import CallTest, ProgramTest, ScriptTest, to_text
 from svd_loop.config.data import FilesSource
-from svd_loop.contracts import Domain, Problem, Prompt
-from svd_loop.errors import DataError
+from svd_loop.config.domains import section_of
+from svd_loop.contracts import DomainName, Problem, Prompt
+from svd_loop.errors import ConfigError, DataError
 
 GOLD_FIELDS = frozenset(
     {
@@ -105,7 +106,7 @@ class PromptStream(Iterator[Prompt]):
                 if name.casefold() in gold:
                     self._drop_gold(name, row)
             text, domain = door.text(row), door.domain(row)
-            if domain is Domain.CODING:
+            if section_of(domain).gold == "tests":
                 text = with_form(text, starter=door.starter(row))
             own_id = door.own_id(row)
             yield Prompt(content_id(text, domain), text, domain, f"{row.where} id={own_id}" if own_id else row.where)
@@ -139,7 +140,7 @@ def read_problems(source: FilesSource) -> list[Problem]:
     columns = (source.fields.answer, source.fields.tests, *BESIDE, *(name for names in COLUMNS for name in names))
     for row in door.rows(columns):
         text, domain = door.text(row), door.domain(row)
-        if domain is Domain.CODING:
+        if section_of(domain).gold == "tests":
             tests = _tests(row, source)
             text = _with_form_of(tests, text, door.starter(row))
             gold: dict[str, Any] = {"tests": tuple(map(to_text, tests))}
@@ -188,7 +189,7 @@ class _Door:
             raise DataError(f"{row.where}: field '{name}' must be text, found {_kind(value)}")
         return usable_text(value, f"{row.where}: field '{name}'")
 
-    def domain(self, row: Row) -> Domain:
+    def domain(self, row: Row) -> DomainName:
         name = self._source.fields.domain
         value = row.values.get(name) if name is not None else None
         if value is None or value == "":
@@ -197,9 +198,14 @@ class _Door:
                     f"{row.where}: names no domain; set domain of this source, or fields.domain to the column that does"
                 )
             return self._source.domain
-        if not isinstance(value, str) or value.strip().lower() not in {domain.value for domain in Domain}:
-            raise DataError(f"{row.where}: field '{name}' must be one of {', '.join(Domain)}, found {_kind(value)}")
-        return Domain(value.strip().lower())
+        if not isinstance(value, str):
+            raise DataError(f"{row.where}: field '{name}' must name a domain, found {_kind(value)}")
+        domain = value.strip().lower()
+        try:
+            section_of(domain)
+        except ConfigError as error:
+            raise DataError(f"{row.where}: field '{name}': {error}") from None
+        return domain
 
     def starter(self, row: Row) -> str | None:
         """The starter code of a coding row; empty for a whole program, None where the row does not say."""

@@ -12,7 +12,7 @@ from envs.problems.arithmetic import Split
 from envs.prompts import PromptPool, build_pool, files_digest, read_problems, read_prompts
 from svd_loop.config import Config
 from svd_loop.config.data import ArithmeticSource, FilesSource, NanoSource, Source
-from svd_loop.contracts import Domain, Problem, Prompt
+from svd_loop.contracts import Problem, Prompt
 from svd_loop.errors import ConfigError
 from svd_loop.support.progress import progress
 
@@ -88,9 +88,9 @@ def source_label(source: Source) -> str:
     return f"{source.type} generator, seed {source.seed}"
 
 
-def _nano(source: NanoSource, domain: Domain, split: Split) -> list[Problem]:
+def _nano(source: NanoSource, domain: nano_problems.Domain, split: Split) -> list[Problem]:
     try:
-        found = nano_problems.generate(domain.value, split, source.count, source.seed, source.levels)
+        found = nano_problems.generate(domain, split, source.count, source.seed, source.levels)
     except ValueError as error:
         raise ConfigError(f"data: type nano: {error}; lower its count or add levels") from None
     return [Problem(item.id, item.question, domain, item.answer, item.tests) for item in found]

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,7 @@ def build_job(
             evaluator=Evaluator(problems, solver, measuring, seed=config.job.seed),
             judge_watch=watch_nothing if control else make_judge_watch(config, cascade),
             health=HealthRule(config.health),
-            audit=JudgeAudit(audited, solver, cascade, config.evaluation.test_seconds),
+            audit=JudgeAudit(audited, solver, cascade, config.evaluation.test_seconds, config.evaluation.domains),
             plateau=PlateauRule(config.plateau),
             tracker=tracker,
             register=make_registrar(config, tracked).register_best,
@@ -263,7 +264,7 @@ def make_replay(config: Config, backend: Backend, ledger: Ledger) -> Replay:
     settings = config.update.replay
     sources: dict[str, AnchorSource] = {
         "none": no_anchors,
-        "own": OwnJudgements(ledger, same_answers),
+        "own": OwnJudgements(ledger, partial(same_answers, domains=config.evaluation.domains)),
         "posttrain": lambda count, round: posttrain_rows(backend.encode_rows, count, config.job.seed + round),
     }
 

@@ -15,7 +15,7 @@ from envs.cascade.judging import ROLES
 from envs.cascade.template_sets import PLACEHOLDERS, TemplateSet
 from svd_loop.assembly.backends import Backend, samplings_of
 from svd_loop.config import Config
-from svd_loop.contracts import Domain, Problem, Role, Sampling
+from svd_loop.contracts import Domain, DomainName, Problem, Role, Sampling
 from svd_loop.errors import ConfigError, DataError
 
 _SEE_THOUGHTS = (Role.FACT_CHECKER, Role.GRADER)
@@ -118,7 +118,9 @@ def _budgets(config: Config, context: int, backend: Backend, templates: Template
             "solution": max(one.max_tokens if _shows_thought(config, role) else one.longest_answer for one in judged),
             "inferred": samplings[Role.QUESTION_INFERRER].longest_answer,
         }
-        template = max(_template_tokens(role, domain, backend, templates, sampling.thinking) for domain in Domain)
+        template = max(
+            _template_tokens(role, domain, backend, templates, sampling.thinking) for domain in config.domains
+        )
         others = sum(longest[name] for name in PLACEHOLDERS[role] if name != "question")
         return Budget(role, key, limit, template, others, sampling.max_tokens)
 
@@ -141,7 +143,7 @@ def _shows_thought(config: Config, role: Role) -> bool:
 
 
 def _template_tokens(
-    role: Role, domain: Domain, backend: Backend, templates: TemplateSet, thinking: bool = False
+    role: Role, domain: DomainName, backend: Backend, templates: TemplateSet, thinking: bool = False
 ) -> int:
     messages = templates.render(role, domain, **dict.fromkeys(PLACEHOLDERS[role], ""))
     return backend.prompt_tokens(messages, thinking=thinking)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from svd_loop.config.base import Fraction, Positive, Section
-from svd_loop.contracts import Domain
+from svd_loop.config.domains import DOMAINS, KnownDomain
 
 
 class FieldMap(Section):
@@ -36,7 +36,7 @@ class FilesSource(Section):
     paths: Annotated[tuple[str, ...], Field(min_length=1)]
     """Files, glob patterns, or a `datasets` folder: .jsonl, .jsonl.gz, .jsonl.zst, .csv, .parquet. A hub dataset is
     saved to such a folder first."""
-    domain: Domain | None = None
+    domain: KnownDomain | None = None
     """Domain of rows that do not name one."""
     fields: FieldMap = FieldMap()
     """Names of the columns."""
@@ -59,7 +59,7 @@ class NanoSource(Section):
     """Generator seed."""
     levels: tuple[int, ...] = (1, 2, 3)
     """Difficulty levels, 1 (easy) to 4."""
-    domains: tuple[Domain, ...] = (Domain.MATH, Domain.SCIENCE, Domain.CODING)
+    domains: tuple[Literal["math", "science", "coding"], ...] = ("math", "science", "coding")
     """Domains to generate problems of."""
 
 
@@ -109,7 +109,7 @@ class LeakSection(Section):
 class DataSection(Section):
     """Training prompts and held-out problems."""
 
-    domain: Domain | None = None
+    domain: KnownDomain | None = None
     """One domain for the whole job: the domain of file rows that name none, and the value of `{domain}` in `job.name`
     and in the sources' `paths`. One override then makes a math, a science or a coding job of one file. null leaves the
     domain to each source."""
@@ -157,5 +157,5 @@ def _replaced(text: Any, domain: object) -> Any:
     if not isinstance(text, str) or _DOMAIN_MARK not in text:
         return text
     if domain is None:
-        raise ValueError(f"data.domain: {text!r} asks for it; set it to one of {', '.join(Domain)}")
+        raise ValueError(f"data.domain: {text!r} asks for it; set it to one of {', '.join(DOMAINS.names())}")
     return text.replace(_DOMAIN_MARK, str(domain))

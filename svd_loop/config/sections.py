@@ -13,14 +13,25 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from svd_loop.config.base import Fraction, Positive, Section
-from svd_loop.config.data import DataSection, fill_in_domain
+from svd_loop.config.data import DataSection, FilesSource, fill_in_domain
+from svd_loop.config.domains import AnyDomain
 from svd_loop.config.engines import AnyEngine, TransformersEngineSection
 from svd_loop.config.gate import GateSection
 from svd_loop.config.health import HealthSection
 from svd_loop.config.schedule import ScheduleSection
 from svd_loop.config.tracking import TrackingSection
 from svd_loop.config.update import UpdateSection
-from svd_loop.contracts import THOUGHT_MARKS, JobPaths, Role, RootPaths, Sampling, Selection, Stage
+from svd_loop.contracts import (
+    BUILT_IN_DOMAINS,
+    THOUGHT_MARKS,
+    DomainName,
+    JobPaths,
+    Role,
+    RootPaths,
+    Sampling,
+    Selection,
+    Stage,
+)
 
 Mark = Annotated[str, Field(min_length=2)]
 
@@ -208,6 +219,10 @@ class EvaluationSection(Section):
     """Level of every interval."""
     test_seconds: Annotated[float, Field(gt=0.0)] = 5.0
     """Coding: seconds of processor time for all assertions of a problem, and for each of its calls and scripts."""
+    domains: tuple[AnyDomain, ...] = ()
+    """Settings of domains that have any (the built-in ones have none); a domain that is not listed takes its
+    defaults. List a domain of another package here if only rows name it, so that forecasts and served models know
+    it."""
     audit: Annotated[int, Field(ge=0)] = 0
     """Development problems whose first sample the policy judges after every round, to measure the judge's precision and
     recall by stage; never trained on. 0 is off."""
@@ -254,6 +269,14 @@ class Config(Section):
     tracking: TrackingSection = TrackingSection()
     schedule: ScheduleSection = ScheduleSection()
     gate: GateSection = GateSection()
+
+    @property
+    def domains(self) -> tuple[DomainName, ...]:
+        """The built-in domains, and the others that the configuration names."""
+        sources = (self.data.train, self.data.development, self.data.test)
+        named = [self.data.domain, *(source.domain for source in sources if isinstance(source, FilesSource))]
+        named += [section.type for section in self.evaluation.domains]
+        return tuple(dict.fromkeys([*BUILT_IN_DOMAINS, *(name for name in named if name is not None)]))
 
     @model_validator(mode="before")
     @classmethod

@@ -13,7 +13,8 @@ from svd_loop.config.data import Source
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
 PassAtK = Annotated[str, Field(pattern=r"^pass@[1-9][0-9]*$")]
-Group = Literal["overall", "math", "science", "coding"]
+Group = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+"""`overall`, or a domain."""
 
 
 class ArmSection(Section):

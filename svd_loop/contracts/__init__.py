@@ -40,9 +40,11 @@ from svd_loop.contracts.records import (
     Vote,
 )
 from svd_loop.contracts.words import (
+    BUILT_IN_DOMAINS,
     THOUGHT_MARKS,
     AlarmAction,
     Domain,
+    DomainName,
     FinishReason,
     HealthMeasure,
     Outcome,
@@ -56,12 +58,14 @@ from svd_loop.contracts.words import (
 )
 
 __all__ = [
+    "BUILT_IN_DOMAINS",
     "THOUGHT_MARKS",
     "AgentCall",
     "AlarmAction",
     "CallId",
     "Candidate",
     "Domain",
+    "DomainName",
     "Engine",
     "Episode",
     "Estimate",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from svd_loop.contracts.figures import Estimate, HealthReport, StepRates, Usage
 from svd_loop.contracts.words import (
-    Domain,
+    DomainName,
     FinishReason,
     Outcome,
     Rejection,
@@ -32,7 +32,7 @@ class Prompt:
 
     id: str
     text: str
-    domain: Domain
+    domain: DomainName
     source: str = ""
 
 
@@ -45,7 +45,7 @@ class Problem:
 
     id: str
     text: str
-    domain: Domain
+    domain: DomainName
     answer: str = ""
     tests: tuple[str, ...] = ()
     source: str = ""

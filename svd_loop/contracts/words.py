@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 THOUGHT_MARKS = ("<think>", "</think>")
 """What encloses a model's thought in `Reply.text` and `Candidate.text`, whatever marks the model itself writes."""
 
 
-class Domain(StrEnum):
-    """What a prompt is about; decides instruction, answer extraction and scoring."""
+DomainName = str
+"""A registered domain (`svd_loop.config.domains.DOMAINS`): one of `Domain`, or one that another package provides."""
 
-    MATH = "math"
-    SCIENCE = "science"
-    CODING = "coding"
+
+class Domain:
+    """Names of the built-in domains."""
+
+    MATH: Final = "math"
+    SCIENCE: Final = "science"
+    CODING: Final = "coding"
+
+
+BUILT_IN_DOMAINS: tuple[DomainName, ...] = (Domain.MATH, Domain.SCIENCE, Domain.CODING)
+"""In the order of tables."""
 
 
 class Role(StrEnum):

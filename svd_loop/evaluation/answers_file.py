@@ -17,7 +17,8 @@ from typing import Any
 from envs.prompts import content_id
 from envs.prompts.files import Row, json_lines
 from envs.prompts.normalise import is_blank
-from svd_loop.contracts import Candidate, Domain, Prompt, Verdict
+from svd_loop.config.domains import section_of
+from svd_loop.contracts import Candidate, DomainName, Prompt, Verdict
 from svd_loop.errors import ConfigError, DataError, SvdError
 
 _FIELDS = ("prompt", "solution", "domain", "id", "correct")
@@ -33,7 +34,7 @@ class Answer:
     correct: bool | None = None
 
 
-def read_answers(path: Path, domain: Domain, *, labelled: bool = False) -> list[Answer]:
+def read_answers(path: Path, domain: DomainName, *, labelled: bool = False) -> list[Answer]:
     """The answers of a file of `{"prompt", "solution"}` lines, each with optional `id` and `domain`.
 
     Several answers to one prompt are candidates 0, 1, ... of it, in the order of the file.
@@ -114,13 +115,15 @@ def _text(row: Row, name: str) -> str:
     return value
 
 
-def _domain(row: Row, default: Domain) -> Domain:
+def _domain(row: Row, default: DomainName) -> DomainName:
     value = row.values.get("domain")
     if value is None or value == "":
         return default
-    if value not in list(Domain):
-        raise DataError(f"{row.where}: `domain` is one of {', '.join(Domain)}, found {str(value)[:60]!r}")
-    return Domain(value)
+    try:
+        section_of(str(value))
+    except ConfigError as error:
+        raise DataError(f"{row.where}: {error}") from None
+    return str(value)
 
 
 def _label(row: Row) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from envs.cascade.cascade import Cascade
+from svd_loop.config.domains import DomainSection
 from svd_loop.contracts import Outcome, Policy, Problem, Rejection, Solver, Stage, StepRates, Verdict
 from svd_loop.evaluation.evaluation import score_pairs
 
@@ -25,12 +26,14 @@ class JudgeAudit:
         solver: asks for the samples, which the ledger already has.
         cascade: the job's own.
         test_seconds: time limit of one program's tests.
+        domains: settings of domains, `evaluation.domains`.
     """
 
     problems: Sequence[Problem]
     solver: Solver
     cascade: Cascade
     test_seconds: float = 5.0
+    domains: Sequence[DomainSection] = ()
 
     def __call__(self, policy: Policy) -> dict[str, StepRates]:
         """Precision, recall and false positive rate by step of the funnel.
@@ -43,7 +46,7 @@ class JudgeAudit:
         candidates = self.solver.sample(policy, prompts, [0], round=0, purpose="development")
         verdicts = self.cascade.judge(policy, list(zip(prompts, candidates, strict=True)), round=0, purpose="audit")
         pairs = [(candidate.text, problem) for candidate, problem in zip(candidates, self.problems, strict=True)]
-        outcomes = score_pairs(pairs, self.test_seconds)
+        outcomes = score_pairs(pairs, self.test_seconds, self.domains)
         decided = [place for place, outcome in enumerate(outcomes) if outcome is not Outcome.UNDECIDED]
         right = np.array([outcomes[place] is Outcome.RIGHT for place in decided], dtype=bool)
         stages = self.cascade.settings.stages

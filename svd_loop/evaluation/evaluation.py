@@ -18,11 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from envs.cascade.votes import answer_of
-from envs.domains import DOMAINS, Pair
+from envs.domains import Pair, domain_of
+from svd_loop.config.domains import DomainSection, section_of
 from svd_loop.config.sections import EvaluationSection
 from svd_loop.contracts import (
+    BUILT_IN_DOMAINS,
     Candidate,
-    Domain,
+    DomainName,
     Estimate,
     FinishReason,
     Outcome,
@@ -49,11 +51,19 @@ class EvaluationSettings:
     resamples: int = 2000
     confidence: float = 0.95
     test_seconds: float = 5.0
+    domains: tuple[DomainSection, ...] = ()
 
     @classmethod
     def from_section(cls, section: EvaluationSection) -> EvaluationSettings:
         """Take over the section's fields."""
-        return cls(section.samples, section.pass_at, section.resamples, section.confidence, section.test_seconds)
+        return cls(
+            section.samples,
+            section.pass_at,
+            section.resamples,
+            section.confidence,
+            section.test_seconds,
+            section.domains,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +118,7 @@ class Evaluator:
 
 def problems_digest(problems: Iterable[Problem]) -> str:
     """Digest of held-out problems with their gold, in hex: scores are of the same problems when theirs are equal."""
-    rows = sorted([problem.id, problem.domain.value, problem.answer, list(problem.tests)] for problem in problems)
+    rows = sorted([problem.id, problem.domain, problem.answer, list(problem.tests)] for problem in problems)
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
@@ -156,39 +166,39 @@ def score_solutions(
     return _scores(problems, list(texts.values()), split, fitting, seed, {})
 
 
-def final_answer(prompt: Prompt, text: str) -> str | None:
+def final_answer(prompt: Prompt, text: str, domains: Sequence[DomainSection] = ()) -> str | None:
     """The final answer (or program) in a solution, read as scoring reads it; None if it has none."""
-    return DOMAINS[prompt.domain].extract(text)
+    return domain_of(prompt.domain, domains).extract(text)
 
 
-def same_answers(pairs: Sequence[tuple[Prompt, str, str]]) -> list[Outcome]:
+def same_answers(pairs: Sequence[tuple[Prompt, str, str]], domains: Sequence[DomainSection] = ()) -> list[Outcome]:
     """Whether the second solution of a prompt comes to the answer of the first: compared as scoring does, without gold.
 
     RIGHT means the same, WRONG another. Programs are compared as they are written, since they cannot be run without
     tests. A solution without an answer comes to none.
     """
-    answers = [final_answer(prompt, answer_of(one)) for prompt, one, _ in pairs]
+    answers = [final_answer(prompt, answer_of(one), domains) for prompt, one, _ in pairs]
     same = [Outcome.WRONG] * len(pairs)
     scored: list[tuple[int, Pair]] = []
     for place, ((prompt, _, other), answer) in enumerate(zip(pairs, answers, strict=True)):
-        if answer is not None and prompt.domain is Domain.CODING:
-            same[place] = Outcome.of(answer.split() == (final_answer(prompt, answer_of(other)) or "").split())
+        if answer is not None and section_of(prompt.domain).gold == "tests":
+            same[place] = Outcome.of(answer.split() == (final_answer(prompt, answer_of(other), domains) or "").split())
         elif answer is not None:
             scored.append((place, (other, Problem(prompt.id, prompt.text, prompt.domain, answer))))
-    found = score_pairs([pair for _, pair in scored], test_seconds=0.0)
+    found = score_pairs([pair for _, pair in scored], 0.0, domains)
     for (place, _), result in zip(scored, found, strict=True):
         same[place] = result
     return same
 
 
-def score_pairs(pairs: Sequence[Pair], test_seconds: float) -> list[Outcome]:
+def score_pairs(pairs: Sequence[Pair], test_seconds: float, domains: Sequence[DomainSection] = ()) -> list[Outcome]:
     """What is found about each solution, by what stands behind its thought; each domain's share is scored in one go."""
-    places: dict[Domain, list[int]] = defaultdict(list)
+    places: dict[DomainName, list[int]] = defaultdict(list)
     for place, (_, problem) in enumerate(pairs):
         places[problem.domain].append(place)
     found = [Outcome.UNDECIDED] * len(pairs)
     for domain, domain_places in places.items():
-        results = DOMAINS[domain].score_all(
+        results = domain_of(domain, domains).score_all(
             [(answer_of(pairs[place][0]), pairs[place][1]) for place in domain_places], seconds=test_seconds
         )
         for place, result in zip(domain_places, results, strict=True):
@@ -206,12 +216,14 @@ def _scores(
 ) -> Scores:
     """Count what is right and estimate every metric overall and by domain; `extra_M` are metrics by problem."""
     pairs = [(text, problem) for problem, texts in zip(problems, texts_M_K, strict=True) for text in texts]
-    outcomes = np.array(score_pairs(pairs, settings.test_seconds), dtype=object).reshape(len(problems), -1)
+    outcomes = np.array(score_pairs(pairs, settings.test_seconds, settings.domains), dtype=object).reshape(
+        len(problems), -1
+    )
     correct_M, undecided_M = ((outcomes == outcome).sum(axis=1) for outcome in (Outcome.RIGHT, Outcome.UNDECIDED))
     metrics_M = dict(extra_M) | {"undecided": undecided_M / settings.samples}
-    domains_M = np.array([problem.domain.value for problem in problems])
+    domains_M = np.array([problem.domain for problem in problems])
     groups = {OVERALL: np.ones(len(problems), dtype=bool)}
-    groups |= {domain.value: domains_M == domain.value for domain in Domain if domain.value in domains_M}
+    groups |= {domain: domains_M == domain for domain in _in_order({problem.domain for problem in problems})}
 
     def estimate(values: FloatArray) -> Estimate:
         return bootstrap_mean(values, confidence=settings.confidence, resamples=settings.resamples, seed=seed)
@@ -223,7 +235,7 @@ def _scores(
         split=split,
         samples=settings.samples,
         problem_ids=tuple(problem.id for problem in problems),
-        domains=tuple(problem.domain.value for problem in problems),
+        domains=tuple(problem.domain for problem in problems),
         correct=tuple(int(count) for count in correct_M),
         estimates={
             group: {f"pass@{k}": passes(members, k) for k in settings.pass_at}
@@ -232,6 +244,11 @@ def _scores(
         },
         undecided=tuple(int(count) for count in undecided_M) if undecided_M.any() else (),
     )
+
+
+def _in_order(domains: set[DomainName]) -> list[DomainName]:
+    """The built-in domains first, then the others by name."""
+    return sorted(domains, key=lambda name: (BUILT_IN_DOMAINS.index(name) if name in BUILT_IN_DOMAINS else 9, name))
 
 
 def estimate_pass_at_k(

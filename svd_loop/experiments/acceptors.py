@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from envs.cascade.cascade import unfit
+from svd_loop.config.domains import DomainSection
 from svd_loop.contracts import Candidate, Outcome, Problem, Prompt, Rejection, Verdict
 from svd_loop.errors import ConfigError, DataError
 from svd_loop.evaluation.evaluation import score_pairs
@@ -125,10 +126,13 @@ class SelfCertainty:
 class GoldAcceptor:
     """The ceiling: accepts what is right by gold. Never part of a real job."""
 
-    def __init__(self, problems: Iterable[Problem], *, test_seconds: float = 5.0) -> None:
+    def __init__(
+        self, problems: Iterable[Problem], *, test_seconds: float = 5.0, domains: Sequence[DomainSection] = ()
+    ) -> None:
         """Take the training prompts' problems, which only generators can provide."""
         self._problems = {problem.id: problem for problem in problems}
         self._test_seconds = test_seconds
+        self._domains = domains
 
     def __call__(self, items: Sequence[tuple[Prompt, Candidate]], *, round: int = 0) -> list[Verdict]:
         """A verdict for each item, aligned; `round` changes nothing.
@@ -141,7 +145,9 @@ class GoldAcceptor:
             raise DataError(f"control: gold has no answer for {len(unknown)} of the prompts, among them {named}")
         pairs = [(candidate.text, self._problems[prompt.id]) for prompt, candidate in items]
         verdicts = []
-        for (prompt, candidate), outcome in zip(items, score_pairs(pairs, self._test_seconds), strict=True):
+        for (prompt, candidate), outcome in zip(
+            items, score_pairs(pairs, self._test_seconds, self._domains), strict=True
+        ):
             rejection = unfit(candidate) or _REJECTIONS[outcome]
             verdicts.append(Verdict(prompt.id, candidate.index, rejection is None, rejection))
         return verdicts

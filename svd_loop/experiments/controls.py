@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from envs.acceptors import Acceptor
 from svd_loop.assembly.data import problems_of
@@ -62,11 +63,15 @@ def _acceptor(section: AnyControl, config: Config) -> Acceptor:
         case RandomControl():
             return RandomAcceptor(section.rates, config.job.seed)
         case SelfConsistencyControl():
-            return SelfConsistency(final_answer)
+            return SelfConsistency(partial(final_answer, domains=config.evaluation.domains))
         case SelfCertaintyControl():
             return SelfCertainty(lambda candidates: _certainty(config, candidates))
         case GoldControl():
-            return GoldAcceptor(problems_of(config.data.train, "train"), test_seconds=config.evaluation.test_seconds)
+            return GoldAcceptor(
+                problems_of(config.data.train, "train"),
+                test_seconds=config.evaluation.test_seconds,
+                domains=config.evaluation.domains,
+            )
 
 
 def _certainty(config: Config, candidates: Sequence[Candidate]) -> list[float]:

@@ -169,7 +169,8 @@ def _right_by_round(config: Config) -> dict[int, float]:
     problems = {problem.id: problem for problem in problems_of(config.data.train, "train")}
     with LedgerReader.open_for_reading(config.job.paths.folder) as reader:
         rows = list(reader.query(_SELECTED))
-    outcomes = score_pairs([(row["text"], problems[row["prompt_id"]]) for row in rows], config.evaluation.test_seconds)
+    pairs = [(row["text"], problems[row["prompt_id"]]) for row in rows]
+    outcomes = score_pairs(pairs, config.evaluation.test_seconds, config.evaluation.domains)
     found = [(row["round"], outcome) for row, outcome in zip(rows, outcomes, strict=True)]
     counts = Counter(round for round, outcome in found if outcome is not Scored.UNDECIDED)
     hits = Counter(round for round, outcome in found if outcome is Scored.RIGHT)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from envs.cascade.cascade import Cascade
-from svd_loop.contracts import Domain, Estimate, HealthFigure, HealthMeasure, Policy, Verdict, VoteValue
+from svd_loop.contracts import DomainName, Estimate, HealthFigure, HealthMeasure, Policy, Verdict, VoteValue
 from svd_loop.errors import DataError
 from svd_loop.evaluation.answers_file import Answer, read_answers
 from svd_loop.support.statistics import wilson
@@ -47,7 +47,7 @@ class LabelledAnswers:
         return found
 
 
-def read_labelled(path: Path, domain: Domain) -> LabelledAnswers:
+def read_labelled(path: Path, domain: DomainName) -> LabelledAnswers:
     """The labelled answers of a file of `{"prompt", "solution", "correct"}` lines.
 
     Raises:

@@ -91,7 +91,7 @@ class Ledger(LedgerReader):
         with self._writing():
             texts = self._store.put("prompts", (encode_text(prompt.text) for prompt in prompts))
             rows = [
-                (prompt.id, prompt.domain.value, _printable(prompt.source), texts[encode_text(prompt.text)])
+                (prompt.id, prompt.domain, _printable(prompt.source), texts[encode_text(prompt.text)])
                 for prompt in prompts
             ]
             self._connection.executemany(

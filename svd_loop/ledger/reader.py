@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from svd_loop.contracts import Domain, JobPaths, JobResult, JobState, Prompt, Reply, TrainingRow
+from svd_loop.contracts import JobPaths, JobResult, JobState, Prompt, Reply, TrainingRow
 from svd_loop.ledger.answers import select
 from svd_loop.ledger.contents import ContentStore
 from svd_loop.ledger.database import advice, open_for_reading
@@ -70,7 +70,7 @@ class LedgerReader:
         """The recorded prompts, by id."""
         with advice(self.path):
             rows = self._connection.execute("SELECT id, text, domain, source FROM prompts ORDER BY id").fetchall()
-            return [Prompt(id, self._store.text(text), Domain(domain), source) for id, text, domain, source in rows]
+            return [Prompt(id, self._store.text(text), domain, source) for id, text, domain, source in rows]
 
     def config(self) -> dict[str, Any]:
         """The resolved configuration the job goes by, as plain data."""

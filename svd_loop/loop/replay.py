@@ -78,7 +78,7 @@ class Replay:
 
 def accepted_rows(episode: Episode, prompts: Sequence[Prompt]) -> list[TrainingRow]:
     """The selected candidates as training rows: exactly the sampled ids, loss on the solution only."""
-    domains = {prompt.id: prompt.domain.value for prompt in prompts}
+    domains = {prompt.id: prompt.domain for prompt in prompts}
     return [
         TrainingRow(
             input_ids=(*candidate.prompt_ids, *candidate.token_ids),

@@ -29,7 +29,7 @@ def summarise(context: str, source: str, items: Iterable[Prompt | Problem]) -> D
         source: Where the questions come from, in words: file patterns or a generator and its seed.
         items: Prompts or problems; only ids, texts and domains are read.
     """
-    questions = sorted((item.id, item.text, item.domain.value) for item in items)
+    questions = sorted((item.id, item.text, item.domain) for item in items)
     digest = hashlib.sha256()
     for identifier, text, _ in questions:
         digest.update(f"{identifier}\x1f{text}\x1e".encode())

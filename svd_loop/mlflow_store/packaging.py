@@ -19,7 +19,7 @@ from typing import Any
 from envs.cascade.template_sets import TemplateSet
 from policies.versions.stored import StoredVersion, stored_version
 from svd_loop.config import Config
-from svd_loop.contracts import Domain, Role
+from svd_loop.contracts import Role
 from svd_loop.ledger.identity import write_atomically
 
 CODE = "chat_model.py"
@@ -59,8 +59,8 @@ def _settings(stored: StoredVersion, config: Config, templates: TemplateSet) -> 
     codec = load_codec(stored, plain=config.model.templates == PLAIN_TEMPLATES)
     sampling = (config.evaluation.sampling or config.sampling).to_sampling()
     words = {
-        domain.value: [[m.role, m.content] for m in templates.render(Role.SOLVER, domain, question=_PLACEHOLDER)]
-        for domain in Domain
+        domain: [[m.role, m.content] for m in templates.render(Role.SOLVER, domain, question=_PLACEHOLDER)]
+        for domain in config.domains
     }
     return {
         "version": f"{config.job.name} {stored.version.name} {stored.version.fingerprint[:12]}",

@@ -170,7 +170,7 @@ def _prompts(config: Config, held: dict[str, list[Problem]], scratch: Path) -> s
 
 
 def _sandbox(held: dict[str, list[Problem]]) -> str:
-    coding = [problem for items in held.values() for problem in items if problem.domain is Domain.CODING]
+    coding = [problem for items in held.values() for problem in items if problem.domain == Domain.CODING]
     if not coding:
         return "no coding problems are held out; not needed"
     from svd_loop.evaluation.evaluation import score_pairs

@@ -22,7 +22,7 @@ from svd_loop.assembly.backends import open_stored
 from svd_loop.assembly.data import problems_of
 from svd_loop.assembly.job import template_set
 from svd_loop.config import Config, parse_config
-from svd_loop.contracts import AgentCall, Domain, JobPaths, Policy, Problem, Reply, Role, RootPaths, Scores
+from svd_loop.contracts import AgentCall, JobPaths, Policy, Problem, Reply, Role, RootPaths, Scores
 from svd_loop.errors import ConfigError
 from svd_loop.evaluation.evaluation import EvaluationSettings, Evaluator, problems_digest
 from svd_loop.ledger import DurablePolicy, Interrupt, Ledger, LedgerReader
@@ -50,13 +50,14 @@ class Examiner:
         config = self._config
         sampling = (config.evaluation.sampling or config.sampling).to_sampling()
         templates = template_set(config)
-        words = [templates.version(Role.SOLVER, domain) for domain in Domain]
+        words = [templates.version(Role.SOLVER, domain) for domain in config.domains]
         asked = [
             problems_digest(self._problems),
             config.evaluation.samples,
             config.evaluation.test_seconds,
             astuple(sampling),
             words,
+            *(section.model_dump(mode="json") for section in config.evaluation.domains),
         ]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
 

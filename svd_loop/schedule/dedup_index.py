@@ -15,7 +15,7 @@ from envs.prompts.normalise import compared
 from envs.prompts.sifting import Sifter
 from envs.prompts.similarity import jaccard
 from svd_loop.config.data import DedupSection, LeakSection
-from svd_loop.contracts import Domain, Prompt
+from svd_loop.contracts import Prompt
 from svd_loop.schedule.state_db import Book
 
 _AT_ONCE = 512
@@ -78,6 +78,6 @@ class SeenPrompts:
         query = "SELECT number, id, text, domain FROM prompts WHERE text IS NOT NULL ORDER BY number"
         kept = self._connection.execute(query)
         while rows := kept.fetchmany(_AT_ONCE):
-            prompts = [Prompt(id, text, Domain(domain)) for _, id, text, domain in rows]
+            prompts = [Prompt(id, text, domain) for _, id, text, domain in rows]
             for (number, *_), found in zip(rows, sifter.sift(prompts), strict=True):
                 self.remember(number, found.keys)

@@ -172,7 +172,7 @@ class Inbox:
             elif earlier := seen.earlier(prompt, found.keys):
                 fate, detail = "duplicate", f"{earlier[1]} as prompt {earlier[0]}"
             text = prompt.text if fate == "waiting" else None
-            values = (file, prompt.source, prompt.id, fate, detail, prompt.domain.value, text)
+            values = (file, prompt.source, prompt.id, fate, detail, prompt.domain, text)
             number = self._book.connection.execute(insert, values).lastrowid
             if fate == "waiting" and number is not None:
                 seen.remember(number, found.keys)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from svd_loop.contracts import Domain, Prompt
+from svd_loop.contracts import Prompt
 from svd_loop.errors import ScheduleError
 from svd_loop.ledger.database import transaction
 
@@ -155,7 +155,7 @@ class Book:
         query = "SELECT number, id, text, domain, source FROM prompts WHERE fate = 'waiting' ORDER BY number LIMIT ?"
         with self._advice():
             rows = self.connection.execute(query, (-1 if limit is None else limit,)).fetchall()
-        return [(number, Prompt(id, text, Domain(domain), source)) for number, id, text, domain, source in rows]
+        return [(number, Prompt(id, text, domain, source)) for number, id, text, domain, source in rows]
 
     def settle(self, number: int, fate: Fate, detail: str = "", job: int | None = None) -> None:
         """Write down what became of a waiting prompt."""

@@ -238,7 +238,7 @@ class Schedule:
     def _write_prompts(self, name: str, prompts: Sequence[Prompt]) -> Path:
         path = self._folder / "prompts" / f"{name}.jsonl"
         path.parent.mkdir(exist_ok=True)
-        rows = ({"prompt": p.text, "domain": p.domain.value, "id": p.source} for p in prompts)
+        rows = ({"prompt": p.text, "domain": p.domain, "id": p.source} for p in prompts)
         write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         return path
 

@@ -8,7 +8,7 @@ import pytest
 
 import envs.cascade.template_sets as template_sets
 from envs.cascade.template_sets import PLACEHOLDERS, TemplateSet, known_sets
-from svd_loop.contracts import Domain, Message, Role
+from svd_loop.contracts import BUILT_IN_DOMAINS, Domain, Message, Role
 from svd_loop.errors import ConfigError
 
 FOLDER = Path(template_sets.__file__).parents[1] / "templates"
@@ -26,8 +26,8 @@ def copy(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", known_sets())
 @pytest.mark.parametrize("role", Role)
-@pytest.mark.parametrize("domain", Domain)
-def test_every_shipped_template_renders_what_its_role_may_see(name: str, role: Role, domain: Domain) -> None:
+@pytest.mark.parametrize("domain", BUILT_IN_DOMAINS)
+def test_every_shipped_template_renders_what_its_role_may_see(name: str, role: Role, domain: str) -> None:
     messages = TemplateSet.load(name).render(role, domain, **fields(role))
     text = "".join(message.content for message in messages)
     assert messages[-1].role == "user"
@@ -52,7 +52,7 @@ def test_chat_judges_are_told_both_markers(role: Role) -> None:
 @pytest.mark.parametrize(
     "domain, words", [(Domain.MATH, "\\boxed{}"), (Domain.SCIENCE, "unit"), (Domain.CODING, "```python")]
 )
-def test_chat_solver_asks_for_the_form_of_the_domain(domain: Domain, words: str) -> None:
+def test_chat_solver_asks_for_the_form_of_the_domain(domain: str, words: str) -> None:
     assert words in TemplateSet.load("chat").render(Role.SOLVER, domain, question="q")[0].content
 
 

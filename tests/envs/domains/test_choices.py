@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.domains import DOMAINS
+from envs.domains import domain_of
 from envs.domains.choices import options_of
 from svd_loop.contracts import Domain, Outcome, Problem
 
@@ -53,7 +53,7 @@ OTHERS = (
 
 
 def score(solution: str, question: str, gold: str = "B") -> Outcome:
-    return DOMAINS[Domain.SCIENCE].score(solution, Problem("p", question, Domain.SCIENCE, gold))
+    return domain_of(Domain.SCIENCE).score(solution, Problem("p", question, Domain.SCIENCE, gold))
 
 
 @pytest.mark.parametrize("question", D1_QUESTIONS.values(), ids=D1_QUESTIONS)

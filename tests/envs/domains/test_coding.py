@@ -6,13 +6,13 @@ import pytest
 
 from benchmarks.hostile_programs import score as score_hostile
 from benchmarks.scorers_programs import made, mutants
-from envs.domains import DOMAINS
+from envs.domains import domain_of
 from envs.domains.coding import findings
 from envs.prompts.program_tests import CallTest, ScriptTest, to_text
 from svd_loop.contracts import Domain, Outcome, Problem
 from svd_loop.errors import DataError
 
-CODING = DOMAINS[Domain.CODING]
+CODING = domain_of(Domain.CODING)
 TESTS = ("assert f(1) == 2", "assert 3 == f(2)", "assert f(0) is not None", "assert abs(f(0.5) - 1.5) < 1e-9")
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from envs.domains import DOMAINS
+from envs.domains import domain_of
 from envs.domains.library import Library, UndecidedError
 from svd_loop.contracts import Domain, Outcome, Problem
 
 SAMPLE = Path(__file__).parents[2] / "data" / "gsm8k_sample.jsonl"
-MATH = DOMAINS[Domain.MATH]
+MATH = domain_of(Domain.MATH)
 
 
 def problem(answer: str) -> Problem:

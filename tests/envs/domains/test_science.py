@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.domains import DOMAINS
+from envs.domains import domain_of
 from envs.domains.science import Quantity, quantity, same_text
 from envs.domains.spelling import spelled
 from svd_loop.contracts import Domain, Outcome, Problem
 
-SCIENCE = DOMAINS[Domain.SCIENCE]
+SCIENCE = domain_of(Domain.SCIENCE)
 QUESTION = "What power? A) 12 W B) 14 W C) 15 W D) 16 W"
 
 

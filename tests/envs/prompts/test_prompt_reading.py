@@ -135,7 +135,7 @@ BAD_ROWS: dict[str, tuple[bytes, str]] = {
     "empty": (b'{"prompt": " \\u200b"}', "is empty"),
     "NUL": (b'{"prompt": "a\\u0000"}', "NUL"),
     "half a surrogate pair": (b'{"prompt": "a\\ud800"}', "surrogate pair at character 2"),
-    "unknown domain": (b'{"prompt": "a", "domain": "art"}', "one of math, science, coding, found 'art'"),
+    "unknown domain": (b'{"prompt": "a", "domain": "art"}', "no domain is called 'art'; known: coding, math, science"),
     "no domain": (b'{"prompt": "a", "domain": null}', "names no domain"),
     "id of a wrong type": (b'{"prompt": "a", "domain": "math", "id": []}', "field 'id'"),
     "invalid UTF-8": (b'{"prompt": "\xff"}', "not valid UTF-8: byte 0xff at column 13"),

@@ -50,9 +50,9 @@ def test_every_generated_problem_is_understood_and_its_gold_agrees() -> None:
     for problem in generate("development", 50, seed=0):
         (task,) = tasks.questions_in(problem.text)
         assert task.form is {Domain.MATH: SUM, Domain.SCIENCE: ROPE, Domain.CODING: CODE}[problem.domain]
-        if problem.domain is Domain.MATH:
+        if problem.domain == Domain.MATH:
             assert str(task.result) == problem.answer
-        elif problem.domain is Domain.SCIENCE:
+        elif problem.domain == Domain.SCIENCE:
             assert f"{task.result} m" == problem.answer
 
 

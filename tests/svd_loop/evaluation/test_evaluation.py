@@ -98,7 +98,7 @@ def test_every_figure_overall_and_by_domain() -> None:
 def test_undecided_samples_are_counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """A scorer that runs out of time cannot be had at will, so that its outcomes are set here."""
     outcomes = [Outcome.RIGHT] * 4 + [Outcome.RIGHT, Outcome.WRONG, *[Outcome.UNDECIDED] * 2]
-    monkeypatch.setattr("svd_loop.evaluation.evaluation.score_pairs", lambda pairs, seconds: outcomes)
+    monkeypatch.setattr("svd_loop.evaluation.evaluation.score_pairs", lambda pairs, seconds, domains: outcomes)
     solver = Answers({"m1": 4, "m2": 4})
     problems = (PROBLEMS[0], PROBLEMS[2])
     scores = Evaluator({"test": problems}, solver, SETTINGS).evaluate(Nobody(), "test")
@@ -202,7 +202,7 @@ def test_only_what_stands_behind_the_thought_is_scored() -> None:
 
 
 def test_solutions_of_a_prompt_come_to_the_same_or_not_without_gold() -> None:
-    def pair(domain: Domain, one: str, other: str, text: str = "?") -> tuple[Prompt, str, str]:
+    def pair(domain: str, one: str, other: str, text: str = "?") -> tuple[Prompt, str, str]:
         return Prompt("p", text, domain), one, other
 
     options = "Which? A) 3 J B) 12 J"

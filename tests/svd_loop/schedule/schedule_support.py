@@ -24,7 +24,7 @@ WEEK = 7 * 86_400.0
 
 def problems(split: Any, count: int, seed: int) -> list[Problem]:
     """Sums alone: they need no sandbox."""
-    return [item for item in arithmetic.generate(split, count, seed) if item.domain is Domain.MATH]
+    return [item for item in arithmetic.generate(split, count, seed) if item.domain == Domain.MATH]
 
 
 def held_out_file(path: Path, items: Iterable[Problem]) -> str:
