@@ -1,13 +1,21 @@
-"""A history of rounds as a job leaves it, and an MLflow store that need not be migrated for every test."""
+"""A history of rounds as a job leaves it, and what all jobs of a test process share.
+
+A small job's own work takes less processor time than starting a sandbox, migrating an MLflow store and drawing its
+report would: sandbox servers are shared, the store is a copy, and figures are composed but not drawn. Jobs in processes
+of their own (`tests.processes`), the command line's among them, share none of this.
+"""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from envs.sandbox.pool import Sandbox
 from svd_loop.contracts import (
     AlarmAction,
     Estimate,
@@ -25,6 +33,7 @@ from svd_loop.contracts import (
     UsagePurpose,
     VoteValue,
 )
+from tests.svd_loop.drawing import SAVEFIG, draw_nothing
 
 
 def scores_of(value: float, split: str = "development") -> Scores:
@@ -91,6 +100,30 @@ def alarmed(history: list[RoundRecord]) -> list[RoundRecord]:
 def result(history: list[RoundRecord]) -> JobResult:
     tests = {"round-000": scores_of(0.41, "test"), "round-002": scores_of(0.55, "test")}
     return JobResult("demo", StopReason.PLATEAU, history[2], tuple(history), tests, ("3 problems detect 40 points",))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_sandboxes() -> Iterator[None]:
+    """The same servers for the programs of all jobs; each program is a process of its own as ever."""
+    opened: dict[float, Sandbox] = {}
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+
+        @contextmanager
+        def shared(*, seconds: float) -> Iterator[Sandbox]:
+            if seconds not in opened:
+                opened[seconds] = stack.enter_context(Sandbox(seconds=seconds))
+            yield opened[seconds]
+
+        patch.setattr("envs.domains.coding.Sandbox", shared)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def undrawn() -> Iterator[None]:
+    """Figures are composed and stored, but empty; `report` has them drawn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SAVEFIG, draw_nothing)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from svd_loop.nano.build import build
 
 @pytest.mark.slow
 def test_a_quick_build_is_a_checkpoint_with_measurements_and_a_card(tmp_path: Path) -> None:
-    measured = build(tmp_path / "nano", size="small", seed=1, quick=True)
+    measured = build(tmp_path / "nano", size="small", seed=1, steps=8, quick=True)
     assert json.loads((tmp_path / "nano" / "measurements.json").read_text()) == measured
     assert set(measured["solving"]) == {"overall", "math", "science", "coding"}
     card = (tmp_path / "nano" / "README.md").read_text()
