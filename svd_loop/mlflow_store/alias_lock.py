@@ -15,12 +15,12 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from svd_loop.errors import RegistryConflictError
+from svd_loop.support.sqlite_uri import sqlite_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,12 +46,11 @@ def turn(client: MlflowClient, name: str) -> Iterator[None]:
     Raises:
         RegistryConflictError: someone else has it and does not give it back.
     """
-    uri = str(client.tracking_uri)
-    if not uri.startswith("sqlite:///"):
+    path = sqlite_path(str(client.tracking_uri))
+    if path is None:
         with _claimed(client, name):
             yield
         return
-    path = Path(uri.removeprefix("sqlite:///"))
     with FileLock(path.with_name(f".{path.name}.aliases.lock"), timeout=PATIENCE):
         yield
 

@@ -15,6 +15,7 @@ from filelock import FileLock
 
 from svd_loop.contracts import RootPaths
 from svd_loop.errors import ConfigError, SvdError
+from svd_loop.support.sqlite_uri import sqlite_path, sqlite_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -54,7 +55,7 @@ def forgiving(consequence: str) -> Iterator[None]:
 
 def tracking_uri(uri: str | None, root: Path) -> str:
     """The configured URI, or the SQLite store under `root`."""
-    return uri or f"sqlite:///{RootPaths(root.resolve()).mlflow_store}"
+    return uri or sqlite_uri(RootPaths(root.resolve()).mlflow_store)
 
 
 def open_store(uri: str | None, root: Path, experiment: str) -> Store:
@@ -76,18 +77,19 @@ def open_store(uri: str | None, root: Path, experiment: str) -> Store:
     try:
         root.mkdir(parents=True, exist_ok=True)
         _probe_sqlite(address)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, ValueError, sqlite3.Error) as error:
         raise _unusable(uri, address, error) from None
 
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         with FileLock(RootPaths(root).mlflow_lock):  # two new jobs must not migrate one database at once
             client = MlflowClient(tracking_uri=address, registry_uri=address)
             return Store(client, _experiment_id(client, experiment, address, root), address)
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         raise _unusable(uri, address, error) from None
 
 
@@ -105,8 +107,7 @@ def _experiment_id(client: MlflowClient, name: str, address: str, root: Path) ->
 
 def _probe_sqlite(address: str) -> None:
     """Fail at once where MLflow would try again for a minute."""
-    if address.startswith("sqlite:///"):
-        path = Path(address.removeprefix("sqlite:///"))
+    if (path := sqlite_path(address)) is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path)
         try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from svd_loop.contracts import Estimate, JobResult, RootPaths, RoundRecord, Scores, StopReason
 from svd_loop.loop.health_rule import explain, outcome
 from svd_loop.report.summary import STOPPED, gain_sentence, votes_of
+from svd_loop.support.sqlite_uri import sqlite_uri
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,19 +72,20 @@ def next_commands(
     `store` is `tracking.uri`; a server shows its runs itself.
     """
     best = f"{result.job}@{result.best.version.round}"
+    file = shlex.quote(str(config))
     kept = [item for item in overrides if not item.startswith(("job.rounds=", "job.name="))]
     options = "".join(f" -o {shlex.quote(item)}" for item in kept)
     elsewhere = f" --root {shlex.quote(str(root))}" if root != _DEFAULT_ROOT else ""
     commands = [
-        (f"svd-loop eval {config} --model {best}{options}", "measure the best version again"),
+        (f"svd-loop eval {file} --model {best}{options}", "measure the best version again"),
         (f"svd-loop report {result.job}{elsewhere}", "show this again and write report.html"),
         (_browse(root, store), "see the story in a browser"),
     ]
     if result.stop in (StopReason.ROUND_LIMIT, StopReason.INTERRUPTED, StopReason.BUDGET):
         more = f" -o job.rounds={result.history[-1].round + 4}" if result.stop is StopReason.ROUND_LIMIT else ""
-        commands.insert(0, (f"svd-loop run {config} --job {result.job}{options}{more}", "go on where it stopped"))
+        commands.insert(0, (f"svd-loop run {file} --job {result.job}{options}{more}", "go on where it stopped"))
     if result.stop is StopReason.JUDGE_UNHEALTHY:
-        frozen = f"svd-loop run {config} --job {result.job}-2 --fork {result.job}@{result.best.round}{options}"
+        frozen = f"svd-loop run {file} --job {result.job}-2 --fork {result.job}@{result.best.round}{options}"
         commands.insert(0, (f"{frozen} -o cascade.frozen_judge=true", "go on from the best round, the base as judge"))
     return commands
 
@@ -141,7 +143,7 @@ def rounds_table(history: Sequence[RoundRecord], best: int | None = None) -> Tab
 def _browse(root: Path, store: str | None) -> str:
     if store is not None and store.startswith(("http://", "https://")):
         return store
-    return f"mlflow ui --backend-store-uri {store or f'sqlite:///{RootPaths(root).mlflow_store}'}"
+    return f"mlflow ui --backend-store-uri {shlex.quote(store or sqlite_uri(RootPaths(root).mlflow_store))}"
 
 
 def _interval(estimate: Estimate, unit: int = 100) -> str:

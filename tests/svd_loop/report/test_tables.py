@@ -53,7 +53,7 @@ def test_the_end_says_why_what_is_best_and_what_to_type_next(console: Console, r
     assert "3 problems detect 40 points" in text
     assert "Best version: round-002 (2f2f2f2f2f2f), pass@1 40.0% -> 58.0% (+18.0 points) at round 2 of 3" in text
     assert "Test split, round-002: 55.0 (50-60)" in text
-    assert "svd-loop eval my[config].yaml --model demo@2" in text
+    assert "svd-loop eval 'my[config].yaml' --model demo@2" in text
     assert "mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db" in text
 
 
