@@ -31,11 +31,11 @@ from policies.policy import ModelPolicy
 from policies.text.chat import ChatCodec
 from policies.versions.checkpoints import load_checkpoint, load_codec
 from policies.versions.weights import WeightStore
-from svd_loop.assembly.backends import checkpoint_path, samplings_of
 from svd_loop.assembly.data import held_out
 from svd_loop.assembly.job import cascade_settings, template_set
 from svd_loop.config import Config, load_config
 from svd_loop.contracts import Engine, Generation, GenerationRequest, PolicyVersion, Prompt, Role, Sampling
+from svd_loop.nano import NANO_CHECKPOINT, samplings_of
 
 CONFIG = Path(__file__).parents[1] / "configs" / "nano.yaml"
 VLLM = ("type=vllm", "enforce_eager=true", "kv_cache_gib=0.5")
@@ -58,7 +58,7 @@ def disagreements(
     greedy: Sequence[GenerationRequest], one: Sequence[Generation], other: Sequence[Generation]
 ) -> list[dict[str, float]]:
     """Where greedy answers part: the place, and by how much the model prefers one token to the other (logits)."""
-    model = load_checkpoint(checkpoint_path("nano"), "float32").eval()
+    model = load_checkpoint(NANO_CHECKPOINT, "float32").eval()
     found = []
     for request, a, b in zip(greedy, one, other, strict=True):
         if a == b:
@@ -79,7 +79,7 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 def measure(config: Config, prompts: list[Prompt], folder: Path) -> tuple[dict[str, Any], list[Generation]]:
     """Figures of the configured engine, and its greedy answers."""
-    stored = WeightStore(folder).add_base(checkpoint_path("nano"))
+    stored = WeightStore(folder).add_base(NANO_CHECKPOINT)
     codec = load_codec(stored)
     greedy = greedy_requests(config, codec, prompts)
     sampled = [
@@ -154,7 +154,7 @@ def main() -> None:
             json.dump(compared, sys.stdout, indent=2)
             return
         found = {kind: measure(config, prompts, Path(scratch) / kind) for kind, config in kinds.items()}
-        codec = ChatCodec.load(checkpoint_path("nano"))
+        codec = ChatCodec.load(NANO_CHECKPOINT)
         one, other = found["transformers"][1], found["vllm"][1]
         parted = disagreements(greedy_requests(kinds["vllm"], codec, prompts), one, other)
     report = {

@@ -27,7 +27,6 @@ from policies.opening import open_engine
 from policies.policy import ModelPolicy
 from policies.versions.checkpoints import load_codec
 from policies.versions.weights import WeightStore
-from svd_loop.assembly.backends import checkpoint_path
 from svd_loop.assembly.job import cascade_settings
 from svd_loop.config import Config
 from svd_loop.contracts import (
@@ -41,6 +40,7 @@ from svd_loop.contracts import (
     Role,
     Sampling,
 )
+from svd_loop.nano import NANO_CHECKPOINT
 
 CHAT = Path(__file__).parents[1] / "envs" / "templates" / "chat"
 CONTEXT = 16384  # the chat set's prompts exceed nano's 512
@@ -95,7 +95,7 @@ def layouts(config: Config, prompts: Sequence[Prompt], folder: Path, repeat: int
         repeat: how often a candidate repeats its short text, to see solutions of several lengths.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    roomy = shutil.copytree(checkpoint_path("nano"), folder / "checkpoint")
+    roomy = shutil.copytree(NANO_CHECKPOINT, folder / "checkpoint")
     described = json.loads((roomy / "config.json").read_text(encoding="utf-8"))
     described["max_position_embeddings"] = CONTEXT
     (roomy / "config.json").write_text(json.dumps(described), encoding="utf-8")

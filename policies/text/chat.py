@@ -14,17 +14,20 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from policies.text.forgery import ForgeryCheck, control_ids, role_words
-from policies.text.stop_tokens import find_stop_tokens
+from policies.text.stop_tokens import TEMPLATE_SECONDS, find_stop_tokens
 from policies.text.thoughts import ThoughtReader, spread_apart
 from svd_loop.contracts import THOUGHT_MARKS, Message
 from svd_loop.errors import ModelError
+from svd_loop.support.bounded import OverrunError, run_bounded
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 _CACHE_LIMIT = 20_000
 """Encoded prompts remembered; votes repeat the same messages."""
@@ -32,6 +35,8 @@ _SWITCHES = ("enable_thinking", "thinking")
 """Names under which templates know a switch for thinking (Qwen3, SmolLM3; DeepSeek-V3.1, Granite)."""
 _TAG = re.compile(r"<{1,2}[^<>\s]{1,40}>{1,2}|\[/?[A-Z_]{2,40}\]")
 """What templates part turns with where it is no special token: `[/INST]`, `<<SYS>>`, `<|user|>`."""
+_GROWN = 500_000
+"""Characters that a template may add to a conversation."""
 _HELLO = (Message("user", "u"),)
 _SENTINEL = "7f3a"
 """Text that no template contains by itself."""
@@ -67,8 +72,19 @@ class ChatCodec:
         self._forgery = ForgeryCheck(tokenizer, self._shown, special=plain, name=name)
         self.control: list[str] = []
         self.takes_system = True
-        self.takes_system = plain or self._shows_system()
-        control = {*special_tokens(tokenizer), *THOUGHT_MARKS, *(thought or ()), *self._template_marks()}
+        self._in_time(self._learn_template, TEMPLATE_SECONDS)
+
+    def _in_time(self, work: Callable[[], Result], seconds: float) -> Result:
+        """Do what applies the template, which is somebody else's program and may have been made not to end."""
+        try:
+            return run_bounded(work, seconds)
+        except OverrunError:
+            raise ModelError(f"model.path: {self._name}: its chat template does not end") from None
+
+    def _learn_template(self) -> None:
+        """Find out what the template does, from what it makes of short conversations."""
+        self.takes_system = self.plain or self._shows_system()
+        control = {*special_tokens(self.tokenizer), *THOUGHT_MARKS, *(self._thought or ()), *self._template_marks()}
         self.control = sorted(control, key=lambda token: (-len(token), token))
         self._refuse_deaf_template()
         prompts = {thinking: self._render(_HELLO, thinking) for thinking in (False, True)}
@@ -98,7 +114,7 @@ class ChatCodec:
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(checkpoint), trust_remote_code=False)
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except Exception as error:  # whatever a tokenizer of somebody else's trips over
             raise ModelError(f"model.path: {checkpoint}: its tokenizer cannot be loaded: {error}") from error
         if not plain and not tokenizer.chat_template:
             raise ModelError(
@@ -106,7 +122,10 @@ class ChatCodec:
                 "the model, put a chat_template.jinja beside its tokenizer, or set model.templates: "
                 "plain for a base model"
             )
-        stops = find_stop_tokens(checkpoint, tokenizer, plain=plain)
+        try:
+            stops = find_stop_tokens(checkpoint, tokenizer, plain=plain)
+        except OverrunError:
+            raise ModelError(f"model.path: {checkpoint}: its chat template does not end") from None
         if not stops.ids:
             raise ModelError(
                 f"model.path: {checkpoint} names no stop token; set eos_token_id in its generation_config.json"
@@ -172,7 +191,9 @@ class ChatCodec:
 
     def _tokens(self, keys: Sequence[tuple[bool, tuple[Message, ...]]]) -> list[list[int]]:
         prepared = [self._prepared(messages) for _, messages in keys]
-        texts = [self._shown(messages, thinking) for messages, (thinking, _) in zip(prepared, keys, strict=True)]
+        pairs = list(zip(prepared, (thinking for thinking, _ in keys), strict=True))
+        seconds = TEMPLATE_SECONDS * (1 + len(pairs) / 100)
+        texts = self._in_time(lambda: [self._shown(messages, thinking) for messages, thinking in pairs], seconds)
         # The template writes special tokens itself; a plain text needs those of the tokenizer, but no end of text.
         encoded: list[list[int]] = self.tokenizer(texts, add_special_tokens=self.plain)["input_ids"]
         encoded = [
@@ -197,12 +218,16 @@ class ChatCodec:
         return self._templated(turns, dict.fromkeys(_SWITCHES, thinking), add_generation_prompt=True)
 
     def _templated(self, turns: Sequence[dict[str, str]], switches: dict[str, bool], **options: bool) -> str:
-        from jinja2 import TemplateError
-
         try:
             text: str = self.tokenizer.apply_chat_template(turns, tokenize=False, **options, **switches)
-        except TemplateError as error:
+        except OverrunError:
+            raise
+        except Exception as error:  # a template is somebody else's program: it can fail in any way
             raise ModelError(f"model.path: {self._name}: its chat template refuses a conversation: {error}") from error
+        if len(text) > _GROWN + 2 * sum(len(turn["content"]) for turn in turns):
+            raise ModelError(
+                f"model.path: {self._name}: its chat template makes {len(text):,} characters of a few words"
+            )
         return text
 
     def _shows_system(self) -> bool:

@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from svd_loop.support.bounded import OverrunError, run_bounded
+
+TEMPLATE_SECONDS = 20.0
+"""A template takes milliseconds; one that takes this long was made not to end."""
 _ANSWER = "7f3a"
 """Text that no template contains."""
 
@@ -49,13 +53,17 @@ def _configured(checkpoint: Path | str) -> set[int]:
 
 
 def _behind_an_answer(tokenizer: Any) -> int | None:
-    """The added token the chat template puts behind an answer, special or not; None if it puts none there."""
-    from jinja2 import TemplateError
+    """The added token the chat template puts behind an answer, special or not; None if it puts none there.
 
+    Raises:
+        OverrunError: the template does not end.
+    """
     turns = [{"role": "user", "content": "u"}, {"role": "assistant", "content": _ANSWER}]
     try:
-        text: str = tokenizer.apply_chat_template(turns, tokenize=False)
-    except TemplateError:
+        text: str = run_bounded(lambda: tokenizer.apply_chat_template(turns, tokenize=False), TEMPLATE_SECONDS)
+    except OverrunError:
+        raise
+    except Exception:  # a template that refuses an answer says nothing about how one ends
         return None
     tail = tokenizer(text.rpartition(_ANSWER)[2].lstrip(), add_special_tokens=False)["input_ids"]
     return int(tail[0]) if tail and tail[0] in tokenizer.added_tokens_decoder else None

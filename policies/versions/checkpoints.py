@@ -99,8 +99,16 @@ def load_checkpoint(folder: Path, dtype: str) -> Any:
         return AutoModelForCausalLM.from_pretrained(
             str(folder), dtype=getattr(torch, dtype), local_files_only=True, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise ModelError(f"model.path: {folder}: cannot be loaded as a causal language model: {error}") from error
+    except Exception as error:  # whatever a checkpoint of somebody else's trips over
+        raise ModelError(
+            f"model.path: {folder}: cannot be loaded as a causal language model: {first_line(error)}"
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, shortened; its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:500] if lines else type(error).__name__
 
 
 def resolve_device(device: str) -> str:

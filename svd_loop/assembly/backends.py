@@ -105,7 +105,7 @@ class ModelBackend:
         self._config = config
         self._config_digest = config_digest
         self._store: WeightStore = WeightStore(versions)
-        self._store.add_base(checkpoint_path(config.model.path))
+        self._store.add_base(checkpoint_path(config.model.path, config.job.root))
 
     @property
     def fit_digest(self) -> str:
@@ -122,7 +122,7 @@ class ModelBackend:
         """`max_position_embeddings`; None where the configuration stretches them (`rope_type` other than default)."""
         from policies.versions.checkpoints import positions_of
 
-        return positions_of(checkpoint_path(self._config.model.path))
+        return positions_of(checkpoint_path(self._config.model.path, self._config.job.root))
 
     def open(self, round: int) -> Policy:
         """Load a version into an engine."""
@@ -214,23 +214,30 @@ def refuse_foreign_anchors(config: Config) -> None:
     """
     if config.update.replay.anchor != "posttrain" or not config.engine.has_weights:
         return
-    if vocabulary_digest(checkpoint_path(config.model.path)) != vocabulary_digest(NANO_CHECKPOINT):
+    if vocabulary_digest(checkpoint_path(config.model.path, config.job.root)) != vocabulary_digest(NANO_CHECKPOINT):
         raise ConfigError(
             "update.replay.anchor: posttrain is nano's own mixture and needs model.path: nano or a "
             f"checkpoint trained from it, it is {config.model.path}; use own or none"
         )
 
 
-def checkpoint_path(path: str) -> Path:
-    """The folder of a starting checkpoint; `nano` is the embedded one, anything else a folder or a hub name.
+def checkpoint_path(path: str, root: Path) -> Path:
+    """The folder of a starting checkpoint.
+
+    Args:
+        path: `nano` for the embedded one, a folder, a GGUF file (or a folder with one), or a hub name.
+        root: `job.root`; a GGUF file is unpacked once under it.
 
     Raises:
         ConfigError: there is no such folder, and the hub does not have it either.
+        ModelError: what is there cannot be used.
     """
     if path == "nano":
         return NANO_CHECKPOINT
-    if (folder := Path(path)).exists():
-        return folder
+    if (found := Path(path)).exists():
+        from policies.versions.inspection import usable_checkpoint
+
+        return usable_checkpoint(found, root / "checkpoints")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

@@ -58,7 +58,7 @@ def memory_needed(config: Config, gpu_memory: float | None = None) -> str:
     """
     if not config.engine.has_weights:
         return "no model: a script needs none"
-    shape = shape_of(checkpoint_path(config.model.path))
+    shape = shape_of(checkpoint_path(config.model.path, config.job.root))
     device = device_of(config, gpu_memory)
     told = f"{shape.parameters / 1e6:,.1f}M parameters; {_training(config, shape, device)}; "
     return f"{told}{_serving(config, shape, device)}; there is {device.name}"
@@ -77,7 +77,7 @@ def disk_needed(config: Config) -> str:
     told = f"{_size(free)} free under {existing}"
     if not config.engine.has_weights:
         return told
-    needed, words = _versions(config, shape_of(checkpoint_path(config.model.path)))
+    needed, words = _versions(config, shape_of(checkpoint_path(config.model.path, config.job.root)))
     if needed > free:
         raise ConfigError(
             f"job.root: {words}, but there are {told}; set update.keep_versions lower, update.method: "

@@ -100,7 +100,7 @@ def tokenizer_digest(config: Config) -> str:
     """
     if not config.engine.has_weights:
         return "bytes"
-    return vocabulary_digest(checkpoint_path(config.model.path))
+    return vocabulary_digest(checkpoint_path(config.model.path, config.job.root))
 
 
 def _fingerprint(folder: Path) -> str:

@@ -121,3 +121,23 @@ def test_a_template_that_leaves_out_the_users_words_is_refused(checkpoint: Path,
     folder = saved(checkpoint, tmp_path, chat_template="{{ messages[0].role }}<|im_end|>")
     with pytest.raises(ModelError, match="leaves out what the user says"):
         ChatCodec.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ 1 / 0 }}", "refuses a conversation: division by zero"),
+        ("{{ messages.nothing.more }}", "refuses a conversation"),
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "does not end"),
+        ("{{ messages[0].content }}{% for a in range(9999) %}{{ 'a lot of text' * 9 }}{% endfor %}", "of a few words"),
+        ("{% if", "refuses a conversation|cannot be loaded"),
+    ],
+)
+def test_templates_that_fail_are_one_error(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str, message: str
+) -> None:
+    for module in ("chat", "stop_tokens"):
+        monkeypatch.setattr(f"policies.text.{module}.TEMPLATE_SECONDS", 2.0)
+    with pytest.raises(ModelError, match=message) as found:
+        ChatCodec.load(saved(checkpoint, tmp_path, chat_template=template))
+    assert len(str(found.value)) < 1000
