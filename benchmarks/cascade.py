@@ -39,7 +39,7 @@ from envs.round_env import SelfVerificationEnv
 from envs.solving import SolverAgent
 from svd_loop.assembly.backends import make_backend
 from svd_loop.assembly.data import problems_of
-from svd_loop.assembly.job import cascade_settings, template_set
+from svd_loop.assembly.job import template_set
 from svd_loop.config import Config, load_config
 from svd_loop.contracts import (
     AgentCall,
@@ -91,7 +91,7 @@ class Setting:
 
     def ordered(self, **settings: Any) -> Setting:
         """The same round with other settings of the cascade."""
-        return replace(self, cascade=replace(self.cascade, settings=replace(self.cascade.settings, **settings)))
+        return replace(self, cascade=replace(self.cascade, settings=self.cascade.settings.model_copy(update=settings)))
 
     def solve(self) -> list[tuple[Prompt, Candidate]]:
         """All n candidates of every prompt."""
@@ -249,7 +249,7 @@ def settings(options: argparse.Namespace, folder: Path) -> Iterator[tuple[int, S
         if options.counts_only:
             answering = DurablePolicy(answering, Memory(), chunk_size=config.engine.chunk_size)
         with closing(MeteredPolicy(answering)) as policy:
-            cascade = Cascade(templates, cascade_settings(config))
+            cascade = Cascade(templates, config.cascade, config.job.seed)
             yield seed, Setting(config, policy, prompts[: options.prompts], cascade, SolverAgent(templates))
 
 

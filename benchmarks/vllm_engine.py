@@ -32,7 +32,7 @@ from policies.text.chat import ChatCodec
 from policies.versions.checkpoints import load_checkpoint, load_codec
 from policies.versions.weights import WeightStore
 from svd_loop.assembly.data import held_out
-from svd_loop.assembly.job import cascade_settings, template_set
+from svd_loop.assembly.job import template_set
 from svd_loop.config import Config, load_config
 from svd_loop.contracts import Engine, Generation, GenerationRequest, PolicyVersion, Prompt, Role, Sampling
 from svd_loop.nano import NANO_CHECKPOINT, samplings_of
@@ -121,7 +121,7 @@ def judged(engine: Engine, codec: ChatCodec, config: Config, prompts: list[Promp
     items = [(by_id[candidate.prompt_id], candidate) for candidate in candidates]
     cache = engine.prefix_cache if isinstance(engine, VllmEngine) else None
     before = (cache.prompt_tokens, cache.cached_tokens) if cache else (0, 0)
-    verdicts, seconds = timed(lambda: Cascade(templates, cascade_settings(config)).judge(policy, items, round=1))
+    verdicts, seconds = timed(lambda: Cascade(templates, config.cascade, config.job.seed).judge(policy, items, round=1))
     figures: dict[str, Any] = {"judging_seconds": seconds, "accepted": sum(verdict.accepted for verdict in verdicts)}
     if cache:
         asked, cached = cache.prompt_tokens - before[0], cache.cached_tokens - before[1]

@@ -27,7 +27,6 @@ from policies.opening import open_engine
 from policies.policy import ModelPolicy
 from policies.versions.checkpoints import load_codec
 from policies.versions.weights import WeightStore
-from svd_loop.assembly.job import cascade_settings
 from svd_loop.config import Config
 from svd_loop.contracts import (
     AgentCall,
@@ -105,7 +104,7 @@ def layouts(config: Config, prompts: Sequence[Prompt], folder: Path, repeat: int
     half = len(prompts) // 2
     found: dict[str, Any] = {}
     for name, templates in (("question first", "chat"), ("instruction first", instruction_first(folder))):
-        cascade = Cascade(TemplateSet.load(templates), replace(cascade_settings(config), invalid_retries=0))
+        cascade = Cascade(TemplateSet.load(templates), config.cascade.model_copy(update={"invalid_retries": 0}))
         with closing(open_engine(stored, codec, config.engine, model)) as engine:  # type: ignore[arg-type]
             assert isinstance(engine, VllmEngine)
             short = dict.fromkeys(Role, Sampling(4))
@@ -124,7 +123,7 @@ def layouts(config: Config, prompts: Sequence[Prompt], folder: Path, repeat: int
 def ask_everything(cascade: Cascade, judge: Policy, prompts: Sequence[Prompt], repeat: int) -> None:
     """Every vote of two candidates a prompt."""
     items = [(p, Candidate(p.id, index, solution(p, index, repeat))) for p in prompts for index in range(2)]
-    replace(cascade, settings=replace(cascade.settings, early_exit=False)).judge(judge, items, round=1)
+    replace(cascade, settings=cascade.settings.model_copy(update={"early_exit": False})).judge(judge, items, round=1)
 
 
 def play(cascade: Cascade, judge: Policy, prompts: Sequence[Prompt], repeat: int) -> int:

@@ -120,7 +120,7 @@ def watch(cascade: Cascade, judge: Policy, canaries: Sequence[Canary], *, round:
 
     def passing(stage: Stage, canaries: Sequence[Canary]) -> list[Canary]:
         """Those that one stage, asked alone, lets through."""
-        settings = replace(cascade.settings, stages=(stage,), early_exit=True)
+        settings = cascade.settings.model_copy(update={"stages": (stage,), "early_exit": True})
         items = [(canary.prompt, canary.candidate) for canary in canaries]
         verdicts = replace(cascade, settings=settings).judge(judge, items, round=round, purpose="canary")
         return [canary for canary, verdict in zip(canaries, verdicts, strict=True) if verdict.accepted]

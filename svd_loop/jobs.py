@@ -19,12 +19,12 @@ from policies.versions.stored import stored_version
 from svd_loop.assembly.backends import make_backend, open_stored
 from svd_loop.assembly.data import held_out_sources, problems_of
 from svd_loop.assembly.forking import fork_job
-from svd_loop.assembly.job import Control, build_job, cascade_settings, policy_opener, template_set
+from svd_loop.assembly.job import Control, build_job, policy_opener, template_set
 from svd_loop.config import Config, parse_config
 from svd_loop.contracts import Domain, JobResult, JobState, Policy, Problem, RootPaths, Scores
 from svd_loop.errors import ConfigError, JobInterrupted
 from svd_loop.evaluation.answers_file import read_answers, refuse_unwritable, write_verdicts
-from svd_loop.evaluation.evaluation import EvaluationSettings, Evaluator, read_solutions, score_solutions
+from svd_loop.evaluation.evaluation import Evaluator, read_solutions, score_solutions
 from svd_loop.ledger import Interrupt, Ledger, LedgerReader, SharedAnswers, settled_digest
 from svd_loop.promotion.lookup import find_version, local_folder, registry_of, talking_to_registry
 from svd_loop.report import judged_json, write_page
@@ -84,16 +84,15 @@ def evaluate_model(config: Config, model: str, split: str) -> Scores:
     templates = template_set(config)
     seed, policy = _opened(config, model)
     with closing(policy):
-        evaluator = Evaluator(
-            {split: problems}, SolverAgent(templates), EvaluationSettings.from_section(config.evaluation), seed=seed
-        )
+        evaluator = Evaluator({split: problems}, SolverAgent(templates), config.evaluation, seed=seed)
         return evaluator.evaluate(policy, split)
 
 
 def evaluate_solutions(config: Config, path: Path, split: str) -> Scores:
     """Scores of solutions someone else produced; no model needed."""
-    settings = EvaluationSettings.from_section(config.evaluation)
-    return score_solutions(_split(config, split), read_solutions(path), settings, split=split, seed=config.job.seed)
+    return score_solutions(
+        _split(config, split), read_solutions(path), config.evaluation, split=split, seed=config.job.seed
+    )
 
 
 def judge_file(config: Config, source: Path, output: Path) -> dict[str, Any]:
@@ -114,7 +113,7 @@ def judge_file(config: Config, source: Path, output: Path) -> dict[str, Any]:
     items = [(answer.prompt, answer.candidate) for answer in answers]
     with Interrupt(_announce_stop) as interrupt, Ledger.open(config.job.paths.folder, config) as ledger:
         backend = make_backend(config, config.job.paths.versions)
-        cascade = Cascade(template_set(config), cascade_settings(config))
+        cascade = Cascade(template_set(config), config.cascade, config.job.seed)
         with closing(policy_opener(config, backend.open, ledger, interrupt)(0)) as judge:
             verdicts = cascade.judge(judge, items, round=0, purpose="judge")
             usage = judge.take_usage()

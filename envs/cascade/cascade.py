@@ -17,9 +17,9 @@ Late waves hold few candidates. `fill_rows` lets such a wave ask several of the 
 (`envs.cascade.look_ahead`): fewer waves for a few more votes. A candidate's votes are recorded in the order of the
 units, so a rejection still names the first that decided, and what was asked beyond it is only paid for.
 
-`at_least` replaces unanimity by k yes votes of v in every stage, an approximation of the method (`envs.cascade.tally`).
-Early exit then leaves a stage as soon as its outcome is settled either way, and a rejection names the vote that settled
-it.
+A `rule` other than `unanimous` asks for k yes votes of v in every stage, an approximation of the method
+(`envs.cascade.tally`). Early exit then leaves a stage as soon as its outcome is settled either way, and a rejection
+names the vote that settled it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from envs.cascade.audit_slice import audit_metrics, in_slice
 from envs.cascade.judging import Ballot, cast_votes
@@ -36,6 +35,7 @@ from envs.cascade.ordering import Unit, paper_order
 from envs.cascade.tally import Tally
 from envs.cascade.template_sets import TemplateSet
 from envs.cascade.votes import answer_of, is_blank
+from svd_loop.config.sections import CascadeSection
 from svd_loop.contracts import (
     Candidate,
     FinishReason,
@@ -47,43 +47,6 @@ from svd_loop.contracts import (
     Vote,
     VoteValue,
 )
-from svd_loop.errors import ConfigError
-
-VoteOrder = Literal["stage_major", "measured"]
-
-
-@dataclass(frozen=True, slots=True)
-class CascadeSettings:
-    """How candidates are judged; the fields mean what they mean in the configuration's `cascade` section."""
-
-    stages: tuple[Stage, ...] = tuple(Stage)
-    votes: int = 5
-    early_exit: bool = True
-    invalid_retries: int = 1
-    order: VoteOrder = "stage_major"
-    audit_share: float = 0.0
-    audit_seed: int = 0
-    at_least: int | None = None
-    show_thought: bool = False
-    fill_rows: int | None = None
-
-    def __post_init__(self) -> None:
-        if not self.stages or len(set(self.stages)) != len(self.stages):
-            raise ConfigError(f"cascade.stages: each stage once and at least one, found {list(map(str, self.stages))}")
-        if self.votes < 1:
-            raise ConfigError(f"cascade.votes: at least 1, found {self.votes}: without votes nothing is verified")
-        if not 1 <= self.needed <= self.votes:
-            raise ConfigError(f"cascade.rule: at_least: from 1 to cascade.votes: {self.votes}, found {self.at_least}")
-
-    @property
-    def needed(self) -> int:
-        """Yes votes a stage needs; all of them unless `at_least` says otherwise."""
-        return self.votes if self.at_least is None else self.at_least
-
-    @property
-    def units(self) -> tuple[Unit, ...]:
-        """Every (stage, vote) asked about a candidate, in order; length S * V. `measured` begins as the paper's."""
-        return paper_order(self.stages, self.votes)
 
 
 @dataclass(slots=True)
@@ -127,19 +90,21 @@ class Cascade:
     Attributes:
         templates: The judge's instructions.
         settings: How candidates are judged.
+        seed: The job's; it draws the audit slice.
         order_of: The measured order of the units in a round, where `settings.order` is `measured`; it must give the
             same at every call. None keeps the paper's.
     """
 
     templates: TemplateSet
-    settings: CascadeSettings = CascadeSettings()
+    settings: CascadeSection = field(default_factory=CascadeSection)
+    seed: int = 0
     order_of: Callable[[int], tuple[Unit, ...]] | None = None
 
     def units(self, round: int) -> tuple[Unit, ...]:
         """Every (stage, vote) in the order in which it is asked in a round."""
         if self.settings.order == "measured" and self.order_of is not None:
             return self.order_of(round)
-        return self.settings.units
+        return paper_order(self.settings.stages, self.settings.votes)
 
     def metrics(self, round: int, verdicts: Sequence[Verdict]) -> dict[str, float]:
         """What a round shows beside its verdicts, each part where its setting is on.
@@ -163,7 +128,7 @@ class Cascade:
     def _is_audited(self, of: Candidate | Verdict, round: int) -> bool:
         """Whether a candidate, or whom a verdict is about, belongs to the audit slice."""
         index = of.index if isinstance(of, Candidate) else of.candidate
-        return in_slice(self.settings.audit_share, self.settings.audit_seed, round, of.prompt_id, index)
+        return in_slice(self.settings.audit_share, self.seed, round, of.prompt_id, index)
 
     def judge(
         self, judge: Policy, items: Sequence[tuple[Prompt, Candidate]], *, round: int, purpose: str = "train"

@@ -15,7 +15,7 @@ import gymnasium
 
 import envs  # registers the environment
 from envs.acceptors import Acceptor
-from envs.cascade.cascade import Cascade, CascadeSettings
+from envs.cascade.cascade import Cascade
 from envs.cascade.template_sets import TemplateSet
 from envs.prompts import PromptPool
 from envs.solving import SolverAgent
@@ -39,7 +39,7 @@ from svd_loop.contracts import (
     TrainingRow,
 )
 from svd_loop.evaluation.audit import JudgeAudit, audit_sample
-from svd_loop.evaluation.evaluation import EvaluationSettings, Evaluator, same_answers
+from svd_loop.evaluation.evaluation import Evaluator, same_answers
 from svd_loop.evaluation.leak_firewall import CompletionFirewall
 from svd_loop.judge_health.judge_watch import JudgeWatch, watch_nothing
 from svd_loop.judge_health.labelled import LabelledAnswers, read_labelled
@@ -123,8 +123,7 @@ def build_job(
         tracker = make_trackers(tracked)
         opener = policy_opener(config, standby.open, ledger, interrupt, record, shared)
         solver = SolverAgent(templates)
-        cascade = Cascade(templates, cascade_settings(config))
-        measuring = EvaluationSettings.from_section(config.evaluation)
+        cascade = Cascade(templates, config.cascade, config.job.seed)
         audited = audit_sample(problems["development"], config.evaluation.audit)
         parts = Parts(
             ledger=ledger,
@@ -136,7 +135,7 @@ def build_job(
             usable=backend.usable,
             update=standby.before(backend.update),
             replay=make_replay(config, backend, ledger),
-            evaluator=Evaluator(problems, solver, measuring, seed=config.job.seed),
+            evaluator=Evaluator(problems, solver, config.evaluation, seed=config.job.seed),
             judge_watch=watch_nothing if control else make_judge_watch(config, cascade),
             health=HealthRule(config.health),
             audit=JudgeAudit(audited, solver, cascade, config.evaluation.test_seconds, config.evaluation.domains),
@@ -222,23 +221,6 @@ def policy_opener(
     return open_version
 
 
-def cascade_settings(config: Config) -> CascadeSettings:
-    """The cascade's settings as `envs` takes them."""
-    section = config.cascade
-    return CascadeSettings(
-        section.stages,
-        section.votes,
-        section.early_exit,
-        section.invalid_retries,
-        section.order,
-        section.audit_share,
-        config.job.seed,
-        section.needed,
-        section.show_thought,
-        section.fill_rows,
-    )
-
-
 def make_environment(
     config: Config, templates: TemplateSet, ledger: LedgerReader, acceptor: Acceptor | None
 ) -> RoundEnvironment:
@@ -247,7 +229,10 @@ def make_environment(
         ENVIRONMENT,
         disable_env_checker=True,
         cascade=Cascade(
-            templates, cascade_settings(config), MeasuredOrder(ledger, config.cascade.stages, config.cascade.votes)
+            templates,
+            config.cascade,
+            config.job.seed,
+            MeasuredOrder(ledger, config.cascade.stages, config.cascade.votes),
         ),
         acceptor=acceptor,
         n=config.sampling.n,

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -43,30 +43,6 @@ _NAMED_IDS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluationSettings:
-    """What `EvaluationSection` says about scoring (its `sampling` goes to the policy)."""
-
-    samples: int
-    pass_at: tuple[int, ...] = (1,)
-    resamples: int = 2000
-    confidence: float = 0.95
-    test_seconds: float = 5.0
-    domains: tuple[DomainSection, ...] = ()
-
-    @classmethod
-    def from_section(cls, section: EvaluationSection) -> EvaluationSettings:
-        """Take over the section's fields."""
-        return cls(
-            section.samples,
-            section.pass_at,
-            section.resamples,
-            section.confidence,
-            section.test_seconds,
-            section.domains,
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Solution:
     """A solution someone else produced; `where` is `file:line` for messages."""
 
@@ -79,7 +55,7 @@ class Evaluator:
     """Samples and scores a policy on held-out problems."""
 
     def __init__(
-        self, problems: Mapping[str, Sequence[Problem]], solver: Solver, settings: EvaluationSettings, seed: int = 0
+        self, problems: Mapping[str, Sequence[Problem]], solver: Solver, settings: EvaluationSection, seed: int = 0
     ) -> None:
         """Build.
 
@@ -138,7 +114,7 @@ def read_solutions(path: Path) -> list[Solution]:
 def score_solutions(
     problems: Sequence[Problem],
     solutions: Iterable[Solution],
-    settings: EvaluationSettings,
+    settings: EvaluationSection,
     *,
     split: str,
     seed: int = 0,
@@ -162,7 +138,8 @@ def score_solutions(
         found = ", ".join(f"{count} for {times}" for count, times in sorted(counts.items()))
         raise DataError(f"solutions: every problem needs the same number of them, found {found} problems")
     samples = next(iter(counts))
-    fitting = replace(settings, samples=samples, pass_at=tuple(k for k in settings.pass_at if k <= samples))
+    pass_at = tuple(k for k in settings.pass_at if k <= samples)
+    fitting = settings.model_copy(update={"samples": samples, "pass_at": pass_at})
     return _scores(problems, list(texts.values()), split, fitting, seed, {})
 
 
@@ -210,7 +187,7 @@ def _scores(
     problems: Sequence[Problem],
     texts_M_K: Sequence[Sequence[str]],
     split: str,
-    settings: EvaluationSettings,
+    settings: EvaluationSection,
     seed: int,
     extra_M: Mapping[str, FloatArray],
 ) -> Scores:

@@ -31,7 +31,7 @@ from svd_loop.contracts import (
 )
 from svd_loop.contracts import Outcome as Scored
 from svd_loop.errors import ConfigError
-from svd_loop.evaluation.evaluation import EvaluationSettings, Evaluator, score_pairs
+from svd_loop.evaluation.evaluation import Evaluator, score_pairs
 from svd_loop.experiments.controls import control_of
 from svd_loop.experiments.plan import Play
 from svd_loop.experiments.results import TEST, ArmResult, Outcome, RoundFigures, store, stored
@@ -115,7 +115,7 @@ def _test_time(item: Play, shared: SharedAnswers) -> ArmResult:
 def _measure(item: Play, shared: SharedAnswers, rounds: Sequence[int]) -> dict[int, dict[str, Outcome]]:
     """Test outcomes of some versions on every held-out set; what the job has sampled already is not sampled again."""
     sets = _held_out(item)
-    settings = EvaluationSettings.from_section(item.config.evaluation)
+    settings = item.config.evaluation
     solver = SolverAgent(template_set(item.config))
     # Every set is sampled as the test split is, so it goes under that name.
     evaluators = {name: Evaluator({TEST: items}, solver, settings, seed=item.seed) for name, items in sets.items()}

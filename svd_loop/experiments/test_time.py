@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from envs.cascade.cascade import Cascade
 from envs.solving import SolverAgent
-from svd_loop.assembly.job import cascade_settings, template_set
+from svd_loop.assembly.job import template_set
 from svd_loop.config import Config
 from svd_loop.contracts import Candidate, Problem, Scores
-from svd_loop.evaluation.evaluation import EvaluationSettings, Solution, score_solutions
+from svd_loop.evaluation.evaluation import Solution, score_solutions
 from svd_loop.support.usage import MeteredPolicy
 
 _PURPOSE = "test"
@@ -44,7 +44,7 @@ def answer_at_test_time(config: Config, policy: MeteredPolicy, problems: Sequenc
     candidates = SolverAgent(template_set(config)).sample(policy, prompts, range(n), round=0, purpose=_PURPOSE)
     of = {prompt.id: prompt for prompt in prompts}
     items = [(of[candidate.prompt_id], candidate) for candidate in candidates]
-    cascade = Cascade(template_set(config), cascade_settings(config))
+    cascade = Cascade(template_set(config), config.cascade, config.job.seed)
     verdicts = cascade.judge(policy, items, round=0, purpose="test_time")
     chosen: dict[str, Candidate] = {}
     accepted: set[str] = set()
@@ -54,8 +54,7 @@ def answer_at_test_time(config: Config, policy: MeteredPolicy, problems: Sequenc
         if verdict.accepted:
             accepted.add(candidate.prompt_id)
     solutions = [Solution(prompt.id, chosen[prompt.id].text) for prompt in prompts]
-    settings = EvaluationSettings.from_section(config.evaluation)
-    scores = score_solutions(problems, solutions, settings, split=_PURPOSE, seed=config.job.seed)
+    scores = score_solutions(problems, solutions, config.evaluation, split=_PURPOSE, seed=config.job.seed)
     usage = policy.take_usage()
     return AnsweredAtTestTime(
         scores,

@@ -36,7 +36,7 @@ class LabelledAnswers:
         """
         if not self.answers:
             return {}
-        whole = replace(cascade, settings=replace(cascade.settings, early_exit=False))
+        whole = replace(cascade, settings=cascade.settings.model_copy(update={"early_exit": False}))
         items = [(answer.prompt, answer.candidate) for answer in self.answers]
         verdicts = whole.judge(judge, items, round=round, purpose=PURPOSE)
         found: dict[HealthFigure, Estimate] = {}

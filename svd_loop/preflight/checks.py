@@ -15,7 +15,7 @@ from pathlib import Path
 from envs.cascade.judging import ROLES
 from svd_loop.assembly.backends import make_backend
 from svd_loop.assembly.data import held_out
-from svd_loop.assembly.job import cascade_settings, labelled_answers, open_prompts, template_set
+from svd_loop.assembly.job import labelled_answers, open_prompts, template_set
 from svd_loop.assembly.lengths import room_for_question
 from svd_loop.config import Config
 from svd_loop.config.engines import ServerEngineSection
@@ -194,7 +194,7 @@ def _work(config: Config) -> str:
     prompts = config.data.prompts_per_round
     if prompts is None:
         return "every prompt, every round (data.prompts_per_round is null)"
-    settings = cascade_settings(config)
+    settings = config.cascade
     calls = settings.votes * sum(len(ROLES[stage]) for stage in settings.stages)
     candidates = prompts * config.sampling.n
     return f"at most {candidates:,} candidates and {candidates * calls:,} judge calls"

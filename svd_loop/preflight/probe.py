@@ -19,7 +19,7 @@ from envs.cascade.judging import ROLES
 from envs.solving import SolverAgent
 from policies.policy import ModelPolicy
 from svd_loop.assembly.backends import Backend
-from svd_loop.assembly.job import cascade_settings, template_set
+from svd_loop.assembly.job import template_set
 from svd_loop.config import Config
 from svd_loop.contracts import AgentCall, Policy, Prompt, Reply, Role, Stage, Usage, VoteValue
 from svd_loop.preflight.work import Measured, RoleMeans
@@ -50,9 +50,8 @@ def measure(config: Config, backend: Backend, prompts: Sequence[Prompt], candida
         sampled = SolverAgent(templates).sample(metered, asked, tries, round=1)[:candidates]
         by_id = {prompt.id: prompt for prompt in asked}
         items = [(by_id[one.prompt_id], one) for one in sampled]
-        settings = replace(
-            cascade_settings(config), votes=1, at_least=None, early_exit=False, audit_share=0.0, order="stage_major"
-        )
+        once = {"votes": 1, "rule": "unanimous", "early_exit": False, "audit_share": 0.0, "order": "stage_major"}
+        settings = config.cascade.model_copy(update=once)
         verdicts = Cascade(templates, settings).judge(metered, items, round=1)
         cast = [vote for verdict in verdicts for vote in verdict.votes]
         yes = {

@@ -24,7 +24,7 @@ from svd_loop.assembly.job import template_set
 from svd_loop.config import Config, parse_config
 from svd_loop.contracts import AgentCall, JobPaths, Policy, Problem, Reply, Role, RootPaths, Scores
 from svd_loop.errors import ConfigError
-from svd_loop.evaluation.evaluation import EvaluationSettings, Evaluator, problems_digest
+from svd_loop.evaluation.evaluation import Evaluator, problems_digest
 from svd_loop.ledger import DurablePolicy, Interrupt, Ledger, LedgerReader
 from svd_loop.mlflow_store.records import RegisteredVersion
 from svd_loop.mlflow_store.registry import ALARMS_TAG, Registry
@@ -93,7 +93,7 @@ class Examiner:
             evaluator = Evaluator(
                 {SPLIT: self._problems},
                 SolverAgent(template_set(config)),
-                EvaluationSettings.from_section(config.evaluation),
+                config.evaluation,
                 seed=config.job.seed,
             )
             return evaluator.evaluate(stack.enter_context(closing(open_policy())), SPLIT)

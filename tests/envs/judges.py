@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from envs.cascade.cascade import CascadeSettings
 from envs.cascade.ordering import Unit
-from svd_loop.contracts import AgentCall, Domain, FinishReason, PolicyVersion, Prompt, Reply, Role
+from svd_loop.config.sections import CascadeSection
+from svd_loop.contracts import AgentCall, Domain, FinishReason, PolicyVersion, Prompt, Reply, Role, Stage
 
 VERSION = PolicyVersion(2, "c0ffee")
 
@@ -61,10 +62,21 @@ def by_seed(yes: float = 0.7, invalid: float = 0.1, job_seed: int = 5) -> RulePo
     return RulePolicy(rule)
 
 
-def interleaved(settings: CascadeSettings) -> Callable[[int], tuple[Unit, ...]]:
+def interleaved(settings: CascadeSection) -> Callable[[int], tuple[Unit, ...]]:
     """A measured order unlike the paper's: one vote of every stage before the second votes."""
     return lambda round: tuple((stage, vote) for vote in range(settings.votes) for stage in settings.stages)
 
 
 def prompt(number: int = 0, domain: Domain = Domain.MATH) -> Prompt:
     return Prompt(f"p{number}", f"question number {number}?", domain)
+
+
+def settings_of(stages: Sequence[Stage] = tuple(Stage), votes: int = 5, **others: Any) -> CascadeSection:
+    """A `cascade` section; `at_least` is a rule of k yes votes."""
+    rule = {"rule": {"at_least": others.pop("at_least")}} if "at_least" in others else {}
+    return CascadeSection.model_validate({"stages": tuple(stages), "votes": votes, **rule, **others})
+
+
+def changed(settings: CascadeSection, **values: Any) -> CascadeSection:
+    """The section with other values."""
+    return CascadeSection.model_validate({**settings.model_dump(), **values})

@@ -1,18 +1,16 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.canaries import CAUGHT_BY, Canary, CanaryKind, plant, watch
-from envs.cascade.cascade import Cascade, CascadeSettings
+from envs.cascade.cascade import Cascade
 from envs.cascade.template_sets import TemplateSet
 from svd_loop.contracts import Candidate, Domain, Prompt, Role, Stage, VoteValue
-from tests.envs.judges import RulePolicy, always, by_seed, prompt
+from tests.envs.judges import RulePolicy, always, by_seed, prompt, settings_of
 
-CASCADE = Cascade(TemplateSet.load("chat"), CascadeSettings(votes=2))
+CASCADE = Cascade(TemplateSet.load("chat"), settings_of(votes=2))
 SOLVED = [(prompt(p), Candidate(f"p{p}", 3, f"<think>99</think>{p + 10}+{p}={2 * p + 10}")) for p in range(8)]
 
 
@@ -113,7 +111,7 @@ def test_a_judge_that_refuses_is_asked_once_a_stage_and_the_rates_are_the_exhaus
     assert len(votes) == sum(len(CAUGHT_BY[canary.kind]) for canary in canaries)
 
     report = watch(CASCADE, by_seed(yes=0.85), canaries, round=1)
-    exhaustive = Cascade(CASCADE.templates, replace(CASCADE.settings, early_exit=False))
+    exhaustive = Cascade(CASCADE.templates, CASCADE.settings.model_copy(update={"early_exit": False}))
     items = [(canary.prompt, canary.candidate) for canary in canaries]
     verdicts = exhaustive.judge(by_seed(yes=0.85), items, round=1, purpose="canary")
     assert 0 < report.overall.value == sum(verdict.accepted for verdict in verdicts) / len(verdicts) < 1

@@ -11,7 +11,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import RecordEpisodeStatistics
 from gymnasium.wrappers.vector import RecordEpisodeStatistics as VectorRecordEpisodeStatistics
 
-from envs.cascade.cascade import Cascade, CascadeSettings
+from envs.cascade.cascade import Cascade
 from envs.cascade.template_sets import TemplateSet
 from envs.demo import DEMO_PROMPTS, DemoJudge
 from envs.play import play
@@ -20,10 +20,10 @@ from envs.solving import SolverAgent
 from svd_loop.contracts import Candidate, Episode, FinishReason, Policy, Prompt, Rejection, Selection, Stage, Verdict
 from svd_loop.errors import ActionError, ConfigError, DataError, EngineError
 from svd_loop.experiments.acceptors import RandomAcceptor
-from tests.envs.judges import RulePolicy, always, by_seed, prompt
+from tests.envs.judges import RulePolicy, always, by_seed, prompt, settings_of
 
 CHAT = TemplateSet.load("chat")
-GRADE_ONCE = Cascade(CHAT, CascadeSettings(stages=(Stage.CORRECTNESS,), votes=1))
+GRADE_ONCE = Cascade(CHAT, settings_of(stages=(Stage.CORRECTNESS,), votes=1))
 PROMPTS = [prompt(number) for number in range(3)]
 
 

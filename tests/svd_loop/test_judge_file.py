@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from svd_loop.contracts import Domain, Rejection, Stage, Verdict, Vote, VoteValue
+from svd_loop.contracts import Domain, Rejection, Stage, Usage, Verdict, Vote, VoteValue
 from svd_loop.errors import SvdError
 from svd_loop.evaluation.answers_file import read_answers, write_verdicts
 from svd_loop.jobs import judge_file, judging_job
@@ -41,8 +41,8 @@ def test_the_report_counts_votes_agreement_cost_and_where_candidates_fell() -> N
         verdict(2, (FACTS, 0, invalid)),
         Verdict("p", 3, False, Rejection.EMPTY),
     ]
-    usage = {"grader": {"calls": 2, "prompt_tokens": 30, "output_tokens": 1234}}
-    report = judged_json(verdicts, (FACTS, GRADE), usage)
+    usage = {"calls": 2, "prompt_tokens": 30, "output_tokens": 1234}
+    report = judged_json(verdicts, (FACTS, GRADE), {"grader": Usage(**usage)})
     assert report == {
         "candidates": 4,
         "accepted": 1,
@@ -54,7 +54,7 @@ def test_the_report_counts_votes_agreement_cost_and_where_candidates_fell() -> N
             "factuality": {"yes": 3, "no": 1, "invalid": 1, "invalid_share": 0.2, "agreement": 0.5},
             "correctness": {"yes": 2, "no": 0, "invalid": 0, "invalid_share": 0.0, "agreement": 1.0},
         },
-        "usage": usage,
+        "usage": {"grader": usage},
     }
     shown = Console(file=StringIO(), width=100)
     render_judged(shown, report)

@@ -8,25 +8,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envs.cascade.audit_slice import audit_metrics, in_slice
-from envs.cascade.cascade import Cascade, CascadeSettings, VoteOrder
+from envs.cascade.cascade import Cascade
 from envs.cascade.template_sets import TemplateSet
+from svd_loop.config.sections import CascadeSection
 from svd_loop.contracts import Candidate, Prompt, Stage, Verdict, VoteValue
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader
 from svd_loop.report.round_metrics import metrics_of
 from svd_loop.support.statistics import wilson
-from tests.envs.judges import always, by_seed, interleaved, prompt
+from tests.envs.judges import always, by_seed, changed, interleaved, prompt, settings_of
 from tests.svd_loop.jobs_support import small
 
 CHAT = TemplateSet.load("chat")
 ITEMS: list[tuple[Prompt, Candidate]] = [
     (prompt(p), Candidate(f"p{p}", i, f"solution {i} of {p}")) for p in range(30) for i in range(4)
 ]
-PLAIN = CascadeSettings(votes=3)
+PLAIN = settings_of(votes=3)
 
 
-def judged(settings: CascadeSettings, purpose: str = "train") -> list[Verdict]:
-    return Cascade(CHAT, settings, interleaved(settings)).judge(by_seed(0.7), ITEMS, round=2, purpose=purpose)
+def judged(settings: CascadeSection, purpose: str = "train", seed: int = 0) -> list[Verdict]:
+    return Cascade(CHAT, settings, seed, interleaved(settings)).judge(by_seed(0.7), ITEMS, round=2, purpose=purpose)
 
 
 @given(st.floats(0.0, 1.0), st.floats(0.0, 1.0), st.integers(0, 99), st.text(max_size=8), st.integers(0, 20))
@@ -46,11 +47,9 @@ def test_the_slice_has_its_size_and_changes_with_round_and_seed() -> None:
 
 
 @given(st.floats(0.01, 1.0), st.integers(0, 50), st.sampled_from(["stage_major", "measured"]))
-def test_the_slice_changes_no_verdict_and_no_vote(share: float, seed: int, order: VoteOrder) -> None:
-    settings = replace(PLAIN, order=order)
-    for plain, audited in zip(
-        judged(settings), judged(replace(settings, audit_share=share, audit_seed=seed)), strict=True
-    ):
+def test_the_slice_changes_no_verdict_and_no_vote(share: float, seed: int, order: str) -> None:
+    settings = changed(PLAIN, order=order)
+    for plain, audited in zip(judged(settings), judged(changed(settings, audit_share=share), seed=seed), strict=True):
         assert replace(plain, votes=()) == replace(audited, votes=())
         assert audited.votes[: len(plain.votes)] == plain.votes
         chosen = in_slice(share, seed, 2, plain.prompt_id, plain.candidate)
@@ -58,10 +57,10 @@ def test_the_slice_changes_no_verdict_and_no_vote(share: float, seed: int, order
 
 
 def test_rates_are_those_of_the_exhaustive_cascade_on_the_same_candidates() -> None:
-    settings = replace(PLAIN, audit_share=0.5)
+    settings = changed(PLAIN, audit_share=0.5)
     cascade = Cascade(CHAT, settings)
     metrics = cascade.metrics(2, judged(settings))
-    everything = [v for v in judged(replace(PLAIN, early_exit=False)) if in_slice(0.5, 0, 2, v.prompt_id, v.candidate)]
+    everything = [v for v in judged(changed(PLAIN, early_exit=False)) if in_slice(0.5, 0, 2, v.prompt_id, v.candidate)]
     assert metrics["audit.candidates"] == len(everything) > 40
     for stage in Stage:
         votes = [[vote.value is VoteValue.YES for vote in v.votes if vote.stage is stage] for v in everything]
@@ -79,22 +78,22 @@ def test_rates_of_survivors_would_mislead() -> None:
     judge = by_seed(0.9)
     rule = judge.rule
     judge.rule = lambda call: "[[N]]" if call.id.candidate not in good and call.id.seed(1) % 4 else rule(call)
-    settings = CascadeSettings((Stage.FACTUALITY, Stage.CORRECTNESS), 2, audit_share=0.4)
+    settings = settings_of((Stage.FACTUALITY, Stage.CORRECTNESS), 2, audit_share=0.4)
 
     def yes_rate(verdicts: list[Verdict]) -> float:
         cast = [vote.value is VoteValue.YES for v in verdicts for vote in v.votes if vote.stage is Stage.CORRECTNESS]
         return sum(cast) / len(cast)
 
-    truth = yes_rate(Cascade(CHAT, replace(settings, early_exit=False)).judge(judge, items, round=1))
-    stopped = yes_rate(Cascade(CHAT, replace(settings, audit_share=0.0)).judge(judge, items, round=1))
+    truth = yes_rate(Cascade(CHAT, changed(settings, early_exit=False)).judge(judge, items, round=1))
+    stopped = yes_rate(Cascade(CHAT, changed(settings, audit_share=0.0)).judge(judge, items, round=1))
     cascade = Cascade(CHAT, settings)
     metrics = cascade.metrics(1, cascade.judge(judge, items, round=1))
     assert stopped > truth + 0.15
     assert metrics["audit.correctness.yes.low"] < truth < metrics["audit.correctness.yes.high"]
 
 
-@pytest.mark.parametrize("settings, purpose", [(PLAIN, "train"), (replace(PLAIN, audit_share=1.0), "canary")])
-def test_there_is_no_slice_unless_asked_for_in_training(settings: CascadeSettings, purpose: str) -> None:
+@pytest.mark.parametrize("settings, purpose", [(PLAIN, "train"), (changed(PLAIN, audit_share=1.0), "canary")])
+def test_there_is_no_slice_unless_asked_for_in_training(settings: CascadeSection, purpose: str) -> None:
     assert judged(settings, purpose) == judged(PLAIN, purpose)
     assert Cascade(CHAT, PLAIN).metrics(2, judged(PLAIN)) == {}
 
@@ -102,7 +101,7 @@ def test_there_is_no_slice_unless_asked_for_in_training(settings: CascadeSetting
 def test_unfit_candidates_are_left_out_of_the_rates() -> None:
     texts = ["one", "other", ""]
     items = [(prompt(0), Candidate("p0", i, text)) for i, text in enumerate(texts)]
-    cascade = Cascade(CHAT, replace(PLAIN, audit_share=1.0))
+    cascade = Cascade(CHAT, changed(PLAIN, audit_share=1.0))
     metrics = cascade.metrics(1, cascade.judge(always("[[Y]]"), items, round=1))
     assert metrics["audit.candidates"] == 2 and metrics["audit.factuality.passes"] == 1.0
     assert audit_metrics([], tuple(Stage), 3) == {"audit.candidates": 0.0}

@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.cascade.audit_slice import in_slice
-from envs.cascade.cascade import Cascade, CascadeSettings
+from envs.cascade.cascade import Cascade
 from envs.cascade.ordering import Unit, paper_order
 from envs.cascade.template_sets import TemplateSet
 from envs.round_env import SelfVerificationEnv
 from svd_loop.contracts import AgentCall, Episode, Role, Stage, VoteValue
-from tests.envs.judges import RulePolicy, prompt
+from tests.envs.judges import RulePolicy, prompt, settings_of
 
 CHAT = TemplateSet.load("chat")
 STAGE_OF = {
@@ -131,17 +131,17 @@ def test_every_exact_combination_gives_what_the_table_gives(
 ) -> None:
     units = paper_order(table.stages, table.votes)
     measured = tuple(data.draw(st.permutations(units))) if order == "measured" else units
-    options = CascadeSettings(
+    options = settings_of(
         table.stages,
         table.votes,
-        early_exit,
-        table.retries,
-        order,
+        early_exit=early_exit,
+        invalid_retries=table.retries,
+        order=order,
         audit_share=audit_share,
-        at_least=table.needed,  # type: ignore[arg-type]
+        at_least=table.needed,
         fill_rows=fill_rows,
     )
-    cascade, judge = Cascade(CHAT, options, lambda round: measured), table.judge()
+    cascade, judge = Cascade(CHAT, options, order_of=lambda round: measured), table.judge()
     episode = played(table, cascade, judge, block)
 
     chosen = {

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.cascade.cascade import Cascade, CascadeSettings, VoteOrder, votes_beyond
+from envs.cascade.cascade import Cascade, votes_beyond
 from envs.cascade.look_ahead import reach
 from envs.cascade.template_sets import TemplateSet
 from envs.round_env import SelfVerificationEnv
 from envs.solving import SolverAgent
 from svd_loop.contracts import Candidate, Episode, Prompt, Stage, Verdict, VoteValue
-from tests.envs.judges import RulePolicy, always, by_seed, interleaved, prompt
+from tests.envs.judges import RulePolicy, always, by_seed, interleaved, prompt, settings_of
 
 CHAT = TemplateSet.load("chat")
 PROMPTS = [prompt(number) for number in range(8)]
@@ -22,13 +22,13 @@ Items = list[tuple[Prompt, Candidate]]
 
 def judged(judge: RulePolicy, candidates: int, fill_rows: int | None, **settings: Any) -> list[Verdict]:
     items = [(prompt(p), Candidate(f"p{p}", 0, f"solution of {p}")) for p in range(candidates)]
-    chosen = CascadeSettings(fill_rows=fill_rows, **settings)
-    return Cascade(CHAT, chosen, interleaved(chosen)).judge(judge, items, round=1)
+    chosen = settings_of(fill_rows=fill_rows, **settings)
+    return Cascade(CHAT, chosen, order_of=interleaved(chosen)).judge(judge, items, round=1)
 
 
 def played(fill_rows: int | None, *, yes: float = 0.6, votes: int = 3, seed: int = 5, **settings: Any) -> Episode:
     policy = by_seed(yes, invalid=0.05, job_seed=seed)
-    cascade = Cascade(CHAT, CascadeSettings((Stage.FACTUALITY, Stage.CORRECTNESS), votes, fill_rows=fill_rows))
+    cascade = Cascade(CHAT, settings_of((Stage.FACTUALITY, Stage.CORRECTNESS), votes, fill_rows=fill_rows))
     env = SelfVerificationEnv(
         prompts=PROMPTS, judge=policy, cascade=cascade, fill_rows=fill_rows, **{"n": 8, "block": 1} | settings
     )
@@ -80,7 +80,7 @@ def test_waves_stay_within_the_rows_unless_more_are_alive() -> None:
     audited=st.sampled_from([0.0, 0.3]),
 )
 def test_looking_ahead_agrees_with_the_exhaustive_cascade_vote_by_vote(
-    yes: float, seed: int, votes: int, needed: int, fill: int, order: VoteOrder, audited: float
+    yes: float, seed: int, votes: int, needed: int, fill: int, order: str, audited: float
 ) -> None:
     settings: dict[str, Any] = {
         "votes": votes,
@@ -135,7 +135,7 @@ def test_what_was_asked_in_vain_is_on_record() -> None:
 def test_blocks_grow_while_few_prompts_are_open() -> None:
     shown: list[tuple[int, list[int]]] = []
     policy = RulePolicy(lambda call: "[[Y]]" if call.id.prompt_id != "p0" else "[[N]]")
-    cascade = Cascade(CHAT, CascadeSettings((Stage.CORRECTNESS,), 1))
+    cascade = Cascade(CHAT, settings_of((Stage.CORRECTNESS,), 1))
     env = SelfVerificationEnv(prompts=PROMPTS, judge=policy, cascade=cascade, n=8, block=1, fill_rows=4)
     observation, info = env.reset()
     while info["open"]:

@@ -9,9 +9,10 @@ import pytest
 from envs.cascade.template_sets import TemplateSet
 from envs.domains import DomainSpec, domain_of
 from svd_loop.config.domains import DOMAINS, DomainSection, section_of
+from svd_loop.config.sections import EvaluationSection
 from svd_loop.contracts import BUILT_IN_DOMAINS, Domain, Outcome, Problem, Role
 from svd_loop.errors import ConfigError
-from svd_loop.evaluation.evaluation import EvaluationSettings, Solution, score_solutions
+from svd_loop.evaluation.evaluation import Solution, score_solutions
 from svd_loop.support.plugins import Variant
 
 
@@ -54,7 +55,7 @@ def test_scores_are_grouped_by_whatever_domains_occur() -> None:
         Problem("c", "Is 3 even?", "parity", answer="1"),
     ]
     solutions = [Solution("a", "even"), Solution("b", "\\boxed{2}"), Solution("c", "even")]
-    settings = EvaluationSettings(1, domains=(ParitySection(even="even"),))
+    settings = EvaluationSection.model_validate({"samples": 1, "domains": [{"type": "parity", "even": "even"}]})
     scores = score_solutions(problems, solutions, settings, split="test")
     assert list(scores.estimates) == ["overall", "math", "parity"]
     assert scores.estimates["parity"]["pass@1"].value == 0.5

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from envs.cascade.cascade import Cascade, CascadeSettings
+from envs.cascade.cascade import Cascade
 from envs.cascade.template_sets import TemplateSet
 from envs.problems.arithmetic import generate
 from envs.solving import SolverAgent
 from policies.scripted import ScriptedPolicy, Traits, decode
 from policies.scripted.policy import STOP_ID
 from svd_loop.contracts import AgentCall, CallId, Candidate, Domain, Message, PolicyVersion, Prompt, Role, Stage
+from tests.envs.judges import settings_of
 
 VERSION = PolicyVersion(0, "ab")
 CHAT = TemplateSet.load("chat")
@@ -27,7 +28,7 @@ def solve(policy: ScriptedPolicy, prompts: Sequence[Prompt] = PROMPTS, n: int = 
 
 def accepted_share(judge: ScriptedPolicy, candidates: Sequence[Candidate], stage: Stage, votes: int = 1) -> float:
     by_id = {prompt.id: prompt for prompt in PROMPTS}
-    cascade = Cascade(CHAT, CascadeSettings(stages=(stage,), votes=votes))
+    cascade = Cascade(CHAT, settings_of(stages=(stage,), votes=votes))
     verdicts = cascade.judge(judge, [(by_id[item.prompt_id], item) for item in candidates], round=1)
     return sum(verdict.accepted for verdict in verdicts) / len(verdicts)
 
@@ -74,7 +75,7 @@ def test_invalid_replies_carry_no_verdict() -> None:
 @pytest.mark.parametrize("stage", Stage)
 def test_prompts_of_unknown_form_can_be_played_too(stage: Stage) -> None:
     prompts = [Prompt(f"id-{n}", f"Why is the sky blue, take {n}?", Domain.SCIENCE) for n in range(60)]
-    cascade = Cascade(CHAT, CascadeSettings(stages=(stage,), votes=1))
+    cascade = Cascade(CHAT, settings_of(stages=(stage,), votes=1))
     judge = policy_with(true_positive=1.0, false_positive=0.0)
     for skill, expected in ((1.0, 60), (0.0, 0)):
         candidates = solve(policy_with(skill=skill), prompts, n=1)

@@ -22,7 +22,6 @@ from svd_loop.contracts import (
 )
 from svd_loop.errors import DataError, EngineError
 from svd_loop.evaluation.evaluation import (
-    EvaluationSettings,
     Evaluator,
     Solution,
     read_solutions,
@@ -40,7 +39,7 @@ PROBLEMS = (
     Problem("s", "Force? A) 1 N B) 2 N", Domain.SCIENCE, "B"),
 )
 RIGHT = {"m1": r"\boxed{2}", "c": "```python\ndef f(x): return x + 1\n```", "m2": r"\boxed{4}", "s": r"\boxed{2 N}"}
-SETTINGS = EvaluationSettings(samples=4, pass_at=(1, 2), resamples=200)
+SETTINGS = EvaluationSection(samples=4, pass_at=(1, 2), resamples=200)
 
 
 class Nobody:
@@ -129,11 +128,6 @@ def test_a_split_without_problems_and_a_solver_that_leaves_some_out_are_errors()
 
     with pytest.raises(EngineError, match="16 solutions"):
         Evaluator({"test": PROBLEMS}, Lazy({}), SETTINGS).evaluate(Nobody(), "test")
-
-
-def test_settings_follow_the_configuration() -> None:
-    section = EvaluationSection(samples=8, pass_at=(1, 8), resamples=500, confidence=0.9, test_seconds=2.0)
-    assert EvaluationSettings.from_section(section) == EvaluationSettings(8, (1, 8), 500, 0.9, 2.0)
 
 
 def test_solutions_of_others_are_scored_without_a_model() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from svd_loop.assembly.backends import make_backend
 from svd_loop.assembly.data import prompts_of
-from svd_loop.assembly.job import cascade_settings, template_set
+from svd_loop.assembly.job import template_set
 from svd_loop.config import Config, load_config
 from svd_loop.contracts import Prompt, Role, Stage
 from svd_loop.preflight.probe import measure
@@ -31,7 +31,7 @@ def played(config: Config, root: Path, prompts: list[Prompt]) -> dict[str, int]:
     env = gymnasium.make(
         "SelfVerification-v0",
         disable_env_checker=True,
-        cascade=Cascade(templates, cascade_settings(config)),
+        cascade=Cascade(templates, config.cascade, config.job.seed),
         n=config.sampling.n,
         block=config.sampling.block,
     )
