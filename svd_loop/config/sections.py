@@ -64,7 +64,7 @@ class ModelSection(Section):
     """The starting checkpoint (round 0)."""
 
     path: str
-    """A checkpoint directory, a hub name, or `nano` for the embedded checkpoint."""
+    """A checkpoint directory, a GGUF file, a hub name, or `nano` for the embedded checkpoint."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of inference weights."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
