@@ -162,7 +162,9 @@ class WeightStore:
             if verify:
                 check_intact(stored)
         except WeightsError as error:
-            raise WeightsError(f"{error}; {self._last_good(round)}") from None
+            there = self.rounds()
+            known = "" if round in there else f"; there are {', '.join(self.path(one).name for one in there) or 'none'}"
+            raise WeightsError(f"{error}{known}; {self._last_good(round)}") from None
         return stored
 
     def existing(self, round: int, data_digest: str, config_digest: str) -> StoredVersion | None:

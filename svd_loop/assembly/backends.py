@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from svd_loop.assembly.hub import fetched
 from svd_loop.assembly.vocabulary import vocabulary_digest
 from svd_loop.config import Config
 from svd_loop.config.engines import ENGINES
@@ -206,6 +207,18 @@ def _backend_class(config: Config) -> Any:
     return ModelBackend if config.engine.has_weights else ENGINES.builder(config.engine.type)
 
 
+def refuse_missing_device(config: Config) -> None:
+    """Check that the device is there, before any data is read.
+
+    Raises:
+        ModelError: `model.device` is `cuda` and torch sees no GPU.
+    """
+    if config.engine.has_weights:
+        from policies.versions.checkpoints import resolve_device
+
+        resolve_device(config.model.device)
+
+
 def refuse_foreign_anchors(config: Config) -> None:
     """Nano's own post-training mixture anchors nano and whatever was trained further from it, known by its vocabulary.
 
@@ -238,11 +251,4 @@ def checkpoint_path(path: str, root: Path) -> Path:
         from policies.versions.inspection import usable_checkpoint
 
         return usable_checkpoint(found, root / "checkpoints")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(path))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"model.path: {path} is no folder, and no model that could be fetched: {reason}") from None
+    return fetched(path)

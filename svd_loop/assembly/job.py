@@ -21,7 +21,7 @@ from envs.prompts import PromptPool
 from envs.solving import SolverAgent
 from policies.policy_cache import Standby
 from svd_loop.assembly.anchors import OwnJudgements, posttrain_rows
-from svd_loop.assembly.backends import Backend, make_backend
+from svd_loop.assembly.backends import Backend, make_backend, refuse_missing_device
 from svd_loop.assembly.data import build_prompts, held_out, held_out_sources, source_label
 from svd_loop.assembly.inherited import inherited_rows
 from svd_loop.assembly.lengths import refuse_long, room_for_question, too_long
@@ -111,6 +111,7 @@ def build_job(
         shared: answers that other jobs have paid for, and may take over from this one.
         on_round: called after each committed round.
     """
+    refuse_missing_device(config)
     templates = template_set(config)
     problems = held_out(config)
     paths = config.job.paths

@@ -63,7 +63,7 @@ def open_for_reading(path: Path, *, as_it_is: bool = False) -> sqlite3.Connectio
         LedgerError: damaged, or newer than this program.
     """
     if not path.is_file():
-        raise NoSuchJobError(f"{path}: no such ledger; the job has not been started, or its folder was moved")
+        raise NoSuchJobError(_no_such_job(path))
     # A read-only folder has no room for the shared-memory file of the log; without a log none is needed.
     writable = os.access(path.parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
     settled = not writable and not path.with_name(f"{path.name}-wal").exists()
@@ -78,6 +78,14 @@ def open_for_reading(path: Path, *, as_it_is: bool = False) -> sqlite3.Connectio
             connection.close()
             raise
     return connection
+
+
+def _no_such_job(path: Path) -> str:
+    """What to say of a ledger that is not there: which jobs are."""
+    jobs = path.parent.parent
+    there = sorted(found.parent.name for found in jobs.glob(f"*/{path.name}"))
+    known = f"{jobs} has {', '.join(there)}" if there else f"{jobs} has no job (--root or job.root names another place)"
+    return f"{path}: no such ledger; the job has not been started, or its folder was moved; {known}"
 
 
 def _migrated(connection: sqlite3.Connection) -> sqlite3.Connection:

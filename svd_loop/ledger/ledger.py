@@ -60,8 +60,13 @@ class Ledger(LedgerReader):
                 may differ) or another control, or another process is running it.
             LedgerError: the ledger cannot be used: damaged, lost, newer than this program, or not writable.
         """
-        with advice(folder):
+        try:
             folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LedgerError(
+                f"job.root: the job's folder {folder} cannot be made: {error.strerror or error}; choose a job.root "
+                "below which you may write"
+            ) from error
         lock = JobLock(folder)
         try:
             _refuse_lost(folder)

@@ -131,7 +131,8 @@ class Registry:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            raise RegistryError(f"{name}: there is no version {number}; svd-loop models list shows them") from None
+            known = ", ".join(str(version.number) for version in self.versions(name)) or "none"
+            raise RegistryError(f"{name}: there is no version {number}; there are: {known}") from None
 
     def by_alias(self, name: str, alias: str) -> RegisteredVersion | None:
         """The version an alias points at, or None."""

@@ -68,11 +68,13 @@ def disk_needed(config: Config) -> str:
     """What the job's versions take beside the free space, in words.
 
     Raises:
-        ConfigError: they do not fit.
+        ConfigError: they do not fit, or the folder cannot be written.
         ModelError: the checkpoint is no causal language model.
     """
     folder = config.job.root.resolve()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        raise ConfigError(f"job.root: {folder} cannot be written: {existing} is not yours to write in; choose another")
     free = shutil.disk_usage(existing).free
     told = f"{_size(free)} free under {existing}"
     if not config.engine.has_weights:

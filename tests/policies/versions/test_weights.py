@@ -110,7 +110,10 @@ def test_damage_names_the_file_and_the_last_good_version(tmp_path: Path, damage:
 
 def test_a_missing_version_and_a_damaged_manifest_are_clear_errors(tmp_path: Path) -> None:
     store = store_with(tmp_path)
-    with pytest.raises(WeightsError, match=r"round-007: no version is stored here.*last good version is round-002"):
+    with pytest.raises(
+        WeightsError,
+        match=r"round-007: no version is stored here.*there are .*round-002; the last good version is round-002",
+    ):
         store.load(7)
     (store.path(2) / MANIFEST).write_text('{"round": 2,')
     with pytest.raises(WeightsError, match=r"manifest\.json: damaged.*last good version is round-001"):
