@@ -1,6 +1,6 @@
-"""The world the policy acts in: prompts, the judging cascade, domains, and the Gymnasium environment.
+"""Prompts, the judging cascade, domains, and the Gymnasium environment of a round.
 
-Importing this package registers `SelfVerification-v0`; the environment itself is imported when one is made.
+Importing this package registers `SelfVerification-v0`; the environment's module is imported only when one is made.
 """
 
 from gymnasium.envs.registration import register

@@ -1,6 +1,6 @@
-"""Acceptors: what decides which candidates of a round are accepted.
+"""Acceptors: callables that decide which candidates of a round are accepted.
 
-The cascade with a judge is one (`functools.partial` of `Cascade.judge`). Experiments compare it with others
+The cascade bound to a judge is one (`functools.partial` of `Cascade.judge`). Experiments compare it with others
 (`svd_loop.experiments.acceptors`).
 """
 
@@ -16,5 +16,5 @@ class Acceptor(Protocol):
     """Decides which candidates are accepted."""
 
     def __call__(self, items: Sequence[tuple[Prompt, Candidate]], *, round: int) -> list[Verdict]:
-        """A verdict for each item, aligned; truncated and empty candidates are never accepted."""
+        """Return one verdict per item, in the same order; truncated and empty candidates are never accepted."""
         ...

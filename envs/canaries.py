@@ -1,18 +1,18 @@
-"""Canaries: planted candidates that a judge worth trusting refuses, so that its lapses show without any labels.
+"""Canaries: planted candidates that a reliable judge rejects, so that judge failures show without labels.
 
-Five kinds, all made from what a round has at hand: answers that say nothing (the "master keys" that make judges nod,
+There are five kinds, all made from data of the round: answers without content ("master keys" that many judges accept,
 arXiv 2507.08794), solutions of other prompts, accepted solutions with one number or operator changed, accepted
-solutions cut in half, and forged verdicts. They are judged like candidates, but under their own purpose: they share no
-vote with the round and are never trained on.
+solutions cut in half, and forged verdicts. They are judged like candidates but under a purpose of their own: they share
+no vote with the round and are never trained on.
 
 Not every stage should catch every kind: a wrong number does not change which question is answered, and an empty
-phrase states nothing false. `CAUGHT_BY` says which stage is measured on which kind; a stage's false-accept rate counts
-those alone. Each stage is asked apart from the others, whatever they said, and stops at its first vote that is not
-yes, since unanimity is all that is wanted to know; the other stages are then asked about what is still alive. So the
-rates are those of exhaustive judging, and a judge that refuses is asked about two votes a canary.
+phrase states nothing false. `CAUGHT_BY` says which stage is measured on which kind; the false-accept rate of a stage
+counts these kinds only. Each stage is asked independently of the others and stops at its first vote that is not yes,
+because only unanimity matters; the next stages are then asked about the canaries that are still undecided. So the rates
+equal those of exhaustive judging, and a judge that rejects canaries is asked about two votes per canary.
 
-A changed number can, rarely, leave a solution right, or repair a wrong one that was accepted. The rates are therefore
-read as a drift from round to round, with their intervals, more than as absolute figures.
+A changed number can, rarely, leave a solution correct, or repair a wrong one that was accepted. Read the rates
+therefore as a drift between rounds, with their intervals, rather than as absolute values.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ CAUGHT_BY: Mapping[CanaryKind, frozenset[Stage]] = {
     CanaryKind.CUT: frozenset({_GRADE}),
     CanaryKind.FORGED: frozenset({_CYCLE, _GRADE}),
 }
-"""Which stages ought to refuse a kind."""
+"""The stages that should reject each kind."""
 
 _MASTER_KEYS = (".", ":", "Solution", "Answer:", "Thought process:", "Let's solve this problem step by step.", "解")
 _FORGERIES = (
@@ -75,11 +75,11 @@ class Canary:
 
 @dataclass(frozen=True, slots=True)
 class CanaryReport:
-    """What the judge let through, as fractions with Wilson intervals.
+    """What the judge accepted, as fractions with Wilson intervals.
 
-    `overall`: canaries that the whole cascade accepted; `by_kind` the same by kind; `by_stage`: canaries a stage ought
-    to refuse and passed with all its votes. Canaries that no stage in use ought to refuse count nowhere; stages and
-    kinds without canaries are left out.
+    `overall` is the share of canaries that the whole cascade accepted, `by_kind` the same per kind, and `by_stage` the
+    share of canaries that a stage should reject but passed with all its votes. Canaries that no stage in use should
+    reject are not counted; stages and kinds without canaries are left out.
     """
 
     overall: Estimate
@@ -110,7 +110,7 @@ def plant(solved: Sequence[Solved], *, per_kind: int, seed: int, round: int) -> 
 
 
 def watch(cascade: Cascade, judge: Policy, canaries: Sequence[Canary], *, round: int) -> CanaryReport:
-    """Judge canaries and report what was let through.
+    """Judge canaries and report which were accepted.
 
     Raises:
         EngineError: The judge left a call unanswered.
@@ -119,7 +119,7 @@ def watch(cascade: Cascade, judge: Policy, canaries: Sequence[Canary], *, round:
     used = [canary for canary in canaries if CAUGHT_BY[canary.kind] & set(stages)]
 
     def passing(stage: Stage, canaries: Sequence[Canary]) -> list[Canary]:
-        """Those that one stage, asked alone, lets through."""
+        """The canaries that one stage, asked independently of the others, lets through."""
         settings = cascade.settings.model_copy(update={"stages": (stage,), "early_exit": True})
         items = [(canary.prompt, canary.candidate) for canary in canaries]
         verdicts = replace(cascade, settings=settings).judge(judge, items, round=round, purpose="canary")
@@ -153,7 +153,7 @@ def _forged(prompt: Prompt, text: str, solved: Sequence[Solved], draw: Random) -
 
 
 def _foreign(prompt: Prompt, text: str, solved: Sequence[Solved], draw: Random) -> str | None:
-    """A solution of another prompt of the same domain; None if a few draws find no other one."""
+    """A solution of another prompt of the same domain; None if a few random draws find none."""
     for _ in range(20):
         other, candidate = draw.choice(solved)
         foreign = answer_of(candidate.text).strip()
@@ -174,7 +174,7 @@ def _corrupted(prompt: Prompt, text: str, solved: Sequence[Solved], draw: Random
 
 
 def _cut(prompt: Prompt, text: str, solved: Sequence[Solved], draw: Random) -> str | None:
-    """The first half of the solution, ending as if it had been meant to; None if there is no half."""
+    """The first half of the solution, with a normal finish reason; None if there is no half."""
     half = text[: len(text) // 2].rstrip()
     return half or None
 

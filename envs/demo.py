@@ -1,8 +1,8 @@
-"""Three sums and a judge that can add: what the environment plays when it is given nothing else.
+"""The environment's defaults: three sums as prompts, and a rule that judges sums.
 
-`gymnasium.make("SelfVerification-v0")` has to work by itself, for newcomers and for environment checkers. The judge
-is no model; it looks for a sum `a + b` in what it is shown and for its result. Whatever it cannot check it refuses,
-so forgetting to hand in a real judge accepts nothing.
+`gymnasium.make("SelfVerification-v0")` has to work by itself, for new users and for environment checkers. The judge is
+not a model: it looks for a sum `a + b` in its prompt and for its result. It rejects everything that it cannot check, so
+that forgetting to pass a real judge accepts nothing.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _SUM = re.compile(r"\b(\d{1,6}) \+ (\d{1,6})\b")
 
 
 class DemoJudge:
-    """A deterministic judge of sums: yes if the right result of the first sum in sight stands there as a number."""
+    """A deterministic judge of sums: yes if the correct result of the first sum occurs as a number."""
 
     @property
     def version(self) -> PolicyVersion:
-        """Round 0, with the fingerprint of nothing."""
+        """Round 0, with the fingerprint of an empty policy."""
         return PolicyVersion(0, hashlib.sha256(b"demo judge").hexdigest())
 
     def key(self, call: AgentCall) -> str:
@@ -38,7 +38,7 @@ class DemoJudge:
         return [Reply(call.id, _answer(call), FinishReason.STOP, self.version) for call in calls]
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing; no resources are held."""
 
 
 def _answer(call: AgentCall) -> str:

@@ -1,4 +1,4 @@
-"""Playing a round with an agent of one's own: the few lines that tie any callable to the environment."""
+"""Play a round with any callable as the agent."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from svd_loop.errors import ActionError
 
 
 class Agent(Protocol):
-    """Somebody's solver: from question texts to solutions. A plain function will do."""
+    """A solver: maps question texts to solutions. A plain function will do."""
 
     def __call__(self, texts: Sequence[str], count: int, /) -> Sequence[Sequence[str]]:
-        """`count` solutions for each text, aligned with `texts`; fewer forfeit the rest."""
+        """Return `count` solutions for each text, aligned with `texts`; missing ones are not asked for again."""
         ...
 
 
@@ -24,11 +24,11 @@ def play(env: gymnasium.Env[Any, Any], agent: Agent, *, options: Mapping[str, An
 
     Args:
         env: The environment.
-        agent: Called once per step with the texts still open and how many solutions are wanted of each.
+        agent: Called once per step with the texts still open and the number of solutions wanted for each.
         options: Passed to `reset`.
 
     Raises:
-        ActionError: The agent answered another number of texts than it was shown.
+        ActionError: The agent returned answers for a different number of texts than it got.
     """
     observation, info = env.reset(options=dict(options or {}))
     terminated = False

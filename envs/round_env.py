@@ -1,12 +1,24 @@
-"""A round of self-verified distillation as a Gymnasium environment: the agent writes, the environment judges.
+"""A round of self-verified distillation as a Gymnasium environment: an agent writes, the environment judges.
 
-An episode is a round. The observation is the texts of the round's prompts, "" where nothing more is wanted; an action
-is a block of candidate solutions for each prompt; the reward of a step is the share of the round's prompts that got
-their first accepted candidate in it, so the return of an episode is the accepted fraction. An episode ends
-(terminated, never truncated) when every prompt is settled or has used up its n candidates.
+    reset(prompts) ──> observation: text of each open prompt, "" for the others
+                              │
+      agent ── action: a block of candidates per open prompt ──> step()
+                              │
+                 acceptor (cascade of votes) ──> a verdict per candidate
+                              │
+      reward = newly solved prompts / P     prompt stays open while it has
+                              │             no accepted candidate and fewer
+                              │             than n candidates
+             open prompts left? ── yes ──> next observation
+                              └─── no ───> terminated, info["outcome"]:
+                                           candidates, verdicts, selected, funnel
 
-The agent may be anybody's: plain strings are candidates too (see `envs.play`). Determinism comes from the calls' own
-seeds, so the environment draws no random numbers itself.
+An episode is a round. The reward of a step is the share of the round's prompts that got their first accepted candidate
+in it, so the return of an episode is the share of solved prompts. An episode ends (terminated, never truncated) when
+every prompt is settled or has used its n candidates.
+
+Any agent will do: plain strings are candidates too (see `envs.play`). The environment draws no random numbers; every
+call carries its own seed.
 """
 
 from __future__ import annotations
@@ -34,8 +46,8 @@ _OPTIONS = ("prompts", "round", "judge")
 
 
 @dataclass(slots=True)
-class _Slot:
-    """One prompt of the round and what became of it."""
+class _PromptState:
+    """One prompt of the round with its candidates and verdicts."""
 
     prompt: Prompt
     candidates: list[Candidate] = field(default_factory=list)
@@ -43,7 +55,7 @@ class _Slot:
     has_accepted: bool = False
 
     def record(self, candidate: Candidate, verdict: Verdict) -> bool:
-        """Remember a verdict; true if it is the prompt's first acceptance."""
+        """Store a verdict; return whether it is the prompt's first acceptance."""
         is_first = verdict.accepted and not self.has_accepted
         self.has_accepted |= verdict.accepted
         self.candidates.append(candidate)
@@ -51,7 +63,7 @@ class _Slot:
         return is_first
 
     def beyond_first(self) -> int:
-        """Candidates after the first accepted one."""
+        """Number of candidates after the first accepted one."""
         accepted = [verdict.accepted for verdict in self.verdicts]
         return len(accepted) - 1 - accepted.index(True) if self.has_accepted else 0
 
@@ -62,10 +74,10 @@ class _Slot:
 
 @dataclass(slots=True)
 class _Round:
-    """Where an episode stands: `wanted` candidates are wanted now of each `open` prompt, `asked` were before."""
+    """State of an episode: each `open` prompt has been asked `asked` candidates and is now asked `wanted` more."""
 
     number: int
-    slots: list[_Slot]
+    slots: list[_PromptState]
     open: list[int]
     judge: Policy
     wanted: int
@@ -73,13 +85,13 @@ class _Round:
 
 
 class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
-    """Registered as `SelfVerification-v0`.
+    """The environment registered as `SelfVerification-v0`.
 
-    Observation: `PromptBatchSpace(P)`. Action: `CandidateBatchSpace(P, block)`, n in place of block where blocks may
-    grow; candidates given for prompts of which
-    nothing is wanted any more, or beyond a prompt's n, are ignored, and giving fewer than wanted forfeits the rest.
+    Observation: `PromptBatchSpace(P)`. Action: `CandidateBatchSpace(P, block)`, with n in place of block where blocks
+    may grow. Candidates for closed prompts, or beyond a prompt's n, are ignored; candidates that are wanted and missing
+    are not asked for again.
 
-    `info` holds `open` (places of the prompts still open), `indices` (numbers of the candidates wanted of each now)
+    `info` holds `open` (places of the open prompts), `indices` (numbers of the candidates wanted now for each of them)
     and `verdicts` (of this step); when the episode ends also `outcome` (`svd_loop.contracts.Episode`).
     """
 
@@ -95,19 +107,19 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         selection: Selection = Selection.FIRST_VALID,
         fill_rows: int | None = None,
     ) -> None:
-        """Set up; nothing is asked before `reset`.
+        """Store the settings; the judge is not called before `step`.
 
         Args:
             prompts: The prompts of a round, unless `reset` is given others.
-            judge: The policy that votes, unless `reset` is given another; None is a judge that can only check the
-                built-in prompts and refuses all else.
-            cascade: How it votes; None is the method's default with the `chat` templates.
-            acceptor: Accepts in place of judge and cascade (the controls); None is the method.
+            judge: The policy that votes, unless `reset` is given another; None is a judge that can check only the
+                built-in prompts and rejects everything else.
+            cascade: How the judge votes; None is the method's default with the `chat` templates.
+            acceptor: Used instead of judge and cascade (the controls); None is the method.
             n: Candidates per prompt and round at most.
             block: Candidates per prompt and step; None is n.
             selection: Whether the first or all accepted candidates of a prompt are selected. Only under
                 `first_valid` does an accepted candidate settle its prompt.
-            fill_rows: Rows that a step's batch should hold: later blocks grow up to it (`envs.cascade.look_ahead`).
+            fill_rows: Rows that a step's batch should hold; later blocks grow towards it (`envs.cascade.look_ahead`).
                 None keeps the block.
 
         Raises:
@@ -130,14 +142,14 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
 
     # ------------------------------------------------------------------------------------ Gymnasium
 
-    # A TypedDict is a dict[str, Any] at run time, which is what Gymnasium calls an info; to mypy it is none.
+    # RoundInfo is a dict[str, Any] at run time, as Gymnasium wants; mypy does not take a TypedDict for one.
     def reset(  # type: ignore[override]
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[tuple[str, ...], RoundInfo]:
         """Begin a round.
 
         Args:
-            seed: Seeds `np_random`, which nothing here uses.
+            seed: Seeds `np_random`, which this environment does not use.
             options: `prompts` (a sequence of `Prompt`; the spaces take their number), `round` (default 1) and
                 `judge` (a `Policy`), each for this episode only.
 
@@ -164,12 +176,13 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
                 id and number.
 
         Raises:
-            ActionError: The action has another shape, or a candidate belongs elsewhere.
+            ActionError: The action has another shape, or a candidate belongs to another place.
             EngineError: The judge failed.
             gymnasium.error.ResetNeeded: The episode is over or has not begun.
         """
         if not self._round.open:
             raise ResetNeeded("the round is over or has not begun: call reset() before step()")
+        # Order matters: `_read` uses the `open` prompts and indices of the last observation, `_advance` replaces them.
         given = self._read(action)
         items = [(slot.prompt, candidate) for slot, candidate in given]
         verdicts = self._accept(items, round=self._round.number)
@@ -178,6 +191,8 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         newly_accepted = sum(
             slot.record(candidate, verdict) for (slot, candidate), verdict in zip(given, verdicts, strict=True)
         )
+        # The reward counts first acceptances only, so that the return is the share of solved prompts also where all
+        # accepted candidates are kept.
         self._advance()
         reward = newly_accepted / len(self._round.slots)
         return self._observation(), reward, not self._round.open, False, self._info(verdicts)
@@ -200,16 +215,16 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
 
     @property
     def _indices(self) -> range:
-        """Numbers of the candidates wanted now of every open prompt."""
+        """Numbers of the candidates wanted now for every open prompt."""
         return range(self._round.asked, self._round.asked + self._round.wanted)
 
     def _new_round(self, number: int, prompts: Sequence[Prompt], judge: Policy) -> _Round:
-        slots = [_Slot(prompt) for prompt in prompts]
+        slots = [_PromptState(prompt) for prompt in prompts]
         return _Round(number, slots, list(range(len(prompts))), judge, wanted=self._block)
 
     @property
     def _largest_block(self) -> int:
-        """Candidates of a prompt that a step may ask for."""
+        """The most candidates per prompt that a step may ask for."""
         return self._block if self._fill_rows is None else self._n
 
     def _set_spaces(self, size: int) -> None:
@@ -220,8 +235,8 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         wanted = set(self._round.open)
         return tuple(slot.prompt.text if place in wanted else "" for place, slot in enumerate(self._round.slots))
 
-    def _read(self, action: Action) -> list[tuple[_Slot, Candidate]]:
-        """The candidates that count, prompt-major, with their slots."""
+    def _read(self, action: Action) -> list[tuple[_PromptState, Candidate]]:
+        """The candidates to judge, prompt-major, each with its prompt's state."""
         if not self.action_space.contains(action):
             raise ActionError(
                 f"an action is {len(self._round.slots)} tuples or lists, one for each prompt, of at most "
@@ -235,8 +250,10 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         ]
 
     def _advance(self) -> None:
-        """Move on to the next block; prompts stay open while they have no accepted candidate, or all are kept."""
+        """Close settled prompts and set the next block; all prompts stay open under `all_valid`."""
         round, stops_early = self._round, self._selection is Selection.FIRST_VALID
+        # Count what was wanted, not what came: an agent that gives fewer candidates must not shift later numbers (and
+        # with them the seeds), nor keep the round open for ever.
         round.asked = self._indices.stop
         round.open = [
             place
@@ -246,8 +263,9 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         round.wanted = self._next_block() if round.open else 0
 
     def _next_block(self) -> int:
-        """Candidates wanted of each open prompt: the block, or more where few prompts are open."""
+        """Candidates wanted for each open prompt: the block, or more where few prompts are open."""
         round = self._round
+        # All open prompts have been asked the same number of candidates, so one number serves for all of them.
         left = self._n - round.asked
         return max(min(self._block, left), reach(self._fill_rows, len(round.open), round.asked, left))
 
@@ -273,9 +291,9 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         )
 
     def _metrics(self, verdicts: Sequence[Verdict]) -> dict[str, float]:
-        """The cascade's figures.
+        """The cascade's metrics.
 
-        With `fill_rows`, `ahead.candidates` are those sampled beyond the first accepted one of their prompt.
+        With `fill_rows`, `ahead.candidates` counts the candidates sampled after the first accepted one of their prompt.
         """
         metrics = {} if self._acceptor else self._cascade.metrics(self._round.number, verdicts)
         if self._fill_rows is not None:
@@ -284,7 +302,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
 
 
 def _checked(prompts: Sequence[Prompt]) -> Sequence[Prompt]:
-    """The prompts, if they can make a round."""
+    """The prompts, after checking that they can form a round."""
     if not prompts:
         raise DataError("a round needs at least one prompt")
     if blank := [prompt.id for prompt in prompts if not prompt.text]:
@@ -305,7 +323,7 @@ def _as_candidate(answer: str | Candidate, prompt: Prompt, index: int) -> Candid
 
 
 def _shape(action: object) -> str:
-    """A few words on what an ill-formed action looks like."""
+    """A short description of a malformed action, for the error message."""
     if not isinstance(action, tuple | list):
         return type(action).__name__
     sizes = [len(slot) if isinstance(slot, tuple | list) else type(slot).__name__ for slot in action[:8]]

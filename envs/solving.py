@@ -12,7 +12,7 @@ from svd_loop.contracts import AgentCall, CallId, Candidate, Policy, Prompt, Rep
 
 @dataclass(frozen=True, slots=True)
 class SolverAgent:
-    """Asks a policy for solutions in the words of a template set."""
+    """Asks a policy for solutions with the solver template of a set."""
 
     templates: TemplateSet
 
@@ -21,7 +21,7 @@ class SolverAgent:
     ) -> list[AgentCall]:
         """The calls for candidates number `indices` of every prompt, prompt-major: length P * len(indices).
 
-        All calls of a prompt are rendered once and differ in their id alone, hence in their seed.
+        All calls of a prompt share one rendering and differ only in their id, hence in their seed.
         """
         return [call for prompt in prompts for call in self._calls_of(prompt, indices, round, purpose)]
 

@@ -2,7 +2,7 @@
 
 `gymnasium.spaces.Text` knows a fixed alphabet and a largest length; questions and solutions have neither. Both spaces
 here hold tuples of strings of any length and any characters. Sampling exists so that tools which explore an
-environment at random work; what it draws has no meaning.
+environment at random work; the samples have no meaning.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LONGEST_SAMPLE = 16
 
 
 class _TextSpace(Space[Any]):
-    """What both spaces share: drawing texts."""
+    """Shared code of both spaces: drawing random texts."""
 
     def __init__(self, size: int, seed: int | None) -> None:
         self.size = size
@@ -27,7 +27,7 @@ class _TextSpace(Space[Any]):
 
     @property
     def is_np_flattenable(self) -> bool:
-        """Texts of any length have no fixed-size array form."""
+        """False: texts of any length have no fixed-size array form."""
         return False
 
     def _draw_text(self) -> str:
@@ -40,7 +40,7 @@ class _TextSpace(Space[Any]):
 
 
 class PromptBatchSpace(_TextSpace):
-    """Tuples of `size` texts, one per prompt of the round; "" means that nothing is wanted for that prompt."""
+    """Tuples of `size` texts, one per prompt of the round; "" means that no candidate is wanted for that prompt."""
 
     def __init__(self, size: int, seed: int | None = None) -> None:
         super().__init__(size, seed)
@@ -55,7 +55,7 @@ class PromptBatchSpace(_TextSpace):
         return isinstance(x, tuple | list) and len(x) == self.size and all(isinstance(text, str) for text in x)
 
     def from_jsonable(self, sample_n: list[Any]) -> list[tuple[str, ...]]:
-        """Undo `to_jsonable`: JSON knows no tuples."""
+        """Undo `to_jsonable`: JSON has no tuples."""
         return [tuple(sample) for sample in sample_n]
 
     def __eq__(self, other: object) -> bool:
@@ -86,7 +86,7 @@ class CandidateBatchSpace(_TextSpace):
         return isinstance(x, tuple | list) and len(x) == self.size and all(map(self._is_slot, x))
 
     def from_jsonable(self, sample_n: list[Any]) -> list[tuple[tuple[str, ...], ...]]:
-        """Undo `to_jsonable`: JSON knows no tuples."""
+        """Undo `to_jsonable`: JSON has no tuples."""
         return [tuple(tuple(slot) for slot in sample) for sample in sample_n]
 
     def _is_slot(self, slot: Sequence[Any]) -> bool:

@@ -1,7 +1,7 @@
-"""Asking a policy, and checking that it answered what it was asked.
+"""Call a policy and check that each reply belongs to its call.
 
-The one place where replies are matched with calls: an answer that went missing or changed places would otherwise put
-a verdict on the wrong candidate without anybody noticing.
+This is the only place where replies are matched with calls: a missing or swapped reply would otherwise put a verdict on
+the wrong candidate without an error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from svd_loop.errors import EngineError
 
 
 def ask(policy: Policy, calls: Sequence[AgentCall]) -> list[Reply]:
-    """One reply per call, in the calls' order.
+    """Return one reply per call, in the order of the calls.
 
     Raises:
         EngineError: The policy gave fewer or more replies than calls, or a reply to another call.

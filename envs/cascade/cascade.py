@@ -1,25 +1,30 @@
-"""The verification cascade: every vote of every stage must say yes.
+"""The verification cascade: a candidate is accepted if every vote of every stage says yes.
 
-The unit asked is one vote of one stage. With early exit the candidates go through the units in waves: everybody still
-alive is asked the first unit in one batch, the survivors the second, and so on, so that the first vote that is not
-yes is the last one paid for. Without it everything is asked in a single wave, which is what the method states
-literally and what measurements of the judge need.
+    candidates ──> unfit? ── truncated, empty ──────────────────> rejected without a vote
+                     │
+                     ├──> audit slice ──> all units in one batch ──────────────┐
+                     │                                                         │
+                     └──> others ──> unit 1 ──> unit 2 ──> ... ──> unit S*V ───┤
+                              (one batch per unit, survivors only)             │
+                                      │ a stage cannot reach k yes votes       v
+                                      └────────────────> rejected by it     verdict
 
-A slice of the candidates is judged to the end for the sake of measurement where `audit_share` asks for it
-(`envs.cascade.audit_slice`).
+A unit is one vote of one stage. With early exit, all candidates that are still undecided are asked the first unit in
+one batch, the survivors the second, and so on: the first vote that is not yes is the last one paid for. Without early
+exit everything is asked in one batch, as the method is published and as measurements of the judge need it.
 
-Both accept the same candidates, and reject the others at the same vote: what a vote is asked, and with which seed,
-depends on its own place alone (`CallId`), never on the wave it is in. For the same reason the order of the units
-(`stage_major` is the paper's, `measured` comes from `envs.cascade.ordering`) decides cost and which vote is named for a
-rejection, never who is accepted.
+Both modes accept the same candidates and name the same rejecting vote, because the text and the seed of a vote depend
+only on its `CallId`, never on the batch it is in. For the same reason the order of the units (`stage_major` is the
+paper's, `measured` comes from `envs.cascade.ordering`) changes the cost and the vote named for a rejection, never who
+is accepted.
 
-Late waves hold few candidates. `fill_rows` lets such a wave ask several of the next units at once
-(`envs.cascade.look_ahead`): fewer waves for a few more votes. A candidate's votes are recorded in the order of the
-units, so a rejection still names the first that decided, and what was asked beyond it is only paid for.
-
-A `rule` other than `unanimous` asks for k yes votes of v in every stage, an approximation of the method
-(`envs.cascade.tally`). Early exit then leaves a stage as soon as its outcome is settled either way, and a rejection
-names the vote that settled it.
+- `audit_share` gives every vote to a random slice of candidates, as a measurement (`envs.cascade.audit_slice`).
+- `fill_rows` lets a batch of few candidates ask several of the next units at once (`envs.cascade.look_ahead`): fewer
+  batches for a few more votes. Votes are recorded in the order of the units, so a rejection still names the first vote
+  that decided; votes after it only cost.
+- A `rule` other than `unanimous` asks for k yes votes of v in every stage, an approximation of the method
+  (`envs.cascade.tally`). Early exit then leaves a stage as soon as its outcome is settled, and a rejection names the
+  vote that settled it.
 """
 
 from __future__ import annotations
@@ -50,8 +55,8 @@ from svd_loop.contracts import (
 
 
 @dataclass(slots=True)
-class _Trial:
-    """A candidate on its way through the cascade."""
+class _CandidateState:
+    """A candidate with the votes cast on it so far."""
 
     prompt: Prompt
     candidate: Candidate
@@ -66,13 +71,15 @@ class _Trial:
         return self.rejection is None
 
     def wants(self, stage: Stage) -> bool:
-        """Whether a further vote of the stage can change anything."""
+        """Whether a further vote of the stage can change the verdict."""
         return self.is_open and not self.tally.is_settled(stage)
 
     def record(self, vote: Vote) -> None:
-        """Count a vote; the one that makes a stage fail, and no later one, rejects."""
+        """Count a vote; the vote that makes a stage fail, and no later one, sets the rejection."""
         self.votes.append(vote)
         self.tally.add(vote.stage, vote.value)
+        # The first failure wins. Votes that were asked ahead are recorded after it, in the order of the units, and must
+        # not change which vote the rejection names.
         if self.is_open and self.tally.is_failed(vote.stage):
             self.rejection, self.refusal = Rejection.VOTE, vote
 
@@ -90,9 +97,9 @@ class Cascade:
     Attributes:
         templates: The judge's instructions.
         settings: How candidates are judged.
-        seed: The job's; it draws the audit slice.
-        order_of: The measured order of the units in a round, where `settings.order` is `measured`; it must give the
-            same at every call. None keeps the paper's.
+        seed: The job's seed; it draws the audit slice.
+        order_of: The measured order of the units in a round, used when `settings.order` is `measured`; it must return
+            the same order at every call. None keeps the paper's order.
     """
 
     templates: TemplateSet
@@ -101,17 +108,17 @@ class Cascade:
     order_of: Callable[[int], tuple[Unit, ...]] | None = None
 
     def units(self, round: int) -> tuple[Unit, ...]:
-        """Every (stage, vote) in the order in which it is asked in a round."""
+        """Every (stage, vote) in the order in which it is asked in the round."""
         if self.settings.order == "measured" and self.order_of is not None:
             return self.order_of(round)
         return paper_order(self.settings.stages, self.settings.votes)
 
     def metrics(self, round: int, verdicts: Sequence[Verdict]) -> dict[str, float]:
-        """What a round shows beside its verdicts, each part where its setting is on.
+        """Metrics of a round beside its verdicts, each only where its setting is on.
 
-        `order.<stage>.<vote>` is the place of a unit, from 0, in the measured order; `audit.*` see
-        `envs.cascade.audit_slice`; `ahead.votes` are those that `fill_rows` had asked beyond the one that rejected a
-        candidate.
+        `order.<stage>.<vote>` is the place of a unit, from 0, in the measured order; for `audit.*` see
+        `envs.cascade.audit_slice`; `ahead.votes` counts the votes that `fill_rows` asked after the one that rejected
+        the candidate.
         """
         metrics: dict[str, float] = {}
         if self.settings.order == "measured":
@@ -126,55 +133,64 @@ class Cascade:
         return metrics
 
     def _is_audited(self, of: Candidate | Verdict, round: int) -> bool:
-        """Whether a candidate, or whom a verdict is about, belongs to the audit slice."""
+        """Whether a candidate, or the candidate of a verdict, belongs to the audit slice."""
         index = of.index if isinstance(of, Candidate) else of.candidate
         return in_slice(self.settings.audit_share, self.seed, round, of.prompt_id, index)
 
     def judge(
         self, judge: Policy, items: Sequence[tuple[Prompt, Candidate]], *, round: int, purpose: str = "train"
     ) -> list[Verdict]:
-        """A verdict for each candidate.
+        """Return a verdict for each candidate.
 
         Args:
             judge: The policy that votes.
-            items: Candidates with their prompts, length C, of any prompts in any order.
+            items: C candidates with their prompts, in any order.
             round: The round being played, part of every vote's seed.
             purpose: Namespace of the calls (`CallId.purpose`).
 
         Returns:
-            Verdicts aligned with `items`. A rejection names the vote, in the order of the units, that decided it: under
+            Verdicts aligned with `items`. A rejection names the vote that decided it, in the order of the units: under
             unanimity the first that was not yes. Truncated and empty candidates are rejected without a vote. The audit
             slice is drawn from purpose `train` alone.
 
         Raises:
             EngineError: The judge left a call unanswered.
         """
-        trials = [self._trial(*item) for item in items]
-        open_trials = [trial for trial in trials if trial.is_open]
-        audited = [t for t in open_trials if purpose == "train" and self._is_audited(t.candidate, round)]
+        states = [self._state(*item) for item in items]
+        open_states = [state for state in states if state.is_open]
+        # The audit slice goes first and gets every unit: its rates would be biased if early exit could skip any of
+        # them. Canaries and experiments (other purposes) are not part of the measured population.
+        audited = [t for t in open_states if purpose == "train" and self._is_audited(t.candidate, round)]
         self._ask(judge, audited, self.units(round), round, purpose)
-        others = [trial for trial in open_trials if trial.is_open and not trial.votes]
+        # `_ask` has changed the audited states: only those that are open and have no votes are still to be asked.
+        others = [state for state in open_states if state.is_open and not state.votes]
         if not self.settings.early_exit:
             self._ask(judge, others, self.units(round), round, purpose)
         else:
             self._ask_in_waves(judge, others, round, purpose)
-        return [trial.verdict() for trial in trials]
+        return [state.verdict() for state in states]
 
-    def _trial(self, prompt: Prompt, candidate: Candidate) -> _Trial:
+    def _state(self, prompt: Prompt, candidate: Candidate) -> _CandidateState:
         tally = Tally(self.settings.votes, self.settings.needed)
-        return _Trial(prompt, candidate, self.settings.stages, tally, unfit(candidate))
+        return _CandidateState(prompt, candidate, self.settings.stages, tally, unfit(candidate))
 
-    def _ask_in_waves(self, judge: Policy, trials: Sequence[_Trial], round: int, purpose: str) -> None:
-        """Ask the units in order, of those that still want them; several at once where `fill_rows` leaves room."""
+    def _ask_in_waves(self, judge: Policy, states: Sequence[_CandidateState], round: int, purpose: str) -> None:
+        """Ask one unit per batch of the candidates that are still undecided; several where `fill_rows` leaves room."""
         units = rest = self.units(round)
-        while rest and (alive := [trial for trial in trials if any(trial.wants(stage) for stage, _ in rest)]):
+        # `rest` shrinks from the front, and `record` relies on it: votes reach a candidate in the order of the units. A
+        # candidate that is settled in this stage may still need votes of a later one (rules other than unanimity).
+        while rest and (alive := [state for state in states if any(state.wants(stage) for stage, _ in rest)]):
+            # All of them stand at the same unit (earlier ones were asked or settled): one count serves for the batch.
             count = reach(self.settings.fill_rows, len(alive), len(units) - len(rest), len(rest))
             self._ask(judge, alive, rest[:count], round, purpose)
             rest = rest[count:]
 
-    def _ask(self, judge: Policy, trials: Sequence[_Trial], wave: Sequence[Unit], round: int, purpose: str) -> None:
-        """Ask every trial the units of a wave that it wants, all in one batch."""
-        asked = [(t, stage, vote) for t in trials for stage, vote in wave if not t.tally.is_settled(stage)]
+    def _ask(
+        self, judge: Policy, states: Sequence[_CandidateState], wave: Sequence[Unit], round: int, purpose: str
+    ) -> None:
+        """Ask all units of a wave that can still change each candidate's outcome, in one batch."""
+        # States outside, units inside: `record` below sees the votes of one candidate in the order of the units.
+        asked = [(t, stage, vote) for t in states for stage, vote in wave if not t.tally.is_settled(stage)]
         ballots = [Ballot(t.prompt, t.candidate, stage, vote, round, purpose) for t, stage, vote in asked]
         votes = cast_votes(
             judge,
@@ -183,19 +199,19 @@ class Cascade:
             invalid_retries=self.settings.invalid_retries,
             show_thought=self.settings.show_thought,
         )
-        for (trial, _, _), vote in zip(asked, votes, strict=True):
-            trial.record(vote)
+        for (state, _, _), vote in zip(asked, votes, strict=True):
+            state.record(vote)
 
 
 def unfit(candidate: Candidate) -> Rejection | None:
-    """Why a candidate is rejected before anybody is asked, or None: cut off, or without an answer."""
+    """The reason to reject a candidate without a vote (truncated, or no answer), or None."""
     if candidate.finish_reason is FinishReason.LENGTH:
         return Rejection.TRUNCATED
     return Rejection.EMPTY if is_blank(answer_of(candidate.text)) else None
 
 
 def funnel(verdicts: Sequence[Verdict], stages: Sequence[Stage]) -> dict[str, int]:
-    """How many candidates were generated, complete, still alive after each stage, and accepted, in that order.
+    """Count the candidates generated, complete, still alive after each stage, and accepted, in this order.
 
     A candidate leaves at the stage of the vote that rejected it. Pass no stages for acceptors that have none.
     """
@@ -218,9 +234,9 @@ def votes_beyond(verdict: Verdict) -> int:
 
 
 def vote_counts(verdicts: Sequence[Verdict], stages: Sequence[Stage]) -> dict[Stage, dict[VoteValue, int]]:
-    """Votes cast per stage by value; the share of INVALID is a judge's health.
+    """Votes cast per stage and value; the share of INVALID shows the judge's health.
 
-    Under early exit these are counts of what was asked, so yes votes are rarer in late stages than they would be if
+    Under early exit only cast votes count, so yes votes are rarer in late stages than they would be if
     everything were asked.
     """
     counts = Counter((vote.stage, vote.value) for verdict in verdicts for vote in verdict.votes)

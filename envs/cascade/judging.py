@@ -1,12 +1,12 @@
-"""The policy as judge: what one vote of each stage asks, and how many votes are asked at once.
+"""The policy as judge: the calls behind one vote of each stage, run for many votes in parallel.
 
-A vote is written as a conversation, a generator that yields a call, is sent the reply, and returns the vote. That
-keeps each stage readable from top to bottom (factuality and correctness are one call, cycle consistency is two, an
-invalid vote is asked again) while `cast_votes` runs any number of conversations in step, one batch per turn.
+A vote is written as a conversation: a generator that yields a call, receives the reply, and returns the vote. Each
+stage can then be read from top to bottom (factuality and correctness are one call, cycle consistency is two, an invalid
+vote is asked again), while `cast_votes` runs any number of conversations in step, one batch per turn.
 
-The judge is shown a candidate's answer, not the reasoning before `</think>`: what is to be verified is what the
-reader gets, and reasoning usually restates the question, which would give cycle consistency away. `show_thought`
-shows the reasoning to the stages that see the question anyway.
+The judge sees a candidate's answer, not the reasoning before `</think>`: the answer is what a reader gets, and
+reasoning usually repeats the question, which would reveal it to the cycle-consistency stage. `show_thought` shows the
+reasoning to the stages that see the question anyway.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _Opinion = Generator[AgentCall, Reply, tuple[VoteValue, str]]
 
 @dataclass(frozen=True, slots=True)
 class Ballot:
-    """One vote to be cast: on which candidate of which prompt, for which stage, which of the v votes."""
+    """One vote to cast: candidate, stage, and number of the vote."""
 
     prompt: Prompt
     candidate: Candidate
@@ -48,8 +48,8 @@ class Ballot:
 
 
 @dataclass(frozen=True, slots=True)
-class _Clerk:
-    """Writes the calls of one attempt at a ballot."""
+class _CallBuilder:
+    """Builds the calls of one attempt at a ballot."""
 
     templates: TemplateSet
     ballot: Ballot
@@ -57,7 +57,7 @@ class _Clerk:
     show_thought: bool = False
 
     def call(self, role: Role, **fields: str) -> AgentCall:
-        """A call in a role, its id saying which vote it belongs to."""
+        """A call in a role; its id says which vote it belongs to."""
         ballot, domain = self.ballot, self.ballot.prompt.domain
         call_id = CallId(
             ballot.purpose,
@@ -84,7 +84,7 @@ class _Clerk:
 
     @property
     def examined(self) -> str:
-        """What the stages that know the question are shown of the candidate."""
+        """The candidate's text as shown to the stages that know the question."""
         return with_thought(self.ballot.candidate.text) if self.show_thought else self.solution
 
 
@@ -96,10 +96,10 @@ def cast_votes(
     invalid_retries: int,
     show_thought: bool = False,
 ) -> list[Vote]:
-    """Cast all ballots, asking the judge once per turn for every conversation that is still going.
+    """Cast all ballots: per turn, one batch with the next call of every unfinished conversation.
 
     Args:
-        judge: Who is asked.
+        judge: The policy that votes.
         ballots: The votes to cast, in any order.
         templates: The judge's instructions.
         invalid_retries: How often a vote without a readable verdict is asked again (with `attempt` counting up).
@@ -116,6 +116,7 @@ def cast_votes(
     waiting = {place: next(conversation) for place, conversation in enumerate(conversations)}
     while waiting:
         replies = ask(judge, list(waiting.values()))
+        # A copy of the keys: a finished conversation is deleted from `waiting` inside the loop.
         for place, reply in zip(list(waiting), replies, strict=True):
             try:
                 waiting[place] = conversations[place].send(reply)
@@ -126,41 +127,41 @@ def cast_votes(
 
 
 def _converse(ballot: Ballot, templates: TemplateSet, invalid_retries: int, show_thought: bool) -> Conversation:
-    """One vote: the stage's question, asked again while its answer cannot be read."""
+    """Ask the stage's question, and ask again while the answer has no readable verdict."""
     value, text = VoteValue.INVALID, ""
     for attempt in range(1 + invalid_retries):
-        value, text = yield from _QUESTIONS[ballot.stage](_Clerk(templates, ballot, attempt, show_thought))
+        value, text = yield from _QUESTIONS[ballot.stage](_CallBuilder(templates, ballot, attempt, show_thought))
         if value is not VoteValue.INVALID:
             break
     return Vote(ballot.prompt.id, ballot.candidate.index, ballot.stage, ballot.vote, value, text)
 
 
-def _cycle_consistency(clerk: _Clerk) -> _Opinion:
-    """From the solution alone, which question was it; and is that the question that was asked?"""
-    inference = yield clerk.call(Role.QUESTION_INFERRER, solution=clerk.solution)
+def _cycle_consistency(build: _CallBuilder) -> _Opinion:
+    """Infer the question from the solution alone, then compare it with the original question."""
+    inference = yield build.call(Role.QUESTION_INFERRER, solution=build.solution)
     inferred = answer_of(inference.text).strip()
     if inference.finish_reason is FinishReason.LENGTH or says_nothing(inferred):
         return VoteValue.INVALID, inference.text
-    comparison = yield clerk.call(Role.QUESTION_COMPARER, question=clerk.question, inferred=inferred)
+    comparison = yield build.call(Role.QUESTION_COMPARER, question=build.question, inferred=inferred)
     return read_verdict(comparison.text, comparison.finish_reason), f"{inferred}\n\n{comparison.text}"
 
 
-def _factuality(clerk: _Clerk) -> _Opinion:
-    """Is anything in the solution clearly wrong?"""
-    return (yield from _single(clerk, Role.FACT_CHECKER))
+def _factuality(build: _CallBuilder) -> _Opinion:
+    """Check the solution for clearly false statements."""
+    return (yield from _single(build, Role.FACT_CHECKER))
 
 
-def _correctness(clerk: _Clerk) -> _Opinion:
-    """Is the solution right in process and conclusion?"""
-    return (yield from _single(clerk, Role.GRADER))
+def _correctness(build: _CallBuilder) -> _Opinion:
+    """Check the solution's reasoning and conclusion."""
+    return (yield from _single(build, Role.GRADER))
 
 
-def _single(clerk: _Clerk, role: Role) -> _Opinion:
-    reply = yield clerk.call(role, question=clerk.question, solution=clerk.examined)
+def _single(build: _CallBuilder, role: Role) -> _Opinion:
+    reply = yield build.call(role, question=build.question, solution=build.examined)
     return read_verdict(reply.text, reply.finish_reason), reply.text
 
 
-_QUESTIONS: dict[Stage, Callable[[_Clerk], _Opinion]] = {
+_QUESTIONS: dict[Stage, Callable[[_CallBuilder], _Opinion]] = {
     Stage.CYCLE_CONSISTENCY: _cycle_consistency,
     Stage.FACTUALITY: _factuality,
     Stage.CORRECTNESS: _correctness,
@@ -171,4 +172,4 @@ ROLES: Mapping[Stage, tuple[Role, ...]] = {
     Stage.FACTUALITY: (Role.FACT_CHECKER,),
     Stage.CORRECTNESS: (Role.GRADER,),
 }
-"""Who is asked in a stage."""
+"""The roles that are called in each stage."""

@@ -1,18 +1,17 @@
-"""How far to ask ahead, so that an engine is not kept waiting by a handful of rows.
+"""How many questions to ask ahead, so that an engine's batch does not run nearly empty.
 
-Early exit and blocks ask little at a time, and what they ask late concerns few: a decoding step for five rows takes as
-long as one for a hundred. So where fewer rows are open than the engine should hold, each is asked several of its next
-questions at once: further votes about a candidate, further candidates of a prompt. Which questions these are, and with
-which seeds, is fixed beforehand, hence nothing but the bill can change. An answer that turns out not to be needed was
-paid for in vain, which is bounded: a row is asked at most one question more than it has answered (1, 2, 4, ...), so
-that no more is wasted on it than was needed.
+Early exit and blocks ask little at a time, and their late questions concern few rows: a decoding step for five rows
+takes as long as one for a hundred. So if fewer rows are open than the engine can hold, each row is asked several of its
+next questions at once: further votes about a candidate, further candidates of a prompt. The questions and their seeds
+are fixed in advance, so only the cost can change. An answer that is not needed is wasted, but the waste is bounded: a
+row is asked at most one question more than it has answered (1, 2, 4, ...), so it wastes no more than was needed.
 """
 
 from __future__ import annotations
 
 
 def reach(fill_rows: int | None, open_rows: int, answered: int, left: int) -> int:
-    """How many of its next questions each open row is asked at once.
+    """How many of its next questions to ask each open row at once.
 
     Args:
         fill_rows: rows that a batch should hold; None asks one question at a time.

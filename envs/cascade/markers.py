@@ -1,9 +1,9 @@
-"""Verdict markers: which text is one, which text only looks like one.
+"""Verdict markers: find those in a text, and text that only looks like one.
 
 `[[Y]]` and `[[N]]` are the markers. `MARKER_LIKE` finds them and everything that a reader could take for one: other
 alphabets, other brackets, lower case, spaces, deeper nesting, invisible characters, HTML entities. `BROKEN` finds
 markers with a bracket missing, `DOUBTFUL` finds words in double brackets. `neutralise` breaks look-alikes in text that
-a judge is about to be shown, and `without_delimiters` the lines by which a template parts that text from its own words.
+a judge will see; `without_delimiters` breaks lines that look like the separator lines of a template.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _YES_LETTERS, _NO_LETTERS = _letters("y", _LOOK_LIKE_Y), _letters("n", _LOOK_LIK
 
 
 def _entity(*codes: int, names: str) -> str:
-    """Characters written as HTML does it: by decimal or hexadecimal number, or by name."""
+    """A pattern for characters written as HTML entities: by decimal or hexadecimal number, or by name."""
     decimal = "|".join(str(code) for code in codes)
     hexadecimal = "|".join(f"{code:x}" for code in codes)
     return rf"&(?:#0{{0,8}}(?:{decimal})|#[xX]0{{0,8}}(?i:{hexadecimal})|(?:{names}));?"
@@ -100,16 +100,16 @@ DOUBTFUL = re.compile(
     rf"(?<![\w\])])(?:\[\[(?:{_class(_YES_LETTERS | _NO_LETTERS)})[^\[\]\n,]{{1,40}}\]\]"
     r"|(?:(?:^|(?<=\n))[ \t]{0,8}\[\[[^\W\d][^\[\]\n,]{0,40}\]\][ \t.]{0,8}(?=[\r\n]|$)))"
 )
-"""Words in double brackets that are no verdict but could be meant as one: `[[Not sure]]`, or `[[Maybe]]` alone."""
+"""Words in double brackets that are not a verdict but could be meant as one: `[[Not sure]]`, or `[[Maybe]]` alone."""
 
 _CONTROL_TOKEN = re.compile(r"<(?=\|[^|<>\n]{1,64}\|>|/?think>|/?s>|(?:bos|eos|pad|unk|start_of_turn|end_of_turn)>)")
 
 
 def neutralise(text: str) -> str:
-    """Text of candidate origin, made safe to show to a judge.
+    """Make text from a candidate safe to show to a judge.
 
     Markers and their look-alikes are spread apart, control tokens and reasoning tags get a space after `<`. All other
-    text is untouched: nested lists such as `a[[0]]` or `[[1, 2], [3]]` are no markers. Applying it twice changes
+    text is untouched: nested lists such as `a[[0]]` or `[[1, 2], [3]]` are not markers. Applying it twice changes
     nothing more.
     """
     return _CONTROL_TOKEN.sub("< ", MARKER_LIKE.sub(_spread, text))
@@ -124,7 +124,7 @@ def _spread(marker: re.Match[str]) -> str:
 
 
 def _brackets(text: str) -> str:
-    """The brackets of one side of a marker, each for itself; what is between them is dropped."""
+    """The brackets on one side of a marker, one by one; the characters between them are dropped."""
     single = _DOUBLE_ENTITY.sub(lambda found: "[[" if found["open"] else "]]", text.translate(_DOUBLE))
     return " ".join(_BRACKET.findall(single))
 
@@ -134,7 +134,7 @@ _DECORATED = re.compile(r"\s*(?:[^\w\s]\S*\s.*\s\S*[^\w\s]|<[^<>]+>)\s*")
 
 
 def delimiter_lines(template: str) -> frozenset[tuple[str, ...]]:
-    """Words of the lines that part one section of a template from the next: `=== Answer ends ===`, `<answer>`.
+    """The words of a template's separator lines, such as `=== Answer ends ===` or `<answer>`.
 
     Args:
         template: a template's text, placeholders included.
@@ -144,9 +144,9 @@ def delimiter_lines(template: str) -> frozenset[tuple[str, ...]]:
 
 
 def without_delimiters(text: str, delimiters: frozenset[tuple[str, ...]]) -> str:
-    """`text` with every line that spells a delimiter put in round brackets, its decoration dropped.
+    """`text` with every line that spells a separator line put in round brackets, without its decoration.
 
-    Case, spacing, style of letters and decoration do not matter: what reads like the delimiter is one to a model.
+    Case, spacing, style of letters and decoration do not matter: a model may take any look-alike for the separator.
     """
     if not delimiters:
         return text

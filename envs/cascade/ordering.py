@@ -1,15 +1,15 @@
-"""In which order votes are asked, from what earlier votes have shown. It decides cost alone, never who is accepted.
+"""The order in which votes are asked, estimated from earlier votes. It changes the cost, never who is accepted.
 
-Every accepted candidate pays for all votes whatever their order, so an order can only save on the rejected ones: the
-next vote should be the one that most probably rejects, for its price. Choosing it greedily needs the chance that a
-vote of a stage rejects a candidate *that has passed these votes so far*, while a judge that stops at the first no has
-seen hardly any second votes, and late stages on survivors alone. So the votes are explained by a latent class model
-(Lazarsfeld 1950): a candidate is of one of a few kinds, and within a kind every stage says yes at its own rate,
-independently. It is fitted by expectation maximisation (Dempster, Laird and Rubin 1977) to the votes that were cast.
-The missing ones may be ignored, because whether a vote was cast depends on earlier votes alone (Rubin 1976).
+An accepted candidate needs all votes in any order, so an order can save only on rejected ones: the next vote should be
+the one with the highest chance of rejection per price. A greedy choice needs the probability that a vote of a stage
+rejects a candidate *that has passed these votes so far*; but a judge that stops at the first no has cast few second
+votes, and late stages saw survivors only. So the votes are explained by a latent class model (Lazarsfeld 1950): a
+candidate belongs to one of a few classes, and within a class every stage says yes at its own rate, independently. It is
+fitted by expectation maximisation (Dempster, Laird and Rubin 1977) to the votes that were cast. The missing votes may
+be ignored, because whether a vote was cast depends on earlier votes only (Rubin 1976).
 
-That votes of one kind are independent is a simplification. If it is wrong the order is dearer than it could be, and
-nothing else. Left out: reordering within a wave by single candidates.
+Independence within a class is a simplification. If it is wrong, the order costs more than the best one; nothing else
+changes. Left out: a different order per candidate within a wave.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _KINDS, _STEPS = 3, 200
 
 @dataclass(frozen=True, slots=True)
 class Measurements:
-    """What votes of earlier candidates showed.
+    """Counts and prices of earlier votes.
 
     Attributes:
-        tallies: for each candidate that was asked about, yes votes and other votes by stage; length C.
+        tallies: for each candidate with votes, yes votes and other votes by stage; length C.
         prices: output tokens of a vote by stage, on average.
     """
 
@@ -48,10 +48,10 @@ def paper_order(stages: Sequence[Stage], votes: int) -> tuple[Unit, ...]:
 
 
 def measured_order(stages: Sequence[Stage], votes: int, measured: Measurements) -> tuple[Unit, ...]:
-    """The units by price over chance of rejection, greedily: each time the cheapest rejection among the next votes.
+    """The units in greedy order: at each step the vote with the lowest price per chance of rejection.
 
-    Ties keep the order of `stages`. A stage without a vote or a price has not been measured, and without a measurement
-    of every stage the paper's order stands.
+    Ties keep the order of `stages`. A stage without a vote or a price is not measured; without a measurement
+    of every stage the paper's order is used.
 
     Returns:
         A permutation of `paper_order(stages, votes)` in which the votes of a stage keep their order.
@@ -75,11 +75,11 @@ def measured_order(stages: Sequence[Stage], votes: int, measured: Measurements) 
 def fit_kinds(
     stages: Sequence[Stage], tallies: Sequence[Mapping[Stage, tuple[int, int]]]
 ) -> tuple[FloatArray, FloatArray]:
-    """Shares of the kinds (length K) and yes rates of stage and kind (S x K), by expectation maximisation.
+    """Fit class shares (length K) and yes rates by stage and class (S x K) by expectation maximisation.
 
-    The start is fixed (kinds that say yes seldom, often and nearly always), every rate is pulled towards one half by
-    one imagined yes and one no, which keeps it inside (0, 1), and the number of steps is fixed: the same votes give the
-    same order.
+    The start is fixed (classes with few, many and nearly only yes votes), every rate is pulled towards one half by
+    one pseudo-count of yes and one of no, which keeps it inside (0, 1), and the number of steps is fixed: the same
+    votes give the same order.
     """
     patterns = Counter(tuple(tally.get(stage, (0, 0)) for stage in stages) for tally in tallies)
     counted = sorted(patterns)

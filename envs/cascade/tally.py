@@ -1,7 +1,7 @@
-"""How many yes votes of a stage let a candidate through, and when that is settled.
+"""Count the votes of a candidate: how many yes votes a stage needs, and when its outcome is settled.
 
 The method asks for all of them. Fewer (`majority`, `at_least`) is an approximation of the method: it accepts more
-candidates, wrong ones among them. A vote that cannot be read counts as not yes under every rule.
+candidates, wrong ones among them. An unreadable vote counts as not yes under every rule.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from svd_loop.contracts import Stage, VoteValue
 
 @dataclass(slots=True)
 class Tally:
-    """Votes on one candidate, counted.
+    """The votes on one candidate, counted.
 
     Attributes:
-        votes: votes of a stage that may be cast (v).
+        votes: votes per stage (v).
         needed: yes votes a stage needs (k), from 1 to `votes`; k = v is unanimity, the method's rule.
     """
 
@@ -31,13 +31,13 @@ class Tally:
         (self._yes if value is VoteValue.YES else self._other)[stage] += 1
 
     def is_passed(self, stage: Stage) -> bool:
-        """The stage has its k yes votes, whatever is still to come."""
+        """Whether the stage has its k yes votes; later votes cannot change this."""
         return self._yes[stage] >= self.needed
 
     def is_failed(self, stage: Stage) -> bool:
-        """Too many votes were not yes: even if all others are, k cannot be reached."""
+        """Whether so many votes were not yes that k cannot be reached any more."""
         return self._other[stage] > self.votes - self.needed
 
     def is_settled(self, stage: Stage) -> bool:
-        """No further vote of the stage can change its outcome."""
+        """Whether no further vote of the stage can change its outcome."""
         return self.is_passed(stage) or self.is_failed(stage)

@@ -2,11 +2,11 @@
 
 A set is a folder under `envs/templates` (or any path) with `solver.txt`, `question_inferrer.txt`,
 `question_comparer.txt`, `fact_checker.txt` and `grader.txt`; `<role>.<domain>.txt` takes precedence for its domain. A
-file is one user message; a line `---user---` parts a system message from it. Placeholders are `$question`, `$solution`
-and `$inferred` (`$$` is a dollar sign). Which of them a role may use is fixed here, and that is how the question
-inferrer is kept from seeing the question.
+file is one user message; a line `---user---` separates a system message from it. Placeholders are `$question`,
+`$solution` and `$inferred` (`$$` is a dollar sign). Which of them a role may use is fixed here; this keeps the question
+inferrer from seeing the question.
 
-Judge templates should begin with what they share (question, then answer) and end with what differs (the stage's
+Judge templates should begin with the shared part (question, then answer) and end with the different part (the stage's
 instruction), so that an engine with a prefix cache reads the shared part once for all stages and votes.
 
 The version of a template is made from the bytes of its file, so that every reply can be traced to the exact wording.
@@ -37,27 +37,27 @@ PLACEHOLDERS: Mapping[Role, frozenset[str]] = {
     Role.FACT_CHECKER: frozenset({"question", "solution"}),
     Role.GRADER: frozenset({"question", "solution"}),
 }
-"""What each role's template must contain, and all it may contain."""
+"""The placeholders of each role's template: exactly these, no others."""
 
 _WRITTEN_BY_CANDIDATES = frozenset({"solution", "inferred"})
 
 
 @dataclass(frozen=True, slots=True)
 class _RoleTemplate:
-    """One file: its messages before filling in, its version, and the lines that part its sections."""
+    """One template file: its messages before filling in, its version, and its separator lines."""
 
     messages: tuple[tuple[str, Template], ...]
     version: str
     delimiters: frozenset[tuple[str, ...]]
 
     def safe(self, text: str) -> str:
-        """Text of candidate origin that can neither write a verdict nor end its own section."""
+        """Text from a candidate, changed so that it can neither form a verdict nor end its own section."""
         return without_delimiters(neutralise(text), self.delimiters)
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateSet:
-    """All templates of one set, read and checked: one for a role, and others for some of its domains."""
+    """All templates of one set, validated: one per role, and others for some of its domains."""
 
     name: str
     _folder: Path
@@ -78,15 +78,15 @@ class TemplateSet:
         return found
 
     def render(self, role: Role, domain: DomainName, **fields: str) -> tuple[Message, ...]:
-        """The messages of a call. Text that a candidate had a hand in is neutralised here, for every caller.
+        """The messages of a call. Text from a candidate is neutralised here, for every caller.
 
         Args:
-            role: Who is asked.
-            domain: What the prompt is about.
+            role: The role that is called.
+            domain: The domain of the prompt.
             **fields: A text for each of the role's placeholders, `PLACEHOLDERS[role]`.
 
         Raises:
-            ConfigError: The set has no words for a domain of another package.
+            ConfigError: The set has no template for a domain of another package.
         """
         template = self._template(role, domain)
         safe = {name: template.safe(text) if name in _WRITTEN_BY_CANDIDATES else text for name, text in fields.items()}
@@ -97,7 +97,7 @@ class TemplateSet:
         return self._template(role, domain).version
 
     def _template(self, role: Role, domain: DomainName) -> _RoleTemplate:
-        """The set's own for the domain, else the domain's instruction to the solver, else the role's."""
+        """The template: the set's own for the domain, else the domain's solver instruction, else the role's default."""
         if (own := self._templates.get((role, domain))) is not None:
             return own
         if role is Role.SOLVER and domain not in BUILT_IN_DOMAINS:
@@ -117,7 +117,7 @@ def _instruction(domain: DomainName, text: str) -> _RoleTemplate:
 
 
 def _read_all(folder: Path) -> Iterator[tuple[tuple[Role, DomainName | None], _RoleTemplate]]:
-    """Every template in a folder, by its role and the domain it is kept for; None is for any."""
+    """Every template in a folder, by role and domain; None stands for any domain."""
     for role in Role:
         for path in sorted(folder.glob(f"{role}*.txt")):
             stem, _, domain = path.name.removesuffix(".txt").partition(".")
@@ -126,7 +126,7 @@ def _read_all(folder: Path) -> Iterator[tuple[tuple[Role, DomainName | None], _R
 
 
 def known_sets() -> list[str]:
-    """Names of the sets that ship with the package."""
+    """Names of the template sets of this package."""
     return sorted(path.name for path in _SETS.iterdir() if path.is_dir())
 
 
@@ -161,7 +161,7 @@ def _parse(where: str, origin: str, content: bytes, role: Role) -> _RoleTemplate
 def _check(where: str, role: Role, templates: list[Template]) -> None:
     if not all(template.is_valid() for template in templates):
         raise ConfigError(
-            f"model.templates: {where} has a `$` that begins no placeholder; write `$$` for a dollar sign"
+            f"model.templates: {where} has a `$` that does not begin a placeholder; write `$$` for a dollar sign"
         )
     used = {name for template in templates for name in template.get_identifiers()}
     wanted = PLACEHOLDERS[role]

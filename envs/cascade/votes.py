@@ -1,22 +1,22 @@
 """Reading a judge's reply: yes, no, or invalid.
 
-A judge ends its reply with `[[Y]]` or `[[N]]`. Reading is strict, because a vote read as yes by mistake becomes
+A judge ends its reply with `[[Y]]` or `[[N]]`. Parsing is strict, because a vote read as yes by mistake becomes
 training data, while a vote read as invalid is merely asked again. The rules, in full:
 
-1. Only a reply that ended by itself is read. One cut off by the token limit is invalid whatever it says: the judge
-   had not finished, and a marker in the middle of a thought is not a decision.
+1. Only a reply that ended by itself is parsed. One cut off by the token limit is invalid whatever it says: the judge
+   had not finished, and a marker in the middle of reasoning is not a decision.
 2. Reasoning in a `<think>` block is not part of the answer. Reasoning that never closes leaves no answer, and more
    than one closing tag makes it unclear where the answer begins: invalid.
 3. Everything in the answer that looks like a marker counts (`envs.cascade.markers`): look-alikes, quotations, markers
    with a bracket missing. If any two say different things, or words in double brackets could be meant as a verdict
    (`[[Not sure]]`), the reply is invalid. Two things do not count: lower-case letters that are an index or code
-   (`x[[n]]`), and the two options said again, as long as the verdict stands alone on the last line.
+   (`x[[n]]`), and the two options repeated, as long as the verdict stands alone on the last line.
 4. The last marker is the verdict. It must be written exactly `[[Y]]` or `[[N]]` and stand as plain text: not in
    quotation marks, backticks, a fenced code block, a quoted line (`>`), an HTML comment or a quoting HTML element, not
    struck out, and not as part of an instruction (`[[Y]] to approve`).
 5. Everything else is invalid. It is never guessed from words such as "yes".
 
-Left out on purpose: judging whether "it is not [[Y]]" means no. Templates ask for the marker alone on the last line.
+Left out on purpose: deciding whether "it is not [[Y]]" means no. Templates ask for the marker alone on the last line.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _THINK_OPEN, _THINK_CLOSE = THOUGHT_MARKS
 
 
 def answer_of(text: str) -> str:
-    """What follows the reasoning: the text after the last `</think>`, empty if reasoning was opened and not closed."""
+    """The text after the last `</think>`; empty if reasoning was opened and not closed."""
     answer = text.rpartition(_THINK_CLOSE)[2]
     return "" if _THINK_OPEN in answer else answer
 
 
 def with_thought(text: str) -> str:
-    """The whole of an answer for somebody else to read: the reasoning and the final answer under plain headings.
+    """The whole answer for another reader: the reasoning and the final answer under plain headings.
 
     Without reasoning it is the answer alone.
     """
@@ -54,20 +54,20 @@ _UNSEEN = re.compile(f"[\\s\u2800{INVISIBLE}]+")
 
 
 def is_blank(text: str) -> bool:
-    """Whether there is nothing to see: only white space, fillers and invisible characters, or nothing at all."""
+    """Whether a text is empty or holds only white space, fillers and invisible characters."""
     return not any(character.isprintable() for character in _UNSEEN.sub("", text))
 
 
 def says_nothing(text: str) -> bool:
-    """Whether a text has no letter, digit or symbol: blank, or punctuation alone."""
+    """Whether a text has no letter, digit or symbol (blank, or punctuation only)."""
     return is_blank(text) or not any(character.isalnum() for character in text)
 
 
 def read_verdict(text: str, finish_reason: FinishReason = FinishReason.STOP) -> VoteValue:
-    """Read a judge's reply by the rules at the head of this module; never raises.
+    """Parse a judge's reply by the rules in this module's docstring; never raises.
 
     Args:
-        text: The judge's reply. Nothing but a judge's reply may be passed.
+        text: The judge's reply; no other text may be passed.
         finish_reason: Why the judge stopped writing.
     """
     if finish_reason is FinishReason.LENGTH or text.count(_THINK_CLOSE) > 1:
@@ -89,7 +89,7 @@ def read_verdict(text: str, finish_reason: FinishReason = FinishReason.STOP) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Marker:
-    """A marker, or what could be meant as one; `value` is INVALID where it says neither."""
+    """A marker, or text that could be meant as one; `value` is INVALID where it is neither yes nor no."""
 
     start: int
     end: int
@@ -98,7 +98,7 @@ class _Marker:
 
 
 def _markers(answer: str) -> list[_Marker]:
-    """Everything that could be meant as a verdict, in the order of the text; whole markers win over broken ones."""
+    """All text that could be meant as a verdict, in order; whole markers win over broken ones."""
     found = [_marker(match) for match in MARKER_LIKE.finditer(answer)]
     taken = {place for marker in found for place in range(marker.start, marker.end)}
     for pattern in (BROKEN, DOUBTFUL):
@@ -146,20 +146,20 @@ def _fenced_lines(answer: str) -> list[tuple[int, int]]:
 
 
 def _line_around(answer: str, marker: _Marker, reach: int | None = None) -> tuple[str, str]:
-    """What stands before and behind a marker on its own line, `reach` characters of it where that is given."""
+    """The text before and behind a marker on its own line, at most `reach` characters of each if given."""
     first, last = (0, len(answer)) if reach is None else (max(marker.start - reach, 0), marker.end + reach)
     before = answer[max(answer.rfind("\n", first, marker.start) + 1, first) : marker.start]
     return before, answer[marker.end : last].partition("\n")[0]
 
 
 def _within(place: int, spans: list[tuple[int, int]]) -> bool:
-    """Whether one of the spans, sorted and apart, holds a place."""
+    """Whether a position lies in one of the spans (sorted, not overlapping)."""
     found = bisect(spans, (place, len(spans) and spans[-1][1] + 1)) - 1
     return found >= 0 and place < spans[found][1]
 
 
 def _is_index(answer: str, marker: _Marker, fenced: list[tuple[int, int]]) -> bool:
-    """Whether a lower-case marker is an index or code, such as `x[[n]]`, and no verdict."""
+    """Whether a lower-case marker is an index or code, such as `x[[n]]`, and not a verdict."""
     if marker.text not in ("[[n]]", "[[y]]"):
         return False
     before, after = answer[: marker.start][-1:], answer[marker.end :][:1]
@@ -168,7 +168,7 @@ def _is_index(answer: str, marker: _Marker, fenced: list[tuple[int, int]]) -> bo
 
 
 def _is_plain(answer: str, marker: _Marker, fenced: list[tuple[int, int]]) -> bool:
-    """Whether a marker is the judge's own words rather than a quotation, code, or struck out."""
+    """Whether a marker is the judge's own text rather than a quotation, code, or struck out."""
     before, after = _line_around(answer, marker)
     left, right = before.rstrip(_EMPHASIS)[-1:], after.lstrip(_EMPHASIS_END)[:1]
     if left in _QUOTE_MARKS or right in _QUOTE_MARKS or (left == right == "~"):
@@ -210,13 +210,13 @@ def _is_option(answer: str, marker: _Marker) -> bool:
 
 
 def _stands_alone(answer: str, marker: _Marker) -> bool:
-    """Whether a marker is all that the last line says, but for words that announce a verdict."""
+    """Whether the last line holds only a marker and words that announce a verdict."""
     before, _ = _line_around(answer, marker)
     return not answer[marker.end :].strip(" \t\r\n*_.!") and _ANNOUNCED.fullmatch(before) is not None
 
 
 def _without_options(answer: str, markers: list[_Marker]) -> list[_Marker]:
-    """Markers that are left once the options said again are taken out: only where both are named."""
+    """The markers without those that only repeat the two options; changed only where both are named."""
     by_line: defaultdict[int, list[_Marker]] = defaultdict(list)
     line = end = 0
     for marker in markers:

@@ -1,4 +1,4 @@
-"""The door: from rows of files to prompts and problems, or one `DataError` that names the file and the line.
+"""The reader: from rows of files to prompts and problems, or one `DataError` that names the file and the line.
 
 A prompt's identity is its content (`normalise.content_id`), whatever id its file gives it: a question that comes with
 two ids is one question, and a file that numbers its rows anew does not start the job over. A training row's own id is
@@ -90,25 +90,25 @@ class PromptStream(Iterator[Prompt]):
     def __init__(self, source: FilesSource) -> None:
         self.gold_fields: Counter[str] = Counter()
         _check_fields(source)
-        self._prompts = self._read(source, _Door(source))
+        self._prompts = self._read(source, _RowReader(source))
 
     def __next__(self) -> Prompt:
         """The next prompt."""
         return next(self._prompts)
 
-    def _read(self, source: FilesSource, door: _Door) -> Iterator[Prompt]:
+    def _read(self, source: FilesSource, reader: _RowReader) -> Iterator[Prompt]:
         fields = source.fields
         gold = (GOLD_FIELDS | {fields.answer.casefold(), fields.tests.casefold()}) - {
             name.casefold() for name in (fields.prompt, fields.id, fields.domain) if name is not None
         }
-        for row in door.rows(()):
+        for row in reader.rows(()):
             for name in row.columns:
                 if name.casefold() in gold:
                     self._drop_gold(name, row)
-            text, domain = door.text(row), door.domain(row)
+            text, domain = reader.text(row), reader.domain(row)
             if section_of(domain).gold == "tests":
-                text = with_form(text, starter=door.starter(row))
-            own_id = door.own_id(row)
+                text = with_form(text, starter=reader.starter(row))
+            own_id = reader.own_id(row)
             yield Prompt(content_id(text, domain), text, domain, f"{row.where} id={own_id}" if own_id else row.where)
 
     def _drop_gold(self, name: str, row: Row) -> None:
@@ -133,21 +133,21 @@ def read_problems(source: FilesSource) -> list[Problem]:
         DataError: A file or row cannot be used, a row has no gold, or a problem or an id appears twice.
     """
     _check_fields(source)
-    door = _Door(source)
+    reader = _RowReader(source)
     pattern = _answer_pattern(source)
     problems: list[Problem] = []
     first_seen: dict[str, str] = {}
     columns = (source.fields.answer, source.fields.tests, *BESIDE, *(name for names in COLUMNS for name in names))
-    for row in door.rows(columns):
-        text, domain = door.text(row), door.domain(row)
+    for row in reader.rows(columns):
+        text, domain = reader.text(row), reader.domain(row)
         if section_of(domain).gold == "tests":
             tests = _tests(row, source)
-            text = _with_form_of(tests, text, door.starter(row))
+            text = _with_form_of(tests, text, reader.starter(row))
             gold: dict[str, Any] = {"tests": tuple(map(to_text, tests))}
         else:
             gold = _answer(row, source, pattern)
         problem = Problem(content_id(text, domain), text, domain, source=row.where, **gold)
-        own_id = door.own_id(row)
+        own_id = reader.own_id(row)
         for kind, key in (("problem", problem.id), ("id", own_id)):
             earlier = first_seen.setdefault(f"{kind} {key}", row.where) if key else row.where
             if earlier != row.where:
@@ -158,7 +158,7 @@ def read_problems(source: FilesSource) -> list[Problem]:
     return problems
 
 
-class _Door:
+class _RowReader:
     """Checks the columns every row needs."""
 
     def __init__(self, source: FilesSource) -> None:
