@@ -1,6 +1,6 @@
-"""What differs between domains: how an answer is found in a solution, and when it is right.
+"""Domains: how the final answer is found in a solution, and how it is scored.
 
-A domain is a file here with `make_domain(section) -> DomainSpec`, or another package's; its section and its row are in
+A domain is a file here, or in another package, with `make_domain(section) -> DomainSpec`; its section and row are in
 `svd_loop.config.domains`. Scoring reads gold and serves measurement only. `svd_loop.evaluation.evaluation` is the one
 caller, and this module the one that builds domains; a test enforces both.
 """
@@ -20,10 +20,10 @@ __all__ = ["DomainSpec", "Pair", "domain_of"]
 
 
 def domain_of(name: DomainName, settings: Sequence[DomainSection] = ()) -> DomainSpec:
-    """A domain by its name.
+    """Build a domain by its name.
 
     Args:
-        name: as prompts carry it.
+        name: as in the prompts' `domain`.
         settings: `evaluation.domains`; a domain that is not among them takes its defaults.
 
     Raises:

@@ -1,10 +1,10 @@
-r"""Multiple choice: the options that a question lists, and the one that an answer means.
+r"""Multiple choice: find the options that a question lists, and the option that an answer means.
 
 Options are labelled `A)`, `(A)`, `[A]`, `A.`, `A:` or `A -`, in bold, in LaTeX, with small letters or with numbers.
 Any capital with a full stop looks like a label ("vitamin C. What is seen?"), so labels of one form count only as a
 sequence from the first on, the longest there is.
 
-An answer means an option by its label, alone or before a reason or the option's text (`B`, `(B)`, `B, since ...`, `B
+An answer selects an option by its label, alone or before a reason or the option's text (`B`, `(B)`, `B, since ...`, `B
 - carbon dioxide`), or by the text of exactly one option. Two labels, or a label beside another option's text, mean
 none.
 """
@@ -50,7 +50,7 @@ _HEDGE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class _Label:
-    """A possible label: its form, its number in the sequence from 0, and where it and its text begin."""
+    """A possible label: its form, its number in the sequence from 0, and where it and its text start."""
 
     form: str
     place: int
@@ -61,7 +61,7 @@ class _Label:
 
 @functools.lru_cache(maxsize=4096)
 def options_of(question: str) -> Mapping[str, str]:
-    """Options by label, if the question lists at least two, from the first label on and in order; else none."""
+    """Options by label, in order, from the first label on; empty if the question lists fewer than two."""
     question = _SPACES.sub(lambda found: " " * len(found[0]), question)
     sequences: list[list[_Label]] = []
     forms: dict[str, list[_Label]] = {}
@@ -84,12 +84,12 @@ def options_of(question: str) -> Mapping[str, str]:
 
 
 def choice(answer: str, options: Mapping[str, str], same: Callable[[str, str], bool]) -> str | None:
-    """The label an answer means; None if it means none, or more than one.
+    """The label that an answer means; None if it means none, or more than one.
 
     Args:
         answer: as `spelled` returns it.
         options: as `options_of` returns them.
-        same: whether an answer's text is an option's.
+        same: whether an answer's text equals an option's text.
     """
     by_text = [label for label, text in options.items() if same(answer, text)]
     match = _ANSWER.fullmatch(answer)
@@ -126,7 +126,7 @@ def _labels(question: str) -> Iterator[_Label]:
 
 
 def _sequences(labels: list[_Label]) -> Iterator[list[_Label]]:
-    """From each first label on, those that follow in order; others between them are text."""
+    """The sequence of labels that starts at each first label; other labels between them count as text."""
     starts = [place for place, label in enumerate(labels) if label.place == 0][-_MOST_STARTS:]
     for start in starts:
         found: list[_Label] = []

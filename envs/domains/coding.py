@@ -1,14 +1,14 @@
-"""Coding: a program is right when all of its problem's tests pass in a contained child process.
+"""Coding: a program is correct if it passes all tests of its problem in a sandboxed child process.
 
-Three kinds of tests (`envs.prompts.program_tests`), none of which a program can read or decide:
+Three kinds of tests (`envs.prompts.program_tests`); a program can neither read them nor decide their result:
 
 - *Assertions* run in a process of their own, which asks the program's process for values (`envs.sandbox.evaluator`).
 - *Calls* of a function or of a method of `Solution` likewise, each in a new process, with the names that LeetCode has
   in scope.
 - *Scripts* get a standard input, and what they write is compared here.
 
-The limit is processor time, of all assertions together and of every call and script: beyond it a program is wrong. What
-the machine decided (no end because it is busy, a process killed from outside) is undecided.
+The limit is processor time, of all assertions together and of each call and script: beyond it a program is wrong. What
+the machine caused (no end because it is busy, a process killed from outside) is undecided.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ extract = program
 
 
 def make_domain(section: CodingSection) -> DomainSpec:
-    """The domain; it has no settings."""
+    """Build the domain; it has no settings."""
     return DomainSpec(extract, score_all)
 
 
@@ -73,7 +73,7 @@ def _steps(
 
 
 def _first_failure(results: Iterator[Finding]) -> Finding:
-    """Wrong at the first wrong one; undecided if one was undecided and none wrong."""
+    """The result of the tests: wrong if one was wrong, else undecided if one was undecided."""
     undecided: Finding | None = None
     for number, finding in enumerate(results, start=1):
         if finding.outcome is Outcome.WRONG:
@@ -92,7 +92,7 @@ def _run_script(sandbox: Sandbox, source: str, test: ScriptTest) -> Finding:
 
 @functools.lru_cache(maxsize=4096)
 def _given(text: str) -> str:
-    """Helpers that a question in Python defines in full (HumanEval has some), so that no program can bring its own."""
+    """Helpers that a question in Python defines in full (as in HumanEval), which a program must not replace."""
     try:
         body = ast.parse(text).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -105,7 +105,7 @@ def _given(text: str) -> str:
 
 
 def _is_blank(node: ast.stmt) -> bool:
-    """Whether a statement leaves a function to be written: a docstring, an ellipsis, an import."""
+    """Whether a statement leaves the function to be written: a docstring, an ellipsis, an import."""
     kinds = (ast.Pass, ast.Import, ast.ImportFrom)
     return isinstance(node, kinds) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
 

@@ -1,12 +1,12 @@
-r"""Finding the final answer in a solution, the same way in every domain, in time linear in the text.
+r"""Extract the final answer of a solution, the same way in every domain, in time linear in the text.
 
 1. The last `\boxed{...}` or `\fbox{...}` whose braces balance decides; an escaped brace does not count. Boxes that are
    joined by a comma, "and" or "or" are one answer of several parts, so that two guesses are not one. A box left open (a
-   truncated solution) is no answer. A "final answer" that is named behind the last box corrects it.
+   truncated solution) is no answer. A "final answer" that is named behind the last box overrides it.
 2. Without any box, the last marker with something behind it: `####`, `answer is`, `answer:`, `final result:`, a heading
    that says no more than "Final Answer", or a line that starts with `A:`. What stands behind it, or on the next line
    with words where the marker ends its own, counts up to the end of the sentence, or to a reason (", since ...").
-   Sentences about an answer ("the answer is correct") name none.
+   Sentences about an answer ("the answer is correct") do not count.
 3. Otherwise there is none. A number somewhere in the text is not an answer: guessing one rewards hedging.
 """
 
@@ -48,7 +48,7 @@ _FILLER: Final = re.compile(
     r"|(?:therefore|thus|simply|just|hence|now|clearly|indeed|exactly|given\s+by|equal\s+to|option|choice)\b[,:]?(?=\s*\S))*",
     re.IGNORECASE,
 )
-_ABOUT: Final = re.compile(  # an answer is spoken of, and not given
+_ABOUT: Final = re.compile(  # a sentence about an answer, not the answer
     r"(?:not|in|as|to|that|what|how|why|when|which|of|for|on|by|from|below|above|based|found|obtained|derived|expressed|unique"
     r"|correct|incorrect|right|wrong|reasonable|valid|verified|consistent|clear|then|also|likely|probably|supposed|expected"
     r"|complete|ready|here|therefore|still|already|actually|wanted|asked|given|an?\s+(?!b\b)[a-z]{2,}|the\s+\w+\s+of)\b",
@@ -68,9 +68,9 @@ _SENTENCE: Final = re.compile(  # "The volume of the box is 12"
 )
 _OPENERS: Final = {"$$": "$$", "\\[": "\\]", "\\(": "\\)", "$": "$"}
 _MOST_MARKERS: Final = 200
-"""Markers that are looked at, from the end of a text: a collapsed model writes them without end."""
+"""Markers that are examined, from the end of a text: a collapsed model may write any number of them."""
 _LONGEST: Final = 2000
-"""Characters behind a marker that are looked at; longer answers are none."""
+"""Characters behind a marker that are examined; a longer answer is no answer."""
 
 
 def final_answer(text: str) -> str | None:
@@ -81,7 +81,7 @@ def final_answer(text: str) -> str | None:
 
 
 def _boxes(text: str) -> list[tuple[int, int, int, int]]:
-    """Complete boxes in their order: where the command and its content begin, where the content and the box end."""
+    """Complete boxes in order: start of the command, start and end of the content, end of the box."""
     found: list[tuple[int, int, int, int]] = []
     unclosed: list[tuple[int, int] | None] = []
     for token in _BOX_TOKEN.finditer(text):
@@ -110,7 +110,7 @@ def _joined(text: str, boxes: list[tuple[int, int, int, int]]) -> str:
 
 
 def _marked(text: str, start: int = 0, *, final: bool = False) -> Iterator[str]:
-    """What stands behind the markers from `start` on, the last one first; `final` asks for "final answer"."""
+    """The text behind the markers from `start` on, the last one first; `final` looks for "final answer" only."""
     lists_options = _OPTION_LINE.search(text) is not None
     for marker in reversed(deque(_MARKER.finditer(text, start), maxlen=_MOST_MARKERS)):
         word = marker[0].strip(" \t*_").lower()
@@ -136,7 +136,7 @@ def _end_of_marker(text: str, start: int, end: int) -> int | None:
 
 
 def _value(text: str, start: int) -> str | None:
-    """The answer that begins at `start`, up to the end of its sentence; None if nothing is said."""
+    """The answer that begins at `start`, up to the end of its sentence; None if there is none."""
     window = text[start : start + _LONGEST]
     lead = _FILLER.match(window)
     window = window[lead.end() if lead else 0 :]
@@ -151,7 +151,7 @@ def _value(text: str, start: int) -> str | None:
 
 
 def _until_reason(head: str, line: str) -> str | None:
-    """`head` and as much of the line as belongs to the answer, without what only sets it."""
+    """`head` and the part of the line that belongs to the answer, without formatting commands."""
     ends = [found.start() for found in (_SENTENCE_END.search(line), _REASON.search(line)) if found]
     value = (head + line[: min(ends, default=len(line))]).strip()
     if sentence := _SENTENCE.match(value):

@@ -1,9 +1,9 @@
-"""Questions to `math-verify` and `pint`, asked of a child process that is limited in processor time and memory.
+"""Call `math-verify` and `pint` in a child process with limits on processor time and memory.
 
-Neither library can be interrupted in the middle of one long C computation (`9^{9^{9^9}}` as a whole number), so the
-child is killed by its own timer of processor time (`envs.domains.math_worker`) and replaced. A wall clock would call
-slow what is only waiting for a busy machine: it is a safety net here, far beyond what an answer takes. Whatever the
-child could not answer is undecided, never wrong.
+Neither library can be interrupted in the middle of a long C computation (`9^{9^{9^9}}` as an integer), so the child is
+killed by its own timer of processor time (`envs.domains.math_worker`) and replaced. A wall-clock limit would also hit
+questions that only wait for a busy machine: it is a last resort here, far beyond what an answer takes. What the child
+could not answer is undecided, never wrong.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Any, Final
 from envs.sandbox.child import ChannelClosed, ChannelTimeout, Child
 
 _WALL_SECONDS: Final = 600.0
-"""Until a silent child is given up; it stops itself after seconds of processor time."""
+"""Seconds until a silent child is given up; it normally stops itself after seconds of processor time."""
 
 
 class UndecidedError(Exception):
-    """The libraries could not tell: the child ran out of processor time or memory, or died."""
+    """The libraries gave no result: the child ran out of processor time or memory, or died."""
 
 
 class Library:
-    """Holds the child, which is started when the first question needs it."""
+    """Owns the child process, which starts at the first question."""
 
     def __init__(self) -> None:
         self._child: Child | None = None
@@ -40,20 +40,20 @@ class Library:
         self._stop()
 
     def equal(self, gold: str, answer: str) -> bool:
-        """Whether two spelled expressions are the same mathematics.
+        """Whether two normalised expressions are mathematically equal.
 
         Raises:
-            UndecidedError: the child could not tell.
+            UndecidedError: the child gave no result.
         """
         return self._ask("equal", gold, answer) is True
 
     def factor(self, given: str, wanted: str) -> float | None:
         """How many `wanted` one `given` is (`km` in `m`: 1000.0); None if they measure different things.
 
-        Units with an offset (degrees Celsius) convert to themselves alone: a factor cannot say it.
+        Units with an offset (degrees Celsius) convert only to themselves: a factor cannot express it.
 
         Raises:
-            UndecidedError: the child could not tell.
+            UndecidedError: the child gave no result.
         """
         if given == wanted:
             return 1.0

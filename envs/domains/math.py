@@ -1,18 +1,18 @@
-r"""Mathematics: an answer is right when it equals the gold answer as mathematics.
+r"""Mathematics: an answer is correct if it equals the gold answer mathematically.
 
-Both are brought into one spelling (`envs.domains.spelling`) and taken apart (`envs.domains.parts`). Numbers, with or
+Both are normalised (`envs.domains.spelling`) and split into parts (`envs.domains.parts`). Numbers, with or
 without a unit, are compared here, exactly; other expressions by `math-verify` in a child process
 (`envs.domains.library`).
 
 Rules of the comparison:
-- A unit behind a number is not asked for: where gold or the answer has none, the values decide. Where both have one,
-  they have to agree or to convert. A percentage is its hundredth, and `50\%` also answers 50 (above 1, so that
+- A unit behind a number is optional: where gold or the answer has none, the values decide. Where both have one,
+  they must agree or convert. A percentage is its hundredth, and `50\%` also answers 50 (above 1, so that
   `0.5\%` is not 0.5).
-- Words that change what is said are part of the answer: `5 or more` is not 5.
+- Words that change the meaning are part of the answer: `5 or more` is not 5.
 - `x = 5` answers 5, and 5 answers `x = 5`; under different names values differ.
-- A bare list is in no order, a tuple is; a tuple, a set and an interval differ. As many parts have to be there.
+- A bare list is unordered, a tuple is ordered; a tuple, a set and an interval differ. The number of parts must agree.
 - Case matters for single letters and in products, not for words.
-- A number with its base (`12_5`) equals the same digits in the same base alone.
+- A number with its base (`12_5`) equals only the same digits in the same base.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ extract = final_answer
 
 
 def make_domain(section: MathSection) -> DomainSpec:
-    """The domain; it has no settings."""
+    """Build the domain; it has no settings."""
     return DomainSpec(extract, score_all)
 
 
@@ -61,7 +61,7 @@ def score_all(pairs: Sequence[Pair], *, seconds: float) -> list[Outcome]:
 
 
 def compare(gold: str, answer: str | None, library: Library) -> Outcome:
-    """Whether `answer` is mathematically `gold`; None is no answer. Not symmetric: see the rules of this module."""
+    """Whether `answer` equals `gold` mathematically; no answer is wrong. Not symmetric: see the module's rules."""
     if answer is None or len(answer) > _LONGEST:
         return Outcome.WRONG
     try:
@@ -71,10 +71,10 @@ def compare(gold: str, answer: str | None, library: Library) -> Outcome:
 
 
 def same(gold: str, answer: str, library: Library) -> bool:
-    """Whether two spelled texts are the same.
+    """Whether two normalised texts are equal.
 
     Raises:
-        UndecidedError: the libraries could not tell.
+        UndecidedError: the libraries gave no result.
     """
     if not gold or not answer:
         return False
@@ -99,13 +99,13 @@ def same(gold: str, answer: str, library: Library) -> bool:
 
 
 def _named(text: str) -> tuple[str, str]:
-    """Name and value; the parts of a list have names of their own."""
+    """Name and value of a text; a list has no name as a whole, its parts may have."""
     parts = parts_of(text)
     return ("", text) if isinstance(parts, Parts) and not parts.brackets else named(text)
 
 
 def _alike(gold: Parts, answer: Parts) -> bool:
-    """Whether the kinds of brackets fit: a bare list answers a set, a tuple, and the other way round a set a list."""
+    """Whether the kinds of brackets fit: a bare list matches a set or a tuple, and a set matches a list."""
     if gold.brackets == answer.brackets:
         return True
     plain = (r"\{\}", "")
@@ -113,7 +113,7 @@ def _alike(gold: Parts, answer: Parts) -> bool:
 
 
 def _related(gold: str, answer: str, library: Library) -> bool:
-    r"""Two texts of different build: the same only if one of them is a relation (`1 < x < 2`, `\pm 3`)."""
+    r"""Compare two texts of different structure: equal only if one of them is a relation (`1 < x < 2`, `\pm 3`)."""
     return (relates(gold) or relates(answer)) and library.equal(gold, answer)
 
 
@@ -124,7 +124,7 @@ def _same_parts(gold: Parts, answer: Parts, library: Library) -> bool:
     if gold.ordered or (len(names) > 1 and not any(named(item)[0] for item in answer.items)):
         return all(same(one, other, library) for one, other in zip(gold.items, answer.items, strict=True))
     left = list(answer.items)
-    for item in sorted(gold.items, key=lambda item: item not in left):  # those written alike first: they cost nothing
+    for item in sorted(gold.items, key=lambda item: item not in left):  # equal texts first, which is cheap
         found = item if item in left else next((other for other in left if same(item, other, library)), None)
         if found is None:
             return False
@@ -133,7 +133,7 @@ def _same_parts(gold: Parts, answer: Parts, library: Library) -> bool:
 
 
 def _same_value(gold: str, answer: str, library: Library) -> bool:
-    """Two texts that are one value each."""
+    """Whether two texts with one value each are equal."""
     if _without_spaces(gold) == _without_spaces(answer):
         return True
     bases = _BASED.fullmatch(gold), _BASED.fullmatch(answer)
@@ -153,12 +153,12 @@ def _same_value(gold: str, answer: str, library: Library) -> bool:
     if (gold_value, answer_value) != (gold, answer) and _without_spaces(gold_value) == _without_spaces(answer_value):
         return True
     if _without_spaces(gold_value).casefold() == _without_spaces(answer_value).casefold():
-        return False  # symbols of another case, which the library takes for the same
+        return False  # symbols that differ in case, which the library treats as equal
     return library.equal(gold_value, answer_value)
 
 
 def split_unit(text: str) -> tuple[str, str]:
-    """A value and the unit behind it; the unit is empty where there is none, as for a variable (`5x`, `5ab`)."""
+    """A value and the unit behind it; the unit is empty if there is none, also for a variable (`5x`, `5ab`)."""
     currency = _CURRENCY.match(text)
     if currency:
         text = currency[1] + text[currency.end() :]
@@ -181,7 +181,7 @@ def split_unit(text: str) -> tuple[str, str]:
 
 
 def same_quantity(gold: Number, gold_unit: str, answer: Number, answer_unit: str, library: Library) -> bool:
-    """Whether two numbers with their units are the same, where a missing unit is not asked for."""
+    """Whether two numbers with units are equal; a missing unit matches any unit."""
     percents = unit(gold_unit) == "%", unit(answer_unit) == "%"
     if percents[0] != percents[1]:
         share, bare = (gold, answer) if percents[0] else (answer, gold)
@@ -203,7 +203,7 @@ def _same_unit(one: str, other: str) -> bool:
 
 
 def words_of(text: str) -> str:
-    """The words of a text that holds nothing else, freed of commands that set text; empty for all other texts."""
+    """The words of a text that holds only words, without formatting commands; empty for all other texts."""
     plain = " ".join(_TEXT.sub(r" \1 ", text).split())
     return plain if _WORDS.fullmatch(plain) and plain not in ("i", "e") else ""
 
@@ -217,10 +217,10 @@ def _same_words(gold: str, answer: str) -> bool:
 
 
 def _without_spaces(text: str) -> str:
-    """The text without spaces that no two digits stand around."""
+    """The text without spaces, except those between two digits."""
     return re.sub(r"\s+(?!\d)|(?<!\d)\s+", "", text)
 
 
 def _leftover(text: str) -> list[str]:
-    """Words that stand in an expression beside its symbols, in one case: they have to be the same on both sides."""
+    """Words beside the symbols of an expression, in lower case; they must be equal on both sides."""
     return [" ".join(found.casefold().split()) for found in _TEXT.findall(text) if found.strip()]

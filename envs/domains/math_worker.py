@@ -1,10 +1,10 @@
-"""The child of `envs.domains.library`: asks `math-verify` and `pint`, one message at a time, within limits.
+"""The child process of `envs.domains.library`: calls `math-verify` and `pint` for one message at a time.
 
-Each question has its own timer of processor time whose signal ends the process, also in the middle of a C function. A
-question that used much memory ends it too, because a failed allocation inside the libraries looks like "not equal".
+Each question has its own timer of processor time; its signal ends the process, also in the middle of a C function. A
+question that used much memory ends it too, because a failed allocation in the libraries would look like "not equal".
 
 `math-verify` accepts some pairs that differ: differences below 10^-15 vanish in its numeric comparison, and six
-decimals decide however small the numbers are. What it calls equal is therefore evaluated once more, at points of our
+decimals decide however small the numbers are. What it calls equal is therefore evaluated again, at points of our
 choice and with many digits, and a clear difference overrules it.
 """
 
@@ -32,14 +32,14 @@ _TARGETS: Final = (
     ExprExtractionConfig(),
 )
 _IMAGINARY: Final = re.compile(r"(?<=[0-9])i(?![a-zA-Z])")
-"""An `i` behind a digit, which `math-verify` takes for the imaginary unit only if it stands apart."""
+"""An `i` behind a digit; `math-verify` reads it as the imaginary unit only if a space stands before it."""
 _DIGITS: Final = 40
 _POINTS: Final = (sympy.Rational(8191, 5039), sympy.Rational(127, 311), sympy.Rational(3571, 1009))
 _UNITS: Final[pint.UnitRegistry[Any]] = pint.UnitRegistry()
 
 
 def equal(gold: str, answer: str) -> bool:
-    """Whether the two are the same mathematics; what cannot be parsed is not."""
+    """Whether two expressions are mathematically equal; an expression that cannot be parsed is not."""
     parsed = [
         parse(f"\\boxed{{{_IMAGINARY.sub(' i', text)}}}", _TARGETS, parsing_timeout=None) for text in (gold, answer)
     ]
@@ -49,7 +49,7 @@ def equal(gold: str, answer: str) -> bool:
 
 
 def differ(gold: Any, answer: Any) -> bool:
-    """Whether two expressions that passed for equal clearly have different values."""
+    """Whether two expressions that `math-verify` called equal clearly have different values."""
     gold, answer = _value(gold, answer), _value(answer, gold)
     if isinstance(gold, sympy.MatrixBase) and isinstance(answer, sympy.MatrixBase) and gold.shape == answer.shape:
         return any(differ(one, other) for one, other in zip(gold.flat(), answer.flat(), strict=True))
@@ -89,7 +89,7 @@ def _exact(side: sympy.Expr) -> sympy.Expr:
 
 
 def _is_rounding(side: sympy.Expr, value: sympy.Expr) -> bool:
-    """Whether a side written as a decimal of six places or more is the other side's value, rounded."""
+    """Whether a side written with six or more decimals is the other side's value, rounded."""
     if not isinstance(side, sympy.Float):
         return False
     places = len(str(side).rstrip("0").partition(".")[2])
@@ -106,7 +106,7 @@ def factor(given: str, wanted: str) -> float | None:
 
 
 def main() -> None:
-    """Serve until standard input closes."""
+    """Answer requests until standard input closes."""
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     answers = {"equal": equal, "factor": factor}
     while True:

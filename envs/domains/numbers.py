@@ -1,12 +1,12 @@
-r"""Numbers as people write them: read exactly, and compared with regard to how they were rounded.
+r"""Parse numbers as people write them, exactly, and compare them with their rounding in mind.
 
-Read are whole numbers and decimals, with digits grouped or not, powers of ten (`2.5e6`, `2.5 \times 10^{6}`,
+Parsed are whole numbers and decimals, with digits grouped or not, powers of ten (`2.5e6`, `2.5 \times 10^{6}`,
 `10^{-7}`), fractions (`\frac{3}{4}`, `3/4`) and mixed numbers (`7\frac{3}{4}`, `7 3/4`). Everything else is an
 expression.
 
 A decimal of at least six digits may be the rounding of the other number: it equals a number that rounds to it. Shorter
 ones are exact, so that 0.33 is not a third. The last digits of a number as computers print it (15 digits and more) are
-their rounding and decide nothing.
+rounding errors and are ignored.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NUMBER: Final = re.compile(
     + r")?)"
 )
 _LONGEST: Final = 400
-"""Digits of an exponent's value: numbers beyond are expressions, and cost time only."""
+"""Digits of an exponent's value: larger numbers are treated as expressions, because they only cost time."""
 _ROUNDED: Final = 6
 _PRINTED: Final = 15
 _WORDS: Final = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
@@ -56,7 +56,7 @@ class Number:
 
 
 def leading_number(text: str) -> tuple[Number, str] | None:
-    """The number that spelled text starts with, and what stands behind it; None if it starts with none."""
+    """The number at the start of a normalised text and the rest of the text; None if there is none."""
     match = _NUMBER.match(text)
     if match is None or len(match[0]) > _LONGEST:
         return None
@@ -73,7 +73,7 @@ def leading_number(text: str) -> tuple[Number, str] | None:
 
 
 def number(text: str) -> Number | None:
-    """Spelled text that is a number and nothing more; None for all else."""
+    """Parse a normalised text that is a number and nothing more; None for all other texts."""
     while text.startswith("(") and text.endswith(")") and "(" not in text[1:-1]:
         text = text[1:-1].strip()
     found = leading_number(text)

@@ -1,7 +1,7 @@
-r"""The parts of an answer: names before an equals sign, brackets, lists and unions, and what is ordered in them.
+r"""Split an answer into parts: a name before an equals sign, brackets, lists and unions.
 
-`math-verify` takes `(1,2)` for `\{1,2\}` and `5,5` for `5`. So an answer of several parts is taken apart here, and
-each part is compared by itself: brackets have to be of one kind, and as many parts have to be there.
+`math-verify` treats `(1,2)` as `\{1,2\}` and `5,5` as `5`. So an answer of several parts is split here, and
+each part is compared separately: the kind of brackets and the number of parts must agree.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Parts:
 
 
 def parts_of(text: str) -> Parts | str:
-    """Spelled text as its parts, or the text itself, freed of brackets around all of it, where it is one."""
+    """The parts of a normalised text; a text with one part only is returned without brackets around all of it."""
     text = text.strip()
     if whole := _WHOLE_TEXT.fullmatch(text):
         text = whole[1].strip()
@@ -67,10 +67,10 @@ def parts_of(text: str) -> Parts | str:
 
 
 def named(text: str) -> tuple[str, str]:
-    r"""What a value is called and the value: `x = 5` is `x` and `5`; the name is empty where there is none.
+    r"""The name and the value: `x = 5` is `x` and `5`; the name is empty if there is none.
 
-    In a chain (`x = 2 + 3 = 5`) the last value counts, and not what it is about (`1/3 \approx 0.3`). An equation whose
-    left side is no name stays whole.
+    In a chain (`x = 2 + 3 = 5`) the last value counts, but not an approximation (`1/3 \approx 0.3`). An equation whose
+    left side is not a name stays whole.
     """
     about = _split(text, _ABOUT)
     if len(about) > 1 and not (len(about) == 2 and _NAME.fullmatch(about[0])):
@@ -87,7 +87,7 @@ def is_equation(text: str) -> bool:
 
 
 def relates(text: str) -> bool:
-    """Whether a text says how things relate, as an inequality does, and so may stand for an interval or a list."""
+    """Whether a text is a relation, such as an inequality, and so may stand for an interval or a list."""
     return _RELATION.search(text) is not None
 
 
@@ -100,7 +100,7 @@ def _split(text: str, separator: re.Pattern[str]) -> tuple[str, ...]:
 
 
 def _closed_at(text: str, opening: str) -> tuple[int, int] | None:
-    """Where the bracket closes that the text opens with, if that is its end."""
+    """The position of the bracket that closes the text's opening bracket, if the text ends there."""
     depth, place = 0, 0
     while place < len(text):
         if text[place] == "\\":

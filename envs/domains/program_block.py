@@ -1,12 +1,12 @@
-"""Finding the program in a solution.
+"""Find the program in a solution.
 
 1. A fenced block (backticks or tildes, at any indentation) that is complete and marked as Python is a candidate:
    `python`, `py`, `python3.11`, `python title=...`. Where there is none, one without a mark that reads as a program.
-2. The last candidate decides, unless it only shows another one at work: a block that defines nothing new and uses what
+2. The last candidate is taken, unless it only demonstrates another one: a block that defines nothing new and uses what
    an earlier block defines (calls, assertions, functions named `test...`), or a session with `>>>`.
-3. A block left open (a truncated solution) is no candidate.
+3. A block left open (a truncated solution) is not a candidate.
 
-The text is read once, line by line, whatever it holds.
+The text is read once, line by line, so that the time is linear for any text.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Block:
 
     @property
     def code(self) -> str:
-        """The lines without the indentation of the fence, and without a common one where they are not Python as is."""
+        """The lines without the indentation of the fence, and dedented if they are not Python as they stand."""
         width = len(self.indent.expandtabs())
         text = "\n".join(_without(line, width) for line in self.lines) + "\n"
         return text if _tree(text) is not None else textwrap.dedent(text)
@@ -61,7 +61,7 @@ def program(text: str) -> str | None:
 
 
 def _blocks(text: str) -> list[_Block]:
-    """All complete blocks. A mark for Python inside an open block starts over: the one before was never closed."""
+    """All complete blocks. A Python fence inside an open block starts a new one: the earlier fence was never closed."""
     found: list[_Block] = []
     block: _Block | None = None
     for line in text.replace("\r\n", "\n").split("\n"):
@@ -98,7 +98,7 @@ def _tree(code: str) -> ast.Module | None:
 
 
 def _reads_as_program(code: str) -> bool:
-    """Whether a block without a mark is Python that does something; a line of output parses, and does nothing."""
+    """Whether an unmarked block is Python that does something; a line of output may parse, but does nothing."""
     tree = _tree(code)
     if tree is None:
         return False
@@ -108,7 +108,7 @@ def _reads_as_program(code: str) -> bool:
 
 
 def _only_uses(code: str, tree: ast.Module | None, offered: set[str]) -> bool:
-    """Whether a block shows another one at work: it defines nothing of its own and uses what earlier ones define."""
+    """Whether a block only demonstrates another: it defines nothing itself and uses names of earlier blocks."""
     own = [name for name in _defined(tree) if not name.startswith(("test", "Test"))]
     return code.lstrip().startswith(">>>") or (bool(offered) and not own)
 

@@ -1,12 +1,12 @@
-r"""Science: choices by label or by the option's text, quantities by number and unit, anything else as mathematics.
+r"""Science: options by label or text, quantities by number and unit, anything else as mathematics.
 
 - *Multiple choice*, where the question lists options: gold and answer each mean one option (`envs.domains.choices`),
   and must agree.
 - *Quantity*, where gold is a number, perhaps with a unit. A whole number written as such must be met exactly; gold
   with a decimal point or an exponent is a rounded measurement and is met within 1%. A unit that gold names must be
-  given, or another one for the same quantity (`1 km` answers `1000 m`, and `0.5` answers `50\%`); where gold names
+  given, or another unit of the same quantity (`1 km` answers `1000 m`, and `0.5` answers `50\%`); where gold names
   none, the answer's is ignored, but for a percentage, which is its hundredth.
-- *Words and formulas* in one spelling. Case matters in formulas (`Co` is not `CO`) and not in words.
+- *Words and formulas* after normalisation. Case matters in formulas (`Co` is not `CO`) and not in words.
 - Otherwise the answer must equal gold by `envs.domains.math`.
 """
 
@@ -42,7 +42,7 @@ _ABOUT: Final = re.compile(
 )
 _CURRENCY: Final = re.compile(r"([+-]?)\s*[$€£¥₹]\s*(?=[\d.])")
 _FORMULA_WORD: Final = 3
-"""Letters: shorter words are symbols, whose case matters."""
+"""Letters; shorter words are symbols, whose case matters."""
 
 extract = final_answer
 
@@ -57,18 +57,18 @@ class Quantity:
 
 
 def make_domain(section: ScienceSection) -> DomainSpec:
-    """The domain; it has no settings."""
+    """Build the domain; it has no settings."""
     return DomainSpec(extract, score_all)
 
 
 def score_all(pairs: Sequence[Pair], *, seconds: float) -> list[Outcome]:
-    """Whether each solution's final answer is its problem's; `seconds` is not used (see `DomainSpec`)."""
+    """Whether each solution's final answer equals its problem's; `seconds` is not used (see `DomainSpec`)."""
     with Library() as library:
         return [_found(extract(solution), problem, library) for solution, problem in pairs]
 
 
 def quantity(text: str) -> Quantity | None:
-    """Read spelled text as a number with or without a unit; None if it is no such thing."""
+    """Parse a normalised text as a number with or without a unit; None if it is neither."""
     text = _ABOUT.sub("", named(text)[1], count=1) if _ABOUT.match(named(text)[1]) else named(text)[1]
     text = _CURRENCY.sub(r"\1", text)
     found = leading_number(text)
@@ -85,7 +85,7 @@ def quantity(text: str) -> Quantity | None:
 
 
 def same_text(one: str, other: str) -> bool:
-    """Whether two spelled texts are the same words, formula or quantity as written."""
+    """Whether two normalised texts are the same words, formula or quantity as written."""
     first, second = quantity(one), quantity(other)
     if first is not None and second is not None:
         return first.value == second.value and first.unit == second.unit
@@ -136,12 +136,12 @@ def _met(gold: Quantity, value: Fraction) -> bool:
 
 
 def _same_word(one: str, other: str) -> bool:
-    """Whether two units are one word in singular and plural, spelled out: the case of symbols (mW, MW) matters."""
+    """Whether two units are the singular and plural of one word; the case of symbols (mW, MW) matters."""
     return min(len(one), len(other)) > _FORMULA_WORD and same_thing(one, other)
 
 
 def _plain(text: str) -> str:
-    """Text without LaTeX: formulas and ions as one writes them in a line."""
+    """Text without LaTeX: formulas and ions written in one line."""
     text = _unset(text)
     text = re.sub(r"_\s*\{?\s*(\d+)\s*\}?", r"\1", text)
     text = re.sub(r"\^\s*\{?\s*(\d*)([+-])\s*\}?", r"\1\2", text)
@@ -149,12 +149,12 @@ def _plain(text: str) -> str:
 
 
 def _unset(text: str) -> str:
-    """Text without the commands that only set it as text."""
+    """Text without the commands that only format it as text."""
     return _TEXT.sub(r"\1", text).strip()
 
 
 def _is_prose(text: str) -> bool:
-    """Whether a text is words and no formula: each long enough, and without capitals in the middle of it."""
+    """Whether a text is words and not a formula: each word long enough and without capitals in the middle."""
     words = re.findall(r"[^\W\d_]+", text)
     return bool(words) and all(
         len(word) >= _FORMULA_WORD and (word.isupper() or word.islower() or word.istitle())

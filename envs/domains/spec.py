@@ -1,4 +1,4 @@
-"""The shape every domain has."""
+"""The interface of a domain."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Pair = tuple[str, Problem]
 
 
 class ScoreAll(Protocol):
-    """Scoring in bulk: domains share work between pairs."""
+    """Scores many solutions at once, so that a domain can share work between them."""
 
     def __call__(self, pairs: Sequence[Pair], *, seconds: float) -> list[Outcome]:
-        """What is found about each solution, in order; `seconds` bounds one coding solution's tests."""
+        """Return a finding for each solution, in order; `seconds` limits the tests of one coding solution."""
         ...
 
 
@@ -26,12 +26,12 @@ class DomainSpec:
 
     Attributes:
         extract: the final answer (or program) of a solution, None if it has none.
-        score_all: what is found about solutions; one without an answer is wrong.
+        score_all: scores solutions; one without an answer is wrong.
     """
 
     extract: Callable[[str], str | None]
     score_all: ScoreAll
 
     def score(self, solution: str, problem: Problem, *, seconds: float = 5.0) -> Outcome:
-        """What is found about one solution; `score_all` is far cheaper for many."""
+        """Score one solution; `score_all` is far cheaper for many."""
         return self.score_all([(solution, problem)], seconds=seconds)[0]

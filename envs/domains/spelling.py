@@ -1,8 +1,9 @@
-r"""One spelling for what can be written in several: the text of an answer as plain LaTeX.
+r"""Normalise an answer: one LaTeX spelling for what can be written in several ways.
 
-Characters become commands (`π` is `\pi`, `x²` is `x^{2}`, `½` is `\frac{1}{2}`), commands that only set text go, digits
-that are grouped become one number, and repeating decimals become fractions. Nothing is computed, and no word is lost:
-words keep standing in `\text{...}` or as they are. What the words mean (a unit, a hedge) is for `envs.domains.units`.
+Characters become commands (`π` is `\pi`, `x²` is `x^{2}`, `½` is `\frac{1}{2}`), commands that only format text are
+removed, grouped digits become one number, and repeating decimals become fractions. Nothing is computed and no word is
+lost: words stay in `\text{...}` or as they are. `envs.domains.units` decides what the words mean (a unit, a
+restriction).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _RAISED: Final = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ", "0123456
 _LOWERED: Final = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋", "0123456789+-", strict=True))
 _ROOTS: Final = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
 
-_SETTING: Final = re.compile(  # commands that say how something looks
+_SETTING: Final = re.compile(  # commands that only change the appearance
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|mathop|strut|hfill|newline|ensuremath)(?![a-zA-Z])\.?"
     r"|(?<!\\)\\[!@]|\\phantom\{[^{}]*\}|\\label\{[^{}]*\}|\\tag\*?\{[^{}]*\}"
 )
@@ -99,7 +100,7 @@ _SHORT_FRACTION: Final = re.compile(r"\\frac\s*(\d|\{[^{}]*\})\s*(\d|[a-zA-Z]|\{
 
 @functools.lru_cache(maxsize=8192)
 def spelled(text: str) -> str:
-    """The text in one spelling; texts that mean different things stay different."""
+    """The normalised text; texts with different meanings stay different."""
     text = _ascii(text)
     if "\\begin" not in text:
         text = _DOUBLED.sub(r"\\", text)
@@ -123,7 +124,7 @@ def spelled(text: str) -> str:
 
 
 def _ascii(text: str) -> str:
-    """Special characters as commands; other compatibility characters (full width, ligatures) as plain ones."""
+    """Replace special characters by commands, and compatibility characters (full width, ligatures) by plain ones."""
     parts: list[str] = []
     for place, character in enumerate(text):
         if character.isascii():
@@ -165,11 +166,11 @@ def _fraction(decimal: re.Match[str]) -> str:
 
 
 def balanced_split(text: str, is_separator: Callable[[str, int], int]) -> list[str]:
-    """Parts of the text between separators that stand outside all brackets.
+    """Split a text at separators that stand outside all brackets.
 
     Args:
         text: as `spelled` returns it.
-        is_separator: how many characters of the text at a place separate; 0 for none.
+        is_separator: the length of the separator at a position of the text; 0 for none.
     """
     parts, depth, start, place = [], 0, 0, 0
     while place < len(text):

@@ -1,10 +1,10 @@
-r"""Units: how one is written behind a number, and which words are no unit.
+r"""Parse the unit behind a number, and recognise words that are not a unit.
 
 A unit is read from plain words (`meters per second`), symbols (`m/s^2`, `J mol^-1 K^-1`) and LaTeX (`\frac{m}{s^2}`,
-`\text{ kg}\,\text{m}`) into factors with whole exponents, written one way: `m*s^-2`. Only that reaches `pint`, and
-only in the child process (`envs.domains.library`), so that no tower of powers or brackets can keep it busy.
+`\text{ kg}\,\text{m}`) into factors with integer exponents in one form: `m*s^-2`. Only this form reaches `pint`, and
+only in the child process (`envs.domains.library`), so that nested powers or brackets cannot keep it busy.
 
-Words that change what is said ("or", "more", "not") are no unit, so that `3 or 4` and `5 or more` are neither 3 nor 5.
+Words that change the meaning ("or", "more", "not") are not units, so that `3 or 4` and `5 or more` are neither 3 nor 5.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ _TOKEN: Final = re.compile(
 
 @functools.lru_cache(maxsize=8192)
 def unit(text: str) -> str | None:
-    """Spelled text as a unit in one writing (`m*s^-2`); empty for no text, None for what is no unit."""
+    """A normalised text as a unit in one form (`m*s^-2`); empty for empty text, None if it is not a unit."""
     if len(text) > _LONGEST:
         return None
     plain = _plain(text)
@@ -109,7 +109,7 @@ def unit(text: str) -> str | None:
 
 
 def is_symbol(text: str) -> bool:
-    """Whether a plain text stands for a unit by itself, so that it can follow a number without a space."""
+    """Whether a plain text is a unit symbol that can follow a number without a space."""
     found = unit(text)
     plain = _plain(text)
     names = re.findall(rf"[{_LETTERS}]+", plain)
@@ -117,7 +117,7 @@ def is_symbol(text: str) -> bool:
 
 
 def is_set_as_text(text: str) -> bool:
-    r"""Whether the whole unit is set as text (`\text{ cm}^2`), so that no letter of it can be a variable."""
+    r"""Whether the whole unit is formatted as text (`\text{ cm}^2`), so that no letter of it can be a variable."""
     return bool(_TEXT.search(text)) and not re.search(
         r"[a-zA-Z]", re.sub(r"\\(?:cdot|circ|mu|Omega|frac)", "", _TEXT.sub("", text))
     )
@@ -137,7 +137,7 @@ def counts_things(text: str) -> bool:
 
 
 def same_thing(one: str, other: str) -> bool:
-    """Whether two units are the same word, whatever their number and case ("Apples", "apple")."""
+    """Whether two units are the same word, ignoring number and case ("Apples", "apple")."""
     return _stem(one) == _stem(other)
 
 
@@ -181,9 +181,9 @@ def _tokens(text: str) -> list[str] | None:
 
 
 def _factors(text: str) -> dict[str, int] | None:
-    """Exponents by name; None where the text is no product of units."""
+    """Exponents by name; None if the text is not a product of units."""
     factors: dict[str, int] = {}
-    outer: list[int] = []  # what the brackets around the present place are raised to
+    outer: list[int] = []  # exponents of the brackets around the current position
     around, sign, raised = 1, 1, 1
     last: tuple[str, int] | None = None
     for token in _tokens(text) or ["?"]:

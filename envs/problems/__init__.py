@@ -1,1 +1,1 @@
-"""Problems made by programs, with seeds: nano's domains, and arithmetic for scripts."""
+"""Generators of seeded problems: the nano domains, and arithmetic for scripted runs."""

@@ -1,8 +1,8 @@
-"""Trivial problems that a script can really solve, for trying the loop without a model.
+"""Simple problems that a script can solve, for trying the loop without a model.
 
-The scripted policy (`policies.scripted`) reads these questions back out of whatever prompt template carries them and
-computes their answers, so held-out scores, verdicts and improvement are real figures although no weights are involved.
-One form of question per domain is enough for that; difficulty and variety are the business of `envs.problems.nano`.
+The scripted policy (`policies.scripted`) finds these questions in the rendered prompt of any template and
+computes their answers, so held-out scores, verdicts and improvement are real numbers although there are no weights.
+One form of question per domain is enough for that; `envs.problems.nano` has difficulty levels and variety.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Data at the door: reading, ids by content, deduplication, the leak firewall, and the pool rounds draw from."""
+"""Data input: reading, content ids, deduplication, the leak check, and the pool that rounds draw from."""
 
 from envs.prompts.files import files_digest
 from envs.prompts.leak import Leak, LeakIndex, LeakRule

@@ -1,15 +1,15 @@
-"""Exact and near duplicates among a million prompts in a fixed amount of memory.
+"""Find exact and near duplicates among a million prompts in a fixed amount of memory.
 
 datasketch's own index keeps every key in Python dictionaries, about half a gigabyte per million prompts. Here the
-permutations are datasketch's and its choice of bands is used, but the band keys lie in a throw-away SQLite file with
-a bounded page cache. Every band key remembers the first prompt that had it; a later prompt with the same key is
-compared with that one's text.
+permutations are datasketch's and its choice of bands is used, but the band keys are kept in a temporary SQLite file
+with a bounded page cache. Each band key is stored with the first prompt that had it; a later prompt with the same key
+is compared with that one's text.
 
-Keys of new prompts wait in memory and go to the file in sorted bundles: one by one they would each touch another page.
+Keys of new prompts are buffered and written in sorted batches: written one by one, each would touch another page.
 
-Order decides: the first prompt of a kind stays, and a prompt is compared with prompts that stayed. Under
-`numbers_matter` numbers, operators and brackets are part of every key, so "7 boxes of 12" and "8 boxes of 12" never
-meet.
+Order decides: the first of several duplicates is kept, and a prompt is compared with kept prompts only. With
+`numbers_matter` numbers, operators and brackets are part of every key, so "7 boxes of 12" and "8 boxes of 12" are never
+compared.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from svd_loop.config.data import DedupSection
 
 Kind = Literal["exact", "near"]
 _CACHE_KIB = 48 * 1024
-# Keys that wait in memory, at about 100 bytes each; and keys asked for in one query, which SQLite limits.
+# Buffered keys, at about 100 bytes each; and keys per query, which SQLite limits.
 _WAITING = 2**17
 _ASKED_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What a prompt is recognised by: one key of its whole text, and one per band of its sketch."""
+    """The keys of a prompt: one of its whole text, and one per band of its sketch."""
 
     text: int
     bands: Sequence[int]
 
 
 class KeyMaker:
-    """Keys of prompts; depends on nothing but the prompts."""
+    """Makes the keys of prompts, from the prompts alone."""
 
     def __init__(self, settings: DedupSection) -> None:
         self._settings = settings
@@ -52,7 +52,7 @@ class KeyMaker:
         return self._bands is not None
 
     def keys(self, texts: Sequence[str], forms: Sequence[Form], sketches: Sketches | None) -> list[Keys]:
-        """One per text. A text without words has no bands."""
+        """Return one `Keys` per text. A text without words has no bands."""
         bands: Sequence[Sequence[int]] = [()] * len(texts)
         if self._bands is not None and sketches is not None:
             salts = ["\x1f".join(form.marks) for form in forms] if self._settings.numbers_matter else None
@@ -64,19 +64,19 @@ class KeyMaker:
 
 
 class DuplicateFinder:
-    """Remembers kept prompts by position and recognises their duplicates."""
+    """Stores the keys of kept prompts by position and finds their duplicates."""
 
     def __init__(self, settings: DedupSection, file: Path, text_at: Callable[[int], str]) -> None:
         """Args: the section of the config, a file to be made for the keys, and how to get a kept prompt's text back."""
         self._settings = settings
         self._text_at = text_at
-        # Keys not yet in the file, and those of the present bundle of prompts that the file knows.
+        # Keys not yet in the file, and the file's entries for the current batch of prompts.
         self._new_texts: set[int] = set()
         self._new_bands: dict[int, int] = {}
         self._known_texts: set[int] = set()
         self._known_bands: dict[int, int] = {}
         self._keys = sqlite3.connect(file, isolation_level=None)
-        # Nothing here outlives the process, so neither journal nor sync is needed.
+        # The file is used by this process only, so neither journal nor sync is needed.
         self._keys.executescript(
             f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; "
             f"PRAGMA locking_mode=EXCLUSIVE; PRAGMA cache_size=-{_CACHE_KIB};"
@@ -85,7 +85,7 @@ class DuplicateFinder:
         )
 
     def expect(self, keys: Sequence[Keys]) -> None:
-        """Look up what the file knows of these keys; only such prompts may be checked until the next call."""
+        """Load the stored entries of these keys; until the next call only their prompts may be checked."""
         if len(self._new_texts) + len(self._new_bands) > _WAITING:
             self._write()
         self._known_texts = {key for (key,) in self._known("key FROM texts", [item.text for item in keys])}
@@ -93,7 +93,7 @@ class DuplicateFinder:
         self._known_bands = dict(self._known("key, position FROM bands", bands))
 
     def check(self, text: str, keys: Keys, position: int) -> Kind | None:
-        """What kind of duplicate the prompt is; None remembers it as kept under `position`."""
+        """The kind of duplicate the prompt is; None if it is new, and it is then stored under `position`."""
         if self._settings.exact:
             if keys.text in self._new_texts or keys.text in self._known_texts:
                 return "exact"
@@ -113,11 +113,11 @@ class DuplicateFinder:
         return None
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._keys.close()
 
     def _positions(self, keys: Iterable[int]) -> list[int]:
-        """Prompts that had one of these keys first, in the order they were kept."""
+        """Positions of the prompts that had one of these keys first, in order."""
         found = {self._known_bands.get(key, self._new_bands.get(key)) for key in keys}
         return sorted(position for position in found if position is not None)
 
@@ -135,7 +135,7 @@ class DuplicateFinder:
 
 
 def _text_key(text: str, form: Form) -> int:
-    """Words and marks; a text without either (only punctuation) stands for itself.
+    """A hash of words and marks; of the text itself if it has neither (only punctuation).
 
     With 64 bits two different prompts among a million share a key with a chance of about 3 in 10^8.
     """

@@ -1,6 +1,6 @@
-"""Bounds on what a compressed or columnar file may grow to while it is read.
+"""Limits on the decompressed size of compressed and columnar files while they are read.
 
-A few kilobytes can stand for gigabytes: zstd of zeros, gzip of empty lines, one long value that a Parquet dictionary
+A few kilobytes can expand to gigabytes: zstd of zeros, gzip of empty lines, one long value that a Parquet dictionary
 repeats. Text of prompts shrinks 3 to 30-fold, so a file that grows far beyond that is refused instead of read.
 """
 
@@ -13,22 +13,22 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 MAX_LINE_BYTES = 16 * 2**20
-"""A line, or a cell of text."""
+"""Most bytes of a line, or of a cell of text."""
 FREE_BYTES = 64 * 2**20
-"""Bytes that any file may grow to."""
+"""Decompressed bytes that are allowed for any file."""
 MAX_RATIO = 200
-"""How many times its size a file may grow to beyond that."""
+"""Largest decompressed size as a multiple of the file's size, beyond `FREE_BYTES`."""
 _PIECES = (64, 4096)
 """Compressed bytes given to zstd at once. A block of it stands for 128 KiB and can be 4 bytes long, so that even the
 larger piece is at most 128 MiB of output; after a piece that grew far, the next ones are small."""
 
 
 class Expanded(Exception):
-    """A file grows beyond the bounds; says how far."""
+    """A file expands beyond the limits; the message says how far."""
 
 
 class ColumnChunk(Protocol):
-    """What is needed of a Parquet column chunk's metadata."""
+    """The metadata of a Parquet column chunk that is used here."""
 
     path_in_schema: str
     total_compressed_size: int
@@ -48,7 +48,7 @@ def refuse_growth(size: int, compressed: int) -> None:
 
 
 def refuse_expanding_parquet(metadata: Any, columns: Sequence[str]) -> None:
-    """Raise `Expanded` if a row group's wanted columns grow too far, by the file's own account.
+    """Raise `Expanded` if a row group's wanted columns expand too far, according to the file's metadata.
 
     Args:
         metadata: `pyarrow.parquet.FileMetaData`.
@@ -63,7 +63,7 @@ def refuse_expanding_parquet(metadata: Any, columns: Sequence[str]) -> None:
 
 
 def open_bounded(path: Path) -> IO[bytes]:
-    """A file of lines, decompressed by its name's ending; reading it raises `Expanded` where it grows too far."""
+    """Open a file of lines, decompressed by its name's ending; reading raises `Expanded` beyond the limits."""
     match path.suffix.lower():
         case ".gz":
             file = path.open("rb")
@@ -76,7 +76,7 @@ def open_bounded(path: Path) -> IO[bytes]:
 
 
 class _Bounded(io.RawIOBase):
-    """Decompressed bytes, counted against the compressed ones that they came from."""
+    """A decompressed stream that checks its size against the compressed bytes read so far."""
 
     def __init__(self, stream: Any, source: IO[bytes]) -> None:
         self._stream = stream
@@ -99,7 +99,7 @@ class _Bounded(io.RawIOBase):
 
 
 class _ZstdStream(io.RawIOBase):
-    """Decompressed bytes of a zstd file. Unlike the library's own reader it notices a frame cut short."""
+    """The decompressed bytes of a zstd file. Unlike the library's own reader it detects a truncated frame."""
 
     def __init__(self, file: IO[bytes]) -> None:
         import zstandard

@@ -1,10 +1,10 @@
-"""Rows out of files, one at a time, each knowing its file and line.
+"""Read rows from files, one at a time, each with its file and line.
 
-Every format ends in the same `Row`; whatever is wrong with a file becomes a `DataError` that starts with `file:line`.
+Every format yields the same `Row`; any fault of a file raises a `DataError` that starts with `file:line`.
 Memory does not grow with the file: lines are read one by one and are at most 16 MiB long, and so is a cell; Parquet
 and `datasets` folders come in small batches and only the needed columns are read at all. A compressed file may grow
-200-fold beyond 64 MiB, which text does not; one that would grow further is refused (`envs.prompts.expansion`). Only
-plain files and folders are opened: a pipe would be waited for without end.
+200-fold beyond 64 MiB, more than text does; one that would grow further is refused (`envs.prompts.expansion`). Only
+plain files and folders are opened: reading a pipe could block for ever.
 
 Line numbers count from 1. In a Parquet file and in a `datasets` folder, which have no lines, they number the rows.
 """
@@ -36,7 +36,7 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: where it stands, which columns it has, and the values of the wanted ones."""
+    """One row: its place, the names of its columns, and the values of the wanted ones."""
 
     file: str
     line: int
@@ -50,7 +50,7 @@ class Row:
 
 
 def expand(patterns: Iterable[str]) -> list[Path]:
-    """Existing files (and `datasets` folders) behind paths and glob patterns, sorted within a pattern, each once.
+    """Resolve paths and glob patterns to existing files and `datasets` folders, sorted per pattern, without repeats.
 
     Raises:
         DataError: A path does not exist, a pattern matches nothing, or a name tells no known format.
@@ -88,7 +88,7 @@ def rows(path: Path, wanted: Collection[str]) -> Iterator[Row]:
 
 
 def json_lines(path: Path, wanted: Collection[str]) -> Iterator[Row]:
-    """All rows of a file that is JSON Lines whatever its name says; compressed where it ends in `.gz` or `.zst`.
+    """All rows of a JSON Lines file with any name; decompressed if it ends in `.gz` or `.zst`.
 
     Raises:
         DataError: As `rows`.
@@ -97,7 +97,7 @@ def json_lines(path: Path, wanted: Collection[str]) -> Iterator[Row]:
 
 
 def files_digest(patterns: Iterable[str]) -> str:
-    """SHA-256 over names and contents of all files, to notice that inputs changed.
+    """SHA-256 over names and contents of all files, to detect that inputs changed.
 
     Raises:
         DataError: As `expand`, or a file cannot be read.
@@ -135,22 +135,24 @@ def _rows_by(reader: _Reader, path: Path, wanted: Collection[str]) -> Iterator[R
 
 
 def _refuse_special(path: Path) -> None:
-    """Raise `DataError` unless a path is a plain file, or a folder with nothing but plain files and folders in it."""
+    """Raise `DataError` unless a path is a plain file, or a folder with only plain files and folders."""
     for place in (path, *path.rglob("*")) if path.is_dir() else (path,):
         mode = place.stat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise DataError(f"{place}: is no plain file (a pipe, a socket or a device); its rows cannot be read twice")
+            raise DataError(
+                f"{place}: is not a plain file (a pipe, a socket or a device); its rows cannot be read twice"
+            )
 
 
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # a name too long for the file system
+    except OSError:  # the name is too long for the file system
         return False
 
 
 def _how_to_save(name: str) -> str:
-    """What to do about a name that looks like a dataset of the hub; a job reads nothing that can change under it."""
+    """The advice for a name that looks like a hub dataset; a job reads only files that cannot change remotely."""
     if not _HUB_NAME.fullmatch(name) or Path(name).suffix.lower() in _SUFFIXES:
         return ""
     return (
@@ -264,7 +266,7 @@ def _read_parquet(path: Path, wanted: Collection[str]) -> Iterator[Row]:
             columns = [name for name in names if name in wanted]
             refuse_expanding_parquet(file.metadata, columns)
             for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns, use_threads=False):
-                # Without a wanted column a batch has no rows to list; one empty row lets the reader name the columns.
+                # Without a wanted column a batch yields no rows; one empty row carries the names of the columns.
                 for place in range(batch.num_rows) if columns else range(1):
                     number += 1
                     cells = {name: _cell(batch.column(name)[place]) for name in columns}
@@ -276,7 +278,7 @@ def _read_parquet(path: Path, wanted: Collection[str]) -> Iterator[Row]:
 
 
 def _cell(scalar: Any) -> Any:
-    """A cell as a Python value; one at a time, since a batch's cells can share what they are made of."""
+    """Convert a cell to a Python value; one at a time, because the cells of a batch can share one large value."""
     if scalar.is_valid and hasattr(scalar, "as_buffer") and (buffer := scalar.as_buffer()) is not None:
         refuse_large_cell(buffer.size)
     return scalar.as_py()

@@ -1,17 +1,17 @@
-"""The firewall between what is trained on and what is measured: held-out problems among training texts.
+"""Find held-out problems among training texts, so that the model is not trained on its test set.
 
-The index is built from the held-out side, which is small; training texts stream past it. Three rules, the first that
-holds names the pair:
+The index is built from the held-out side, which is small; training texts are checked as a stream. There are three
+rules; the first that matches is reported:
 
-- *exact*: the same words in the same order, blanks, case and punctuation aside;
+- *exact*: the same words in the same order, ignoring spaces, case and punctuation;
 - *containment*: enough of the problem's word n-grams occur in the text, or the whole problem does when spacing and
   punctuation inside words are ignored too. A problem with fewer words than an n-gram must occur as a whole, and one
-  with fewer than five words is found by the exact rule alone: "Solve x = 3" stands in many innocent texts;
+  with fewer than five words is found by the exact rule only: "Solve x = 3" occurs in many unrelated texts;
 - *minhash*: similar word pairs (Jaccard), for rewordings.
 
-Two vetoes keep siblings of one template apart, so that only copies are reported. Under `numbers_matter` a text must
-hold the problem's numbers; in a long problem it is enough that their digits stand there in a row, for copies lose
-points, commas and blanks between them. In a terse problem (at most 16 words), where an operator is half the question,
+Two vetoes separate problems made from one template, so that only copies are reported. With `numbers_matter` a text must
+hold the problem's numbers; in a long problem it is enough that their digits occur in a row, because copies lose
+points, commas and spaces between them. In a short problem (at most 16 words), where operators carry much meaning,
 a text that has operators must have the problem's in their order.
 
 Left out: translations, paraphrases with few shared words, and copies across scripts (see `normalise`).
@@ -31,15 +31,15 @@ from svd_loop.config.data import LeakSection
 from svd_loop.contracts import Problem
 
 _SHORTEST_EMBEDDED = 5
-# Characters of a problem, blanks left out, that make a text worth searching for the rest of it. A text is looked at in
-# steps, so a problem is indexed at as many neighbouring starts: whatever the alignment, one of them is met.
+# Characters of a problem, without spaces, whose presence makes a full search worthwhile. A text is sampled in
+# steps, so a problem is indexed at as many neighbouring starts: at any alignment one of them is hit.
 _ANCHOR = 24
 _ANCHOR_STEP = 8
 _LONGEST_TERSE = 16
 
 
 class LeakRule(StrEnum):
-    """Which rule found a pair."""
+    """The rule that found a pair."""
 
     EXACT = "exact"
     CONTAINMENT = "containment"
@@ -57,12 +57,12 @@ class Leak:
     score: float
 
     def __str__(self) -> str:
-        """As messages show it."""
+        """The text shown in messages."""
         return f"{self.source} holds {self.problem_source or self.problem_id} ({self.rule}, {self.score:.2f})"
 
 
 class _HeldOut:
-    """One problem with everything the rules ask of it, computed once."""
+    """One held-out problem with all precomputed data that the rules need."""
 
     def __init__(self, problem: Problem, ngram: int) -> None:
         self.problem = problem
@@ -81,7 +81,7 @@ class _HeldOut:
 
 
 class LeakIndex:
-    """Finds held-out problems in texts. Memory grows with the held-out side only."""
+    """An index of held-out problems; its memory grows with the held-out side only."""
 
     def __init__(self, problems: Iterable[Problem], settings: LeakSection) -> None:
         self._settings = settings
@@ -103,7 +103,7 @@ class LeakIndex:
                 for key in keys if forms[number].words else ():
                     self._by_band[key].append(number)
         self._gram_sizes = sorted({held_out.gram_size for held_out in self._held_out} - {0})
-        # Every gram begins with one of the shortest: a text without such a beginning holds no gram.
+        # Every gram begins with one of the shortest grams: a text without any of those holds no gram.
         self._starts = {gram[: self._gram_sizes[0]] for gram in self._by_gram}
 
     @property
@@ -112,7 +112,7 @@ class LeakIndex:
         return self._bands is not None
 
     def find(self, text: str, *, source: str = "") -> list[Leak]:
-        """Every held-out problem the text (a training prompt or an accepted completion) holds; see `find_each`."""
+        """Every held-out problem in a text (a training prompt or an accepted completion); see `find_each`."""
         return self.find_each([text], [source])[0]
 
     def find_each(
@@ -122,13 +122,13 @@ class LeakIndex:
         forms: Sequence[Form] | None = None,
         sketched: Sketches | None = None,
     ) -> list[list[Leak]]:
-        """For each text every held-out problem it holds, each with the first rule that found it.
+        """For each text, every held-out problem in it, each with the first rule that found it.
 
         Args:
-            texts: Training prompts or accepted completions; some hundreds at once are cheaper than one by one.
-            sources: Where each stands, for the report.
-            forms: `compared` of each text, where the caller has them already.
-            sketched: Sketches of the forms, where the caller has them already.
+            texts: Training prompts or accepted completions; batches of some hundreds are cheaper than single texts.
+            sources: The place of each text, for the report.
+            forms: `compared` of each text, if the caller has them already.
+            sketched: Sketches of the forms, if the caller has them already.
         """
         forms = [compared(text) for text in texts] if forms is None else forms
         bands: Sequence[Sequence[int]] = [()] * len(texts)
@@ -180,7 +180,7 @@ class LeakIndex:
                 yield number, score
 
     def _may_be_copy(self, held_out: _HeldOut, form: Form) -> bool:
-        """Whether neither veto holds."""
+        """Whether neither veto applies."""
         wanted = held_out.form.numbers
         if (
             self._settings.numbers_matter
@@ -193,9 +193,9 @@ class LeakIndex:
 
 
 def _holds_digits(numbers: Sequence[str], wanted: Sequence[str], *, joined: bool) -> bool:
-    """Whether the digits of `wanted` stand in a row in `numbers`, from the start of a number to the end of one.
+    """Whether the digits of `wanted` occur in a row in `numbers`, between the start of a number and the end of one.
 
-    Numbers may have come apart there ("1,000.50" as "1 000 50"), and with `joined` run together ("1/5" as "15").
+    Numbers may be split there ("1,000.50" as "1 000 50"), and with `joined` also joined ("1/5" as "15").
     """
     row, cuts = "".join(numbers), set(accumulate(map(len, numbers), initial=0))
     wanted_cuts = list(accumulate(map(len, wanted), initial=0))

@@ -1,13 +1,13 @@
-"""Three readings of one text: as stored, as identified, as compared.
+"""Three forms of a text: as stored, as identified, as compared.
 
-*Stored* is what the policy sees: Unicode NFC, line ends unified, outer blanks gone, nothing else touched.
-*Identified* is the content id, made from the stored text. *Compared* forgets what a copyist changes without changing
+*Stored* is what the policy sees: Unicode NFC, uniform line ends, no outer white space, nothing else changed.
+*Identified* is the content id, made from the stored text. *Compared* drops what can differ between copies of
 the question (case, spacing, punctuation, compatibility characters, invisible characters) and keeps what makes it
 another question: words, numbers, operators and brackets. The compared form is only ever compared, never shown to a
 model.
 
 Left out: look-alike letters of other scripts (Cyrillic a for Latin a), number words ("three" for 3) and stemming; and
-scripts that write whole sentences without blanks, beyond Chinese and Japanese whose characters count as words.
+scripts without spaces between words, except Chinese and Japanese, whose characters count as words.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BRACKETS = frozenset("()[]{}")
 _MARKS = OPERATORS | _BRACKETS
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 
-# Characters that print as nothing, and typographic variants of the marks a keyboard has.
+# Invisible characters, and typographic variants of keyboard characters.
 _INVISIBLE = (
     0xAD,
     0x180E,
@@ -64,7 +64,7 @@ _ASCII_TOKEN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A text as it is compared.
+    """A text in the form used for comparison.
 
     Attributes:
         words: Words and numbers in order; numbers as bare digits (`1,000.50` is `100050`).
@@ -77,7 +77,7 @@ class Form:
 
     @property
     def squeezed(self) -> str:
-        """All words without blanks, so that spacing inside words and formulas does not count."""
+        """All words joined without spaces, so that spacing inside words and formulas does not matter."""
         return "".join(self.words)
 
     @property
@@ -101,7 +101,7 @@ def clean(text: str) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Whether nothing of the text would print."""
+    """Whether a text has no visible character."""
     return not (text if text.isascii() else text.translate(_UNIFIED)).strip()
 
 
@@ -111,7 +111,7 @@ def content_id(text: str, domain: DomainName) -> str:
 
 
 def compared(text: str) -> Form:
-    """The text as it is compared."""
+    """The form of a text used for comparison."""
     text = without_form(text)
     folded = text.casefold()
     pattern = _ASCII_TOKEN

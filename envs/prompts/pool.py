@@ -1,10 +1,10 @@
-"""The prompts of a job on disk: built once through the door, then drawn from round by round.
+"""The prompts of a job on disk: built once from checked input, then drawn from in each round.
 
-One SQLite file, written under another name and moved into place when complete, so that a kill leaves the old pool or
-none. It is derived data: when inputs or settings change, or the file is damaged, it is built again.
+One SQLite file, written under another name and moved into place when complete, so that a killed process leaves the old
+pool or no pool. It is derived data: when inputs or settings change, or the file is damaged, it is built again.
 
-A prompt passes, in this order: short enough for the context, not a held-out problem, not a duplicate of one kept
-before. The leak check sees every prompt that fits, duplicates included, so that its report names all lines to remove.
+A prompt must be, in this order: short enough for the context, not a held-out problem, not a duplicate of one kept
+before. The leak check sees every prompt that fits, including duplicates, so that its report names all lines to remove.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _AT_ONCE = 512
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What became of the rows: `read` is the sum of the five counts after it.
+    """Counts of rows by result: `read` is the sum of the five counts after it.
 
     `leaked` counts prompts, `pairs` the held-out problems found in them (one prompt can hold several). `gold_fields`
     counts the rows that had a gold column.
@@ -57,7 +57,7 @@ class IngestReport:
     gold_fields: Mapping[str, int] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
-        """The report as a reader wants it, one fact a line, nothing that is zero."""
+        """The report as text, one count per line, without zeros."""
         facts = {
             "prompts read": self.read,
             "kept": self.kept,
@@ -111,7 +111,7 @@ class PromptPool:
     def for_round(self, round: int, count: int | None, seed: int) -> list[Prompt]:
         """The prompts of a round (1, 2, ...): `count` different ones in shuffled order; null or too many means all.
 
-        The same arguments give the same prompts. Over rounds no prompt returns until all were seen; see
+        The same arguments give the same prompts. Over rounds no prompt is repeated until all were used; see
         `schedule.positions`.
         """
         query = f"{_SELECT} WHERE position = ?"
@@ -137,7 +137,7 @@ def build_pool(
     digest: str,
     progress: Callable[[int], None] | None = None,
 ) -> PromptPool:
-    """The pool at `path`: the one that lies there when it was made from the same inputs, else a new one.
+    """Build the pool at `path`, or open the existing one if it was made from the same inputs.
 
     Args: prompts: Training prompts, read once; not touched when the pool is up to date. held_out: All held-out
         problems of the job, for the leak check. path: File of the pool. Pairs found by the leak check are written
@@ -178,12 +178,12 @@ def build_pool(
 
 
 def leak_report(path: Path) -> Path:
-    """Where the pairs found while building the pool at `path` are listed, one JSON object a line."""
+    """Path of the list of pairs found while building the pool at `path`, one JSON object per line."""
     return path.with_suffix(".leaks.jsonl")
 
 
 class _Builder:
-    """A pool being written in a folder of its own."""
+    """Writes a new pool in a folder of its own."""
 
     def __init__(
         self,
@@ -204,7 +204,7 @@ class _Builder:
         with _storage(self._file):
             self._pairs = (folder / "leaks.jsonl").open("w", encoding="utf-8")
             self._rows = sqlite3.connect(self._file, isolation_level=None)
-            # The file counts only once it is complete and moved into place, so it needs no journal meanwhile.
+            # The file is used only after it is complete and moved into place, so it needs no journal before.
             self._rows.executescript(
                 "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA cache_size=-32768;"
                 "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;"
@@ -214,7 +214,7 @@ class _Builder:
             self._duplicates = DuplicateFinder(dedup, folder / "keys.sqlite", self._text_at)
 
     def take(self, prompts: Iterable[Prompt], progress: Callable[[int], None] | None) -> list[Leak]:
-        """Pass all prompts through; returns the first leaks found."""
+        """Process all prompts; returns the first leaks found."""
         first_pairs: list[Leak] = []
         stream = iter(prompts)
         while bundle := list(islice(stream, _AT_ONCE)):
@@ -227,7 +227,7 @@ class _Builder:
         return first_pairs
 
     def finish(self, key: str) -> IngestReport:
-        """Write the report, bring everything to disk and close the files of the result."""
+        """Write the report, sync everything to disk and close the files of the pool."""
         report = IngestReport(
             read=self._counts.total(),
             **{
@@ -254,19 +254,19 @@ class _Builder:
         self._duplicates.close()
 
     def _pass(self, bundle: Sequence[Prompt], first_pairs: list[Leak]) -> None:
-        """Prompts through the door, in order, and those kept into the file."""
+        """Check a batch of prompts, in order, and write those that are kept."""
         fitting = [prompt for prompt in bundle if self._too_long is None or not self._too_long(prompt.text)]
         self._counts["too_long"] += len(bundle) - len(fitting)
         sifted = self._sifter.sift(fitting)
         self._duplicates.expect([found.keys for found in sifted])
         ids = self._known_ids(fitting)
         for prompt, found in zip(fitting, sifted, strict=True):
-            self._counts[self._fate(prompt, found, ids, first_pairs)] += 1
+            self._counts[self._classify(prompt, found, ids, first_pairs)] += 1
         self._rows.executemany("INSERT INTO prompts VALUES (?, ?, ?, ?, ?)", self._new_rows)
         self._new_rows.clear()
 
-    def _fate(self, prompt: Prompt, found: Sifted, ids: set[str], first_pairs: list[Leak]) -> str:
-        """What becomes of one prompt: the count it belongs to."""
+    def _classify(self, prompt: Prompt, found: Sifted, ids: set[str], first_pairs: list[Leak]) -> str:
+        """The result for one prompt: the name of the count it belongs to."""
         if found.leaks:
             self._pair_count += len(found.leaks)
             first_pairs += found.leaks[: _PAIRS_SHOWN - len(first_pairs)]
@@ -276,7 +276,7 @@ class _Builder:
         kind = self._duplicates.check(prompt.text, found.keys, position)
         if kind is not None:
             return f"{kind}_duplicates"
-        # Where exact duplicates may stay, two equal prompts still have one id and are one prompt.
+        # Even where exact duplicates may stay, two equal prompts have one id and count as one.
         if prompt.id in ids:
             return "exact_duplicates"
         ids.add(prompt.id)
@@ -285,7 +285,7 @@ class _Builder:
         return "kept"
 
     def _known_ids(self, prompts: Sequence[Prompt]) -> set[str]:
-        """Those of the prompts' ids that are in the file."""
+        """The ids of these prompts that are already in the file."""
         holes = ",".join("?" * len(prompts))
         rows = self._rows.execute(f"SELECT id FROM prompts WHERE id IN ({holes})", [prompt.id for prompt in prompts])
         return {row[0] for row in rows}
@@ -312,7 +312,7 @@ def _up_to_date(path: Path, key: str) -> PromptPool | None:
         return None
     try:
         pool = PromptPool(path)
-    except SvdError:  # damaged: what is derived can be made again
+    except SvdError:  # damaged: derived data can be built again
         return None
     if pool.key == key:
         return pool
@@ -344,7 +344,7 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def _storage(path: Path) -> Iterator[None]:
-    """Turns failures of the disk and the database into one message."""
+    """Convert failures of the disk and the database to one error message."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:

@@ -1,7 +1,7 @@
-"""What form of program a coding task wants, said in the question where the row says it.
+"""Add the wanted form of program to a coding question, if the row states it.
 
-A judge needs to know it as much as the solver, so it is part of the stored text. It is no part of what is compared
-(`normalise.compared`): the same task with and without these words is one task.
+A judge needs this as much as the solver, so it is part of the stored text. It is not part of the compared form
+(`normalise.compared`): a task with and without these words is the same task.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ _FUNCTION: Final = "\n\nWrite a function with the name "
 
 
 def with_form(text: str, *, starter: str | None, function: str = "") -> str:
-    """The question with what it wants.
+    """The question with the wanted form of program appended.
 
     Args:
         text: the question.
-        starter: starter code; empty for a whole program, None where nothing is known.
-        function: the name of the function wanted, where there is no starter code.
+        starter: starter code; empty for a whole program, None if nothing is known.
+        function: the name of the wanted function, if there is no starter code.
     """
     if function and not starter:
         return f"{text}{_FUNCTION}`{function}`."

@@ -1,15 +1,15 @@
-"""Tests as published sets of coding problems give them, read as they are.
+"""Read the tests of published coding data sets in their own formats.
 
 | set | columns |
 |---|---|
 | our own, MBPP | `tests` or `test_list` (with `test_setup_code`): Python assertions |
-| HumanEval | `test` defines `check`; `entry_point` names what it is given |
+| HumanEval | `test` defines `check`; `entry_point` names the function that it tests |
 | LiveCodeBench | `public_test_cases`, `private_test_cases`: input, output, testtype; `metadata` names a function |
 | APPS, TACO | `input_output`: inputs and outputs, with `fn_name` for functions |
 | CodeContests | `public_tests`, `private_tests`, `generated_tests`: input and output as two lists |
 
 LiveCodeBench packs its private tests as base64 of zlib of a pickled string. A pickle can run code when it is loaded:
-here it is read by a reader that knows strings and nothing else.
+here a reader is used that accepts strings only.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ COLUMNS: Final = (
     ("test_list",),
     ("test",),
 )
-"""Where tests are looked for, set by set, in rows without the mapped column."""
+"""Columns to look for tests in, by data set, if a row lacks the mapped column."""
 BESIDE: Final = ("metadata", "entry_point", "test_setup_code", "fn_name", "starter_code")
-"""Columns that belong to the tests."""
+"""Further columns that belong to the tests."""
 
 _MOST_BYTES: Final = 256 * 2**20
 _WHOLE_NUMBER: Final = re.compile(r"-?[0-9]+")
@@ -48,11 +48,11 @@ def tests_in(values: Mapping[str, Any], column: str, tolerance: float | None = N
 
     Args:
         values: the row.
-        column: the mapped column; where the row has none, the known ones of published sets are looked for.
+        column: the mapped column; if the row lacks it, the columns of published data sets are used.
         tolerance: for numbers, see `ScriptTest`.
 
     Raises:
-        ValueError: there are none, or they are in no known form; the message starts with the column.
+        ValueError: there are no tests, or their format is unknown; the message starts with the column.
     """
     columns = [column] if values.get(column) is not None else _known(values)
     if not columns:
@@ -113,7 +113,7 @@ def _assertions(tests: list[str], values: Mapping[str, Any]) -> list[ProgramTest
 
 
 def _case(test: dict[str, Any], values: Mapping[str, Any], tolerance: float | None) -> ProgramTest:
-    """One of LiveCodeBench's: a function takes its arguments as JSON, one a line."""
+    """A test of LiveCodeBench: the arguments of a function are JSON, one per line."""
     given, wanted = test["input"], test["output"]
     if test.get("testtype", "stdin") == "stdin":
         return ScriptTest(_text(given), _text(wanted), tolerance)
@@ -134,7 +134,7 @@ def _function_of(values: Mapping[str, Any]) -> str:
 
 
 def _calls(function: str, inputs: list[Any], outputs: list[Any], tolerance: float | None) -> list[ProgramTest]:
-    """APPS and TACO: arguments as lists; a value may be wrapped in a list of its own, without a word about it."""
+    """Tests of APPS and TACO: arguments as lists; a value may be wrapped in a list of its own without notice."""
     wrapped = all(isinstance(output, list) and len(output) == 1 for output in outputs)
     tests: list[ProgramTest] = []
     for args, output in zip(inputs, outputs, strict=True):
@@ -147,7 +147,7 @@ def _calls(function: str, inputs: list[Any], outputs: list[Any], tolerance: floa
 
 
 def _with_number_keys(value: Any) -> Any:
-    """JSON has no numbers for keys: a dictionary of whole numbers arrives as one of texts."""
+    """Restore integer keys: JSON turns the keys of a dictionary into strings."""
     if isinstance(value, list):
         return [_with_number_keys(item) for item in value]
     if isinstance(value, dict):
@@ -172,7 +172,7 @@ def _name(value: Any) -> str:
 
 
 def _unpacked(text: str) -> Any:
-    """JSON, or LiveCodeBench's packed form of it."""
+    """Decode JSON, or LiveCodeBench's compressed form of it."""
     try:
         return json.loads(text)
     except ValueError:
@@ -192,7 +192,7 @@ def _unpacked(text: str) -> Any:
 
 
 class _StringReader(pickle.Unpickler):
-    """Reads pickles of plain values: a pickle can name any function to be called, and none is looked up here."""
+    """Unpickles plain values only: a pickle can name any function to be called, and no name is looked up here."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise ValueError(f"holds a pickle that asks for {module}.{name}; only a pickled string is read")

@@ -1,7 +1,7 @@
 """Tests of a held-out coding problem: Python assertions, standard input and output, or calls of a function.
 
-A problem keeps its tests as texts. An assertion is Python as it stands; the other two are JSON objects with the one key
-`stdin` or `call`, which no statement of Python looks like.
+A problem stores its tests as texts. An assertion is Python as it stands; the other two are JSON objects with the one
+key `stdin` or `call`, which cannot be confused with a Python statement.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _CALL: Final = '{"call": '
 
 @dataclass(frozen=True, slots=True)
 class ScriptTest:
-    """What a program, run as a script, must write for a standard input.
+    """The output that a program, run as a script, must write for a standard input.
 
     Attributes:
         input: the whole of standard input.
-        output: what standard output is compared with.
+        output: the expected standard output.
         tolerance: numbers may differ by this much, relative or absolute; None compares them as text.
     """
 
@@ -29,7 +29,7 @@ class ScriptTest:
     tolerance: float | None = None
 
     def passed_by(self, output: str) -> bool:
-        """Whether the lines hold the same words; blanks between words and at the end of lines and text do not count."""
+        """Whether the lines hold the same words; white space between words and at line and text ends is ignored."""
         given, wanted = (text.rstrip().splitlines() for text in (output, self.output))
         return len(given) == len(wanted) and all(
             self._same_line(line.split(), other.split()) for line, other in zip(given, wanted, strict=True)
@@ -51,12 +51,12 @@ class ScriptTest:
 
 @dataclass(frozen=True, slots=True)
 class CallTest:
-    """What a function (or a method of the class `Solution`) must return.
+    """The value that a function (or a method of the class `Solution`) must return.
 
     Attributes:
         function: its name.
         args: in order, as `envs.sandbox.values.encode` writes values.
-        expected: the values that are right, written likewise; several where a format does not say which it means.
+        expected: the correct values, encoded likewise; several if a format is ambiguous.
         tolerance: as of `ScriptTest`.
     """
 
@@ -71,14 +71,14 @@ ProgramTest = ScriptTest | CallTest | str
 
 
 def to_text(test: ProgramTest) -> str:
-    """The test as a problem keeps it."""
+    """Encode a test as a problem stores it."""
     if isinstance(test, str):
         return test
     return json.dumps({"stdin" if isinstance(test, ScriptTest) else "call": asdict(test)})
 
 
 def from_text(text: str) -> ProgramTest:
-    """The test that `to_text` was given."""
+    """Decode a test written by `to_text`."""
     if text.startswith(_STDIN):
         return ScriptTest(**json.loads(text)["stdin"])
     return CallTest(**json.loads(text)["call"]) if text.startswith(_CALL) else text

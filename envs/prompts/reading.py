@@ -1,12 +1,12 @@
-"""The reader: from rows of files to prompts and problems, or one `DataError` that names the file and the line.
+"""Turn rows of files into prompts and problems, or raise a `DataError` that names the file and the line.
 
-A prompt's identity is its content (`normalise.content_id`), whatever id its file gives it: a question that comes with
-two ids is one question, and a file that numbers its rows anew does not start the job over. A training row's own id is
-kept beside its place (`Prompt.source` is `train.jsonl:17 id=abc`); among held-out rows, where ids name what was
-measured, an id given twice is refused.
+A prompt is identified by its content (`normalise.content_id`), not by the id in its file: a question that comes with
+two ids is one question, and new row numbers in a file do not start the job over. A training row's own id is
+kept with its place (`Prompt.source` is `train.jsonl:17 id=abc`); among held-out rows, where ids identify what was
+measured, a repeated id is an error.
 
-Gold never gets further than here: of a training row only the mapped prompt, id and domain are read, and columns known
-to hold gold are counted and named once in the log. Held-out rows keep their answer or tests as a `Problem`.
+Gold of training rows stops here: only the mapped prompt, id and domain are read, and columns known
+to hold gold are counted and named once in the log. Held-out rows keep their answer or tests, as a `Problem`.
 """
 
 from __future__ import annotations
@@ -72,16 +72,16 @@ GOLD_FIELDS = frozenset(
         "challenge_test_list",
     }
 )
-"""Column names (case ignored) taken for gold in training rows, besides the columns mapped as answer and tests."""
+"""Column names (case ignored) treated as gold in training rows, besides the columns mapped as answer and tests."""
 
 _log = logging.getLogger(__name__)
 
 
 class PromptStream(Iterator[Prompt]):
-    """Training prompts of a source, read as they are asked for.
+    """Iterator over the training prompts of a source, read on demand.
 
     Attributes:
-        gold_fields: Gold columns met so far and the number of rows that had them.
+        gold_fields: Gold columns found so far and the number of rows that had them.
 
     Raises:
         DataError: A file is missing (at once), or a row cannot be used (when it is reached).
@@ -118,7 +118,7 @@ class PromptStream(Iterator[Prompt]):
 
 
 def read_prompts(source: FilesSource) -> PromptStream:
-    """Unlabeled training prompts of files, streaming.
+    """Read unlabeled training prompts of files as a stream.
 
     Raises:
         DataError: See `PromptStream`.
@@ -127,7 +127,7 @@ def read_prompts(source: FilesSource) -> PromptStream:
 
 
 def read_problems(source: FilesSource) -> list[Problem]:
-    """Held-out problems with gold: an answer, or tests for coding.
+    """Read held-out problems with gold: an answer, or tests for coding.
 
     Raises:
         DataError: A file or row cannot be used, a row has no gold, or a problem or an id appears twice.
@@ -159,7 +159,7 @@ def read_problems(source: FilesSource) -> list[Problem]:
 
 
 class _RowReader:
-    """Checks the columns every row needs."""
+    """Reads the columns that every row needs, and checks them."""
 
     def __init__(self, source: FilesSource) -> None:
         self._source = source
@@ -208,7 +208,7 @@ class _RowReader:
         return domain
 
     def starter(self, row: Row) -> str | None:
-        """The starter code of a coding row; empty for a whole program, None where the row does not say."""
+        """The starter code of a coding row; empty for a whole program, None if the row does not say."""
         name = self._source.fields.starter_code
         value = row.values.get(name) if name is not None else None
         if value is None:
@@ -218,7 +218,7 @@ class _RowReader:
         return usable_text(value, f"{row.where}: field '{name}'") if value.strip() else ""
 
     def own_id(self, row: Row) -> str:
-        """The id the file gives the row, as text on one line; empty when it gives none."""
+        """The row's id in its file, as text on one line; empty if there is none."""
         name = self._source.fields.id
         value = row.values.get(name) if name is not None else None
         if value is None or value == "":
@@ -234,7 +234,7 @@ class _RowReader:
 
 
 def usable_text(value: str, what: str) -> str:
-    """`value` as stored; `what` (file, line and field) starts the message of a refusal.
+    """Return `value` as stored; `what` (file, line and field) starts the error message.
 
     Raises:
         DataError: The text is blank, or holds a NUL or half a surrogate pair.
@@ -262,7 +262,7 @@ def _answer(row: Row, source: FilesSource, pattern: re.Pattern[str] | None) -> d
         raise DataError(f"{row.where}: field '{name}' must be a finite number, found {value}; no answer equals it")
     try:
         answer = usable_text(str(value), f"{row.where}: field '{name}'")
-    except ValueError as error:  # an integer too long to write out
+    except ValueError as error:  # an integer with too many digits to convert
         raise DataError(f"{row.where}: field '{name}': {error}") from None
     if pattern is None:
         return {"answer": answer}
@@ -298,7 +298,7 @@ def _answer_pattern(source: FilesSource) -> re.Pattern[str] | None:
     try:
         pattern = re.compile(source.answer_pattern)
     except re.error as error:
-        raise DataError(f"answer_pattern {source.answer_pattern!r} is no regular expression: {error}") from None
+        raise DataError(f"answer_pattern {source.answer_pattern!r} is not a regular expression: {error}") from None
     if not pattern.groups:
         raise DataError(f"answer_pattern {source.answer_pattern!r} has no group; put brackets around the answer")
     return pattern

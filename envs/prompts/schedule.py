@@ -1,6 +1,6 @@
-"""Which prompts a round gets: shuffled passes over the pool, computed from numbers alone.
+"""The prompts of each round: shuffled passes over the pool, computed from numbers alone.
 
-Nothing is stored between rounds, so a resumed job draws what the interrupted one would have drawn.
+Nothing is stored between rounds, so a resumed job draws the same prompts as the interrupted one would have.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import hashlib
 def positions(round: int, count: int | None, size: int, seed: int) -> list[int]:
     """Positions in a pool of `size` prompts for a round; rounds count from 1.
 
-    A pass is a shuffled order of all positions and lasts `ceil(size / count)` rounds. Its last round, when it would
-    come out short, is filled up from the beginning of the same pass: every round has `count` different prompts, and
-    none returns before all were seen.
+    A pass is a shuffled order of all positions and lasts `ceil(size / count)` rounds. Its last round, if it would
+    be too short, is filled up from the start of the same pass: every round has `count` different prompts, and
+    none is repeated before all were used.
 
     Args:
         round: The round to draw for, from 1.

@@ -1,6 +1,6 @@
-"""What can be said of a prompt without knowing the others: which held-out problems it holds, and its keys.
+"""The order-independent checks of a prompt: the held-out problems it holds, and its duplicate keys.
 
-Everything here is a pure function of the text and the settings; what depends on the order of prompts is in `pool`.
+Everything here is a pure function of the text and the settings; the order-dependent checks are in `pool`.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from svd_loop.contracts import Problem, Prompt
 
 @dataclass(frozen=True, slots=True)
 class Sifted:
-    """One prompt's findings: held-out problems in it, and what duplicates of it are recognised by."""
+    """The results for one prompt: held-out problems in it, and its duplicate keys."""
 
     leaks: Sequence[Leak]
     keys: Keys
 
 
 class Sifter:
-    """Sifts prompts, some hundreds at once: normalised once, sketched together."""
+    """Checks batches of prompts: each text is normalised once, and sketches are made together."""
 
     def __init__(self, held_out: Sequence[Problem], dedup: DedupSection, leak: LeakSection) -> None:
         self._index = LeakIndex(held_out, leak)
         self._key_maker = KeyMaker(dedup)
 
     def sift(self, prompts: Sequence[Prompt]) -> list[Sifted]:
-        """The findings, one per prompt."""
+        """Return the results, one per prompt."""
         texts = [prompt.text for prompt in prompts]
         forms = [compared(text) for text in texts]
         needs_sketches = self._index.needs_sketches or self._key_maker.needs_sketches

@@ -1,10 +1,10 @@
-"""MinHash sketches of texts, bands of them as keys, and the exact similarity that confirms what they suggest.
+"""MinHash sketches of texts, their band keys, and the exact similarity that verifies a match.
 
 A sketch only *proposes* pairs: locality-sensitive hashing finds texts whose word pairs probably overlap, and
-`jaccard` on the texts themselves decides. A coincidence of hashes therefore never drops a prompt or accuses one.
+`jaccard` on the texts themselves decides. A hash collision therefore never drops or reports a prompt.
 
-The permutations and the choice of bands are datasketch's. Its sketches are made one by one, with more work around
-each than in it, so the arithmetic is done here for many texts at once; the tests compare the outcome with datasketch.
+The permutations and the choice of bands are datasketch's. Its sketches are made one by one, with more overhead for
+each than work, so the arithmetic is done here for many texts at once; the tests compare the results with datasketch.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from envs.prompts.normalise import Form, digest
 
 PERMUTATIONS = 64
-# Weights of false positives and false negatives when datasketch chooses bands: a proposal too many costs one look
-# at the text, a proposal missing costs a duplicate kept.
+# Weights of false positives and false negatives when datasketch chooses bands: a false proposal costs one comparison
+# of texts, a missing proposal lets a duplicate stay.
 _WEIGHTS = (0.05, 0.95)
-# Hashes permuted at once: with 64 permutations of 4 bytes one MiB, which a cache holds.
+# Hashes permuted at once: with 64 permutations of 4 bytes this is one MiB, which fits a cache.
 _HASHES_AT_ONCE = 4096
 
 Sketches = NDArray[np.uint32]
@@ -32,7 +32,7 @@ Sketches = NDArray[np.uint32]
 
 
 def sketches(forms: Sequence[Form]) -> Sketches:
-    """MinHash sketches of the texts' word pairs, (texts, PERMUTATIONS). Without words all values are the largest."""
+    """MinHash sketches of the texts' word pairs, (texts, PERMUTATIONS); the largest value everywhere without words."""
     factors, offsets = _permutations()
     minima = np.full((len(forms), PERMUTATIONS), np.iinfo(np.uint32).max, dtype=np.uint32)
     for bundle in _bundles(forms):
@@ -48,12 +48,12 @@ def sketches(forms: Sequence[Form]) -> Sketches:
 
 
 class Bands:
-    """Keys of sketches: texts whose similarity probably reaches `threshold` share at least one."""
+    """Band keys of sketches: texts whose similarity is probably at least `threshold` share at least one."""
 
     def __init__(self, threshold: float) -> None:
         from datasketch import MinHashLSH
 
-        # datasketch wants a threshold below one; texts that are equal still share every band.
+        # datasketch needs a threshold below one; equal texts still share every band.
         chosen = MinHashLSH(threshold=min(threshold, 0.99), num_perm=PERMUTATIONS, weights=_WEIGHTS)
         self.count: int = chosen.b
         self.rows: int = chosen.r
@@ -61,7 +61,7 @@ class Bands:
         self._factors = np.random.RandomState(1).randint(0, 2**64, shape, dtype=np.uint64) | np.uint64(1)
 
     def keys(self, sketches: Sketches, salts: Sequence[str] | None = None) -> list[list[int]]:
-        """`count` signed 64-bit keys per text; texts of different salt share none.
+        """`count` signed 64-bit keys per text; texts with different salts share none.
 
         Multilinear hashing (Carter and Wegman 1979) with a band's own factors, then a mix of the bits.
         """
@@ -74,7 +74,7 @@ class Bands:
 
 
 def jaccard(left: frozenset[str], right: frozenset[str]) -> float:
-    """Shared elements over all elements; two empty sets have nothing in common (0)."""
+    """Shared elements over all elements; 0 for two empty sets."""
     shared = len(left & right)
     return shared / (len(left) + len(right) - shared) if shared else 0.0
 

@@ -1,4 +1,4 @@
-"""A helper process that answers messages, and can be killed when it does not."""
+"""A helper process that answers messages and can be killed if it does not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ChannelClosed", "ChannelTimeout", "Child"]
 
 
 class Child:
-    """A process speaking `frames` on its standard input and output. It ends when this object is closed or gone."""
+    """A process that speaks `frames` on standard input and output; ends when this object is closed or deleted."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         """Start `command`; None as environment inherits this process's."""
@@ -40,14 +40,14 @@ class Child:
         """Send one message and wait for its answer.
 
         Raises:
-            ChannelTimeout: no answer within `timeout` seconds; the child is of no use any more.
+            ChannelTimeout: no answer within `timeout` seconds; the child must be replaced.
             ChannelClosed: the child died.
         """
         write_frame(self._stdin.fileno(), message)
         return read_frame(self._stdout.fileno(), timeout)
 
     def close(self) -> None:
-        """Kill the process and wait for its end. Closing twice is harmless."""
+        """Kill the process and wait for its end; may be called twice."""
         self._process.kill()
         self._process.wait()
         self._stdin.close()

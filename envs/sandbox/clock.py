@@ -1,7 +1,7 @@
-"""What processes spend: processor time, and time in which they wait for nobody but themselves.
+"""Measure what processes spend: processor time, and idle time.
 
-Limits are on both, never on plain wall time: on a busy machine a right program takes long because it waits *for a
-processor*, and the kernel keeps that apart (`/proc/<pid>/task/<tid>/schedstat`, the second number).
+Limits apply to both, never to wall time: on a busy machine a correct program takes long because it waits *for a
+processor*, and the kernel counts that separately (`/proc/<pid>/task/<tid>/schedstat`, the second number).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _PER_PROCESS_CLOCK = 2
 
 
 class Clock:
-    """Watches processes from the moment it is made."""
+    """Measures processes from the moment it is made."""
 
     def __init__(self, proc: int | None, processes: Sequence[int]) -> None:
         """Start.
 
         Args:
-            proc: descriptor of the folder `/proc`; None where there is none, waiting is then not known.
-            processes: those of which at most one works at a time.
+            proc: descriptor of the folder `/proc`; None if there is none, idle time is then unknown.
+            processes: the processes to measure, of which at most one works at a time.
         """
         self._proc, self._processes = proc, processes
         self._started = time.monotonic()
@@ -38,22 +38,22 @@ class Clock:
 
     @property
     def threads(self) -> int:
-        """The most threads that one process was seen with."""
+        """The largest number of threads seen in one process."""
         return self._most_threads
 
     def processor(self, process: int) -> float:
-        """Seconds of processor time of a process; the last known ones if it has ended."""
+        """Processor time of a process in seconds; the last known value if it has ended."""
         with contextlib.suppress(OSError):
             self._spent[process] = time.clock_gettime((~process << 3) | _PER_PROCESS_CLOCK)
         return self._spent[process]
 
     def idle(self) -> float:
-        """Seconds in which no process ran and none was waiting for a processor; 0 where that is not known."""
+        """Seconds in which no process ran and none was waiting for a processor; 0 if unknown."""
         if self._proc is None:
             return 0.0
         wall = self.wall
         for process in self._processes:
-            with contextlib.suppress(OSError):  # it, or one of its threads, has just ended
+            with contextlib.suppress(OSError):  # the process, or one of its threads, has just ended
                 self._look(process, self._proc)
         busy = sum(map(self.processor, self._processes)) + sum(self._queued.values()) / 1e9
         return max(0.0, wall - busy)

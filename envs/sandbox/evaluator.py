@@ -1,11 +1,11 @@
-"""The tests' side: runs the tests of one problem in a process that the program cannot reach.
+"""The tests' side: run the tests of one problem in a process that the program cannot reach.
 
-The tests' own code runs here, and so do all comparisons. Of the program they see what `remote` brings: names that a
-test uses and does not define are looked up in the program's process, calls happen there, and values come back.
+The tests' own code runs here, and so do all comparisons. They reach the program through `remote`: names that a
+test uses and does not define are looked up in the program's process, calls run there, and values come back.
 
-Which names are the program's: all that a test does not bind itself, except built-ins, `module.name` of a standard
-module, and the comparison helpers of `math`. A test of nothing but built-in names (`assert sum(1, 2) == 3`) is about
-the one called innermost, so that a program may be asked to define `sum`, and cannot bring an `abs` of its own to
+Names of the program are all that a test does not bind itself, except built-ins, `module.name` of a standard
+module, and the comparison helpers of `math`. A test with built-in names only (`assert sum(1, 2) == 3`) is about
+the one called innermost, so that a program may be asked to define `sum`, but cannot replace `abs` in
 `assert abs(f(0.5) - 1.5) < 1e-9`.
 """
 
@@ -29,15 +29,15 @@ _ASSERTING: Final = "__asserting__"
 
 
 def evaluate(request: dict[str, Any], requests: int, replies: int) -> dict[str, str]:
-    """Hold the program at the other end of two pipes to tests.
+    """Run tests against the program at the other end of two pipes.
 
     Args:
-        request: `call` (one call and the values it may give), or `tests` and what the problem has `given`.
-        requests: descriptor to ask the program on.
-        replies: descriptor that its replies come from.
+        request: `call` (one call and its accepted values), or `tests` and the code `given` by the problem.
+        requests: descriptor to write requests to the program.
+        replies: descriptor to read its replies from.
 
     Returns:
-        `outcome`, and `detail`: why it is not right.
+        `outcome`, and `detail`: the reason if it is not right.
     """
     remote = Remote(requests, replies)
     try:
@@ -59,7 +59,7 @@ def evaluate(request: dict[str, Any], requests: int, replies: int) -> dict[str, 
 
 
 def _run(remote: Remote, tests: Sequence[str], given: str) -> None:
-    """Run all tests in one scope, behind code that the problem gives; returns if all of them pass."""
+    """Run all tests in one scope, after the code given by the problem; returns if all of them pass."""
     trees = [ast.parse(text) for text in (given, *tests)]
     scope = _Scope(remote, _program_names(trees))
     scope[_ASSERTING] = remote.asserting
@@ -69,7 +69,7 @@ def _run(remote: Remote, tests: Sequence[str], given: str) -> None:
 
 
 def _call(remote: Remote, test: dict[str, Any]) -> bool:
-    """Whether a function, or a method of the class `Solution`, gives the expected value."""
+    """Whether a function, or a method of the class `Solution`, returns an accepted value."""
     name = test["function"]
     try:
         solution: Any = remote.look_up("Solution")
@@ -83,7 +83,7 @@ def _call(remote: Remote, test: dict[str, Any]) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A tuple, or another iterable kind of sequence, is as good as the list that JSON has for it."""
+    """Convert a tuple or another kind of sequence to a list, since JSON has only lists."""
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
@@ -102,7 +102,7 @@ def _equal(value: Any, wanted: Any, tolerance: float | None) -> bool:
 
 
 class _Scope(dict[str, Any]):
-    """The tests' globals: a name that no test has bound is looked up in the program, where it is the program's."""
+    """The tests' globals: a name that no test has bound is looked up in the program, if it is a name of the program."""
 
     def __init__(self, remote: Remote, names: frozenset[str]) -> None:
         super().__init__(__name__="tests", __builtins__=builtins)
@@ -126,7 +126,7 @@ class _MarkAssertions(ast.NodeTransformer):
 
 
 def _program_names(trees: Sequence[ast.Module]) -> frozenset[str]:
-    """The names that tests use and have from the program."""
+    """The names that tests use and take from the program."""
     free = {name for tree in trees for name in _free(tree)}
     ours = {name for name in free if hasattr(builtins, name) or name in _HELPERS}
     modules = {name for name in free - ours if name in sys.stdlib_module_names and _is_module(name, trees)}
@@ -152,7 +152,7 @@ def _free(tree: ast.Module) -> set[str]:
 
 
 def _is_module(name: str, trees: Sequence[ast.Module]) -> bool:
-    """Whether a name is used as the standard module of that name: for attributes that it has, and nothing else."""
+    """Whether a name is used only as the standard module of that name, with attributes that the module has."""
     uses = sum(isinstance(node, ast.Name) and node.id == name for tree in trees for node in ast.walk(tree))
     attributes = [
         node.attr
@@ -164,7 +164,7 @@ def _is_module(name: str, trees: Sequence[ast.Module]) -> bool:
 
 
 def _innermost(tree: ast.Module) -> Iterator[str]:
-    """Names called with arguments that hold no further call."""
+    """Names called with arguments that contain no further call."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             inner = [*node.args, *(keyword.value for keyword in node.keywords)]

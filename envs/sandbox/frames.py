@@ -10,11 +10,11 @@ from typing import Any
 
 _HEADER = 4
 MAX_FRAME = 64 * 1024 * 1024
-"""Largest message in bytes; anything longer is a defect of the sender."""
+"""Largest message in bytes; a longer one is an error of the sender."""
 
 
 class ChannelClosed(Exception):
-    """The other side is gone."""
+    """The other side has closed the channel."""
 
 
 class ChannelTimeout(Exception):
@@ -41,11 +41,11 @@ def read_frame(descriptor: int, timeout: float | None = None) -> dict[str, Any]:
 
     Args:
         descriptor: where to read.
-        timeout: seconds until the whole message must have arrived; None waits.
+        timeout: seconds until the whole message must have arrived; None waits for ever.
 
     Raises:
-        ChannelClosed: the other side closed, or sent something that is no message.
-        ChannelTimeout: the time is up.
+        ChannelClosed: the other side closed, or sent something that is not a message.
+        ChannelTimeout: the message is late.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     size = int.from_bytes(_read_exactly(descriptor, _HEADER, deadline), "big")

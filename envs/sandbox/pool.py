@@ -1,4 +1,4 @@
-"""Many small programs, run side by side and contained (see `envs.sandbox` for how)."""
+"""Run many small programs in parallel, each contained (see `envs.sandbox` for how)."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from svd_loop.support.processors import usable_processors
 
 _BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from sandbox import zygote; del sys.path[0]; zygote.main()"
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
-"""The same order of sets in every run, and no files written."""
+"""Fixes the order of sets, and writes no bytecode files."""
 _KEPT_ENVIRONMENT = ("LD_LIBRARY_PATH",)
-"""What an interpreter may need to start at all."""
+"""Environment variables that an interpreter may need to start."""
 _START_SECONDS = 300.0
 _GRACE_SECONDS = 60.0
 _TRIES = 3
 _DEFAULT_LIMITS = Limits(memory_bytes=1024 * 1024 * 1024, file_bytes=16 * 1024 * 1024, open_files=32)
 ACCEPT_OPEN_ROOT = "SVD_LOOP_OPEN_SANDBOX"
-"""Environment variable: 1 runs programs also where the file system cannot be hidden from them. It is about a machine
-and not about a job, and therefore no key of a configuration."""
+"""Environment variable: 1 runs programs even if the file system cannot be hidden from them. It describes a machine
+and not a job, so it is not a configuration key."""
 _HOW_TO_ALLOW = (
     "Programs get a file system of their own by user namespaces, which this machine or container refuses. Allow them "
     "(`sysctl kernel.unprivileged_userns_clone=1`, on Ubuntu `kernel.apparmor_restrict_unprivileged_userns=0`, in "
@@ -49,12 +49,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A program and the tests it is held to, evaluated where it cannot reach them.
+    """A program and its tests, evaluated where the program cannot reach them.
 
     Attributes:
         source: the program.
-        held_to: what `evaluator.evaluate` takes: `call`, or `tests` and `given`.
-        usual_names: whether the names that LeetCode has in scope need no import.
+        held_to: the tests, as `evaluator.evaluate` takes them: `call`, or `tests` and `given`.
+        usual_names: whether the names that LeetCode has in scope are available without import.
     """
 
     source: str
@@ -64,14 +64,14 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found about a program, and why if it is not right."""
+    """The result for a program, and the reason if it is not right."""
 
     outcome: Outcome
     detail: str = ""
 
 
 class Sandbox:
-    """A few fork servers. Use as a context manager."""
+    """A pool of fork servers. Use as a context manager."""
 
     def __init__(
         self,
@@ -81,10 +81,10 @@ class Sandbox:
         lanes: int | None = None,
         private_root: bool = True,
     ) -> None:
-        """Nothing is started before the first program.
+        """Store the settings; servers start with the first program.
 
         Args:
-            seconds: processor time of one run of a program. Waiting for nothing (sleeping) is limited to twice that.
+            seconds: processor time of one run of a program. Idle time (sleeping) is limited to twice that.
             limits: memory and files of one program.
             lanes: programs at a time; None is the number of processors this process may use.
             private_root: hide the file system from programs; False leaves it readable, never writable. Where the kernel
@@ -106,20 +106,20 @@ class Sandbox:
         self.close()
 
     def close(self) -> None:
-        """End the servers and whatever runs in them."""
+        """End the servers and the programs that run in them."""
         while not self._idle.empty():
             self._idle.get().close()
         self._mount_point.cleanup()
 
     def map(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """Call a function that uses this sandbox for every item, as many at a time as there are lanes; in order."""
+        """Call a function that uses this sandbox for every item, one per lane at a time; results keep the order."""
         if not items:
             return []
         with ThreadPoolExecutor(min(self._lanes, len(items))) as lanes:
             return list(lanes.map(function, items))
 
     def check(self, check: Check) -> Finding:
-        """Hold one program to its tests.
+        """Run one program against its tests.
 
         Raises:
             SandboxError: a guard cannot be set up on this machine. No program was run without it.
@@ -128,7 +128,7 @@ class Sandbox:
         return _finding(self._ask(request, check.held_to))
 
     def run_script(self, source: str, text: str) -> str | Finding:
-        """What a program writes to standard output, given a standard input, or why there is nothing to compare.
+        """The standard output of a program for a standard input, or why there is no output to compare.
 
         Raises:
             SandboxError: as for `check`.
@@ -139,9 +139,9 @@ class Sandbox:
         return _finding(answer)
 
     def _ask(self, *messages: dict[str, Any]) -> dict[str, Any]:
-        """One server's answer.
+        """Return the answer of one server.
 
-        A server that dies or hangs is replaced. That is no fault of the program: it is run again, and found undecided
+        A server that dies or hangs is replaced. This is not the program's fault: it is run again, and is undecided
         if that happens every time.
         """
         for _ in range(_TRIES):

@@ -1,7 +1,7 @@
-"""A file system of one's own: nothing in it but the interpreter's library, read-only, and a small empty `/tmp`.
+"""A private file system for a program: only the interpreter's library, read-only, and a small empty `/tmp`.
 
-A network namespace would be slow to make and slower to clean up, and adds nothing: the system call filter refuses
-sockets altogether.
+A network namespace would be slow to make and slower to remove, and is not needed: the system call filter refuses
+all sockets.
 
 Needs no privileges where the kernel lets users make namespaces (`user_namespaces(7)`); containers often do not.
 """
@@ -17,7 +17,7 @@ from typing import Final
 _CLONE_NEWNS, _CLONE_NEWUSER = 0x20000, 0x10000000
 _MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
 _MNT_DETACH = 2
-_SYS_MOUNT_SETATTR = 442  # the same on every architecture
+_SYS_MOUNT_SETATTR = 442  # these numbers are the same on every architecture
 _AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = -100, 0x8000, 1
 
 SCRATCH: Final = "/tmp"
@@ -27,13 +27,13 @@ _NOBODY: Final = 65534
 
 
 class PrivateRoot:
-    """The calling process moves in when the object is made, and cannot move out."""
+    """A mount namespace that the calling process enters when the object is made, and cannot leave."""
 
     def __init__(self, mount_point: str) -> None:
         """Enter.
 
         Args:
-            mount_point: an empty folder of the outside; nothing is written into it.
+            mount_point: an empty folder of the outer file system; nothing is written into it.
 
         Raises:
             OSError: the kernel refuses one of the steps. The process then still sees the files it saw before.
@@ -52,7 +52,7 @@ class PrivateRoot:
         os.chdir(SCRATCH)
 
     def renew_scratch(self) -> None:
-        """Throw `/tmp` away, whatever is in it, and put an empty one in its place."""
+        """Replace `/tmp` by an empty one."""
         os.chdir("/")
         self._check(self._libc.umount2(SCRATCH.encode(), _MNT_DETACH), "umount")
         self._mount_scratch(SCRATCH)
@@ -95,7 +95,7 @@ class PrivateRoot:
 
 
 def _visible_folders() -> list[str]:
-    """The standard library, the shared libraries its extensions load and time zones; no folder inside another one."""
+    """The standard library, the shared libraries of its extensions, and time zones; no folder inside another."""
     folders = {*_LIBRARIES, *zoneinfo.TZPATH, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
     present = sorted(folder for folder in folders if os.path.isdir(folder))
     return [folder for folder in present if not any(folder.startswith(f"{other}/") for other in present)]

@@ -1,9 +1,9 @@
-"""The evaluator's view of a program that runs in another process: values as values, everything else as handles.
+"""The evaluator's proxy of a program in another process: plain values, and handles for everything else.
 
-What comes from the program is never trusted. A plain value is decoded and compared here, so that a program that
-answers with an object that calls itself equal to everything gains nothing: a handle is equal to a plain value only if
+Data from the program is never trusted. A plain value is decoded and compared here, so that a program that
+returns an object that equals everything gains nothing: a handle is equal to a plain value only if
 it is an instance of a subclass of a plain type whose content is equal. A handle takes part in arithmetic with a value
-of the tests only where the result is a handle again, and never in an order with one.
+of the tests only if the result is a handle again, and never in an order comparison with one.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _MUTABLE: Final = (list, dict, set, deque, bytearray)
 
 
 class ProgramFailed(BaseException):
-    """The program's process is gone or answers nonsense. Not an `Exception`: no test can mean to catch it."""
+    """The program's process ended or sent an invalid answer. Not an `Exception`, so that no test catches it."""
 
 
 class CannotHandOver(BaseException):
-    """A test gives the program something that cannot leave the evaluator: nothing is found about the program."""
+    """A test passes an object to the program that cannot leave the evaluator: the program stays undecided."""
 
 
 class Remote:
@@ -55,10 +55,10 @@ class Remote:
 
     @contextlib.contextmanager
     def asserting(self) -> Iterator[None]:
-        """While an assertion is evaluated. What the program does to its arguments is seen when that is over.
+        """Context of an assertion: changes that the program makes to its arguments become visible after it.
 
-        A program must not move what it is being compared with. Where it returns nothing, the change is all that there
-        is to see, and is seen at once.
+        A program must not change the values that it is compared with. If it returns nothing, the change is its result
+        and becomes visible at once.
         """
         outermost, self._asserting = not self._asserting, True
         try:
@@ -71,20 +71,20 @@ class Remote:
                 self._unseen.clear()
 
     def raised_by_program(self, error: BaseException) -> bool:
-        """Whether the program raised this, and not the tests' own code."""
+        """Whether the program raised this error, and not the tests' own code."""
         return error is self._raised
 
     def loaded(self) -> None:
-        """Wait until the program is loaded; raises what it raised."""
+        """Wait until the program is loaded; raises the program's error."""
         self._result()
 
     def look_up(self, name: str) -> object:
-        """What the program calls by this name; raises NameError if nothing."""
+        """The program's object of this name; raises NameError if there is none."""
         self._send({"do": "name", "name": name})
         return self._result()
 
     def do(self, operation: str, *args: object, **named: object) -> Any:
-        """One of `runner.OPERATIONS`; raises what it raised, as an exception of the same name."""
+        """Perform one of `runner.OPERATIONS`; raises the program's error, as an exception of the same name."""
         back = operation == "call" and _holds_mutable([args, named])
         self._send({"do": operation, "args": self._encode(list(args)), "named": self._encode(named), "back": back})
         return self._result([list(args), named])
@@ -138,7 +138,7 @@ class Remote:
         return failure
 
     def cannot(self, reason: str) -> BaseException:
-        """Note that nothing can be found, and why; to be raised."""
+        """Record that the program stays undecided, and why; returns the error to raise."""
         return self._fails(CannotHandOver(reason))
 
     def _encode(self, value: object) -> Json:
@@ -187,7 +187,7 @@ class Remote:
         kind = self._exception_class(raised["names"])
         try:
             error = kind(*args)
-        except TypeError:  # some built-in ones insist on certain arguments
+        except TypeError:  # some built-in exceptions require certain arguments
             error = kind.__new__(kind)
             error.args = tuple(args)
         if hasattr(kind, _HANDLE):
@@ -195,7 +195,7 @@ class Remote:
         return error
 
     def _exception_class(self, names: list[str]) -> type[BaseException]:
-        """A local class for the program's: the built-in one of that name, or one derived as the program's is."""
+        """A local class for a program's exception: the built-in one of that name, or one derived likewise."""
         key = tuple(map(str, names))
         if not key:
             return Exception
@@ -209,7 +209,7 @@ class Remote:
 
 
 def _with_attributes(base: Any, handle: Handle) -> object:
-    """A plain value that answers for itself, and asks the program for attributes its type does not have."""
+    """A plain value with its own behaviour, which asks the program for attributes that its type lacks."""
     kind = type(base)
     if kind in (bool, type(None)):
         return base
@@ -225,7 +225,7 @@ def _holds_mutable(values: Any) -> bool:
 
 
 def _refresh(old: Any, new: Any) -> Any:
-    """Make mutable values what the program made of them, the same objects with new content."""
+    """Update mutable values to the program's version: the same objects with new content."""
     if isinstance(old, Handle) or type(old) is not type(new):
         return new
     if isinstance(old, list | tuple) and len(old) == len(new):
@@ -248,7 +248,7 @@ def _refresh(old: Any, new: Any) -> Any:
 
 
 class Handle:
-    """An object of the program that is no plain value."""
+    """A proxy for an object of the program that is not a plain value."""
 
     __slots__ = ("_number", "_remote")
 

@@ -1,7 +1,7 @@
-"""The program's side: what runs in a program's own process, after the limits are in place.
+"""The program's side: the code that runs in a program's own process, after the limits are in place.
 
-Nothing here is trusted: the program shares the process and may change all of it. It is asked for values and is told
-nothing that would help it to answer (`evaluator` has the tests, in a process of its own).
+Nothing here is trusted: the program shares the process and may change all of it. It is asked for values and gets
+no information about the expected ones (`evaluator` has the tests, in a process of its own).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ OPERATIONS: Final[dict[str, Callable[..., Any]]] = {
         )
     },
 }
-"""What the evaluator may ask to be done with a program's objects."""
+"""The operations that the evaluator may request on a program's objects."""
 
 
 def usual_names() -> dict[str, Any]:
@@ -61,7 +61,7 @@ def usual_names() -> dict[str, Any]:
 
 
 def make_module(name: str, source: str, names: dict[str, Any]) -> types.ModuleType:
-    """A module that things look up as any other: by its name, its file and its lines."""
+    """Create a module that can be looked up as any other: by its name, its file and its lines."""
     module = types.ModuleType(name)
     module.__file__ = FILE
     vars(module).update(names, __builtins__=builtins)
@@ -92,7 +92,7 @@ def run_main(source: str) -> int:
 
 
 def _end(status: object) -> int:
-    """What the interpreter does at its end: threads are awaited, exit functions run, output is flushed."""
+    """End as the interpreter does: wait for threads, run exit functions, flush output."""
     try:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
@@ -118,7 +118,7 @@ def serve(source: str, names: dict[str, Any], requests: int, replies: int) -> No
 
 
 class _Server:
-    """Holds the program's objects that the evaluator has references to."""
+    """Holds the program's objects to which the evaluator has references."""
 
     def __init__(self, scope: dict[str, Any], requests: int, replies: int) -> None:
         self._scope, self._requests, self._replies = scope, requests, replies
@@ -126,7 +126,7 @@ class _Server:
         self._numbers: dict[int, int] = {}
 
     def answer_until(self, ends: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """Answer questions; returns the first message that `ends` is true of."""
+        """Answer requests; returns the first message for which `ends` is true."""
         while True:
             message = read_frame(self._requests)
             if ends(message):
@@ -138,7 +138,7 @@ class _Server:
             write_frame(self._replies, answer)
 
     def raised(self, error: BaseException) -> Json:
-        """An exception as the names of its classes and its arguments."""
+        """Describe an exception by the names of its classes and its arguments."""
         names = _class_names(type(error))
         try:
             args = encode(list(error.args), self._export)
@@ -186,7 +186,7 @@ class _Server:
         raise ValueError(f"unknown kind of value: {name}")
 
     def _callback(self, number: int) -> Callable[..., object]:
-        """A function of the tests: calling it asks the evaluator."""
+        """A function of the tests: a call of it is sent to the evaluator."""
 
         def call(*args: object, **named: object) -> object:
             call_args = [encode(list(args), self._export), encode(named, self._export)]

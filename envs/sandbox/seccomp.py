@@ -1,9 +1,9 @@
 """The system calls a sandboxed program may make: an allow-list, enforced by the kernel (seccomp-BPF).
 
-An allow-list and not a deny-list, because the kernel grows new ways to do old things (io_uring opens files and sockets
+An allow-list and not a deny-list, because the kernel gets new ways to do old things (io_uring opens files and sockets
 without `open` or `socket`). What is not listed fails with EACCES, which Python shows as `PermissionError`. No process
-can be made, so a program stays the one process that the server can kill; threads die with it. Of sockets there are
-connected pairs alone, which lead nowhere (event loops wake themselves up with one).
+can be made, so a program stays the one process that the server can kill; threads die with it. Of sockets only
+connected pairs are allowed, which reach no other process (event loops use one to wake up).
 
 Numbers are from the kernel's `asm/unistd_64.h` (x86-64) and `asm-generic/unistd.h` (arm64); the layout of a filter is
 in the kernel's `Documentation/userspace-api/seccomp_filter.rst`.
@@ -137,7 +137,7 @@ _CHANGE_FILES: Final[Table] = {
 }
 
 _OPEN: Final[dict[int, Table]] = {1: {"open": (2, None)}, 2: {"openat": (257, 56)}}
-"""By the place of the argument that holds the flags."""
+"""By the position of the argument that holds the flags."""
 
 _FCNTL: Final = (72, 25)
 _FCNTL_COMMANDS: Final = (*range(8), 1030)
@@ -207,7 +207,7 @@ class SyscallFilter:
         self._libc = ctypes.CDLL(None, use_errno=True)
 
     def install(self) -> None:
-        """Bind the calling process for good.
+        """Apply the filter to the calling process permanently.
 
         Raises:
             OSError: the kernel refuses filters.
@@ -223,7 +223,7 @@ class SyscallFilter:
 def _compile(column: int, architecture: int, *, may_change_files: bool) -> list[Instruction]:
     rows: list[Instruction] = [
         (_LOAD, 0, 0, _ARCH_AT),
-        (_EQUAL, 1, 0, architecture),  # the 32-bit entry points number their calls differently
+        (_EQUAL, 1, 0, architecture),  # the 32-bit entry points use other numbers for the calls
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _NUMBER_AT),
     ]
@@ -246,12 +246,14 @@ def _compile(column: int, architecture: int, *, may_change_files: bool) -> list[
     not_unix = [(_EQUAL, 1, 0, _AF_UNIX), (_RETURN, 0, 0, _REFUSE), (_LOAD, 0, 0, _ARGUMENTS_AT + 8)]
     rows += _guarded(_SOCKETPAIR[column], 0, [*not_unix, *_one_of(_STREAMS)], _REFUSE)
     upper_half = [(_EQUAL, 1, 0, 0), (_RETURN, 0, 0, _REFUSE), (_LOAD, 0, 0, _ARGUMENTS_AT + 8 * 4 + 4)]
-    rows += _guarded(_SENDTO[column], 4, [*upper_half, *_one_of((0,))], _REFUSE)  # no address: to the other end
+    rows += _guarded(
+        _SENDTO[column], 4, [*upper_half, *_one_of((0,))], _REFUSE
+    )  # without an address: to the other end of the pair
     return [*rows, (_RETURN, 0, 0, _REFUSE)]
 
 
 def _one_of(values: Iterable[int]) -> list[Instruction]:
-    """Allow what is loaded if it is one of these."""
+    """Allow the call if the loaded value is one of these."""
     return [row for value in values for row in ((_EQUAL, 0, 1, value), (_RETURN, 0, 0, _ALLOW))]
 
 

@@ -1,6 +1,6 @@
-"""Plain Python values as JSON and back, so that a result can be compared where the program cannot reach.
+"""Encode plain Python values as JSON and decode them, so that results are compared outside the program's process.
 
-Encoding keeps what `==` sees: a default or ordered dictionary becomes a dictionary, which compares equal. Values that
+Encoding keeps equality: a default or ordered dictionary becomes a dictionary, which compares equal. Values that
 are not plain (instances of a program's own classes, functions, generators) are given to a `foreign` function of the
 caller, which refuses them by default.
 """
@@ -34,7 +34,7 @@ def _unknown(name: str, content: Json) -> object:
 
 
 def encode(value: object, foreign: Callable[[object], Json] = _refuse) -> Json:
-    """JSON for a plain value; `foreign` encodes any other, also one inside it, as an object with a single key.
+    """JSON for a plain value; `foreign` encodes any other value, also a nested one, as an object with a single key.
 
     Raises:
         TypeError: the value, or one inside it, is not plain.
@@ -81,7 +81,7 @@ def _rarer(value: Any, foreign: Callable[[object], Json]) -> Json:
 
 
 def base_of(value: object) -> object:
-    """The plain value that an instance of a program's own subclass stands for where `==` looks at it.
+    """The plain value of an instance of a program's own subclass of a plain type, as `==` sees it.
 
     Raises:
         TypeError: its class has no plain base.
@@ -108,7 +108,7 @@ def base_of(value: object) -> object:
 
 
 def decode(data: Json, foreign: Callable[[str, Json], object] = _unknown) -> object:
-    """The value `encode` was given; `foreign` decodes what the `foreign` of `encode` made.
+    """Decode a value from `encode`; `foreign` decodes what the `foreign` of `encode` made.
 
     Raises:
         ValueError, TypeError, ArithmeticError, RecursionError: `data` was not made by `encode`.

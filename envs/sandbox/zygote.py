@@ -4,8 +4,8 @@ Starting Python takes some fifteen milliseconds, forking this small process abou
 site-packages, clean environment, fixed hash seed), imports what programs commonly need, moves into a private root if
 it can, tests its guards on itself and serves one request after the other on standard input and output.
 
-Tests never pass through this process, since a program's process is a copy of it: the process that evaluates them,
-forked after the program's, reads them itself from where requests come from.
+Tests never pass through this process, because a program's process is a copy of it: the process that evaluates them,
+forked after the program's, reads them itself from the source of the requests.
 
     caller --request--> zygote --fork--> program <--calls, values--> evaluator <--tests-- caller
 """
@@ -39,14 +39,14 @@ from .remote import ENDED
 from .seccomp import SyscallFilter, UnsupportedMachine, supported_machine
 
 _PRELOADED: Final = ("asyncio", "contextlib", "dataclasses", "decimal", "enum", "fractions", "inspect", "threading")
-"""Imported before forking, as are `runner`'s usual modules: a program that needs them waits for nothing."""
+"""Modules imported before forking, as are `runner`'s usual modules, so that programs need not wait for them."""
 
 _POLL_SECONDS: Final = 0.02
 _MOST_THREADS: Final = 64
 _STACK_BYTES: Final = 112 * 1024 * 1024
 """The kernel leaves at least 128 MiB below a main stack, whatever its limit was at the start."""
 _READ: Final = b"R"
-"""What an evaluator says once it has its tests. Only then does waiting count: before, the caller may be slow."""
+"""Sent by an evaluator once it has its tests. Idle time counts only from then on: before, the caller may be slow."""
 _LONGEST_DETAIL: Final = 300
 _FIRST_SPARE: Final = 64
 _PR_SET_PDEATHSIG: Final = 1
@@ -75,7 +75,7 @@ _PROBED: Final = ("start a process", "open a socket", "signal another process", 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one program may use.
+    """The resource limits of one program.
 
     Attributes:
         memory_bytes: of address space.
@@ -89,14 +89,14 @@ class Limits:
 
 
 class Zygote:
-    """Guards set up and tested, ready to serve."""
+    """The fork server with its guards set up and tested."""
 
     def __init__(self, limits: Limits, mount_point: str) -> None:
         """Set up.
 
         Args:
             limits: of each program.
-            mount_point: an empty folder to build the private root on; empty text goes without one.
+            mount_point: an empty folder to build the private root on; empty text means no private root.
 
         Raises:
             UnsupportedMachine: this operating system or processor offers no filter.
@@ -116,14 +116,14 @@ class Zygote:
         for name in _PRELOADED:
             importlib.import_module(name)
         self._usual_names = runner.usual_names()
-        for name in ("exit", "quit"):  # what `site` brings, which was not imported
+        for name in ("exit", "quit"):  # names that `site` would define; it was not imported
             setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
-        sys.set_int_max_str_digits(0)  # time is limited; digits need not be
+        sys.set_int_max_str_digits(0)  # time is limited, so the number of digits need not be
         gc.collect()
         gc.freeze()
 
     def holes(self) -> list[str]:
-        """What a program can do although it must not, by trying."""
+        """Try forbidden actions; return those that are possible."""
         source = f"OUTSIDE = {'/probe' if self._root else os.devnull!r}\n{_PROBE}"
         found = []
         for place, name in enumerate(_PROBED):
@@ -138,7 +138,7 @@ class Zygote:
         return found
 
     def serve_tests(self, request: dict[str, Any], tests_from: int) -> dict[str, Any]:
-        """Hold one program to the tests that come from a descriptor; `last` in the answer: the tests were not read."""
+        """Run a program against tests read from a descriptor; `last` in the answer: they were not read."""
         ours: list[int] = []
         for _ in range(3):
             ours += os.pipe()
@@ -206,7 +206,7 @@ class Zygote:
             self._root.renew_scratch()
 
     def _fork(self, descriptors: Sequence[int], seconds: float, work: Callable[[], int]) -> int:
-        """A process with these descriptors as 0, 1, 2 and so on, which gives everything else up, works and ends."""
+        """Fork a process that keeps only these descriptors (as 0, 1, 2 and so on), does the work and ends."""
         process = os.fork()
         if process:
             return process
@@ -228,7 +228,9 @@ class Zygote:
             os._exit(status & 0xFF)
 
     def _set_limits(self, seconds: float) -> None:
-        processor = math.ceil(seconds) + 1  # behind `_watch`, in case the server itself is starved
+        processor = (
+            math.ceil(seconds) + 1
+        )  # above the limit of `_watch`, in case the server itself gets no processor time
         stack = resource.getrlimit(resource.RLIMIT_STACK)[1]
         stack = _STACK_BYTES if stack == resource.RLIM_INFINITY else min(stack, _STACK_BYTES)
         for kind, soft, hard in (
@@ -244,7 +246,7 @@ class Zygote:
 
 @dataclass(frozen=True, slots=True)
 class _Used:
-    """How a process ended and what it spent."""
+    """How a process ended and the resources it used."""
 
     seconds: float
     signal: int
@@ -252,7 +254,7 @@ class _Used:
 
 
 def _end(process: int, *, kill: bool = True) -> _Used:
-    """Kill a process, if it lives, and wait for its end."""
+    """Kill a process if it is alive, and wait for its end."""
     if kill:
         os.kill(process, signal.SIGKILL)
     _, status, usage = os.wait4(process, 0)
@@ -261,10 +263,10 @@ def _end(process: int, *, kill: bool = True) -> _Used:
 
 
 def _watch(clock: Clock, descriptor: int, processor: dict[int, float], seconds: float) -> dict[str, Any] | None:
-    """Wait until a descriptor can be read; what to answer if a limit comes first.
+    """Wait until a descriptor can be read; returns the answer if a limit is reached first.
 
-    A limit on processor time, or on waiting for nothing, is the program's own doing. What is left is the last resort: a
-    machine so loaded that nothing can be said.
+    Reaching the limit on processor time or on idle time is the program's fault. The wall limit is a last resort, for a
+    machine so loaded that the program stays undecided.
     """
     poller = select.poll()
     poller.register(descriptor, select.POLLIN)
@@ -281,7 +283,7 @@ def _watch(clock: Clock, descriptor: int, processor: dict[int, float], seconds: 
 
 
 def wall_limit(seconds: float) -> float:
-    """Seconds of wall time after which a program that may use `seconds` of processor time is given up on."""
+    """Seconds of wall time after which a program with a limit of `seconds` of processor time is given up."""
     return 20 * seconds + 60
 
 
@@ -297,7 +299,7 @@ def _read_found(descriptor: int) -> dict[str, Any] | None:
 
 
 def _broken(used: _Used) -> dict[str, Any]:
-    """What a process that ended before it had anything to say says about the program: killed from outside, nothing."""
+    """The finding about a process that ended without an answer: undecided if it was killed from outside."""
     outside = used.signal == signal.SIGKILL
     return {"outcome": UNDECIDED if outside else WRONG, "detail": f"ended by {_how(used)} before the tests were done"}
 
@@ -318,8 +320,8 @@ def _open_proc() -> int | None:
 
 
 def main() -> None:
-    """Serve until standard input closes."""
-    requests, answers = os.dup(0), os.dup(1)  # out of the way of what programs inherit
+    """Serve requests until standard input closes."""
+    requests, answers = os.dup(0), os.dup(1)  # keep these descriptors out of the range that programs inherit
     first = read_frame(requests)
     try:
         zygote = Zygote(Limits(**first["limits"]), first["mount_point"])

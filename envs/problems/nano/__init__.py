@@ -94,7 +94,7 @@ def generate_tasks(
 
 
 def draw_task(family: Family, level: int, rng: Random) -> Task:
-    """Draw one problem of a family, of whatever split it falls in."""
+    """Draw one problem of a family, in any split."""
     givens = family.draw(rng, level)
     ans = answer_of(family, givens)
     words = {name: rng.choice(choices) for name, choices in family.words.items()}
@@ -104,7 +104,7 @@ def draw_task(family: Family, level: int, rng: Random) -> Task:
 
 
 def to_problem(task: Task) -> NanoProblem:
-    """The problem as the loop and its evaluation see it."""
+    """The problem as the loop and its evaluation use it."""
     is_code = task.family.domain == "coding"
     final = task.final(task.ans)
     return NanoProblem(
@@ -124,7 +124,7 @@ def _draw_forever(domain: Domain, levels: Sequence[int], rng: Random) -> Iterato
 
 
 def _options(ans: int, rng: Random) -> tuple[int, ...]:
-    """Four different option values, the answer among them, near enough that none can be ruled out at sight."""
+    """Four different option values, the answer among them, close enough that none can be excluded at first sight."""
     values = {ans}
     while len(values) < 4:
         values.add(max(1, ans + rng.choice((-12, -10, -8, -6, -4, -3, -2, -1, 1, 2, 3, 4, 6, 8, 10, 12))))

@@ -1,7 +1,7 @@
-"""Shared vocabulary of the nano problems: families, plans and the problems drawn from them.
+"""Shared definitions of the nano problems: families, plans and the problems drawn from them.
 
-Every family is a short chain of integer steps written as *data* (a plan), not as code.  That buys two things: the
-same plan renders a worked solution and lets a checker recompute it, and a tiny model meets one kind of arithmetic
+Every family is a short chain of integer steps written as *data* (a plan), not as code.  This has two benefits: the
+same plan renders a worked solution and lets a checker recompute it, and a tiny model sees one kind of arithmetic
 in all three domains.  Two plans belong to a family:
 
 - ``derive`` starts from what the question gives and ends at the answer;
@@ -31,7 +31,7 @@ _SPLIT_SHARES: tuple[tuple[Split, int], ...] = (("posttrain", 60), ("train", 16)
 
 @dataclass(frozen=True, slots=True)
 class NanoProblem:
-    """One problem as the rest of the project sees it.
+    """One problem, without the structure it was made from.
 
     Attributes:
         id: hash of the question, so the same question has the same id whatever drew it.
@@ -67,7 +67,7 @@ class PlanStep:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A kind of problem: how it is drawn, asked, derived and certified.
+    """A kind of problem: how it is drawn, asked, solved and checked.
 
     Attributes:
         topic: the word a comparer names first, telling this family from the others.
@@ -98,7 +98,7 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A drawn problem together with the structure that solutions and checks are built from."""
+    """A drawn problem with the structure that solutions and checks are built from."""
 
     family: Family
     level: int
@@ -143,7 +143,7 @@ class Task:
         return Task(self.family, self.level, self.givens, self.words, self.phrasing, (), self.ans)
 
     def replace(self, givens: Mapping[str, int], words: Mapping[str, str]) -> Task:
-        """The same kind of question with other numbers or words; ValueError where it has no whole answer."""
+        """A task of the same family with other numbers or words; ValueError if it has no integer answer."""
         ans = answer_of(self.family, givens)
         if self.options and ans not in self.options:
             raise ValueError(f"{ans} is not among the options {self.options}")
@@ -193,7 +193,7 @@ def compute(left: int, op: str, right: int) -> int | None:
 
 
 def resolve(ref: str, numbers: Mapping[str, int], results: list[int]) -> int:
-    """The value a plan's reference stands for."""
+    """The value of a plan's reference."""
     if ref.startswith("#"):
         return results[int(ref[1:])]
     return int(ref) if ref.isdigit() else numbers[ref]
