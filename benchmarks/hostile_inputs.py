@@ -132,7 +132,7 @@ def spoiled(value: Any, draw: random.Random) -> Any:
         place = draw.randrange(len(value))
         return [*value[:place], spoiled(value[place], draw), *value[place + 1 :]]
     if draw.random() < 0.1:
-        return [value] * draw.choice((2, 60, 5000))
+        return [value] * draw.choice((2, 60, 5000) if len(str(value)) < 1000 else (2, 3))
     return draw.choice(ODD)
 
 

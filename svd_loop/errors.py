@@ -100,3 +100,9 @@ class JobInterrupted(SvdError):
     """The user asked the job to stop; everything so far is written and the same command goes on."""
 
     exit_code = 130
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, at most 500 characters of it; its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:500] if lines else type(error).__name__

@@ -22,7 +22,7 @@ from policies.text.forgery import ForgeryCheck, control_ids, role_words
 from policies.text.stop_tokens import TEMPLATE_SECONDS, find_stop_tokens
 from policies.text.thoughts import ThoughtReader, spread_apart
 from svd_loop.contracts import THOUGHT_MARKS, Message
-from svd_loop.errors import ModelError
+from svd_loop.errors import ModelError, first_line
 from svd_loop.support.bounded import OverrunError, run_bounded
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,9 @@ class ChatCodec:
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(checkpoint), trust_remote_code=False)
         except Exception as error:  # whatever a tokenizer of somebody else's trips over
-            raise ModelError(f"model.path: {checkpoint}: its tokenizer cannot be loaded: {error}") from error
+            raise ModelError(
+                f"model.path: {checkpoint}: its tokenizer cannot be loaded: {first_line(error)}"
+            ) from error
         if not plain and not tokenizer.chat_template:
             raise ModelError(
                 f"model.path: {checkpoint} has no chat template. Take the post-trained (chat) variant of "
@@ -126,6 +128,10 @@ class ChatCodec:
             stops = find_stop_tokens(checkpoint, tokenizer, plain=plain)
         except OverrunError:
             raise ModelError(f"model.path: {checkpoint}: its chat template does not end") from None
+        except (TypeError, ValueError, LookupError, AttributeError) as error:  # settings of the wrong types
+            raise ModelError(
+                f"model.path: {checkpoint}: its tokenizer's settings cannot be used: {first_line(error)}"
+            ) from error
         if not stops.ids:
             raise ModelError(
                 f"model.path: {checkpoint} names no stop token; set eos_token_id in its generation_config.json"
@@ -223,7 +229,9 @@ class ChatCodec:
         except OverrunError:
             raise
         except Exception as error:  # a template is somebody else's program: it can fail in any way
-            raise ModelError(f"model.path: {self._name}: its chat template refuses a conversation: {error}") from error
+            raise ModelError(
+                f"model.path: {self._name}: its chat template refuses a conversation: {first_line(error)}"
+            ) from error
         if len(text) > _GROWN + 2 * sum(len(turn["content"]) for turn in turns):
             raise ModelError(
                 f"model.path: {self._name}: its chat template makes {len(text):,} characters of a few words"

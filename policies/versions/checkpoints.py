@@ -13,7 +13,7 @@ from typing import Any
 from policies.text.chat import ChatCodec
 from policies.versions.stored import StoredVersion, follow_umask
 from svd_loop.contracts import THOUGHT_MARKS
-from svd_loop.errors import ModelError, WeightsError
+from svd_loop.errors import ModelError, WeightsError, first_line
 
 PLAIN_TEMPLATES = "plain"
 """`model.templates` value that says the checkpoint is a base model without chat template."""
@@ -103,12 +103,6 @@ def load_checkpoint(folder: Path, dtype: str) -> Any:
         raise ModelError(
             f"model.path: {folder}: cannot be loaded as a causal language model: {first_line(error)}"
         ) from error
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says, shortened; its type where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:500] if lines else type(error).__name__
 
 
 def resolve_device(device: str) -> str:

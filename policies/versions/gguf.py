@@ -12,8 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from policies.versions.checkpoints import first_line
-from svd_loop.errors import ConfigError, ModelError
+from svd_loop.errors import ConfigError, ModelError, first_line
 
 _MAGIC = b"GGUF"
 

@@ -56,6 +56,9 @@ def refuse_unusable(folder: Path) -> None:
     Raises:
         ModelError: something in it cannot be used; names the file and what to do.
     """
+    for path in (*folder.glob("*.json"), *folder.glob("*.jinja")):
+        if path.stat().st_size > _LARGEST_JSON:
+            raise ModelError(f"model.path: {path} is larger than {_LARGEST_JSON // 2**20} MiB")
     config = _read_json(folder / "config.json")
     text = config.get("text_config", config)
     if not isinstance(text, dict):
@@ -77,8 +80,6 @@ def refuse_unusable(folder: Path) -> None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _LARGEST_JSON:
-            raise ModelError(f"model.path: {path} is larger than {_LARGEST_JSON // 2**20} MiB")
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ModelError(f"model.path: {path.parent} has no {path.name}; is it the folder of a checkpoint?") from None

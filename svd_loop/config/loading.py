@@ -137,7 +137,7 @@ def _validated(model: type[Validated], data: Mapping[str, Any], origin: str) -> 
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        problems = "\n".join(f"  {_describe(dict(item), model)}" for item in error.errors())
+        problems = "\n".join(f"  {shortened(_describe(dict(item), model), 500)}" for item in error.errors())
         raise ConfigError(f"{origin} is not a valid configuration:\n{problems}") from None
 
 
