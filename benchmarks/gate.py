@@ -1,8 +1,9 @@
-"""How often the gate passes a version that is no better, and how often a better one.
+"""How often the gate passes a version that is no better, and how often a better one; and the same over a year.
 
-Prints the table of docs/results/gate.md.
+Prints the tables of docs/results/gate.md.
 
     python -m benchmarks.gate --comparisons 1000
+    python -m benchmarks.gate_year --histories 4000
 
 Problems differ in difficulty (normal in the logit, sd 1.5, a third of them in each domain). Training moves every
 problem's chance by a shift and by noise of its own (sd 0.5 in the logit), so that even a version that is no better on

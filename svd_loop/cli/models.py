@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from svd_loop.cli.commands import AsJson, ConfigFile, Overrides, load
-from svd_loop.cli.models_view import finding_line, print_history, print_version, print_versions, say
+from svd_loop.cli.models_view import finding_line, print_budgets, print_history, print_version, print_versions, say
 from svd_loop.cli.output import print_json
 from svd_loop.contracts import RootPaths
 
@@ -43,7 +43,8 @@ def list_versions(name: ModelName = None, root: Root = _ROOT, uri: Uri = None, a
 
 @models.command()
 def show(version: Reference = "champion", root: Root = _ROOT, uri: Uri = None, as_json: AsJson = False) -> None:
-    """Show one version: scores, digests, its data, the gate's findings; and its model's history."""
+    """Show one version: scores, digests, its data, the gate's findings; its model's history and error budgets."""
+    from svd_loop.promotion.budget import budgets
     from svd_loop.promotion.lookup import (
         data_behind,
         event_json,
@@ -56,12 +57,14 @@ def show(version: Reference = "champion", root: Root = _ROOT, uri: Uri = None, a
     with talking_to_registry():
         registry = existing_registry(uri, root)
         found = find_version(registry, version)
-        history = [event_json(event) for event in registry.history(found.name)]
+        events = registry.history(found.name)
+    history, left = [event_json(event) for event in events], [budget.json() for budget in budgets(events)]
     data = data_behind(found, root)
     if as_json:
-        print_json({**version_json(found), "data": data, "history": history})
+        print_json({**version_json(found), "data": data, "history": history, "budgets": left})
     else:
         print_version(found, data, history)
+        print_budgets(left)
 
 
 @models.command()

@@ -93,6 +93,21 @@ def print_history(found: Mapping[str, Any]) -> None:
         say("the test set was changed: figures are comparable within a column alone")
     if found["idle"]:
         say(f"refused, or jobs without gain, since then: {found['idle']}")
+    print_budgets(found["budgets"])
+
+
+def print_budgets(budgets: Sequence[Mapping[str, Any]]) -> None:
+    """Print what is left of the error budget of each test set."""
+    for one in budgets:
+        made = f"test {one['test'][:6]}: {one['looks']} of {one['limit']} comparisons made"
+        if one["spent"]:
+            say(f"{made}; its error budget is spent: give data.test a fresh set of problems")
+        else:
+            left, next_level = (
+                f"{100 * one['left']:.3g}% of {100 * one['alpha']:.3g}%",
+                f"{100 * one['next_level']:.3g}%",
+            )
+            say(f"{made}; {left} of its error budget left, the next comparison at a level of {next_level}")
 
 
 def _percent(share: float | None) -> str:

@@ -15,10 +15,12 @@ class GateSection(Section):
     margin: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.005
     """The lower bound of the paired difference of pass@1 must lie above this. 0 accepts any gain, however small."""
     confidence: Annotated[float, Field(gt=0.5, lt=1.0)] = 0.95
-    """Level of that bound, one-sided: 0.95 lets at most 5% of versions pass whose true gain is no more than the
-    margin."""
-    resamples: Annotated[int, Field(ge=100)] = 2000
-    """Bootstrap resamples over problems."""
+    """Level of that bound over the life of a test set: with 0.95 the chance is at most 5% that any version passes on it
+    whose true gain is no more than the margin. Each comparison gets a part of the 5%; see `looks`."""
+    looks: Annotated[int, Field(ge=1, le=10_000)] = 52
+    """Comparisons that one test set may decide about. Early ones get a larger part of the error budget than late ones,
+    and a promotion hands its part on. When the budget is spent the gate refuses until `data.test` is a fresh set. 1
+    gives a single comparison all of it."""
     domain_tolerance: Fraction = 0.05
     """No domain's pass@1 may fall by more than this. The difference itself is compared, not a bound of it: single
     domains rarely hold enough problems for a useful bound."""

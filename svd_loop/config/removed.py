@@ -51,6 +51,7 @@ REMOVED: Mapping[str, Removed] = {
     "cascade.order": Removed("0.1.0", "use stage_major or measured", values=("vote_major",)),
     "cascade.mode": Removed("0.1.0", _CONTROL, off="self"),
     "cascade.random_accept": Removed("0.1.0", _CONTROL, off=[1.0]),
+    "gate.resamples": Removed("0.1.0", "", meaningless=True),
     "benchmark": Removed("0.1.0", _CONTROL, meaningless=True),
 }
 """By dotted key."""

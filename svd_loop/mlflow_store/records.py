@@ -31,7 +31,7 @@ class Event:
     `what` is `first`, `promoted`, `forced`, `refused`, `rolled back`, `moved` for an alias found elsewhere than the
     history left it, or `nothing gained` for a job without a version to promote; `version` is the one it is about (then
     the champion), `over` the champion before it (0 for none); `at` is a UTC time, for people: `number` is the order.
-    `test`, `score` and `over_score` are those of `Measured`.
+    `test`, `score` and those below are those of `Measured`.
     """
 
     number: int
@@ -43,6 +43,9 @@ class Event:
     test: str = ""
     score: float | None = None
     over_score: float | None = None
+    level: float | None = None
+    alpha: float | None = None
+    looks: int | None = None
 
     @property
     def champion(self) -> int:
@@ -55,12 +58,16 @@ class Measured:
     """What a gate measured: pass@1 of the version and of the champion, on one test set.
 
     `test` is a digest of the problems with their gold and of how they are asked: scores with the same one may be
-    compared. Empty, and None, where nothing was measured.
+    compared. Empty, and None, where nothing was measured. `level` is the part of the test set's error budget that the
+    comparison was made at, `alpha` the whole budget, `looks` the comparisons it is shared among.
     """
 
     test: str = ""
     score: float | None = None
     over_score: float | None = None
+    level: float | None = None
+    alpha: float | None = None
+    looks: int | None = None
 
 
 NOT_MEASURED = Measured()

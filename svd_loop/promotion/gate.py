@@ -8,8 +8,8 @@ all of them against the challenger (its own wrong, the champion's right) and onc
 passes only if it does both times; where the two differ, its text says that undecided samples decide, and refusing is
 not a finding about the challenger. The remedy is to score again with time enough, which asks no model.
 
-Left out: a correction for asking often. Each version meets the gate once, but a test set that has decided about dozens
-of versions is no longer unseen; docs/guides/promotion.md says what to do about that.
+The level of a comparison is given from outside: a test set that decides about many versions shares one level among them
+(`svd_loop.promotion.budget`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from svd_loop.config.gate import GateSection
 from svd_loop.contracts import Estimate, Outcome, Scores
-from svd_loop.support.statistics import FloatArray, paired_difference, pass_at_k
+from svd_loop.support.statistics import FloatArray, paired_bound, pass_at_k
 
 LENGTH = "output_tokens"
 TRUNCATED = "truncated"
@@ -83,8 +83,13 @@ class GateRule:
     def __init__(self, settings: GateSection) -> None:
         self._settings = settings
 
-    def decide(self, challenger: Evidence, champion: Evidence | None) -> Decision:
+    def decide(self, challenger: Evidence, champion: Evidence | None, *, level: float | None = None) -> Decision:
         """Whether the challenger may become champion; without a champion only the rules about itself are asked.
+
+        Args:
+            challenger: the version that asks.
+            champion: the one in use.
+            level: of the one-sided bound of pass@1; None takes the whole of 1 - `gate.confidence`.
 
         Raises:
             ValueError: the two were not measured on the same problems with the same number of samples.
@@ -94,43 +99,42 @@ class GateRule:
             findings.append(Finding("champion", True, 0.0, 0.0, "there is no champion to compare with"))
         else:
             _same_measurement(challenger.scores, champion.scores)
-            findings += self._compare(challenger.scores, champion.scores)
+            level = 1 - self._settings.confidence if level is None else level
+            findings += self._compare(challenger.scores, champion.scores, level)
             findings += self._bounded(challenger.scores, champion.scores)
         return Decision.of(tuple(findings))
 
-    def _compare(self, new: Scores, old: Scores) -> Iterator[Finding]:
+    def _compare(self, new: Scores, old: Scores, level: float) -> Iterator[Finding]:
         """The rules about results, with undecided samples counted both ways."""
-        against = self._results(new.resolved(Outcome.WRONG), old.resolved(Outcome.RIGHT))
+        against = self._results(new.resolved(Outcome.WRONG), old.resolved(Outcome.RIGHT), level)
         undecided = sum(new.undecided) + sum(old.undecided)
         if not undecided:
             yield from against
             return
         for worst, best in zip(
-            against, self._results(new.resolved(Outcome.RIGHT), old.resolved(Outcome.WRONG)), strict=True
+            against, self._results(new.resolved(Outcome.RIGHT), old.resolved(Outcome.WRONG), level), strict=True
         ):
             remark = f"; {undecided} undecided samples are counted against it"
             if best.passed and not worst.passed:
                 remark += f", counted for it they would give {_points(best.value)}: they decide, so score them again"
             yield replace(worst, text=worst.text + remark)
 
-    def _results(self, new: Scores, old: Scores) -> Iterator[Finding]:
+    def _results(self, new: Scores, old: Scores, level: float) -> Iterator[Finding]:
         difference_M = _shares(new) - _shares(old)
-        yield self._better(new, old)
+        yield self._better(new, old, level)
         for domain in dict.fromkeys(new.domains):
             members = np.array([name == domain for name in new.domains])
             yield self._no_worse(domain, float(difference_M[members].mean()))
         yield self._varied(new, old)
 
-    def _better(self, new: Scores, old: Scores) -> Finding:
-        settings = self._settings
-        two_sided = 2 * settings.confidence - 1  # its lower end is the one-sided bound of `confidence`
-        found = paired_difference(_shares(new), _shares(old), confidence=two_sided, resamples=settings.resamples)
+    def _better(self, new: Scores, old: Scores, level: float) -> Finding:
+        margin = self._settings.margin
+        mean, low = paired_bound(_shares(new), _shares(old), level=level)
         text = (
-            f"pass@1 {_points(found.value)} on {len(new.problem_ids)} problems, lower bound "
-            f"({settings.confidence:.0%}) {_points(found.low)}; it must lie above {_points(settings.margin)} "
-            "(gate.margin)"
+            f"pass@1 {_points(mean)} on {len(new.problem_ids)} problems, lower bound ({100 * (1 - level):.4g}%) "
+            f"{_points(low)}; it must lie above {_points(margin)} (gate.margin)"
         )
-        return Finding("pass@1", found.low > settings.margin, found.low, settings.margin, text)
+        return Finding("pass@1", low > margin, low, margin, text)
 
     def _no_worse(self, domain: str, difference: float) -> Finding:
         limit = -self._settings.domain_tolerance

@@ -11,6 +11,7 @@ from typing import Any
 
 from svd_loop.mlflow_store.records import NOTHING_GAINED, Event, RegisteredVersion
 from svd_loop.mlflow_store.registry import Registry
+from svd_loop.promotion.budget import budgets
 from svd_loop.promotion.lookup import event_json
 
 _DRIFTING = {"accepted_fraction": "svd_loop.accepted_fraction", "output_tokens": "svd_loop.output_tokens"}
@@ -22,8 +23,8 @@ def model_history(registry: Registry, name: str) -> dict[str, Any]:
     Returns:
         `name`; `events` in order, each with its `test`, `score` and `over_score`; `champions` in the order of their
         reigns, with the job that made them, its accepted share and the length of its answers; `frozen`: by test set
-        the versions that were champions and their scores, oldest first; `idle`: how many jobs since the newest
-        champion were refused or gained nothing.
+        the versions that were champions and their scores, oldest first; `budgets`: by test set what is left of its
+        error budget; `idle`: how many jobs since the newest champion were refused or gained nothing.
     """
     events, versions = registry.history(name), {version.number: version for version in registry.versions(name)}
     return {
@@ -31,6 +32,7 @@ def model_history(registry: Registry, name: str) -> dict[str, Any]:
         "events": [event_json(event) | _measured(event) for event in events],
         "champions": [_reign(event, versions) for event in events if _changes(event)],
         "frozen": _frozen(events),
+        "budgets": [budget.json() for budget in budgets(events)],
         "idle": _idle(events),
     }
 
@@ -40,7 +42,7 @@ def _changes(event: Event) -> bool:
 
 
 def _measured(event: Event) -> dict[str, Any]:
-    return {"test": event.test, "score": event.score, "over_score": event.over_score}
+    return {"test": event.test, "score": event.score, "over_score": event.over_score, "level": event.level}
 
 
 def _reign(event: Event, versions: Mapping[int, RegisteredVersion]) -> dict[str, Any]:

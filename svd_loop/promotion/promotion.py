@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 from filelock import FileLock, Timeout
@@ -28,6 +28,7 @@ from svd_loop.mlflow_store.registry import (
     Registry,
     score_tags,
 )
+from svd_loop.promotion.budget import AlphaBudget
 from svd_loop.promotion.examination import open_examiner
 from svd_loop.promotion.gate import Decision, Finding, GateRule
 from svd_loop.promotion.lookup import registry_of, talking_to_registry
@@ -116,19 +117,45 @@ def _decide(
         finding = Finding("measured", False, 0.0, 0.0, "data.test: there is no test split to compare on")
         return Decision.of((finding,)), Measured()
     with open_examiner(config, registry) as examiner:
+        test = examiner.test_digest
+        budget = AlphaBudget.of(config.gate, registry.history(version.name), test)
+        over = champion.number if champion else 0
+        level = budget.level(version.number, over)
+        if champion is not None and level == 0.0:  # measuring would show more of the set and could decide nothing
+            return Decision.of((_spent(budget),)), Measured(test)
         challenger = examiner.examine(version)
         old = None if champion is None else examiner.examine(champion)
-        test = examiner.test_digest
     _tag_scores(registry, version, challenger.scores, test)
     if champion is not None and old is not None:
         _tag_scores(registry, champion, old.scores, test)
     score, over_score = (None if one is None else round(one.scores.pass_at_1.value, 6) for one in (challenger, old))
+    decision = GateRule(config.gate).decide(challenger, old, level=level)
     measured = Measured(test, score, over_score)
-    decision = GateRule(config.gate).decide(challenger, old)
+    if champion is not None:
+        measured = replace(measured, level=level, alpha=budget.alpha, looks=budget.limit)
+        decision = Decision.of((*decision.findings, _budgeted(budget, version.number, over)))
     if (rolled_back := version.tags.get(ROLLED_BACK_TAG)) is not None:
         text = f"{version} was in use and was rolled back on {rolled_back}"
         return Decision.of((*decision.findings, Finding("rollback", False, 1.0, 0.0, text))), measured
     return decision, measured
+
+
+def _budgeted(budget: AlphaBudget, version: int, over: int) -> Finding:
+    number, level = budget.number(version, over), budget.level(version, over)
+    text = (
+        f"comparison {number} on this test set, shared among {budget.limit} (gate.looks), at a level of "
+        f"{100 * level:.3g}% of the {100 * budget.alpha:.3g}% (1 - gate.confidence) that all of them have together"
+    )
+    return Finding("budget", True, level, 0.0, text)
+
+
+def _spent(budget: AlphaBudget) -> Finding:
+    text = (
+        f"test set {budget.test} has decided {len(budget.looks)} comparisons, as many as gate.looks ({budget.limit}) "
+        f"allows, and its error budget of {100 * budget.alpha:.3g}% (1 - gate.confidence) is spent; nothing was "
+        "measured. Give data.test a fresh set of problems: it starts a budget of its own"
+    )
+    return Finding("budget", False, 0.0, 0.0, text)
 
 
 def _tag_scores(registry: Registry, version: RegisteredVersion, scores: Scores, test: str) -> None:

@@ -11,7 +11,7 @@ from svd_loop.contracts import Estimate, Scores
 from svd_loop.promotion.gate import Decision, Evidence, Finding, GateRule
 
 SAMPLES = 4
-QUICK = GateSection(resamples=200)
+QUICK = GateSection()
 COUNTS = st.lists(st.integers(0, SAMPLES), min_size=1, max_size=40)
 
 

@@ -16,6 +16,7 @@ from svd_loop.config import Config
 from svd_loop.errors import ConfigError, RegistryConflictError, RegistryError, WeightsError
 from svd_loop.jobs import run_job
 from svd_loop.mlflow_store.registry import CHALLENGER, CHAMPION, GATE_TAG, PREVIOUS, Registry
+from svd_loop.promotion.history import model_history
 from svd_loop.promotion.lookup import registry_of
 from svd_loop.promotion.promotion import consider, promote, rollback
 from tests.processes import Process
@@ -87,6 +88,31 @@ def test_a_worse_version_is_refused_and_the_refusal_recorded(config: Config) -> 
     assert "gate.margin" in tags["svd_loop.gate.reason"]
     assert {finding["rule"] for finding in json.loads(tags["svd_loop.gate.findings"])} >= {"pass@1", "health", "leaks"}
     assert history(config)[-1] == ("refused", 1, 2)
+
+
+def test_a_spent_test_set_decides_nothing_more_until_it_is_replaced(config: Config) -> None:
+    registry = registry_of(config)
+    registry.set_alias("model", CHAMPION, 2)
+    short = tracked(config.job.root, "job.name=gate", "gate.looks=1")
+    for _ in range(2):  # the second time it is the same comparison
+        decision = promote(short, "model", 1)
+        assert "pass@1" in {finding.rule for finding in decision.refusals}
+        budget = decision.findings[-1]
+        assert (budget.rule, budget.passed, budget.value) == ("budget", True, pytest.approx(0.05))
+    told = model_history(registry, "model")
+    assert [(one["looks"], one["limit"], one["left"], one["spent"]) for one in told["budgets"]] == [(1, 1, 0.0, True)]
+    assert told["events"][-1]["level"] == pytest.approx(0.05)
+
+    registry.set_alias("model", CHAMPION, 1)
+    refused = promote(short, "model", 2)
+    (finding,) = refused.findings
+    assert not refused.passed and finding.rule == "budget" and "fresh set" in finding.text
+    assert aliases(short)[CHAMPION] == 1 and history(short)[-1] == ("refused", 2, 1)
+    assert [one["looks"] for one in model_history(registry, "model")["budgets"]] == [1]
+    fresh = tracked(
+        config.job.root, "job.name=gate", "gate.looks=1", "data.test={type: arithmetic, count: 40, seed: 5}"
+    )
+    assert promote(fresh, "model", 2).passed
 
 
 def test_nothing_is_asked_twice_and_what_the_jobs_end_measured_not_once(

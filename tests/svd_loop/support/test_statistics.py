@@ -14,6 +14,7 @@ from svd_loop.support.statistics import (
     bootstrap_mean,
     crossed_mean,
     detectable_difference,
+    paired_bound,
     paired_difference,
     pass_at_k,
     pass_at_k_of_decided,
@@ -87,6 +88,19 @@ def test_pairing_takes_the_difficulty_of_problems_out() -> None:
     difference = paired_difference(new, old)
     assert 0.02 < difference.low < 0.03 < difference.high < 0.04
     assert bootstrap_mean(new).high - bootstrap_mean(new).low > 5 * (difference.high - difference.low)
+
+
+def test_the_bound_is_wrong_as_often_as_its_level_says() -> None:
+    rng = np.random.default_rng(0)
+    bounds = [paired_bound(rng.binomial(4, 0.55, 200) / 4, np.full(200, 0.5), level=0.02)[1] for _ in range(3000)]
+    assert 0.012 < np.mean(np.array(bounds) > 0.05) < 0.028
+
+
+def test_the_bound_falls_with_its_level_and_is_exact_on_equal_differences() -> None:
+    new, old = [1.0, 0.5, 0.5, 1.0], [0.5, 0.5, 0.0, 0.25]
+    (mean, loose), (_, tight) = (paired_bound(new, old, level=level) for level in (0.05, 0.001))
+    assert tight < loose < mean == 0.4375
+    assert paired_bound([1.0, 0.5], [0.5, 0.0], level=1e-6) == (0.5, 0.5)
 
 
 def test_paired_comparison_needs_the_same_problems() -> None:
