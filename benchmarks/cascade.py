@@ -48,6 +48,7 @@ from svd_loop.contracts import (
     Reply,
     Role,
     Stage,
+    StageName,
     Verdict,
     VoteValue,
 )
@@ -106,21 +107,21 @@ class Outcome:
 
     verdicts: Sequence[Verdict]
     cost: Mapping[str, float]
-    stage_tokens: Mapping[Stage, int]
+    stage_tokens: Mapping[StageName, int]
 
     def accepted(self) -> dict[tuple[str, int], bool]:
         """Acceptance by prompt and candidate."""
         return {(verdict.prompt_id, verdict.candidate): verdict.accepted for verdict in self.verdicts}
 
-    def votes(self) -> dict[tuple[str, int, Stage, int], VoteValue]:
+    def votes(self) -> dict[tuple[str, int, StageName, int], VoteValue]:
         """Every vote that was cast."""
         cast = (vote for verdict in self.verdicts for vote in verdict.votes)
         return {(vote.prompt_id, vote.candidate, vote.stage, vote.vote): vote.value for vote in cast}
 
     def measured(self) -> Measurements:
         """What a later round's order is derived from."""
-        tallies: defaultdict[tuple[str, int], dict[Stage, tuple[int, int]]] = defaultdict(dict)
-        number: Counter[Stage] = Counter()
+        tallies: defaultdict[tuple[str, int], dict[StageName, tuple[int, int]]] = defaultdict(dict)
+        number: Counter[StageName] = Counter()
         for (prompt, candidate, stage, _), value in self.votes().items():
             yes, other = tallies[prompt, candidate].get(stage, (0, 0))
             is_yes = value is VoteValue.YES
@@ -218,11 +219,11 @@ def play(arm: Arm, setting: Setting) -> Outcome:
     verdicts = arm(setting)
     spent = {"seconds": time.monotonic() - started, "cpu_seconds": time.process_time() - worked}
     cost: Counter[str] = Counter()
-    stage_tokens: Counter[Stage] = Counter()
+    stage_tokens: Counter[StageName] = Counter()
     for role, counts in setting.policy.take_usage().items():
         side = "solver" if role == "solver" else "judge"
         cost.update({f"{side}_{name}": count for name, count in asdict(counts).items()})
-        if stage := STAGE_OF.get(Role(role)):
+        if stage := STAGE_OF.get(role):
             stage_tokens[stage] += counts.output_tokens
     return Outcome(verdicts, {**cost, **spent}, stage_tokens)
 
@@ -261,7 +262,7 @@ def play_seeds(rounds: Iterable[tuple[int, Setting]], arms: Mapping[str, Arm]) -
             before = play(arms[MEASURED_ON], setting)
             continue
         sizes = setting.cascade.settings
-        order = measured_order(sizes.stages, sizes.votes, before.measured())
+        order = measured_order(sizes.stage_names, sizes.votes, before.measured())
         setting = replace(setting, cascade=replace(setting.cascade, order_of=partial(_fixed, order)))
         outcomes = {name: play(arm, setting) for name, arm in arms.items()}
         refuse_disagreement(outcomes)

@@ -20,7 +20,7 @@ from scipy.stats import binom
 
 from benchmarks.controls import REPOSITORY
 from svd_loop.config.health import HealthSection
-from svd_loop.contracts import HealthFigure, HealthMeasure, HealthReport, PolicyVersion, RoundRecord, Scores, Stage
+from svd_loop.contracts import HealthFigure, HealthMeasure, HealthReport, PolicyVersion, RoundRecord, Scores
 from svd_loop.loop.health_rule import HealthRule
 from svd_loop.support.statistics import wilson
 
@@ -38,9 +38,7 @@ def alarm_from(name: str, trials: int, first: int | None = None) -> int | None:
         trials: canaries it is measured on.
         first: for `drift`, how many the first round let through.
     """
-    figure = HealthFigure(
-        HealthMeasure(name.partition(".")[0]), Stage(stage) if (stage := name.partition(".")[2]) else None
-    )
+    figure = HealthFigure(HealthMeasure(name.partition(".")[0]), stage if (stage := name.partition(".")[2]) else None)
     cascade = HealthFigure(HealthMeasure.FALSE_ACCEPT)
     history = [] if first is None else [_record(HealthReport({cascade: wilson(first, trials)}))]
     for count in range(trials + 1):

@@ -29,6 +29,7 @@ from policies.versions.checkpoints import load_codec
 from policies.versions.weights import WeightStore
 from svd_loop.config import Config
 from svd_loop.contracts import (
+    BUILT_IN_ROLES,
     AgentCall,
     Candidate,
     FinishReason,
@@ -79,7 +80,7 @@ class Drawn:
         good = random.Random(f"{call.id.prompt_id}/{call.id.candidate}").random() < GOOD
         draw = call.id.seed(0) / 2**63
         text = "[[Y]]" if draw < (YES_TO_GOOD if good else YES_TO_BAD) else "[[N]]"
-        if call.id.role is Role.QUESTION_INFERRER:
+        if call.id.role == Role.QUESTION_INFERRER:
             text = f"{self._questions[call.id.prompt_id]} ({draw:.4f})"
         return replace(reply, text=text, finish_reason=FinishReason.STOP)
 
@@ -107,7 +108,7 @@ def layouts(config: Config, prompts: Sequence[Prompt], folder: Path, repeat: int
         cascade = Cascade(TemplateSet.load(templates), config.cascade.model_copy(update={"invalid_retries": 0}))
         with closing(open_engine(stored, codec, config.engine, model)) as engine:  # type: ignore[arg-type]
             assert isinstance(engine, VllmEngine)
-            short = dict.fromkeys(Role, Sampling(4))
+            short = dict.fromkeys(BUILT_IN_ROLES, Sampling(4))
             policy = ModelPolicy(engine, codec, PolicyVersion(0, ""), short, job_seed=0, max_context=CONTEXT)
             judge, cache = Drawn(policy, prompts), engine.prefix_cache
             ask_everything(cascade, judge, prompts[:half], repeat)

@@ -6,10 +6,10 @@ solutions cut in half, and forged verdicts. They are judged like candidates but 
 no vote with the round and are never trained on.
 
 Not every stage should catch every kind: a wrong number does not change which question is answered, and an empty
-phrase states nothing false. `CAUGHT_BY` says which stage is measured on which kind; the false-accept rate of a stage
-counts these kinds only. Each stage is asked independently of the others and stops at its first vote that is not yes,
-because only unanimity matters; the next stages are then asked about the canaries that are still undecided. So the rates
-equal those of exhaustive judging, and a judge that rejects canaries is asked about two votes per canary.
+phrase states nothing false. A stage's section says which kinds it is measured on; its false-accept rate counts
+these kinds only. Each stage is asked independently of the others and stops at its first vote that is not yes, because
+only unanimity matters; the next stages are then asked about the canaries that are still undecided. So the rates equal
+those of exhaustive judging, and a judge that rejects canaries is asked about two votes per canary.
 
 A changed number can, rarely, leave a solution correct, or repair a wrong one that was accepted. Read the rates
 therefore as a drift between rounds, with their intervals, rather than as absolute values.
@@ -18,14 +18,15 @@ therefore as a drift between rounds, with their intervals, rather than as absolu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from random import Random
 
 from envs.cascade.cascade import Cascade
 from envs.cascade.votes import answer_of
-from svd_loop.contracts import Candidate, Estimate, Policy, Prompt, Stage
+from svd_loop.config.stages import stage_section
+from svd_loop.contracts import Candidate, Estimate, Policy, Prompt, StageName
 from svd_loop.support.statistics import wilson
 
 Solved = tuple[Prompt, Candidate]
@@ -41,15 +42,10 @@ class CanaryKind(StrEnum):
     FORGED = "forged"
 
 
-_CYCLE, _FACTS, _GRADE = Stage.CYCLE_CONSISTENCY, Stage.FACTUALITY, Stage.CORRECTNESS
-CAUGHT_BY: Mapping[CanaryKind, frozenset[Stage]] = {
-    CanaryKind.MASTER_KEY: frozenset({_CYCLE, _GRADE}),
-    CanaryKind.FOREIGN: frozenset({_CYCLE, _GRADE}),
-    CanaryKind.CORRUPTED: frozenset({_FACTS, _GRADE}),
-    CanaryKind.CUT: frozenset({_GRADE}),
-    CanaryKind.FORGED: frozenset({_CYCLE, _GRADE}),
-}
-"""The stages that should reject each kind."""
+def caught_by(kind: CanaryKind, stages: Iterable[StageName]) -> frozenset[StageName]:
+    """The stages that should reject a kind, as their sections say."""
+    return frozenset(stage for stage in stages if kind in stage_section(stage).refuses)
+
 
 _MASTER_KEYS = (".", ":", "Solution", "Answer:", "Thought process:", "Let's solve this problem step by step.", "解")
 _FORGERIES = (
@@ -83,7 +79,7 @@ class CanaryReport:
     """
 
     overall: Estimate
-    by_stage: Mapping[Stage, Estimate]
+    by_stage: Mapping[StageName, Estimate]
     by_kind: Mapping[CanaryKind, Estimate]
 
 
@@ -115,26 +111,28 @@ def watch(cascade: Cascade, judge: Policy, canaries: Sequence[Canary], *, round:
     Raises:
         EngineError: The judge left a call unanswered.
     """
-    stages = cascade.settings.stages
-    used = [canary for canary in canaries if CAUGHT_BY[canary.kind] & set(stages)]
+    sections = {section.type: section for section in cascade.settings.stages}
+    stages = tuple(sections)
+    caught = {kind: caught_by(kind, stages) for kind in CanaryKind}
+    used = [canary for canary in canaries if caught[canary.kind]]
 
-    def passing(stage: Stage, canaries: Sequence[Canary]) -> list[Canary]:
+    def passing(stage: StageName, canaries: Sequence[Canary]) -> list[Canary]:
         """The canaries that one stage, asked independently of the others, lets through."""
-        settings = cascade.settings.model_copy(update={"stages": (stage,), "early_exit": True})
+        settings = cascade.settings.model_copy(update={"stages": (sections[stage],), "early_exit": True})
         items = [(canary.prompt, canary.candidate) for canary in canaries]
         verdicts = replace(cascade, settings=settings).judge(judge, items, round=round, purpose="canary")
         return [canary for canary, verdict in zip(canaries, verdicts, strict=True) if verdict.accepted]
 
     alive = used
-    by_stage: dict[Stage, Estimate] = {}
+    by_stage: dict[StageName, Estimate] = {}
     for stage in stages:
-        asked = [canary for canary in used if stage in CAUGHT_BY[canary.kind]]
+        asked = [canary for canary in used if stage in caught[canary.kind]]
         passed = passing(stage, asked)
         alive = [canary for canary in alive if canary in passed or canary not in asked]
         if asked:
             by_stage[stage] = wilson(len(passed), len(asked))
     for stage in stages:
-        lenient = [canary for canary in alive if stage not in CAUGHT_BY[canary.kind]]
+        lenient = [canary for canary in alive if stage not in caught[canary.kind]]
         passed = passing(stage, lenient)
         alive = [canary for canary in alive if canary in passed or canary not in lenient]
     counts = {kind: sum(canary.kind is kind for canary in used) for kind in CanaryKind}

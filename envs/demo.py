@@ -44,9 +44,9 @@ class DemoJudge:
 def _answer(call: AgentCall) -> str:
     shown = call.messages[-1].content
     sums = _SUM.findall(shown)
-    if call.id.role is Role.QUESTION_INFERRER:
+    if call.id.role == Role.QUESTION_INFERRER:
         return f"What is {sums[0][0]} + {sums[0][1]}?" if sums else "There is no question this answers."
-    if call.id.role is Role.QUESTION_COMPARER:
+    if call.id.role == Role.QUESTION_COMPARER:
         return _verdict(len(sums) == 2 and sums[0] == sums[1])
     return _verdict(bool(sums) and re.search(rf"\b{int(sums[0][0]) + int(sums[0][1])}\b", shown) is not None)
 

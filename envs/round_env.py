@@ -38,7 +38,7 @@ from envs.cascade.look_ahead import reach
 from envs.cascade.template_sets import TemplateSet
 from envs.demo import DEMO_PROMPTS, DemoJudge
 from envs.spaces import CandidateBatchSpace, PromptBatchSpace
-from svd_loop.contracts import Candidate, Episode, Policy, Prompt, RoundInfo, Selection, Stage, Verdict
+from svd_loop.contracts import Candidate, Episode, Policy, Prompt, RoundInfo, Selection, StageName, Verdict
 from svd_loop.errors import ActionError, ConfigError, DataError, EngineError
 
 Action = Sequence[Sequence[str | Candidate]]
@@ -279,7 +279,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
     def _episode(self) -> Episode:
         slots = self._round.slots
         verdicts = tuple(verdict for slot in slots for verdict in slot.verdicts)
-        stages: tuple[Stage, ...] = () if self._acceptor else self._cascade.settings.stages
+        stages: tuple[StageName, ...] = () if self._acceptor else self._cascade.settings.stage_names
         return Episode(
             round=self._round.number,
             prompts=len(slots),

@@ -10,13 +10,13 @@ from policies.versions.checkpoints import PLAIN_TEMPLATES, load_codec
 from policies.versions.stored import StoredVersion
 from svd_loop.config.engines import ENGINES, EngineSection
 from svd_loop.config.sections import ModelSection
-from svd_loop.contracts import Engine, Role, Sampling
+from svd_loop.contracts import Engine, RoleName, Sampling
 
 
 def open_policy(
     stored: StoredVersion,
     *,
-    samplings: Mapping[Role, Sampling],
+    samplings: Mapping[RoleName, Sampling],
     engine_settings: EngineSection,
     model_settings: ModelSection,
     job_seed: int,

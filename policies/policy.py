@@ -26,6 +26,7 @@ from svd_loop.contracts import (
     PolicyVersion,
     Reply,
     Role,
+    RoleName,
     Sampling,
 )
 from svd_loop.errors import ConfigError, DataError, EngineError
@@ -57,7 +58,7 @@ class ModelPolicy:
         engine: Engine,
         codec: ChatCodec,
         version: PolicyVersion,
-        samplings: Mapping[Role, Sampling],
+        samplings: Mapping[RoleName, Sampling],
         *,
         job_seed: int,
         max_context: int,
@@ -195,11 +196,11 @@ class ModelPolicy:
     def _request(self, call: AgentCall, prompt: tuple[int, ...]) -> GenerationRequest | None:
         limit = self._plain_sampling(call).max_tokens
         room = self._max_context - len(prompt)
-        if room < limit and call.id.role is not Role.SOLVER:
+        if room < limit and call.id.role != Role.SOLVER:
             return None
         if room < limit:
             raise DataError(
-                f"prompt {call.id.prompt_id}, role {call.id.role.value}: {len(prompt)} tokens and an "
+                f"prompt {call.id.prompt_id}, role {call.id.role}: {len(prompt)} tokens and an "
                 f"answer of up to {limit} exceed model.max_context: {self._max_context}; raise it, lower "
                 "the role's max_tokens, or remove the prompt (nothing is cut)"
             )
@@ -215,12 +216,12 @@ class ModelPolicy:
 
     def _plain_sampling(self, call: AgentCall) -> Sampling:
         """The role's parameters, or those of measuring where a held-out problem is solved."""
-        if self._held_out is not None and call.id.role is Role.SOLVER and call.id.purpose in HELD_OUT:
+        if self._held_out is not None and call.id.role == Role.SOLVER and call.id.purpose in HELD_OUT:
             return self._held_out
         try:
             return self._samplings[call.id.role]
         except KeyError:
-            raise ConfigError(f"no sampling parameters for the role {call.id.role.value}") from None
+            raise ConfigError(f"no sampling parameters for the role {call.id.role}") from None
 
 
 class RecordingPolicy(PolicyWrapper):
@@ -249,7 +250,7 @@ class RecordingPolicy(PolicyWrapper):
         replies = super().generate(calls)
         for reply in replies:
             line = {
-                "role": reply.call.role.value,
+                "role": reply.call.role,
                 "prompt_id": reply.call.prompt_id,
                 "candidate": reply.call.candidate,
                 "stage": reply.call.stage,
@@ -302,5 +303,5 @@ def _sampling_key(sampling: Sampling) -> tuple[object, ...]:
 
 def _label(calls: Sequence[AgentCall], version: PolicyVersion) -> str:
     """What the progress line says: `round-002 answers as grader`."""
-    roles = ", ".join(dict.fromkeys(call.id.role.value.replace("_", " ") for call in calls))
+    roles = ", ".join(dict.fromkeys(call.id.role.replace("_", " ") for call in calls))
     return f"{version.name} answers as {roles}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from svd_loop.contracts import Stage, Verdict, VoteValue
+from svd_loop.contracts import StageName, Verdict, VoteValue
 from svd_loop.support.statistics import wilson
 
 
@@ -21,7 +21,7 @@ def in_slice(share: float, seed: int, round: int, prompt_id: str, candidate: int
     return int.from_bytes(digest[:6], "big") < share * 2**48
 
 
-def audit_metrics(verdicts: Sequence[Verdict], stages: Sequence[Stage], needed: int) -> dict[str, float]:
+def audit_metrics(verdicts: Sequence[Verdict], stages: Sequence[StageName], needed: int) -> dict[str, float]:
     """Yes rates by stage of the slice, with Wilson intervals at 95%.
 
     Args:
@@ -37,7 +37,7 @@ def audit_metrics(verdicts: Sequence[Verdict], stages: Sequence[Stage], needed: 
     votes = [verdict.votes for verdict in verdicts if verdict.votes]
     metrics = {"audit.candidates": float(len(votes))}
     for stage in stages if votes else ():
-        values_C_V = [[vote.value is VoteValue.YES for vote in cast if vote.stage is stage] for cast in votes]
+        values_C_V = [[vote.value is VoteValue.YES for vote in cast if vote.stage == stage] for cast in votes]
         counts = {
             "yes": sum(values[0] for values in values_C_V),
             "passes": sum(sum(values) >= needed for values in values_C_V),

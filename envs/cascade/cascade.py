@@ -34,9 +34,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from envs.cascade.audit_slice import audit_metrics, in_slice
-from envs.cascade.judging import Ballot, cast_votes
+from envs.cascade.judging import cast_votes
 from envs.cascade.look_ahead import reach
 from envs.cascade.ordering import Unit, paper_order
+from envs.cascade.stage import Ballot
 from envs.cascade.tally import Tally
 from envs.cascade.template_sets import TemplateSet
 from envs.cascade.votes import answer_of, is_blank
@@ -47,7 +48,7 @@ from svd_loop.contracts import (
     Policy,
     Prompt,
     Rejection,
-    Stage,
+    StageName,
     Verdict,
     Vote,
     VoteValue,
@@ -60,7 +61,7 @@ class _CandidateState:
 
     prompt: Prompt
     candidate: Candidate
-    stages: Sequence[Stage]
+    stages: Sequence[StageName]
     tally: Tally
     rejection: Rejection | None
     votes: list[Vote] = field(default_factory=list)
@@ -70,7 +71,7 @@ class _CandidateState:
     def is_open(self) -> bool:
         return self.rejection is None
 
-    def wants(self, stage: Stage) -> bool:
+    def wants(self, stage: StageName) -> bool:
         """Whether a further vote of the stage can change the verdict."""
         return self.is_open and not self.tally.is_settled(stage)
 
@@ -111,7 +112,7 @@ class Cascade:
         """Every (stage, vote) in the order in which it is asked in the round."""
         if self.settings.order == "measured" and self.order_of is not None:
             return self.order_of(round)
-        return paper_order(self.settings.stages, self.settings.votes)
+        return paper_order(self.settings.stage_names, self.settings.votes)
 
     def metrics(self, round: int, verdicts: Sequence[Verdict]) -> dict[str, float]:
         """Metrics of a round beside its verdicts, each only where its setting is on.
@@ -126,7 +127,7 @@ class Cascade:
             metrics |= {f"order.{stage}.{vote}": float(place) for place, (stage, vote) in units}
         audited = [v for v in verdicts if self._is_audited(v, round)]
         if self.settings.audit_share > 0.0:
-            metrics |= audit_metrics(audited, self.settings.stages, self.settings.needed)
+            metrics |= audit_metrics(audited, self.settings.stage_names, self.settings.needed)
         if self.settings.fill_rows is not None:
             ahead = sum(votes_beyond(v) for v in verdicts if not self._is_audited(v, round))
             metrics["ahead.votes"] = float(ahead)
@@ -172,7 +173,7 @@ class Cascade:
 
     def _state(self, prompt: Prompt, candidate: Candidate) -> _CandidateState:
         tally = Tally(self.settings.votes, self.settings.needed)
-        return _CandidateState(prompt, candidate, self.settings.stages, tally, unfit(candidate))
+        return _CandidateState(prompt, candidate, self.settings.stage_names, tally, unfit(candidate))
 
     def _ask_in_waves(self, judge: Policy, states: Sequence[_CandidateState], round: int, purpose: str) -> None:
         """Ask one unit per batch of the candidates that are still undecided; several where `fill_rows` leaves room."""
@@ -198,6 +199,7 @@ class Cascade:
             self.templates,
             invalid_retries=self.settings.invalid_retries,
             show_thought=self.settings.show_thought,
+            stages=self.settings.stages,
         )
         for (state, _, _), vote in zip(asked, votes, strict=True):
             state.record(vote)
@@ -210,7 +212,7 @@ def unfit(candidate: Candidate) -> Rejection | None:
     return Rejection.EMPTY if is_blank(answer_of(candidate.text)) else None
 
 
-def funnel(verdicts: Sequence[Verdict], stages: Sequence[Stage]) -> dict[str, int]:
+def funnel(verdicts: Sequence[Verdict], stages: Sequence[StageName]) -> dict[str, int]:
     """Count the candidates generated, complete, still alive after each stage, and accepted, in this order.
 
     A candidate leaves at the stage of the vote that rejected it. Pass no stages for acceptors that have none.
@@ -221,7 +223,7 @@ def funnel(verdicts: Sequence[Verdict], stages: Sequence[Stage]) -> dict[str, in
     counts = {"generated": len(verdicts), "complete": alive}
     for stage in stages:
         alive -= left_at[stage]
-        counts[stage.value] = alive
+        counts[stage] = alive
     return counts | {"accepted": sum(verdict.accepted for verdict in verdicts)}
 
 
@@ -233,7 +235,7 @@ def votes_beyond(verdict: Verdict) -> int:
     return len(cast) - 1 - cast.index((verdict.stage, verdict.vote)) if verdict.stage else 0
 
 
-def vote_counts(verdicts: Sequence[Verdict], stages: Sequence[Stage]) -> dict[Stage, dict[VoteValue, int]]:
+def vote_counts(verdicts: Sequence[Verdict], stages: Sequence[StageName]) -> dict[StageName, dict[VoteValue, int]]:
     """Votes cast per stage and value; the share of INVALID shows the judge's health.
 
     Under early exit only cast votes count, so yes votes are rarer in late stages than they would be if

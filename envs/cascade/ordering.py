@@ -21,9 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from svd_loop.contracts import Stage
+from svd_loop.contracts import StageName
 
-Unit = tuple[Stage, int]
+Unit = tuple[StageName, int]
 FloatArray = NDArray[np.float64]
 
 _KINDS, _STEPS = 3, 200
@@ -38,16 +38,16 @@ class Measurements:
         prices: output tokens of a vote by stage, on average.
     """
 
-    tallies: Sequence[Mapping[Stage, tuple[int, int]]]
-    prices: Mapping[Stage, float]
+    tallies: Sequence[Mapping[StageName, tuple[int, int]]]
+    prices: Mapping[StageName, float]
 
 
-def paper_order(stages: Sequence[Stage], votes: int) -> tuple[Unit, ...]:
+def paper_order(stages: Sequence[StageName], votes: int) -> tuple[Unit, ...]:
     """All votes of a stage before the next stage; length S * V."""
     return tuple((stage, vote) for stage in stages for vote in range(votes))
 
 
-def measured_order(stages: Sequence[Stage], votes: int, measured: Measurements) -> tuple[Unit, ...]:
+def measured_order(stages: Sequence[StageName], votes: int, measured: Measurements) -> tuple[Unit, ...]:
     """The units in greedy order: at each step the vote with the lowest price per chance of rejection.
 
     Ties keep the order of `stages`. A stage without a vote or a price is not measured; without a measurement
@@ -60,7 +60,7 @@ def measured_order(stages: Sequence[Stage], votes: int, measured: Measurements) 
     if not all(stage in asked and measured.prices.get(stage, 0.0) > 0.0 for stage in stages):
         return paper_order(stages, votes)
     weights, rates = fit_kinds(stages, measured.tallies)
-    cast: Counter[Stage] = Counter()
+    cast: Counter[StageName] = Counter()
     order: list[Unit] = []
     while len(order) < len(stages) * votes:
         left = [place for place, stage in enumerate(stages) if cast[stage] < votes]
@@ -73,7 +73,7 @@ def measured_order(stages: Sequence[Stage], votes: int, measured: Measurements) 
 
 
 def fit_kinds(
-    stages: Sequence[Stage], tallies: Sequence[Mapping[Stage, tuple[int, int]]]
+    stages: Sequence[StageName], tallies: Sequence[Mapping[StageName, tuple[int, int]]]
 ) -> tuple[FloatArray, FloatArray]:
     """Fit class shares (length K) and yes rates by stage and class (S x K) by expectation maximisation.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from svd_loop.contracts import Stage, VoteValue
+from svd_loop.contracts import StageName, VoteValue
 
 
 @dataclass(slots=True)
@@ -23,21 +23,21 @@ class Tally:
 
     votes: int
     needed: int
-    _yes: Counter[Stage] = field(default_factory=Counter)
-    _other: Counter[Stage] = field(default_factory=Counter)
+    _yes: Counter[StageName] = field(default_factory=Counter)
+    _other: Counter[StageName] = field(default_factory=Counter)
 
-    def add(self, stage: Stage, value: VoteValue) -> None:
+    def add(self, stage: StageName, value: VoteValue) -> None:
         """Count one vote."""
         (self._yes if value is VoteValue.YES else self._other)[stage] += 1
 
-    def is_passed(self, stage: Stage) -> bool:
+    def is_passed(self, stage: StageName) -> bool:
         """Whether the stage has its k yes votes; later votes cannot change this."""
         return self._yes[stage] >= self.needed
 
-    def is_failed(self, stage: Stage) -> bool:
+    def is_failed(self, stage: StageName) -> bool:
         """Whether so many votes were not yes that k cannot be reached any more."""
         return self._other[stage] > self.votes - self.needed
 
-    def is_settled(self, stage: Stage) -> bool:
+    def is_settled(self, stage: StageName) -> bool:
         """Whether no further vote of the stage can change its outcome."""
         return self.is_passed(stage) or self.is_failed(stage)

@@ -17,34 +17,29 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
 from envs.cascade.markers import delimiter_lines, neutralise, without_delimiters
+from envs.cascade.stage import RoleTemplate, stage_of
 from svd_loop.config.domains import section_of
-from svd_loop.contracts import BUILT_IN_DOMAINS, DomainName, Message, Role
+from svd_loop.config.stages import PAPER, StageSection
+from svd_loop.contracts import BUILT_IN_DOMAINS, DomainName, Message, Role, RoleName
 from svd_loop.errors import ConfigError
 
 _SETS = Path(__file__).parents[1] / "templates"
 _USER_LINE = re.compile(r"^---user---\n", re.MULTILINE)
 
-PLACEHOLDERS: Mapping[Role, frozenset[str]] = {
-    Role.SOLVER: frozenset({"question"}),
-    Role.QUESTION_INFERRER: frozenset({"solution"}),
-    Role.QUESTION_COMPARER: frozenset({"question", "inferred"}),
-    Role.FACT_CHECKER: frozenset({"question", "solution"}),
-    Role.GRADER: frozenset({"question", "solution"}),
-}
-"""The placeholders of each role's template: exactly these, no others."""
+_SOLVER = RoleTemplate(frozenset({"question"}))
 
 _WRITTEN_BY_CANDIDATES = frozenset({"solution", "inferred"})
 
 
 @dataclass(frozen=True, slots=True)
-class _RoleTemplate:
-    """One template file: its messages before filling in, its version, and its separator lines."""
+class _Parsed:
+    """One template: its messages before filling in, its version, and its separator lines."""
 
     messages: tuple[tuple[str, Template], ...]
     version: str
@@ -61,29 +56,46 @@ class TemplateSet:
 
     name: str
     _folder: Path
-    _templates: Mapping[tuple[Role, DomainName | None], _RoleTemplate]
+    _roles: Mapping[RoleName, RoleTemplate]
+    _templates: Mapping[tuple[RoleName, DomainName | None], _Parsed]
 
     @classmethod
-    def load(cls, name_or_path: str) -> TemplateSet:
+    def load(cls, name_or_path: str, stages: Sequence[StageSection] = ()) -> TemplateSet:
         """Read a set by its name under `envs/templates`, or by the path of its folder.
+
+        Args:
+            name_or_path: Which.
+            stages: Stages beside the built-in ones, whose roles it has to speak to as well.
 
         Raises:
             ConfigError: There is no such set, a role has no file, or a file's placeholders are not its role's.
         """
         folder = _find(name_or_path)
-        found = cls(folder.name, folder, dict(_read_all(folder)))
-        for role in Role:
+        roles = {Role.SOLVER: _SOLVER}
+        for section in (*PAPER, *stages):
+            roles |= stage_of(section.type, (section,)).templates
+        found = cls(folder.name, folder, roles, dict(_read_all(folder, roles)))
+        for role in roles:
             for domain in BUILT_IN_DOMAINS:
                 found._template(role, domain)
         return found
 
-    def render(self, role: Role, domain: DomainName, **fields: str) -> tuple[Message, ...]:
+    @property
+    def roles(self) -> tuple[RoleName, ...]:
+        """The roles that the set has templates for."""
+        return tuple(self._roles)
+
+    def placeholders(self, role: RoleName) -> frozenset[str]:
+        """The placeholders of the role's template: exactly these, no others."""
+        return self._roles[role].placeholders
+
+    def render(self, role: RoleName, domain: DomainName, **fields: str) -> tuple[Message, ...]:
         """The messages of a call. Text from a candidate is neutralised here, for every caller.
 
         Args:
             role: The role that is called.
             domain: The domain of the prompt.
-            **fields: A text for each of the role's placeholders, `PLACEHOLDERS[role]`.
+            **fields: A text for each of the role's placeholders.
 
         Raises:
             ConfigError: The set has no template for a domain of another package.
@@ -92,37 +104,46 @@ class TemplateSet:
         safe = {name: template.safe(text) if name in _WRITTEN_BY_CANDIDATES else text for name, text in fields.items()}
         return tuple(Message(who, part.substitute(safe)) for who, part in template.messages)
 
-    def version(self, role: Role, domain: DomainName) -> str:
+    def version(self, role: RoleName, domain: DomainName) -> str:
         """`<set>/<first 12 hex digits of the SHA-256 of the template's text>`."""
         return self._template(role, domain).version
 
-    def _template(self, role: Role, domain: DomainName) -> _RoleTemplate:
+    def _template(self, role: RoleName, domain: DomainName) -> _Parsed:
         """The template: the set's own for the domain, else the domain's solver instruction, else the role's default."""
         if (own := self._templates.get((role, domain))) is not None:
             return own
-        if role is Role.SOLVER and domain not in BUILT_IN_DOMAINS:
+        if role == Role.SOLVER and domain not in BUILT_IN_DOMAINS:
             instruction = section_of(domain).instruction
             if instruction is not None:
                 return _instruction(domain, instruction)
         if (general := self._templates.get((role, None))) is not None:
             return general
+        if (text := self._roles[role].text) is not None:
+            return _brought(role, text, self._roles[role].placeholders)
         raise ConfigError(
             f"model.templates: {self._folder} has no {role}.txt (nor {role}.{domain}.txt) for the {role} role"
         )
 
 
+def _instruction(domain: DomainName, text: str) -> _Parsed:
+    return _brought(domain, text, _SOLVER.placeholders)
+
+
 @functools.cache
-def _instruction(domain: DomainName, text: str) -> _RoleTemplate:
-    return _parse(f"the instruction of domain {domain}", domain, text.encode(), Role.SOLVER)
+def _brought(origin: str, text: str, placeholders: frozenset[str]) -> _Parsed:
+    """A template that a domain or a stage of another package brings."""
+    return _parse(f"the template of {origin}", origin, text.encode(), origin, placeholders)
 
 
-def _read_all(folder: Path) -> Iterator[tuple[tuple[Role, DomainName | None], _RoleTemplate]]:
+def _read_all(
+    folder: Path, roles: Mapping[RoleName, RoleTemplate]
+) -> Iterator[tuple[tuple[RoleName, DomainName | None], _Parsed]]:
     """Every template in a folder, by role and domain; None stands for any domain."""
-    for role in Role:
+    for role, template in roles.items():
         for path in sorted(folder.glob(f"{role}*.txt")):
             stem, _, domain = path.name.removesuffix(".txt").partition(".")
             if stem == role:
-                yield (role, domain or None), _read(path, role)
+                yield (role, domain or None), _read(path, role, template.placeholders)
 
 
 def known_sets() -> list[str]:
@@ -142,29 +163,28 @@ def _find(name_or_path: str) -> Path:
     )
 
 
-def _read(path: Path, role: Role) -> _RoleTemplate:
+def _read(path: Path, role: RoleName, placeholders: frozenset[str]) -> _Parsed:
     try:
-        return _parse(str(path), path.parent.name, path.read_bytes(), role)
+        return _parse(str(path), path.parent.name, path.read_bytes(), role, placeholders)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"model.templates: {path} cannot be read: {error}") from None
 
 
-def _parse(where: str, origin: str, content: bytes, role: Role) -> _RoleTemplate:
+def _parse(where: str, origin: str, content: bytes, role: RoleName, placeholders: frozenset[str]) -> _Parsed:
     text = content.decode("utf-8").replace("\r\n", "\n").removesuffix("\n")
     *system, user = _USER_LINE.split(text, maxsplit=1)
     messages = (*(("system", Template(part.removesuffix("\n"))) for part in system), ("user", Template(user)))
-    _check(where, role, [template for _, template in messages])
+    _check(where, role, placeholders, [template for _, template in messages])
     version = f"{origin}/{hashlib.sha256(content).hexdigest()[:12]}"
-    return _RoleTemplate(messages, version, delimiter_lines(text))
+    return _Parsed(messages, version, delimiter_lines(text))
 
 
-def _check(where: str, role: Role, templates: list[Template]) -> None:
+def _check(where: str, role: RoleName, wanted: frozenset[str], templates: list[Template]) -> None:
     if not all(template.is_valid() for template in templates):
         raise ConfigError(
             f"model.templates: {where} has a `$` that does not begin a placeholder; write `$$` for a dollar sign"
         )
     used = {name for template in templates for name in template.get_identifiers()}
-    wanted = PLACEHOLDERS[role]
     if used != wanted:
         raise ConfigError(
             f"model.templates: {where} uses the placeholders {_listed(used)}, "

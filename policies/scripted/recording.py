@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from svd_loop.contracts import AgentCall, CallId, FinishReason, Role
+from svd_loop.config.stages import known_roles
+from svd_loop.contracts import AgentCall, CallId, FinishReason
 from svd_loop.errors import DataError, EngineError
 
 _CALL_FIELDS = ("purpose", "round", "role", "prompt_id", "candidate", "stage", "vote", "attempt")
@@ -71,7 +72,9 @@ def _parse(line: str, where: str) -> tuple[_Key, tuple[str, FinishReason]]:
         if not isinstance(row.get(name, 0), int):
             raise DataError(f"{where}: {name} must be a whole number, found {row[name]!r}")
     try:
-        call = CallId(**{**fields, "role": Role(row["role"])})
+        if row["role"] not in known_roles():
+            raise ValueError(f"{row['role']!r} is no role; known: {', '.join(known_roles())}")
+        call = CallId(**fields)
         reply = row["text"], FinishReason(row.get("finish_reason", FinishReason.STOP))
     except ValueError as error:
         raise DataError(f"{where}: {error}") from None

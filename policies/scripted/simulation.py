@@ -44,13 +44,13 @@ class SimulatedScript:
     def answer(self, call: AgentCall, seed: int, policy_round: int) -> tuple[str, FinishReason]:
         """The reply's text; simulated replies always end by themselves."""
         text = "\n".join(message.content for message in call.messages if message.role == "user")
-        if call.id.role is Role.SOLVER:
+        if call.id.role == Role.SOLVER:
             return self._solve(_question(text, call.id.prompt_id), seed), FinishReason.STOP
-        if call.id.role is Role.QUESTION_INFERRER:
+        if call.id.role == Role.QUESTION_INFERRER:
             return self._infer(text, call.id.prompt_id, seed), FinishReason.STOP
         if _draw(seed, "invalid") < self._traits.invalid:
             return "I cannot say.", FinishReason.STOP
-        if call.id.role is Role.QUESTION_COMPARER:
+        if call.id.role == Role.QUESTION_COMPARER:
             return self._compare(text, call.id.prompt_id), FinishReason.STOP
         return self._judge(text, call.id.prompt_id, seed), FinishReason.STOP
 

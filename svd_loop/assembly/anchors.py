@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from svd_loop.contracts import Outcome, Prompt, Role, TrainingRow
+from svd_loop.contracts import Outcome, Prompt, Role, RoleName, TrainingRow
 from svd_loop.ledger import LedgerReader
 
 
@@ -51,13 +51,14 @@ class OwnJudgements:
 
     ledger: LedgerReader
     same_answers: SameAnswers
+    before_the_verdict: frozenset[RoleName] = frozenset({Role.QUESTION_INFERRER})
 
     def __call__(self, count: int, round: int) -> Sequence[TrainingRow]:
         """Up to `count` rows; fewer when the round before holds fewer."""
         generator = random.Random(f"own judgements/{round}")
         vouched: list[Mapping[str, Any]] = list(self.ledger.query(_OF_ACCEPTED, (round - 1,)))
-        yes = [reply for reply in vouched if reply["role"] != Role.QUESTION_INFERRER]
-        inferred = [reply for reply in vouched if reply["role"] == Role.QUESTION_INFERRER]
+        yes = [reply for reply in vouched if reply["role"] not in self.before_the_verdict]
+        inferred = [reply for reply in vouched if reply["role"] in self.before_the_verdict]
         no = self._contradicted(round - 1)
         verdicts = min(2 * count // 5, len(yes), len(no))
         shares = [(yes, verdicts), (no, verdicts), (inferred, min(verdicts // 2, len(inferred)))]
@@ -69,7 +70,11 @@ class OwnJudgements:
         accepted: dict[str, list[int]] = defaultdict(list)
         for row in self.ledger.query(_ACCEPTED, (round,)):
             accepted[row["prompt_id"]].append(row["text"])
-        found = [reply for reply in self.ledger.query(_OF_REFUSED, (round,)) if reply["prompt_id"] in accepted]
+        found = [
+            reply
+            for reply in self.ledger.query(_OF_REFUSED, (round,))
+            if reply["prompt_id"] in accepted and reply["role"] not in self.before_the_verdict
+        ]
         pairs = dict.fromkeys(
             (reply["prompt_id"], reply["refused"], other) for reply in found for other in accepted[reply["prompt_id"]]
         )
@@ -101,8 +106,8 @@ SELECT replies.prompt_id, replies.prompt_ids, replies.token_ids, replies.role {_
     AND votes.value = 'yes' AND verdicts.accepted {_ORDER}
 """
 _OF_REFUSED = f"""
-SELECT replies.prompt_id, replies.prompt_ids, replies.token_ids, candidates.text AS refused {_JUDGED}
-    AND votes.value = 'no' AND NOT verdicts.accepted AND replies.role != 'question_inferrer' {_ORDER}
+SELECT replies.prompt_id, replies.prompt_ids, replies.token_ids, replies.role, candidates.text AS refused {_JUDGED}
+    AND votes.value = 'no' AND NOT verdicts.accepted {_ORDER}
 """
 _ACCEPTED = """
 SELECT prompt_id, candidates.text FROM verdicts JOIN candidates USING (round, prompt_id, candidate)

@@ -17,7 +17,7 @@ from svd_loop.assembly.vocabulary import vocabulary_digest
 from svd_loop.config import Config
 from svd_loop.config.engines import ENGINES
 from svd_loop.config.update import UPDATES
-from svd_loop.contracts import Message, Policy, Role, Sampling, TrainingRow, UpdateMaterial, UpdateResult
+from svd_loop.contracts import Message, Policy, Role, RoleName, Sampling, TrainingRow, UpdateMaterial, UpdateResult
 from svd_loop.errors import ConfigError
 from svd_loop.nano import NANO_CHECKPOINT
 from svd_loop.support.allocator import keep_freed_memory
@@ -80,10 +80,11 @@ def make_backend(config: Config, versions: Path, config_digest: str = "") -> Bac
     return backend
 
 
-def samplings_of(config: Config) -> dict[Role, Sampling]:
+def samplings_of(config: Config) -> dict[RoleName, Sampling]:
     """Sampling parameters by role."""
     judge = config.cascade.judge
-    sections = {role: config.cascade.roles.get(role, judge) for role in Role} | {Role.SOLVER: config.sampling}
+    sections = {role: config.cascade.roles.get(role, judge) for role in config.cascade.judge_roles}
+    sections |= {Role.SOLVER: config.sampling}
     return {role: section.to_sampling() for role, section in sections.items()}
 
 

@@ -26,6 +26,7 @@ from svd_loop.assembly.data import build_prompts, held_out, held_out_sources, so
 from svd_loop.assembly.inherited import inherited_rows
 from svd_loop.assembly.lengths import refuse_long, room_for_question, too_long
 from svd_loop.config import Config, config_digest
+from svd_loop.config.stages import roles_before_the_verdict
 from svd_loop.contracts import (
     Domain,
     Episode,
@@ -173,7 +174,8 @@ def labelled_answers(config: Config) -> LabelledAnswers:
 
 def template_set(config: Config) -> TemplateSet:
     """The configured templates; base models without a chat template speak through the chat set, plainly."""
-    return TemplateSet.load("chat" if config.model.templates == "plain" else config.model.templates)
+    name = "chat" if config.model.templates == "plain" else config.model.templates
+    return TemplateSet.load(name, config.cascade.stages)
 
 
 def open_prompts(
@@ -233,7 +235,7 @@ def make_environment(
             templates,
             config.cascade,
             config.job.seed,
-            MeasuredOrder(ledger, config.cascade.stages, config.cascade.votes),
+            MeasuredOrder(ledger, config.cascade.stage_names, config.cascade.votes),
         ),
         acceptor=acceptor,
         n=config.sampling.n,
@@ -250,7 +252,9 @@ def make_replay(config: Config, backend: Backend, ledger: Ledger) -> Replay:
     settings = config.update.replay
     sources: dict[str, AnchorSource] = {
         "none": no_anchors,
-        "own": OwnJudgements(ledger, partial(same_answers, domains=config.evaluation.domains)),
+        "own": OwnJudgements(
+            ledger, partial(same_answers, domains=config.evaluation.domains), roles_before_the_verdict()
+        ),
         "posttrain": lambda count, round: posttrain_rows(backend.encode_rows, count, config.job.seed + round),
     }
 

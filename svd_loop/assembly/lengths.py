@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from envs.cascade.judging import ROLES
-from envs.cascade.template_sets import PLACEHOLDERS, TemplateSet
+from envs.cascade.template_sets import TemplateSet
 from svd_loop.assembly.backends import Backend, samplings_of
 from svd_loop.config import Config
-from svd_loop.contracts import Domain, DomainName, Problem, Role, Sampling
+from svd_loop.contracts import Domain, DomainName, Problem, Role, RoleName, Sampling
 from svd_loop.errors import ConfigError, DataError
 
 _SEE_THOUGHTS = (Role.FACT_CHECKER, Role.GRADER)
@@ -36,7 +35,7 @@ class Budget:
         answer: the longest answer.
     """
 
-    role: Role
+    role: RoleName
     key: str
     limit: int
     template: int
@@ -83,7 +82,7 @@ def room_for_question(config: Config, backend: Backend, templates: TemplateSet) 
     if not found:
         return None
     tightest = min(found, key=lambda budget: budget.room)
-    asked = tightest.role.value.replace("_", " ")
+    asked = tightest.role.replace("_", " ")
     if tightest.room < 1:
         raise ConfigError(
             f"{tightest.key}: {tightest.limit} leaves no room for a question: as {asked} the template, the "
@@ -113,7 +112,7 @@ def _budgets(config: Config, context: int, backend: Backend, templates: Template
     if measured is not None and config.evaluation.audit:
         judged.append(measured.to_sampling())
 
-    def budget(role: Role, sampling: Sampling, key: str, limit: int) -> Budget:
+    def budget(role: RoleName, sampling: Sampling, key: str, limit: int) -> Budget:
         longest = {
             "solution": max(one.max_tokens if _shows_thought(config, role) else one.longest_answer for one in judged),
             "inferred": samplings[Role.QUESTION_INFERRER].longest_answer,
@@ -121,7 +120,7 @@ def _budgets(config: Config, context: int, backend: Backend, templates: Template
         template = max(
             _template_tokens(role, domain, backend, templates, sampling.thinking) for domain in config.domains
         )
-        others = sum(longest[name] for name in PLACEHOLDERS[role] if name != "question")
+        others = sum(longest[name] for name in templates.placeholders(role) if name != "question")
         return Budget(role, key, limit, template, others, sampling.max_tokens)
 
     trained = ("update.max_length", min(context, config.update.max_length))
@@ -134,18 +133,18 @@ def _budgets(config: Config, context: int, backend: Backend, templates: Template
         yield budget(role, samplings[role], *(trained if own else asked))
 
 
-def _judges(config: Config) -> list[Role]:
-    return [role for stage in config.cascade.stages for role in ROLES[stage]]
+def _judges(config: Config) -> list[RoleName]:
+    return [role for stage in config.cascade.stages for role in stage.roles]
 
 
-def _shows_thought(config: Config, role: Role) -> bool:
+def _shows_thought(config: Config, role: RoleName) -> bool:
     return config.cascade.show_thought and role in _SEE_THOUGHTS
 
 
 def _template_tokens(
-    role: Role, domain: DomainName, backend: Backend, templates: TemplateSet, thinking: bool = False
+    role: RoleName, domain: DomainName, backend: Backend, templates: TemplateSet, thinking: bool = False
 ) -> int:
-    messages = templates.render(role, domain, **dict.fromkeys(PLACEHOLDERS[role], ""))
+    messages = templates.render(role, domain, **dict.fromkeys(templates.placeholders(role), ""))
     return backend.prompt_tokens(messages, thinking=thinking)
 
 

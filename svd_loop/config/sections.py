@@ -19,6 +19,7 @@ from svd_loop.config.engines import AnyEngine, TransformersEngineSection
 from svd_loop.config.gate import GateSection
 from svd_loop.config.health import HealthSection
 from svd_loop.config.schedule import ScheduleSection
+from svd_loop.config.stages import PAPER, AnyStage
 from svd_loop.config.tracking import TrackingSection
 from svd_loop.config.update import UpdateSection
 from svd_loop.contracts import (
@@ -27,10 +28,11 @@ from svd_loop.contracts import (
     DomainName,
     JobPaths,
     Role,
+    RoleName,
     RootPaths,
     Sampling,
     Selection,
-    Stage,
+    StageName,
 )
 
 Mark = Annotated[str, Field(min_length=2)]
@@ -131,12 +133,8 @@ class CascadeSection(Section):
 
     votes: Positive = 5
     """Votes of every stage. All must say yes unless `rule` says otherwise."""
-    stages: Annotated[tuple[Stage, ...], Field(min_length=1)] = (
-        Stage.CYCLE_CONSISTENCY,
-        Stage.FACTUALITY,
-        Stage.CORRECTNESS,
-    )
-    """Stages asked, in order."""
+    stages: Annotated[tuple[AnyStage, ...], Field(min_length=1)] = PAPER
+    """Stages asked, in order, each by its name or as a section: `[factuality, {type: correctness}]`."""
     rule: Literal["unanimous", "majority"] | AtLeast = "unanimous"
     """`unanimous` is the method: every vote of every stage says yes. `majority` (more than half of a stage's votes) and
     `{at_least: k}` approximate the method: they accept more candidates, wrong ones among them."""
@@ -164,7 +162,7 @@ class CascadeSection(Section):
     show_thought: bool = False
     """Show the solver's thought to the fact checker and the grader too. The question inferrer never sees it: thoughts
     restate the question that it has to infer."""
-    roles: dict[Role, SamplingSection] = Field(default_factory=dict)
+    roles: dict[RoleName, SamplingSection] = Field(default_factory=dict)
     """Sampling parameters by judge role; other roles use `judge`."""
     judge: SamplingSection = SamplingSection()
     """Sampling parameters of judge roles not named in `roles`."""
@@ -188,6 +186,16 @@ class CascadeSection(Section):
             return self.rule.at_least
         return self.votes if self.rule == "unanimous" else self.votes // 2 + 1
 
+    @property
+    def stage_names(self) -> tuple[StageName, ...]:
+        """The stages' names, in order."""
+        return tuple(stage.type for stage in self.stages)
+
+    @property
+    def judge_roles(self) -> tuple[RoleName, ...]:
+        """The roles that the built-in stages and the configured ones call."""
+        return tuple(dict.fromkeys(role for stage in (*PAPER, *self.stages) for role in stage.roles))
+
     @model_validator(mode="after")
     def _roles_are_judges(self) -> CascadeSection:
         if self.needed > self.votes:
@@ -196,8 +204,12 @@ class CascadeSection(Section):
             )
         if Role.SOLVER in self.roles:
             raise ValueError("cascade.roles.solver: the solver is configured under `sampling`")
-        if len(set(self.stages)) != len(self.stages):
-            raise ValueError(f"cascade.stages: a stage is named twice in {[s.value for s in self.stages]}")
+        if unknown := set(self.roles) - set(self.judge_roles):
+            raise ValueError(
+                f"cascade.roles.{min(unknown)}: no stage calls this role; known: {', '.join(self.judge_roles)}"
+            )
+        if len(set(self.stage_names)) != len(self.stages):
+            raise ValueError(f"cascade.stages: a stage is named twice in {list(self.stage_names)}")
         return self
 
 

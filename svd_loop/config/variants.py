@@ -41,14 +41,16 @@ class OneOf:
         union = core_schema.tagged_union_schema(
             {name: handler.generate_schema(row.section) for name, row in rows}, "type"
         )
-        return core_schema.no_info_wrap_validator_function(
-            self._validate, union, serialization=core_schema.simple_ser_schema("any")
-        )
+        written = core_schema.simple_ser_schema("any")
+        if self._by_name:  # as short as it may be read, so that a bare name stays one
+            short = core_schema.wrap_serializer_function_ser_schema(_short, schema=core_schema.any_schema())
+            return core_schema.no_info_wrap_validator_function(self._validate, union, serialization=short)
+        return core_schema.no_info_wrap_validator_function(self._validate, union, serialization=written)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """The union of the built-in sections, with their names beside them where a bare name will do."""
         sections = handler(schema)
-        return {"anyOf": [{"enum": sorted(self.seam.built_in)}, sections]} if self._by_name else sections
+        return {"anyOf": [{"enum": list(self.seam.built_in)}, sections]} if self._by_name else sections
 
     def _validate(self, value: Any, built_in: Callable[[Any], Any]) -> Any:
         if isinstance(value, str) and self._by_name:
@@ -64,3 +66,13 @@ class OneOf:
             raise ValueError(str(error)) from None
         tagged = core_schema.tagged_union_schema({name: section.__pydantic_core_schema__}, "type")
         return SchemaValidator(tagged).validate_python(value)
+
+
+def _short(section: Any, serialise: Callable[[Any], Any]) -> Any:
+    """A section with default settings as its name; any other in full."""
+    plain = serialise(section)
+    name = getattr(section, "type", None)
+    if not isinstance(section, Section):
+        return plain
+    required = any(field.is_required() for field in type(section).model_fields.values())
+    return name if not required and section == type(section)() else plain

@@ -41,6 +41,8 @@ from svd_loop.contracts.records import (
 )
 from svd_loop.contracts.words import (
     BUILT_IN_DOMAINS,
+    BUILT_IN_ROLES,
+    BUILT_IN_STAGES,
     THOUGHT_MARKS,
     AlarmAction,
     Domain,
@@ -50,8 +52,10 @@ from svd_loop.contracts.words import (
     Outcome,
     Rejection,
     Role,
+    RoleName,
     Selection,
     Stage,
+    StageName,
     StopReason,
     UsagePurpose,
     VoteValue,
@@ -59,6 +63,8 @@ from svd_loop.contracts.words import (
 
 __all__ = [
     "BUILT_IN_DOMAINS",
+    "BUILT_IN_ROLES",
+    "BUILT_IN_STAGES",
     "THOUGHT_MARKS",
     "AgentCall",
     "AlarmAction",
@@ -91,6 +97,7 @@ __all__ = [
     "Rejection",
     "Reply",
     "Role",
+    "RoleName",
     "RootPaths",
     "RoundEnvironment",
     "RoundInfo",
@@ -100,6 +107,7 @@ __all__ = [
     "Selection",
     "Solver",
     "Stage",
+    "StageName",
     "StepRates",
     "StopReason",
     "Tracker",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from svd_loop.contracts.words import AlarmAction, HealthMeasure, Stage
+from svd_loop.contracts.words import AlarmAction, HealthMeasure, StageName
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,12 @@ class HealthFigure:
     """Which figure of the judge's health: of the whole cascade, or of one stage."""
 
     measure: HealthMeasure
-    stage: Stage | None = None
+    stage: StageName | None = None
 
     @property
     def name(self) -> str:
         """Dotted, such as `false_accept.correctness`."""
-        return self.measure.value if self.stage is None else f"{self.measure.value}.{self.stage.value}"
+        return self.measure.value if self.stage is None else f"{self.measure.value}.{self.stage}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from svd_loop.contracts.words import (
     FinishReason,
     Outcome,
     Rejection,
-    Role,
-    Stage,
+    RoleName,
+    StageName,
     StopReason,
     UsagePurpose,
     VoteValue,
@@ -109,7 +109,7 @@ class CallId:
 
     purpose: str
     round: int
-    role: Role
+    role: RoleName
     prompt_id: str
     candidate: int = 0
     stage: str = ""
@@ -122,7 +122,7 @@ class CallId:
             job_seed,
             self.purpose,
             self.round,
-            self.role.value,
+            self.role,
             self.prompt_id,
             self.candidate,
             self.stage,
@@ -197,7 +197,7 @@ class Vote:
 
     prompt_id: str
     candidate: int
-    stage: Stage
+    stage: StageName
     vote: int
     value: VoteValue
     text: str = ""
@@ -211,7 +211,7 @@ class Verdict:
     candidate: int
     accepted: bool
     rejection: Rejection | None = None
-    stage: Stage | None = None
+    stage: StageName | None = None
     vote: int | None = None
     votes: tuple[Vote, ...] = ()
 
@@ -341,7 +341,7 @@ class RoundRecord:
     prompts: int = 0
     rows: int = 0
     usage: Mapping[UsagePurpose, Mapping[str, Usage]] = field(default_factory=dict)
-    votes: Mapping[Stage, Mapping[VoteValue, int]] = field(default_factory=dict)
+    votes: Mapping[StageName, Mapping[VoteValue, int]] = field(default_factory=dict)
     health: HealthReport | None = None
     audit: Mapping[str, StepRates] = field(default_factory=dict)
     update: Mapping[str, float] = field(default_factory=dict)

@@ -25,22 +25,44 @@ BUILT_IN_DOMAINS: tuple[DomainName, ...] = (Domain.MATH, Domain.SCIENCE, Domain.
 """In the order of tables."""
 
 
-class Role(StrEnum):
-    """The hats one policy wears."""
-
-    SOLVER = "solver"
-    QUESTION_INFERRER = "question_inferrer"
-    QUESTION_COMPARER = "question_comparer"
-    FACT_CHECKER = "fact_checker"
-    GRADER = "grader"
+RoleName = str
+"""A role in which the policy is called: one of `Role`, or one that a stage of another package calls."""
 
 
-class Stage(StrEnum):
-    """The three questions of the cascade, in the paper's order."""
+class Role:
+    """Roles of the solver and of the built-in stages' judges."""
 
-    CYCLE_CONSISTENCY = "cycle_consistency"
-    FACTUALITY = "factuality"
-    CORRECTNESS = "correctness"
+    SOLVER: Final = "solver"
+    QUESTION_INFERRER: Final = "question_inferrer"
+    QUESTION_COMPARER: Final = "question_comparer"
+    FACT_CHECKER: Final = "fact_checker"
+    GRADER: Final = "grader"
+
+
+BUILT_IN_ROLES: tuple[RoleName, ...] = (
+    Role.SOLVER,
+    Role.QUESTION_INFERRER,
+    Role.QUESTION_COMPARER,
+    Role.FACT_CHECKER,
+    Role.GRADER,
+)
+"""In the order in which the paper calls them."""
+
+
+StageName = str
+"""A stage of the cascade (`svd_loop.config.stages.STAGES`): one of `Stage`, or one that another package provides."""
+
+
+class Stage:
+    """Names of the built-in stages."""
+
+    CYCLE_CONSISTENCY: Final = "cycle_consistency"
+    FACTUALITY: Final = "factuality"
+    CORRECTNESS: Final = "correctness"
+
+
+BUILT_IN_STAGES: tuple[StageName, ...] = (Stage.CYCLE_CONSISTENCY, Stage.FACTUALITY, Stage.CORRECTNESS)
+"""In the paper's order."""
 
 
 class VoteValue(StrEnum):

@@ -13,7 +13,7 @@ import numpy as np
 
 from envs.cascade.cascade import Cascade
 from svd_loop.config.domains import DomainSection
-from svd_loop.contracts import Outcome, Policy, Problem, Rejection, Solver, Stage, StepRates, Verdict
+from svd_loop.contracts import Outcome, Policy, Problem, Rejection, Solver, StageName, StepRates, Verdict
 from svd_loop.evaluation.evaluation import score_pairs
 
 
@@ -49,7 +49,7 @@ class JudgeAudit:
         outcomes = score_pairs(pairs, self.test_seconds, self.domains)
         decided = [place for place, outcome in enumerate(outcomes) if outcome is not Outcome.UNDECIDED]
         right = np.array([outcomes[place] is Outcome.RIGHT for place in decided], dtype=bool)
-        stages = self.cascade.settings.stages
+        stages = self.cascade.settings.stage_names
         rates: dict[str, StepRates] = {}
         for place, step in enumerate(("complete", *stages)):
             alive = np.array(
@@ -70,5 +70,5 @@ def audit_sample(problems: Sequence[Problem], count: int) -> list[Problem]:
     return [problems[place * len(problems) // count] for place in range(count)]
 
 
-def _survives(verdict: Verdict, passed: Sequence[Stage]) -> bool:
+def _survives(verdict: Verdict, passed: Sequence[StageName]) -> bool:
     return verdict.rejection not in (Rejection.TRUNCATED, Rejection.EMPTY) and verdict.stage not in passed

@@ -63,8 +63,8 @@ def _shares(measure: HealthMeasure, verdicts: Sequence[Verdict], cascade: Cascad
     """How many of them are accepted, and how many each stage lets through."""
     needed, total = cascade.settings.needed, len(verdicts)
     found = {HealthFigure(measure): wilson(sum(verdict.accepted for verdict in verdicts), total)}
-    for stage in cascade.settings.stages:
-        yes = [sum(vote.stage is stage and vote.value is VoteValue.YES for vote in v.votes) for v in verdicts]
+    for stage in cascade.settings.stage_names:
+        yes = [sum(vote.stage == stage and vote.value is VoteValue.YES for vote in v.votes) for v in verdicts]
         passed = sum(count >= needed for count in yes)
         found[HealthFigure(measure, stage)] = wilson(passed, total)
     return found

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from svd_loop.contracts import AgentCall, CallId, FinishReason, PolicyVersion, Reply, Role
+from svd_loop.contracts import AgentCall, CallId, FinishReason, PolicyVersion, Reply
 from svd_loop.errors import LedgerError
 from svd_loop.ledger.contents import ContentStore, decode_ids, decode_text, encode_ids, encode_text
 
@@ -51,12 +51,12 @@ def insert(connection: sqlite3.Connection, store: ContentStore, items: Sequence[
     ]
     stored: dict[bytes, int] = {}
     for role in sorted({call.id.role for _, call, _ in items}):
-        said = [contents for (_, call, _), contents in zip(items, encoded, strict=True) if call.id.role is role]
+        said = [contents for (_, call, _), contents in zip(items, encoded, strict=True) if call.id.role == role]
         for place, kind in enumerate(("", " prompt ids", " ids")):
-            stored |= store.put(f"{role.value}{kind}", (contents[place] for contents in said))
+            stored |= store.put(f"{role}{kind}", (contents[place] for contents in said))
     rows = []
     for (key, call, reply), (text, prompt_ids, token_ids) in zip(items, encoded, strict=True):
-        told = (reply.policy.round, reply.policy.fingerprint, call.id.role.value, call.template_version)
+        told = (reply.policy.round, reply.policy.fingerprint, call.id.role, call.template_version)
         speaker = speakers.get(told) or speakers.setdefault(told, _speaker(connection, told))
         id = call.id
         rows.append(
@@ -116,7 +116,7 @@ def _replies(rows: Sequence[tuple[Any, ...]], store: ContentStore) -> Iterator[t
             prompt_ids,
             token_ids,
         ) = row
-        call = CallId(purpose, round, Role(role), prompt_id, candidate, stage, vote, attempt)
+        call = CallId(purpose, round, role, prompt_id, candidate, stage, vote, attempt)
         yield (
             key.hex(),
             Reply(

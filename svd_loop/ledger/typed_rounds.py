@@ -12,15 +12,15 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from svd_loop.contracts import (
+    BUILT_IN_ROLES,
     AlarmAction,
     Estimate,
     HealthAlarm,
     HealthFigure,
     HealthMeasure,
     HealthReport,
-    Role,
     RoundRecord,
-    Stage,
+    StageName,
     StepRates,
     Usage,
     UsagePurpose,
@@ -29,7 +29,7 @@ from svd_loop.contracts import (
 
 _COUNTS = tuple(name.name for name in fields(Usage))
 _RATES = tuple(name.name for name in fields(StepRates))
-_ROLES = {*(role.value for role in Role), "prefilter", "reviser"}
+_ROLES = {*BUILT_IN_ROLES, "prefilter", "reviser"}
 _HEALTH, _ALARM, _ACTION, _KIND = "health.", "health.alarm.", "health.action.", "health.canary."
 
 
@@ -38,7 +38,7 @@ class Figures:
     """What a round's row holds besides its counts and open metrics; the fields are those of `RoundRecord`."""
 
     usage: Mapping[UsagePurpose, Mapping[str, Usage]] = field(default_factory=dict)
-    votes: Mapping[Stage, Mapping[VoteValue, int]] = field(default_factory=dict)
+    votes: Mapping[StageName, Mapping[VoteValue, int]] = field(default_factory=dict)
     health: HealthReport | None = None
     audit: Mapping[str, StepRates] = field(default_factory=dict)
 
@@ -67,7 +67,7 @@ def from_json(text: str) -> Figures:
             for purpose, roles in data["usage"].items()
         },
         votes={
-            Stage(stage): {VoteValue(value): count for value, count in values.items()}
+            stage: {VoteValue(value): count for value, count in values.items()}
             for stage, values in data["votes"].items()
         },
         health=None if data["health"] is None else _health_from(data["health"]),
@@ -78,7 +78,7 @@ def from_json(text: str) -> Figures:
 def from_names(metrics: Mapping[str, float]) -> tuple[Figures, dict[str, float]]:
     """The typed figures among those that an older program wrote by dotted name, and the rest."""
     usage: dict[UsagePurpose, dict[str, dict[str, int]]] = {}
-    votes: dict[Stage, dict[VoteValue, int]] = {}
+    votes: dict[StageName, dict[VoteValue, int]] = {}
     audit: dict[str, dict[str, float]] = {}
     health: dict[str, float] = {}
     rest: dict[str, float] = {}
@@ -91,7 +91,7 @@ def from_names(metrics: Mapping[str, float]) -> tuple[Figures, dict[str, float]]
             purpose = UsagePurpose(before[0]) if len(before) == 2 else UsagePurpose.ROUND
             usage.setdefault(purpose, {}).setdefault(before[-1], {})[last] = int(value)
         elif head == "votes":
-            votes.setdefault(Stage(before[1]), {})[VoteValue(last)] = int(value)
+            votes.setdefault(before[1], {})[VoteValue(last)] = int(value)
         elif head in _RATES:
             audit.setdefault(tail, {})[head] = value
         else:
@@ -135,7 +135,7 @@ def _figure_json(figure: HealthFigure) -> tuple[str, str | None]:
 
 def _figure_from(data: Sequence[Any]) -> HealthFigure:
     measure, stage = data
-    return HealthFigure(HealthMeasure(measure), None if stage is None else Stage(stage))
+    return HealthFigure(HealthMeasure(measure), None if stage is None else stage)
 
 
 def _health_from_names(metrics: Mapping[str, float]) -> HealthReport:
@@ -166,4 +166,4 @@ def _health_from_names(metrics: Mapping[str, float]) -> HealthReport:
 
 def _figure_named(name: str) -> HealthFigure:
     measure, _, stage = name.partition(".")
-    return HealthFigure(HealthMeasure(measure), Stage(stage) if stage else None)
+    return HealthFigure(HealthMeasure(measure), stage if stage else None)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from envs.cascade.ordering import Measurements, Unit, measured_order
-from svd_loop.contracts import Stage
+from svd_loop.contracts import StageName
 from svd_loop.ledger import LedgerReader
 
 
@@ -26,7 +26,7 @@ class MeasuredOrder:
     """
 
     ledger: LedgerReader
-    stages: Sequence[Stage]
+    stages: Sequence[StageName]
     votes: int
     _known: dict[int, tuple[Unit, ...]] = field(default_factory=dict, repr=False)
 
@@ -39,13 +39,13 @@ class MeasuredOrder:
 
 def measurements(ledger: LedgerReader, before: int) -> Measurements:
     """Votes by candidate and stage, and output tokens a vote, of the newest committed round below `before`."""
-    tallies: defaultdict[tuple[str, int], dict[Stage, tuple[int, int]]] = defaultdict(dict)
-    votes: defaultdict[Stage, int] = defaultdict(int)
+    tallies: defaultdict[tuple[str, int], dict[StageName, tuple[int, int]]] = defaultdict(dict)
+    votes: defaultdict[StageName, int] = defaultdict(int)
     for row in ledger.query(_VOTES, (before,)):
-        stage = Stage(row["stage"])
+        stage = row["stage"]
         tallies[row["prompt_id"], row["candidate"]][stage] = (row["yes"], row["other"])
         votes[stage] += row["yes"] + row["other"]
-    tokens = {Stage(row["stage"]): row["tokens"] for row in ledger.query(_TOKENS, (before,))}
+    tokens = {row["stage"]: row["tokens"] for row in ledger.query(_TOKENS, (before,))}
     prices = {stage: tokens.get(stage, 0) / count for stage, count in votes.items()}
     return Measurements(list(tallies.values()), prices)
 

@@ -37,7 +37,7 @@ from svd_loop.contracts import (
     HealthMeasure,
     HealthReport,
     RoundRecord,
-    Stage,
+    StageName,
     VoteValue,
 )
 from svd_loop.support.statistics import difference_of_shares, wilson
@@ -122,8 +122,13 @@ class HealthRule:
             DRIFT: limits.drift,
             HealthFigure(HealthMeasure.ACCEPTED): limits.accepted,
             HealthFigure(HealthMeasure.FALSE_POSITIVE): limits.false_positive,
-            **{HealthFigure(HealthMeasure.FALSE_ACCEPT, stage): limits.stage_false_accept for stage in Stage},
-            **{HealthFigure(HealthMeasure.INVALID, stage): limits.invalid for stage in Stage},
+        }
+        by_stage = {HealthMeasure.FALSE_ACCEPT: limits.stage_false_accept, HealthMeasure.INVALID: limits.invalid}
+        highest |= {
+            figure: limit
+            for measure, limit in by_stage.items()
+            for figure in report.shares
+            if figure.measure is measure and figure.stage is not None
         }
         shares = {**report.shares, **({DRIFT: report.drift} if report.drift else {})}
         crossed = {
@@ -177,16 +182,16 @@ def _told(report: HealthReport, alarm: HealthAlarm) -> str:
     share = report.drift if alarm.figure == DRIFT else report.shares.get(alarm.figure)
     value = share.value if share else report.length_ratio or 0.0
     interval = f"{share.low:.2f} to {share.high:.2f}; " if share else ""
-    place = f" ({stage.value.replace('_', ' ')})" if stage else ""
+    place = f" ({stage.replace('_', ' ')})" if stage else ""
     return f"{words}{place} {value:.2f} ({interval}limit {alarm.limit:g})"
 
 
 def _vote_shares(episode: Episode) -> dict[HealthFigure, Estimate]:
     """Invalid votes and agreement by stage."""
-    values: defaultdict[Stage, list[list[VoteValue]]] = defaultdict(list)
+    values: defaultdict[StageName, list[list[VoteValue]]] = defaultdict(list)
     for verdict in episode.verdicts:
         for stage in dict.fromkeys(vote.stage for vote in verdict.votes):
-            values[stage].append([vote.value for vote in verdict.votes if vote.stage is stage])
+            values[stage].append([vote.value for vote in verdict.votes if vote.stage == stage])
     shares: dict[HealthFigure, Estimate] = {}
     for stage, votes_C_V in values.items():
         cast = [value for votes_V in votes_C_V for value in votes_V]

@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from svd_loop.contracts import RoundRecord, Scores, Stage, VoteValue
-from svd_loop.report.figures import pass_share
+from svd_loop.contracts import RoundRecord, Scores, VoteValue
+from svd_loop.report.figures import pass_share, stages_of
 from svd_loop.report.round_metrics import metrics_of
 from svd_loop.report.summary import accepted_fraction, votes_of
 
@@ -54,7 +54,7 @@ def flat_params(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _play_metrics(record: RoundRecord) -> dict[str, float]:
-    shares = {stage: pass_share(record.funnel, stage) for stage in Stage}
+    shares = {stage: pass_share(record.funnel, stage) for stage in stages_of(record.funnel)}
     return {
         "play/accepted_fraction": accepted_fraction(record) or 0.0,
         "play/accepted_prompts": record.accepted_prompts,
@@ -62,7 +62,7 @@ def _play_metrics(record: RoundRecord) -> dict[str, float]:
         "play/rows": record.rows,
         "cost/votes": votes_of(record),
         **{f"funnel/{step}": count for step, count in record.funnel.items()},
-        **{f"let_through/{stage.value}": share for stage, share in shares.items() if share is not None},
+        **{f"let_through/{stage}": share for stage, share in shares.items() if share is not None},
     }
 
 
@@ -74,6 +74,6 @@ def _in_section(name: str) -> str:
 def _invalid_rates(record: RoundRecord) -> dict[str, float]:
     """Share of votes without a readable verdict, by stage."""
     return {
-        f"invalid_rate/{stage.value}": values.get(VoteValue.INVALID, 0) / sum(values.values())
+        f"invalid_rate/{stage}": values.get(VoteValue.INVALID, 0) / sum(values.values())
         for stage, values in record.votes.items()
     }

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from envs.cascade.judging import ROLES
 from svd_loop.assembly.backends import make_backend
 from svd_loop.assembly.data import held_out
 from svd_loop.assembly.job import labelled_answers, open_prompts, template_set
@@ -20,7 +19,7 @@ from svd_loop.assembly.lengths import room_for_question
 from svd_loop.config import Config
 from svd_loop.config.engines import ServerEngineSection
 from svd_loop.config.tracking import TRACKERS
-from svd_loop.contracts import Domain, JobPaths, Problem, Role
+from svd_loop.contracts import Domain, JobPaths, Problem
 from svd_loop.errors import SvdError
 from svd_loop.preflight.probe import measure
 from svd_loop.preflight.resources import disk_needed, memory_needed
@@ -122,7 +121,7 @@ def _labelled(config: Config) -> str:
 
 def _templates(config: Config) -> str:
     templates = template_set(config)
-    return ", ".join(templates.version(role, Domain.MATH) for role in Role)
+    return ", ".join(templates.version(role, Domain.MATH) for role in templates.roles)
 
 
 def _model(config: Config, scratch: Path) -> str:
@@ -195,6 +194,6 @@ def _work(config: Config) -> str:
     if prompts is None:
         return "every prompt, every round (data.prompts_per_round is null)"
     settings = config.cascade
-    calls = settings.votes * sum(len(ROLES[stage]) for stage in settings.stages)
+    calls = settings.votes * sum(len(stage.roles) for stage in settings.stages)
     candidates = prompts * config.sampling.n
     return f"at most {candidates:,} candidates and {candidates * calls:,} judge calls"

@@ -15,13 +15,13 @@ from dataclasses import replace
 from itertools import cycle, islice
 
 from envs.cascade.cascade import Cascade, unfit
-from envs.cascade.judging import ROLES
 from envs.solving import SolverAgent
 from policies.policy import ModelPolicy
 from svd_loop.assembly.backends import Backend
 from svd_loop.assembly.job import template_set
 from svd_loop.config import Config
-from svd_loop.contracts import AgentCall, Policy, Prompt, Reply, Role, Stage, Usage, VoteValue
+from svd_loop.config.stages import stage_section
+from svd_loop.contracts import AgentCall, Policy, Prompt, Reply, RoleName, StageName, Usage, VoteValue
 from svd_loop.preflight.work import Measured, RoleMeans
 from svd_loop.support.usage import MeteredPolicy
 
@@ -56,10 +56,10 @@ def measure(config: Config, backend: Backend, prompts: Sequence[Prompt], candida
         cast = [vote for verdict in verdicts for vote in verdict.votes]
         yes = {
             stage: (
-                sum(vote.value is VoteValue.YES for vote in cast if vote.stage is stage),
-                sum(vote.stage is stage for vote in cast),
+                sum(vote.value is VoteValue.YES for vote in cast if vote.stage == stage),
+                sum(vote.stage == stage for vote in cast),
             )
-            for stage in config.cascade.stages
+            for stage in config.cascade.stage_names
         }
         complete = sum(unfit(candidate) is None for candidate in sampled)
         measured = Measured(len(sampled), complete, _roles(metered.take_usage(), yes), yes)
@@ -102,12 +102,12 @@ def _rows(config: Config) -> int:
     return min(together, _MOST_ROWS, config.sampling.n * (config.data.prompts_per_round or _MOST_ROWS))
 
 
-def _roles(usage: Mapping[str, Usage], yes: Mapping[Stage, tuple[int, int]]) -> dict[Role, RoleMeans]:
+def _roles(usage: Mapping[str, Usage], yes: Mapping[StageName, tuple[int, int]]) -> dict[RoleName, RoleMeans]:
     """Mean calls by role; a judge's also by vote, since invalid votes are asked again."""
-    votes = {role: yes[stage][1] for stage, roles in ROLES.items() if stage in yes for role in roles}
+    votes = {role: yes[stage][1] for stage in yes for role in stage_section(stage).roles}
     means = {}
     for name, counts in usage.items():
-        role, calls = Role(name), counts.calls
+        role, calls = name, counts.calls
         means[role] = RoleMeans(
             counts.prompt_tokens / calls, counts.output_tokens / calls, calls / votes.get(role, calls)
         )

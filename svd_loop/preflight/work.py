@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from operator import attrgetter
 
-from envs.cascade.judging import ROLES
 from svd_loop.config import Config
-from svd_loop.contracts import Role, Selection, Stage
+from svd_loop.config.stages import stage_section
+from svd_loop.contracts import Role, RoleName, Selection, StageName
 from svd_loop.support.statistics import wilson
 
 _CONFIDENCE = 0.9
@@ -53,8 +53,8 @@ class Measured:
 
     candidates: int
     complete: int
-    roles: Mapping[Role, RoleMeans]
-    yes: Mapping[Stage, tuple[int, int]]
+    roles: Mapping[RoleName, RoleMeans]
+    yes: Mapping[StageName, tuple[int, int]]
     prompt_rate: float | None = None
     output_rate: float | None = None
     rows: int = 0
@@ -139,7 +139,7 @@ def forecast(config: Config, measured: Measured, *, prompts: int, held_out: Mapp
     return Forecast(round, job, rounds, measured)
 
 
-def _round(config: Config, measured: Measured, prompts: int, rates: Mapping[Stage, float], alike: bool) -> Work:
+def _round(config: Config, measured: Measured, prompts: int, rates: Mapping[StageName, float], alike: bool) -> Work:
     """A round's work at given chances of a yes vote, with votes and candidates independent or all alike."""
     judged, passing = _cascade(config, measured, rates, alike)
     complete = measured.complete / measured.candidates if measured.candidates else 1.0
@@ -151,13 +151,13 @@ def _round(config: Config, measured: Measured, prompts: int, rates: Mapping[Stag
 
 
 def _cascade(
-    config: Config, measured: Measured, rates: Mapping[Stage, float], alike: bool
-) -> tuple[dict[Stage, float], float]:
+    config: Config, measured: Measured, rates: Mapping[StageName, float], alike: bool
+) -> tuple[dict[StageName, float], float]:
     """Expected votes of each stage on a complete candidate, and the chance that it is accepted."""
     section = config.cascade
-    votes: dict[Stage, float] = {}
+    votes: dict[StageName, float] = {}
     alive = 1.0
-    for stage in section.stages:
+    for stage in section.stage_names:
         v, needed = section.votes, section.needed
         # All alike, a right candidate passes every stage and a wrong one fails the strictest: stages nest.
         rate = min(1.0, rates[stage] / alive) if alike and alive > 0.0 else rates[stage]
@@ -170,13 +170,13 @@ def _cascade(
     return votes, alive
 
 
-def _candidate(config: Config, measured: Measured, complete: float, votes: Mapping[Stage, float]) -> Work:
+def _candidate(config: Config, measured: Measured, complete: float, votes: Mapping[StageName, float]) -> Work:
     """The mean work of one candidate: sampling it and, where it is complete, judging it."""
     solver = _means(config, measured, Role.SOLVER)
     calls = {
         role: complete * cast * _means(config, measured, role).calls
         for stage, cast in votes.items()
-        for role in ROLES[stage]
+        for role in stage_section(stage).roles
     }
     judge = {role: _means(config, measured, role) for role in calls}
     return Work(
@@ -228,7 +228,7 @@ def _update_seconds(config: Config, measured: Measured, work: Work, round: int) 
     return drawn * (solver.prompt_tokens + solver.output_tokens) * slowdown / (measured.prompt_rate or math.inf)
 
 
-def _means(config: Config, measured: Measured, role: Role) -> RoleMeans:
+def _means(config: Config, measured: Measured, role: RoleName) -> RoleMeans:
     """A role's mean call; one that was never asked is taken at its longest answer, about a mean solution."""
     if role in measured.roles:
         return measured.roles[role]
@@ -237,10 +237,10 @@ def _means(config: Config, measured: Measured, role: Role) -> RoleMeans:
     return RoleMeans(solver.prompt_tokens + solver.output_tokens, longest)
 
 
-def _rates(config: Config, measured: Measured, end: str) -> dict[Stage, float]:
+def _rates(config: Config, measured: Measured, end: str) -> dict[StageName, float]:
     """Chances of a yes vote: the measured ones (`value`, pulled a little towards a half), or bounds."""
     rates = {}
-    for stage in config.cascade.stages:
+    for stage in config.cascade.stage_names:
         yes, votes = measured.yes.get(stage, (0, 0))
         if end == "value":
             rates[stage] = (yes + 0.5) / (votes + 1)
@@ -249,10 +249,10 @@ def _rates(config: Config, measured: Measured, end: str) -> dict[Stage, float]:
     return rates
 
 
-def _corners(config: Config, measured: Measured) -> list[tuple[dict[Stage, float], bool]]:
+def _corners(config: Config, measured: Measured) -> list[tuple[dict[StageName, float], bool]]:
     """Every combination of the stages' bounds, with votes independent and alike."""
     low, high = (_rates(config, measured, end) for end in ("low", "high"))
-    stages = config.cascade.stages
+    stages = config.cascade.stage_names
     picks = product(*((low[stage], high[stage]) for stage in stages))
     return [(dict(zip(stages, pick, strict=True)), alike) for pick in picks for alike in (False, True)]
 

@@ -10,7 +10,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from svd_loop.contracts import Estimate, RoundRecord, Stage
+from svd_loop.contracts import Estimate, RoundRecord, StageName
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +63,8 @@ def stages_figure(history: Sequence[RoundRecord], job: str) -> Figure:
         lines = audited
         title, label = "share of candidates that are right, after each step", "right among those left (%)"
     else:
-        lines = {stage: points for stage in Stage if (points := _let_through(played, stage))}
+        stages = dict.fromkeys(stage for record in played for stage in stages_of(record.funnel))
+        lines = {stage: points for stage in stages if (points := _let_through(played, stage))}
         title, label = "share of candidates each stage let through", "of those that reached the stage (%)"
     for step, points in lines.items():
         axes.plot(list(points), [100 * value for value in points.values()], marker="o", color=_line_colour(step))
@@ -151,8 +152,13 @@ def _audited(history: Sequence[RoundRecord], step: str) -> dict[int, float]:
     return {round: precision for round, precision in audited.items() if precision is not None}
 
 
-def _let_through(history: Sequence[RoundRecord], stage: Stage) -> dict[int, float]:
+def _let_through(history: Sequence[RoundRecord], stage: StageName) -> dict[int, float]:
     return {record.round: share for record in history if (share := pass_share(record.funnel, stage)) is not None}
+
+
+def stages_of(funnel: Mapping[str, int]) -> list[StageName]:
+    """The stages among the steps of a funnel, which begins with what was generated and complete."""
+    return [step for step in funnel if step not in ("generated", "complete", "accepted")]
 
 
 def pass_share(funnel: Mapping[str, int], step: str) -> float | None:

@@ -8,13 +8,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from envs.cascade.cascade import funnel, vote_counts
-from svd_loop.contracts import Stage, Usage, Verdict, VoteValue
+from svd_loop.contracts import StageName, Usage, Verdict, VoteValue
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def judged_json(verdicts: Sequence[Verdict], stages: Sequence[Stage], usage: Mapping[str, Usage]) -> dict[str, Any]:
+def judged_json(verdicts: Sequence[Verdict], stages: Sequence[StageName], usage: Mapping[str, Usage]) -> dict[str, Any]:
     """The report as plain data (docs/reference/json.md).
 
     Args:
@@ -30,7 +30,7 @@ def judged_json(verdicts: Sequence[Verdict], stages: Sequence[Stage], usage: Map
         "undecided": sum(_is_undecided(verdict) for verdict in verdicts),
         "rejected": dict(Counter(str(v.stage or v.rejection) for v in verdicts if not v.accepted)),
         "funnel": funnel(verdicts, stages),
-        "stages": {stage.value: _stage(verdicts, stage) for stage in stages},
+        "stages": {stage: _stage(verdicts, stage) for stage in stages},
         "usage": {role: asdict(counts) for role, counts in usage.items()},
     }
 
@@ -63,11 +63,11 @@ def render_judged(console: Console, report: Mapping[str, Any]) -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _stage(verdicts: Sequence[Verdict], stage: Stage) -> dict[str, Any]:
+def _stage(verdicts: Sequence[Verdict], stage: StageName) -> dict[str, Any]:
     """Votes by value, the invalid ones' share, and the share of candidates whose several votes all agree, or null."""
     counts = {value.value: count for value, count in vote_counts(verdicts, (stage,))[stage].items()}
     total = sum(counts.values())
-    own = [[v.value for v in w.votes if v.stage is stage and v.candidate == w.candidate] for w in verdicts]
+    own = [[v.value for v in w.votes if v.stage == stage and v.candidate == w.candidate] for w in verdicts]
     several = [len(set(values)) == 1 for values in own if len(values) > 1]
     return {
         **counts,

@@ -16,7 +16,7 @@ def metrics_of(record: RoundRecord) -> dict[str, float]:
     return {
         **_usage(record),
         **{
-            f"votes.{stage.value}.{value.value}": float(count)
+            f"votes.{stage}.{value.value}": float(count)
             for stage, values in record.votes.items()
             for value, count in values.items()
         },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from svd_loop.config.stages import roles_before_the_verdict
 from svd_loop.contracts import JobResult, Role, RoundRecord, StopReason, UsagePurpose
 
 STOPPED: Mapping[StopReason, str] = {
@@ -17,13 +18,12 @@ STOPPED: Mapping[StopReason, str] = {
 }
 """Each stop reason in words, to follow "stopped because"."""
 
-_VOTING_ROLES = (Role.QUESTION_COMPARER, Role.FACT_CHECKER, Role.GRADER)
-
 
 def votes_of(record: RoundRecord) -> int:
     """Judge votes asked for in a round, repeats of invalid ones included (inferring a question is not yet a vote)."""
     asked = record.usage.get(UsagePurpose.ROUND, {})
-    return sum(asked[role].calls for role in _VOTING_ROLES if role in asked)
+    before = {Role.SOLVER, *roles_before_the_verdict()}
+    return sum(usage.calls for role, usage in asked.items() if role not in before)
 
 
 def accepted_fraction(record: RoundRecord) -> float | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from svd_loop.contracts import AgentCall, Episode, Policy, Reply, Stage, Usage, VoteValue
+from svd_loop.contracts import AgentCall, Episode, Policy, Reply, StageName, Usage, VoteValue
 from svd_loop.support.wrapping import PolicyWrapper
 
 
@@ -23,7 +23,7 @@ class MeteredPolicy(PolicyWrapper):
         """Answer and count."""
         replies = self._policy.generate(calls)
         for reply in replies:
-            role = reply.call.role.value
+            role = reply.call.role
             asked = Usage(1, reply.prompt_tokens, reply.output_tokens)
             self._usage[role] = self._usage.get(role, Usage()) + asked
         return replies
@@ -34,9 +34,9 @@ class MeteredPolicy(PolicyWrapper):
         return dict(sorted(usage.items()))
 
 
-def votes_cast(episode: Episode) -> dict[Stage, dict[VoteValue, int]]:
+def votes_cast(episode: Episode) -> dict[StageName, dict[VoteValue, int]]:
     """Votes by stage and value; under early exit, of what was asked. A value that nobody gave is left out."""
-    counts: dict[Stage, dict[VoteValue, int]] = {}
+    counts: dict[StageName, dict[VoteValue, int]] = {}
     for verdict in episode.verdicts:
         for vote in verdict.votes:
             own = counts.setdefault(vote.stage, {})

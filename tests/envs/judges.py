@@ -8,7 +8,16 @@ from typing import Any
 
 from envs.cascade.ordering import Unit
 from svd_loop.config.sections import CascadeSection
-from svd_loop.contracts import AgentCall, Domain, FinishReason, PolicyVersion, Prompt, Reply, Role, Stage
+from svd_loop.contracts import (
+    BUILT_IN_STAGES,
+    AgentCall,
+    Domain,
+    FinishReason,
+    PolicyVersion,
+    Prompt,
+    Reply,
+    Role,
+)
 
 VERSION = PolicyVersion(2, "c0ffee")
 
@@ -55,7 +64,7 @@ def by_seed(yes: float = 0.7, invalid: float = 0.1, job_seed: int = 5) -> RulePo
 
     def rule(call: AgentCall) -> str:
         draw = call.id.seed(job_seed) / 2**63
-        if call.id.role is Role.QUESTION_INFERRER:
+        if call.id.role == Role.QUESTION_INFERRER:
             return "" if draw < invalid / 2 else f"inferred {draw:.3f}"
         return "[[Y]]" if draw < yes else "hm" if draw < yes + invalid else "[[N]]"
 
@@ -64,14 +73,14 @@ def by_seed(yes: float = 0.7, invalid: float = 0.1, job_seed: int = 5) -> RulePo
 
 def interleaved(settings: CascadeSection) -> Callable[[int], tuple[Unit, ...]]:
     """A measured order unlike the paper's: one vote of every stage before the second votes."""
-    return lambda round: tuple((stage, vote) for vote in range(settings.votes) for stage in settings.stages)
+    return lambda round: tuple((stage, vote) for vote in range(settings.votes) for stage in settings.stage_names)
 
 
 def prompt(number: int = 0, domain: Domain = Domain.MATH) -> Prompt:
     return Prompt(f"p{number}", f"question number {number}?", domain)
 
 
-def settings_of(stages: Sequence[Stage] = tuple(Stage), votes: int = 5, **others: Any) -> CascadeSection:
+def settings_of(stages: Sequence[str] = BUILT_IN_STAGES, votes: int = 5, **others: Any) -> CascadeSection:
     """A `cascade` section; `at_least` is a rule of k yes votes."""
     rule = {"rule": {"at_least": others.pop("at_least")}} if "at_least" in others else {}
     return CascadeSection.model_validate({"stages": tuple(stages), "votes": votes, **rule, **others})

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.canaries import CAUGHT_BY, Canary, CanaryKind, plant, watch
+from envs.canaries import Canary, CanaryKind, caught_by, plant, watch
 from envs.cascade.cascade import Cascade
 from envs.cascade.template_sets import TemplateSet
-from svd_loop.contracts import Candidate, Domain, Prompt, Role, Stage, VoteValue
+from svd_loop.contracts import BUILT_IN_STAGES, Candidate, Domain, Prompt, Role, RoleName, Stage, StageName, VoteValue
 from tests.envs.judges import RulePolicy, always, by_seed, prompt, settings_of
 
 CASCADE = Cascade(TemplateSet.load("chat"), settings_of(votes=2))
@@ -72,7 +72,7 @@ def test_a_judge_that_nods_is_caught() -> None:
     report = watch(CASCADE, always("[[Y]]"), plant(SOLVED, per_kind=10, seed=0, round=1), round=1)
     assert all(estimate.value == 1.0 and estimate.low > 0.7 for estimate in report.by_stage.values())
     assert all(estimate.value == 1.0 for estimate in report.by_kind.values())
-    assert set(report.by_stage) == set(Stage) and set(report.by_kind) == set(CanaryKind)
+    assert set(report.by_stage) == set(BUILT_IN_STAGES) and set(report.by_kind) == set(CanaryKind)
 
 
 def test_a_strict_judge_raises_no_alarm() -> None:
@@ -88,7 +88,7 @@ def test_a_strict_judge_raises_no_alarm() -> None:
         (Role.GRADER, Stage.CORRECTNESS),
     ],
 )
-def test_the_stage_that_nods_is_named(role: Role, stage: Stage) -> None:
+def test_the_stage_that_nods_is_named(role: RoleName, stage: StageName) -> None:
     judge = RulePolicy(lambda call: "[[Y]]" if call.id.role == role else "[[N]]")
     report = watch(CASCADE, judge, plant(SOLVED, per_kind=10, seed=0, round=1), round=1)
     assert {s for s, estimate in report.by_stage.items() if estimate.value > 0} == {stage}
@@ -107,8 +107,8 @@ def test_a_judge_that_refuses_is_asked_once_a_stage_and_the_rates_are_the_exhaus
     canaries = plant(SOLVED, per_kind=6, seed=3, round=1)
     refusing = always("[[N]]")
     watch(CASCADE, refusing, canaries, round=1)
-    votes = [call for call in refusing.calls if call.id.role is not Role.QUESTION_INFERRER]
-    assert len(votes) == sum(len(CAUGHT_BY[canary.kind]) for canary in canaries)
+    votes = [call for call in refusing.calls if call.id.role != Role.QUESTION_INFERRER]
+    assert len(votes) == sum(len(caught_by(canary.kind, BUILT_IN_STAGES)) for canary in canaries)
 
     report = watch(CASCADE, by_seed(yes=0.85), canaries, round=1)
     exhaustive = Cascade(CASCADE.templates, CASCADE.settings.model_copy(update={"early_exit": False}))
@@ -117,9 +117,9 @@ def test_a_judge_that_refuses_is_asked_once_a_stage_and_the_rates_are_the_exhaus
     assert 0 < report.overall.value == sum(verdict.accepted for verdict in verdicts) / len(verdicts) < 1
     for stage, share in report.by_stage.items():
         passed = [
-            all(vote.value is VoteValue.YES for vote in verdict.votes if vote.stage is stage)
+            all(vote.value is VoteValue.YES for vote in verdict.votes if vote.stage == stage)
             for canary, verdict in zip(canaries, verdicts, strict=True)
-            if stage in CAUGHT_BY[canary.kind]
+            if stage in caught_by(canary.kind, BUILT_IN_STAGES)
         ]
         assert share.value == sum(passed) / len(passed)
 
@@ -127,5 +127,5 @@ def test_a_judge_that_refuses_is_asked_once_a_stage_and_the_rates_are_the_exhaus
 def test_a_stage_is_measured_only_on_what_it_ought_to_catch() -> None:
     canaries = of_kind(plant(SOLVED, per_kind=10, seed=0, round=1), CanaryKind.CORRUPTED)
     report = watch(CASCADE, always("[[Y]]"), canaries, round=1)
-    assert set(report.by_stage) == CAUGHT_BY[CanaryKind.CORRUPTED]
+    assert set(report.by_stage) == caught_by(CanaryKind.CORRUPTED, BUILT_IN_STAGES)
     assert set(report.by_kind) == {CanaryKind.CORRUPTED}

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.policy import ModelPolicy
-from svd_loop.contracts import AgentCall, CallId, Message, PolicyVersion, Role, Sampling
+from svd_loop.contracts import BUILT_IN_ROLES, AgentCall, CallId, Message, PolicyVersion, Sampling
 
 NAMES = st.sampled_from(["", "a", "b", "ab", '","', "\x1f", "1"])  # what could run together with its neighbours
 NUMBERS = st.integers(0, 3)
-CALL_IDS = st.builds(CallId, NAMES, NUMBERS, st.sampled_from(Role), NAMES, NUMBERS, NAMES, NUMBERS, NUMBERS)
+CALL_IDS = st.builds(CallId, NAMES, NUMBERS, st.sampled_from(BUILT_IN_ROLES), NAMES, NUMBERS, NAMES, NUMBERS, NUMBERS)
 MESSAGES = st.lists(st.builds(Message, st.sampled_from(["system", "user"]), NAMES), max_size=3).map(tuple)
 CALLS = st.builds(AgentCall, CALL_IDS, MESSAGES, NAMES)
 SAMPLINGS = st.builds(
@@ -42,7 +42,7 @@ def key(call: AgentCall, settings: dict[str, Any]) -> str:
     engine: Any = None  # a key is computed before anything is asked
     codec: Any = SimpleNamespace(identity=lambda thinking: f"{settings['codec']}/{thinking}")
     version = PolicyVersion(0, settings["fingerprint"])
-    samplings = dict.fromkeys(Role, settings["sampling"])
+    samplings = dict.fromkeys(BUILT_IN_ROLES, settings["sampling"])
     return ModelPolicy(
         engine, codec, version, samplings, job_seed=settings["job_seed"], max_context=settings["max_context"]
     ).key(call)

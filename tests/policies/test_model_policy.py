@@ -22,6 +22,7 @@ from svd_loop.contracts import (
     Message,
     PolicyVersion,
     Role,
+    RoleName,
     Sampling,
 )
 from svd_loop.errors import ConfigError, DataError, EngineError, ModelError
@@ -31,7 +32,7 @@ from tests.policies.families import save_family
 SAMPLINGS = {Role.SOLVER: Sampling(12), Role.GRADER: Sampling(6, 0.7)}
 
 
-def call(prompt: str = "p1", text: str = "2+2?", role: Role = Role.SOLVER, **fields: int) -> AgentCall:
+def call(prompt: str = "p1", text: str = "2+2?", role: RoleName = Role.SOLVER, **fields: int) -> AgentCall:
     return AgentCall(CallId("train", 1, role, prompt, **fields), (Message("user", text),), "t/1")
 
 

@@ -59,7 +59,7 @@ def watch(moment: Moment) -> None:
 
     def record_chunk(self: Ledger, items: Sequence[Any]) -> None:
         call = items[0][1].id
-        playing = "sample" if call.role is Role.SOLVER else "judge"
+        playing = "sample" if call.role == Role.SOLVER else "judge"
         phase = {"train": playing, "canary": "canary"}.get(call.purpose, "evaluate")
         moment.reached_in_round(f"{phase}/asked")
         record(self, items)

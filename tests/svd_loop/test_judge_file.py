@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from svd_loop.contracts import Domain, Rejection, Stage, Usage, Verdict, Vote, VoteValue
+from svd_loop.contracts import Domain, Rejection, Stage, StageName, Usage, Verdict, Vote, VoteValue
 from svd_loop.errors import SvdError
 from svd_loop.evaluation.answers_file import read_answers, write_verdicts
 from svd_loop.jobs import judge_file, judging_job
@@ -25,7 +25,7 @@ FACTS, GRADE = Stage.FACTUALITY, Stage.CORRECTNESS
 SETTINGS = ("cascade.stages=[factuality, correctness]", "cascade.votes=3", "engine.invalid=0.1", "cascade.fill_rows=16")
 
 
-def verdict(candidate: int, *votes: tuple[Stage, int, VoteValue]) -> Verdict:
+def verdict(candidate: int, *votes: tuple[StageName, int, VoteValue]) -> Verdict:
     cast = tuple(Vote("p", candidate, *vote) for vote in votes)
     refused = next((vote for vote in cast if vote.value is not VoteValue.YES), None)
     if refused is None:

@@ -26,7 +26,7 @@ def always_yes(call: AgentCall, reply: Reply) -> bool:
 
 def yes_to_length(call: AgentCall, reply: Reply) -> bool:
     """Nods at long answers, and at the long questions reconstructed from them."""
-    comparing = call.id.role is Role.QUESTION_COMPARER
+    comparing = call.id.role == Role.QUESTION_COMPARER
     found = (_INFERRED if comparing else _ANSWER).search(call.messages[-1].content)
     return found is not None and len(found[1]) >= (LONG_QUESTION if comparing else LONG_ANSWER)
 

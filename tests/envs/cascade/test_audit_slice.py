@@ -11,7 +11,7 @@ from envs.cascade.audit_slice import audit_metrics, in_slice
 from envs.cascade.cascade import Cascade
 from envs.cascade.template_sets import TemplateSet
 from svd_loop.config.sections import CascadeSection
-from svd_loop.contracts import Candidate, Prompt, Stage, Verdict, VoteValue
+from svd_loop.contracts import BUILT_IN_STAGES, Candidate, Prompt, Stage, Verdict, VoteValue
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader
 from svd_loop.report.round_metrics import metrics_of
@@ -62,8 +62,8 @@ def test_rates_are_those_of_the_exhaustive_cascade_on_the_same_candidates() -> N
     metrics = cascade.metrics(2, judged(settings))
     everything = [v for v in judged(changed(PLAIN, early_exit=False)) if in_slice(0.5, 0, 2, v.prompt_id, v.candidate)]
     assert metrics["audit.candidates"] == len(everything) > 40
-    for stage in Stage:
-        votes = [[vote.value is VoteValue.YES for vote in v.votes if vote.stage is stage] for v in everything]
+    for stage in BUILT_IN_STAGES:
+        votes = [[vote.value is VoteValue.YES for vote in v.votes if vote.stage == stage] for v in everything]
         expected = {"yes": sum(first for first, *_ in votes), "passes": sum(map(all, votes))}
         for name, count in expected.items():
             rate = wilson(count, len(votes))
@@ -81,7 +81,7 @@ def test_rates_of_survivors_would_mislead() -> None:
     settings = settings_of((Stage.FACTUALITY, Stage.CORRECTNESS), 2, audit_share=0.4)
 
     def yes_rate(verdicts: list[Verdict]) -> float:
-        cast = [vote.value is VoteValue.YES for v in verdicts for vote in v.votes if vote.stage is Stage.CORRECTNESS]
+        cast = [vote.value is VoteValue.YES for v in verdicts for vote in v.votes if vote.stage == Stage.CORRECTNESS]
         return sum(cast) / len(cast)
 
     truth = yes_rate(Cascade(CHAT, changed(settings, early_exit=False)).judge(judge, items, round=1))
@@ -104,7 +104,7 @@ def test_unfit_candidates_are_left_out_of_the_rates() -> None:
     cascade = Cascade(CHAT, changed(PLAIN, audit_share=1.0))
     metrics = cascade.metrics(1, cascade.judge(always("[[Y]]"), items, round=1))
     assert metrics["audit.candidates"] == 2 and metrics["audit.factuality.passes"] == 1.0
-    assert audit_metrics([], tuple(Stage), 3) == {"audit.candidates": 0.0}
+    assert audit_metrics([], tuple(BUILT_IN_STAGES), 3) == {"audit.candidates": 0.0}
 
 
 def test_a_job_logs_the_rates_and_trains_on_the_same_rows(tmp_path: Path) -> None:

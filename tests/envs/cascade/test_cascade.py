@@ -11,7 +11,19 @@ from pydantic import ValidationError
 
 from envs.cascade.cascade import Cascade, funnel, unfit, vote_counts
 from envs.cascade.template_sets import TemplateSet
-from svd_loop.contracts import AgentCall, Candidate, FinishReason, Prompt, Rejection, Reply, Stage, Verdict, VoteValue
+from svd_loop.contracts import (
+    BUILT_IN_STAGES,
+    AgentCall,
+    Candidate,
+    FinishReason,
+    Prompt,
+    Rejection,
+    Reply,
+    Stage,
+    StageName,
+    Verdict,
+    VoteValue,
+)
 from svd_loop.errors import EngineError
 from tests.envs.judges import RulePolicy, always, by_seed, interleaved, prompt, settings_of
 
@@ -30,7 +42,7 @@ def judge_with(judge: RulePolicy, items: Items, purpose: str = "train", **settin
     return Cascade(CHAT, chosen, order_of=interleaved(chosen)).judge(judge, items, round=1, purpose=purpose)
 
 
-def asked_votes(verdict: Verdict) -> dict[tuple[Stage, int], VoteValue]:
+def asked_votes(verdict: Verdict) -> dict[tuple[StageName, int], VoteValue]:
     return {(vote.stage, vote.vote): vote.value for vote in verdict.votes}
 
 
@@ -41,7 +53,7 @@ def asked_votes(verdict: Verdict) -> dict[tuple[Stage, int], VoteValue]:
     yes=st.floats(0.3, 1.0),
     job_seed=st.integers(0, 2**32),
     votes=st.integers(1, 4),
-    stages=st.permutations(list(Stage)).flatmap(lambda s: st.integers(1, 3).map(lambda k: tuple(s[:k]))),
+    stages=st.permutations(list(BUILT_IN_STAGES)).flatmap(lambda s: st.integers(1, 3).map(lambda k: tuple(s[:k]))),
     retries=st.integers(0, 2),
     order=st.sampled_from(["stage_major", "measured"]),
 )
@@ -90,17 +102,17 @@ def test_a_verdict_does_not_depend_on_who_else_is_judged() -> None:
 def test_all_votes_yes_is_accepted_with_every_vote_on_record() -> None:
     [verdict] = judge_with(always("[[Y]]"), items_of(1, 1), votes=2)
     assert verdict.accepted and verdict.rejection is None and verdict.stage is None and verdict.vote is None
-    assert list(asked_votes(verdict)) == [(stage, vote) for stage in Stage for vote in range(2)]
+    assert list(asked_votes(verdict)) == [(stage, vote) for stage in BUILT_IN_STAGES for vote in range(2)]
 
 
 @pytest.mark.parametrize("bad", ["[[N]]", "hm"])
-@pytest.mark.parametrize("stage", Stage)
+@pytest.mark.parametrize("stage", BUILT_IN_STAGES)
 @pytest.mark.parametrize("vote", range(3))
 @pytest.mark.parametrize("early_exit", [True, False])
-def test_a_single_vote_that_is_not_yes_rejects(bad: str, stage: Stage, vote: int, early_exit: bool) -> None:
-    judge = RulePolicy(lambda call: bad if (call.id.stage, call.id.vote) == (stage.value, vote) else "[[Y]]")
+def test_a_single_vote_that_is_not_yes_rejects(bad: str, stage: StageName, vote: int, early_exit: bool) -> None:
+    judge = RulePolicy(lambda call: bad if (call.id.stage, call.id.vote) == (stage, vote) else "[[Y]]")
     items = items_of(1, 1)
-    if stage is CYCLE:  # the inferrer's part of the vote always succeeds
+    if stage == CYCLE:  # the inferrer's part of the vote always succeeds
         judge = RulePolicy(lambda call: bad if (call.id.role, call.id.vote) == ("question_comparer", vote) else "[[Y]]")
     [verdict] = judge_with(judge, items, votes=3, early_exit=early_exit)
     assert not verdict.accepted and verdict.rejection is Rejection.VOTE
@@ -115,10 +127,10 @@ def test_each_wave_asks_one_unit_of_all_survivors_at_once() -> None:
     judge_with(judge, items_of(3, 2), stages=(FACTS, GRADE), votes=2)
     assert [len(batch) for batch in judge.batches] == [6, 3, 3, 3]
     assert [{(call.id.stage, call.id.vote) for call in batch} for batch in judge.batches] == [
-        {(FACTS.value, 0)},
-        {(FACTS.value, 1)},
-        {(GRADE.value, 0)},
-        {(GRADE.value, 1)},
+        {(FACTS, 0)},
+        {(FACTS, 1)},
+        {(GRADE, 0)},
+        {(GRADE, 1)},
     ]
 
 
@@ -126,10 +138,10 @@ def test_votes_are_asked_in_the_measured_order() -> None:
     judge = always("[[Y]]")
     judge_with(judge, items_of(1, 1), stages=(FACTS, GRADE), votes=2, order="measured")
     assert [(call.id.stage, call.id.vote) for call in judge.calls] == [
-        (FACTS.value, 0),
-        (GRADE.value, 0),
-        (FACTS.value, 1),
-        (GRADE.value, 1),
+        (FACTS, 0),
+        (GRADE, 0),
+        (FACTS, 1),
+        (GRADE, 1),
     ]
 
 
@@ -219,7 +231,7 @@ def test_counting_nothing() -> None:
 @given(st.floats(0.0, 1.0), st.integers(0, 1000))
 def test_the_funnel_only_narrows_and_ends_with_the_accepted(yes: float, job_seed: int) -> None:
     verdicts = judge_with(by_seed(yes, job_seed=job_seed), items_of(2, 3), votes=2, order="measured")
-    counts = list(funnel(verdicts, tuple(Stage)).values())
+    counts = list(funnel(verdicts, tuple(BUILT_IN_STAGES)).values())
     assert counts == sorted(counts, reverse=True)
     assert counts[-1] == counts[-2] == sum(verdict.accepted for verdict in verdicts)
 

@@ -20,7 +20,7 @@ from envs.cascade.cascade import Cascade
 from envs.cascade.ordering import Unit, paper_order
 from envs.cascade.template_sets import TemplateSet
 from envs.round_env import SelfVerificationEnv
-from svd_loop.contracts import AgentCall, Episode, Role, Stage, VoteValue
+from svd_loop.contracts import BUILT_IN_STAGES, AgentCall, Episode, Role, Stage, StageName, VoteValue
 from tests.envs.judges import RulePolicy, prompt, settings_of
 
 CHAT = TemplateSet.load("chat")
@@ -40,13 +40,13 @@ class Table:
 
     prompts: int
     n: int
-    stages: tuple[Stage, ...]
+    stages: tuple[StageName, ...]
     votes: int
     retries: int
     needed: int
     says: Mapping[Place, VoteValue]
 
-    def value(self, prompt: int, candidate: int, stage: Stage, vote: int) -> VoteValue:
+    def value(self, prompt: int, candidate: int, stage: StageName, vote: int) -> VoteValue:
         """A vote: the first attempt that can be read, invalid without one."""
         attempts = [self.says[prompt, candidate, stage, vote, attempt] for attempt in range(1 + self.retries)]
         return next((value for value in attempts if value is not VoteValue.INVALID), VoteValue.INVALID)
@@ -61,7 +61,7 @@ class Table:
 
     def refusal(self, prompt: int, candidate: int, order: tuple[Unit, ...]) -> Unit | None:
         """The vote after which, in this order, the candidate cannot be accepted any more."""
-        missing: Counter[Stage] = Counter()
+        missing: Counter[StageName] = Counter()
         for stage, vote in order:
             missing[stage] += self.value(prompt, candidate, stage, vote) is not VoteValue.YES
             if missing[stage] > self.votes - self.needed:
@@ -72,7 +72,7 @@ class Table:
         """The table as a policy."""
 
         def rule(call: AgentCall) -> str:
-            if call.id.role is Role.QUESTION_INFERRER:
+            if call.id.role == Role.QUESTION_INFERRER:
                 return "some question"
             where = int(call.id.prompt_id[1:]), call.id.candidate, STAGE_OF[call.id.role]
             return WORDS[self.says[*where, call.id.vote, call.id.attempt]]
@@ -83,7 +83,7 @@ class Table:
 @st.composite
 def tables(draw: st.DrawFn) -> Table:
     prompts, n, votes, retries = (draw(st.integers(low, high)) for low, high in ((1, 3), (1, 4), (1, 3), (0, 1)))
-    stages = tuple(draw(st.permutations(list(Stage)))[: draw(st.integers(1, 3))])
+    stages = tuple(draw(st.permutations(list(BUILT_IN_STAGES)))[: draw(st.integers(1, 3))])
     places = list(product(range(prompts), range(n), stages, range(votes), range(1 + retries)))
     bias = draw(st.sampled_from(["YYYYYYYNI", "YYN", "YI", "YNI", "Y"]))
     values = draw(st.lists(st.sampled_from(bias), min_size=len(places), max_size=len(places)))
@@ -162,7 +162,7 @@ def test_every_exact_combination_gives_what_the_table_gives(
     seen = {(v.prompt_id, v.candidate) for v in episode.verdicts}
     assert seen >= {(f"p{p}", i) for p in range(table.prompts) for i in range((chosen[p] or 0) + 1)}
     for call in judge.calls:  # a repeat is asked for what could not be read, and for nothing else
-        if call.id.attempt and call.id.role is not Role.QUESTION_INFERRER:
+        if call.id.attempt and call.id.role != Role.QUESTION_INFERRER:
             where = int(call.id.prompt_id[1:]), call.id.candidate, STAGE_OF[call.id.role], call.id.vote
             assert table.says[*where, 0] is VoteValue.INVALID
     asked = [call.id for call in judge.calls]

@@ -4,9 +4,22 @@ from collections.abc import Callable
 
 import pytest
 
-from envs.cascade.judging import Ballot, cast_votes
+from envs.cascade.judging import cast_votes
+from envs.cascade.stage import Ballot
 from envs.cascade.template_sets import TemplateSet
-from svd_loop.contracts import AgentCall, Candidate, FinishReason, Reply, Role, Stage, Vote, VoteValue
+from svd_loop.contracts import (
+    BUILT_IN_STAGES,
+    AgentCall,
+    Candidate,
+    FinishReason,
+    Reply,
+    Role,
+    RoleName,
+    Stage,
+    StageName,
+    Vote,
+    VoteValue,
+)
 from svd_loop.errors import EngineError
 from tests.envs.judges import RulePolicy, always, by_seed, prompt
 
@@ -15,7 +28,7 @@ CYCLE, FACTS, GRADE = Stage.CYCLE_CONSISTENCY, Stage.FACTUALITY, Stage.CORRECTNE
 QUESTION = prompt().text
 
 
-def ballot(stage: Stage, vote: int = 0, text: str = "the solution", candidate: int = 0) -> Ballot:
+def ballot(stage: StageName, vote: int = 0, text: str = "the solution", candidate: int = 0) -> Ballot:
     return Ballot(prompt(), Candidate("p0", candidate, text), stage, vote, round=3)
 
 
@@ -24,18 +37,18 @@ def cast(judge: RulePolicy, *ballots: Ballot, retries: int = 1) -> list[Vote]:
 
 
 def in_role(**answers: str | tuple[str, FinishReason]) -> Callable[[AgentCall], str | tuple[str, FinishReason]]:
-    return lambda call: answers[call.id.role.value]
+    return lambda call: answers[call.id.role]
 
 
 @pytest.mark.parametrize("stage, role", [(FACTS, Role.FACT_CHECKER), (GRADE, Role.GRADER)])
 @pytest.mark.parametrize("reply, value", [("[[Y]]", VoteValue.YES), ("[[N]]", VoteValue.NO)])
-def test_single_call_stages(stage: Stage, role: Role, reply: str, value: VoteValue) -> None:
+def test_single_call_stages(stage: StageName, role: RoleName, reply: str, value: VoteValue) -> None:
     judge = always(reply)
     assert cast(judge, ballot(stage, vote=4, candidate=2)) == [Vote("p0", 2, stage, 4, value, reply)]
     [call] = judge.calls
     assert (call.id.role, call.id.stage, call.id.vote, call.id.candidate, call.id.round, call.id.attempt) == (
         role,
-        stage.value,
+        stage,
         4,
         2,
         3,
@@ -78,7 +91,7 @@ def test_the_judge_sees_the_answer_without_its_reasoning() -> None:
 
 
 @pytest.mark.parametrize("stage", [FACTS, GRADE])
-def test_the_reasoning_is_shown_where_the_configuration_says_so(stage: Stage) -> None:
+def test_the_reasoning_is_shown_where_the_configuration_says_so(stage: StageName) -> None:
     judge = always("[[N]]")
     thought = "<think>so [[Y]] and </think> is quoted</think>\nthe answer"
     cast_votes(judge, [ballot(stage, text=thought)], CHAT, invalid_retries=0, show_thought=True)
@@ -133,7 +146,7 @@ def test_conversations_of_different_length_share_batches() -> None:
 
 
 def test_votes_do_not_depend_on_company() -> None:
-    ballots = [ballot(stage, vote, candidate=c) for c in range(20) for stage in Stage for vote in range(3)]
+    ballots = [ballot(stage, vote, candidate=c) for c in range(20) for stage in BUILT_IN_STAGES for vote in range(3)]
     together = cast(by_seed(0.4, invalid=0.5), *ballots)
     assert together == [cast(by_seed(0.4, invalid=0.5), one)[0] for one in ballots]
     assert together == cast(by_seed(0.4, invalid=0.5), *ballots[::-1])[::-1]

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.cascade.ordering import Measurements, Unit, fit_kinds, measured_order, paper_order
-from svd_loop.contracts import Stage
+from svd_loop.contracts import BUILT_IN_STAGES, StageName
 
-STAGES = tuple(Stage)
+STAGES = tuple(BUILT_IN_STAGES)
 CYCLE, FACTS, GRADE = STAGES
 EQUAL = dict.fromkeys(STAGES, 1.0)
 counts = st.tuples(st.integers(0, 4), st.integers(0, 4))
@@ -26,11 +26,11 @@ def simulated(count: int, good: float, rates_S_2: Sequence[tuple[float, float]],
     return rng.random((count, len(rates_S_2), votes)) < np.array(rates_S_2)[:, kind].T[:, :, None]
 
 
-def stopped(votes_C_S_V: np.ndarray, order: Sequence[Unit]) -> list[dict[Stage, tuple[int, int]]]:
+def stopped(votes_C_S_V: np.ndarray, order: Sequence[Unit]) -> list[dict[StageName, tuple[int, int]]]:
     """What a judge that stops at the first no sees of them."""
     seen = []
     for votes in votes_C_S_V:
-        tally: dict[Stage, tuple[int, int]] = {}
+        tally: dict[StageName, tuple[int, int]] = {}
         for stage, vote in order:
             says_yes = bool(votes[STAGES.index(stage), vote])
             yes, no = tally.get(stage, (0, 0))
@@ -54,18 +54,18 @@ def asked(votes_C_S_V: np.ndarray, order: Sequence[Unit]) -> int:
 )
 @settings(max_examples=60)
 def test_an_order_is_a_permutation_that_keeps_the_votes_of_a_stage_in_order(
-    seen: list[dict[Stage, tuple[int, int]]], price: dict[Stage, float], votes: int, stages: list[Stage]
+    seen: list[dict[StageName, tuple[int, int]]], price: dict[StageName, float], votes: int, stages: list[StageName]
 ) -> None:
     order = measured_order(stages, votes, Measurements(seen, price))
     assert sorted(order) == sorted(product(stages, range(votes)))
     for stage in stages:
-        assert [vote for of, vote in order if of is stage] == list(range(votes))
+        assert [vote for of, vote in order if of == stage] == list(range(votes))
     assert order == measured_order(stages, votes, Measurements(seen[::-1], price))
 
 
 @pytest.mark.parametrize("missing", STAGES)
-def test_without_a_measurement_of_every_stage_the_papers_order_stands(missing: Stage) -> None:
-    seen = [{stage: (1, 3) for stage in STAGES if stage is not missing}]
+def test_without_a_measurement_of_every_stage_the_papers_order_stands(missing: StageName) -> None:
+    seen = [{stage: (1, 3) for stage in STAGES if stage != missing}]
     assert measured_order(STAGES, 2, Measurements(seen, EQUAL)) == paper_order(STAGES, 2)
     assert measured_order(STAGES, 2, Measurements([], {})) == paper_order(STAGES, 2)
     seen = [{GRADE: (0, 9), CYCLE: (9, 0), FACTS: (9, 0)}]

@@ -12,19 +12,19 @@ from envs.cascade.tally import Tally
 from envs.cascade.template_sets import TemplateSet
 from svd_loop.config import parse_config
 from svd_loop.config.sections import CascadeSection
-from svd_loop.contracts import Candidate, Rejection, Stage, Verdict, VoteValue
+from svd_loop.contracts import BUILT_IN_STAGES, Candidate, Rejection, Stage, StageName, Verdict, VoteValue
 from svd_loop.errors import ConfigError
 from tests.envs.judges import always, by_seed, changed, interleaved, prompt, settings_of
 
 CHAT = TemplateSet.load("chat")
 ITEMS = [(prompt(p), Candidate(f"p{p}", i, f"solution {i} of {p}")) for p in range(3) for i in range(3)]
 rules = st.integers(1, 5).flatmap(lambda votes: st.tuples(st.just(votes), st.integers(1, votes)))
-stages_of = st.permutations(list(Stage)).flatmap(lambda s: st.integers(1, 3).map(lambda k: tuple(s[:k])))
+stages_of = st.permutations(list(BUILT_IN_STAGES)).flatmap(lambda s: st.integers(1, 3).map(lambda k: tuple(s[:k])))
 
 
-def passed(verdict: Verdict, stage: Stage, needed: int) -> bool:
+def passed(verdict: Verdict, stage: StageName, needed: int) -> bool:
     """The brute-force tally of a verdict with every vote."""
-    return sum(vote.value is VoteValue.YES for vote in verdict.votes if vote.stage is stage) >= needed
+    return sum(vote.value is VoteValue.YES for vote in verdict.votes if vote.stage == stage) >= needed
 
 
 @given(rules, stages_of, st.sampled_from(["stage_major", "measured"]), st.floats(0.2, 0.95), st.integers(0, 2**20))

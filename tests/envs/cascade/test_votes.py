@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from envs.cascade.markers import neutralise
 from envs.cascade.template_sets import TemplateSet
 from envs.cascade.votes import answer_of, is_blank, read_verdict, says_nothing
-from svd_loop.contracts import Domain, FinishReason, Role, VoteValue
+from svd_loop.contracts import Domain, FinishReason, Role, RoleName, VoteValue
 
 YES, NO, INVALID = VoteValue.YES, VoteValue.NO, VoteValue.INVALID
 ATTACKS = [
@@ -219,7 +219,7 @@ def test_neutralised_text_holds_no_verdict_and_stays_as_it_is(text: str) -> None
 
 
 @given(marker_soup, st.sampled_from([Role.FACT_CHECKER, Role.GRADER]))
-def test_echoing_the_whole_prompt_is_no_yes(solution: str, role: Role) -> None:
+def test_echoing_the_whole_prompt_is_no_yes(solution: str, role: RoleName) -> None:
     [message] = CHAT.render(role, Domain.MATH, question="What is 1 + 1?", solution=solution)
     assert read_verdict(message.content) is not YES
 

@@ -10,7 +10,20 @@ from envs.problems.arithmetic import generate
 from envs.solving import SolverAgent
 from policies.scripted import ScriptedPolicy, Traits, decode
 from policies.scripted.policy import STOP_ID
-from svd_loop.contracts import AgentCall, CallId, Candidate, Domain, Message, PolicyVersion, Prompt, Role, Stage
+from svd_loop.contracts import (
+    BUILT_IN_STAGES,
+    AgentCall,
+    CallId,
+    Candidate,
+    Domain,
+    Message,
+    PolicyVersion,
+    Prompt,
+    Role,
+    RoleName,
+    Stage,
+    StageName,
+)
 from tests.envs.judges import settings_of
 
 VERSION = PolicyVersion(0, "ab")
@@ -26,14 +39,14 @@ def solve(policy: ScriptedPolicy, prompts: Sequence[Prompt] = PROMPTS, n: int = 
     return SolverAgent(CHAT).sample(policy, prompts, range(n), round=1)
 
 
-def accepted_share(judge: ScriptedPolicy, candidates: Sequence[Candidate], stage: Stage, votes: int = 1) -> float:
+def accepted_share(judge: ScriptedPolicy, candidates: Sequence[Candidate], stage: StageName, votes: int = 1) -> float:
     by_id = {prompt.id: prompt for prompt in PROMPTS}
     cascade = Cascade(CHAT, settings_of(stages=(stage,), votes=votes))
     verdicts = cascade.judge(judge, [(by_id[item.prompt_id], item) for item in candidates], round=1)
     return sum(verdict.accepted for verdict in verdicts) / len(verdicts)
 
 
-def call(text: str, role: Role = Role.SOLVER, prompt_id: str = "p", vote: int = 0) -> AgentCall:
+def call(text: str, role: RoleName = Role.SOLVER, prompt_id: str = "p", vote: int = 0) -> AgentCall:
     return AgentCall(CallId("train", 1, role, prompt_id, vote=vote), (Message("user", text),), "set/1")
 
 
@@ -52,10 +65,10 @@ def test_skill_is_the_share_of_right_candidates(skill: float) -> None:
     assert share == pytest.approx(skill, abs=0.08)
 
 
-@pytest.mark.parametrize("stage", Stage)
+@pytest.mark.parametrize("stage", BUILT_IN_STAGES)
 @pytest.mark.parametrize("skill, expected", [(1.0, 0.9), (0.0, 0.2)])
 def test_every_stage_has_the_configured_true_and_false_positive_rate(
-    stage: Stage, skill: float, expected: float
+    stage: StageName, skill: float, expected: float
 ) -> None:
     judge = policy_with(true_positive=0.9, false_positive=0.2)
     assert accepted_share(judge, solve(policy_with(skill=skill)), stage) == pytest.approx(expected, abs=0.06)
@@ -72,8 +85,8 @@ def test_invalid_replies_carry_no_verdict() -> None:
     assert accepted_share(judge, solve(policy_with(skill=1.0)), Stage.CYCLE_CONSISTENCY) == 0.0
 
 
-@pytest.mark.parametrize("stage", Stage)
-def test_prompts_of_unknown_form_can_be_played_too(stage: Stage) -> None:
+@pytest.mark.parametrize("stage", BUILT_IN_STAGES)
+def test_prompts_of_unknown_form_can_be_played_too(stage: StageName) -> None:
     prompts = [Prompt(f"id-{n}", f"Why is the sky blue, take {n}?", Domain.SCIENCE) for n in range(60)]
     cascade = Cascade(CHAT, settings_of(stages=(stage,), votes=1))
     judge = policy_with(true_positive=1.0, false_positive=0.0)

@@ -8,7 +8,7 @@ import pytest
 
 from policies.policy import RecordingPolicy
 from policies.scripted import ScriptedPolicy, Traits
-from svd_loop.contracts import AgentCall, CallId, FinishReason, Message, PolicyVersion, Role
+from svd_loop.contracts import BUILT_IN_ROLES, AgentCall, CallId, FinishReason, Message, PolicyVersion, Role
 from svd_loop.errors import DataError, EngineError
 
 CALL = AgentCall(CallId("train", 1, Role.GRADER, "p1", 2, "correctness", 1), (Message("user", "?"),), "chat/1")
@@ -42,7 +42,7 @@ def test_what_a_policy_said_while_recorded_is_played_back(tmp_path: Path) -> Non
     policy = RecordingPolicy(ScriptedPolicy.simulated(Traits(), version=version, job_seed=3), tmp_path / "r.jsonl")
     calls = [
         AgentCall(CallId("train", 3, role, "p1", candidate), (Message("user", "What is 1 + 2?"),), "chat/1")
-        for role in Role
+        for role in BUILT_IN_ROLES
         for candidate in range(3)
     ]
     replies = policy.generate(calls)
@@ -108,7 +108,7 @@ def test_a_recording_that_is_nothing_but_a_cut_line_starts_anew(tmp_path: Path) 
         ("{", "not valid JSON"),
         ("[]", "is a JSON object, found list"),
         ({"role": "grader", "text": "x"}, "needs prompt_id as text"),
-        ({**ROW, "role": "chef"}, "'chef' is not a valid Role"),
+        ({**ROW, "role": "chef"}, "'chef' is no role; known: solver, question_inferrer"),
         ({**ROW, "vote": "1"}, "vote must be a whole number, found '1'"),
         ({**ROW, "finish_reason": "bored"}, "'bored' is not a valid FinishReason"),
     ],

@@ -11,7 +11,7 @@ from svd_loop.assembly.backends import make_backend
 from svd_loop.assembly.job import template_set
 from svd_loop.assembly.lengths import budgets, refuse_long, room_for_question, too_long
 from svd_loop.config import Config, load_config
-from svd_loop.contracts import Domain, Problem, Role
+from svd_loop.contracts import Domain, Problem, Role, RoleName
 from svd_loop.errors import ConfigError, DataError, ModelError
 
 NANO = Path(__file__).parents[3] / "configs" / "nano.yaml"
@@ -51,7 +51,7 @@ def test_a_context_too_small_for_any_question_names_the_role_and_the_keys(tmp_pa
 
 
 def test_a_solver_that_thinks_leaves_its_judges_the_room_its_final_answer_does_not_need(tmp_path: Path) -> None:
-    def rooms(*overrides: str) -> dict[Role, int]:
+    def rooms(*overrides: str) -> dict[RoleName, int]:
         config = nano(tmp_path, "sampling.max_tokens=300", *overrides)
         found = budgets(config, make_backend(config, tmp_path), template_set(config))
         return {budget.role: budget.room for budget in found}
@@ -67,7 +67,7 @@ def test_measuring_and_training_have_lengths_of_their_own(tmp_path: Path) -> Non
     def room(*overrides: str) -> int:
         config = nano(tmp_path, *overrides)
         found = budgets(config, make_backend(config, tmp_path), template_set(config))
-        return min(budget.room for budget in found if budget.role is Role.SOLVER)
+        return min(budget.room for budget in found if budget.role == Role.SOLVER)
 
     plain = room()
     assert room("evaluation.sampling={max_tokens: 200}") == plain - 104

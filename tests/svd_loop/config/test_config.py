@@ -82,7 +82,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_overrides_are_yaml_and_reach_deep() -> None:
     config = load_config(NANO, ["job.seed=7", "cascade.stages=[correctness]", "data.test=null"])
-    assert (config.job.seed, [stage.value for stage in config.cascade.stages], config.data.test) == (
+    assert (config.job.seed, list(config.cascade.stage_names), config.data.test) == (
         7,
         ["correctness"],
         None,

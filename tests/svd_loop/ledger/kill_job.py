@@ -181,7 +181,7 @@ def _episode(round: int, solved: list[Reply], judged: list[Reply]) -> Episode:
     for reply in judged:
         call = reply.call
         value = VoteValue.YES if reply.text.endswith("[[Y]]") else VoteValue.NO
-        cast = Vote(call.prompt_id, call.candidate, Stage(call.stage), call.vote, value, reply.text)
+        cast = Vote(call.prompt_id, call.candidate, call.stage, call.vote, value, reply.text)
         votes.setdefault((call.prompt_id, call.candidate), []).append(cast)
     verdicts = tuple(
         Verdict(*name, accepted=all(vote.value is VoteValue.YES for vote in cast), votes=tuple(cast))

@@ -28,6 +28,7 @@ from svd_loop.contracts import (
     RoundRecord,
     Scores,
     Stage,
+    StageName,
     StepRates,
     TrainingRow,
     UpdateResult,
@@ -63,8 +64,8 @@ def solve(prompt_id: str, candidate: int, round: int = 1, purpose: str = "train"
     return AgentCall(id, (Message("user", f"solve {prompt_id}"),), "test/solver")
 
 
-def vote(prompt_id: str, candidate: int, number: int, round: int = 1, stage: Stage = Stage.FACTUALITY) -> AgentCall:
-    id = CallId("train", round, Role.FACT_CHECKER, prompt_id, candidate, stage.value, number)
+def vote(prompt_id: str, candidate: int, number: int, round: int = 1, stage: StageName = Stage.FACTUALITY) -> AgentCall:
+    id = CallId("train", round, Role.FACT_CHECKER, prompt_id, candidate, stage, number)
     return AgentCall(id, (Message("user", f"check {prompt_id} {candidate}"),), "test/fact_checker")
 
 

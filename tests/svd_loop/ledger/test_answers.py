@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from svd_loop.contracts import AgentCall, CallId, FinishReason, Message, PolicyVersion, Reply, Role
+from svd_loop.contracts import BUILT_IN_ROLES, AgentCall, CallId, FinishReason, Message, PolicyVersion, Reply
 from svd_loop.errors import LedgerError
 from svd_loop.ledger import Ledger
 from svd_loop.ledger.answers import key_bytes
@@ -18,7 +18,7 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"]))  # NUL included
 IDS = st.lists(st.integers(0, 2**63 - 1) | st.integers(0, 70_000)).map(tuple)
 KEYS = st.binary(min_size=1, max_size=40).map(bytes.hex)
 NUMBERS = st.integers(0, 2**31)
-CALLS = st.builds(CallId, NAMES, NUMBERS, st.sampled_from(Role), NAMES, NUMBERS, NAMES, NUMBERS, NUMBERS)
+CALLS = st.builds(CallId, NAMES, NUMBERS, st.sampled_from(BUILT_IN_ROLES), NAMES, NUMBERS, NAMES, NUMBERS, NUMBERS)
 
 
 @st.composite

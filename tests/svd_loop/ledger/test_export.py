@@ -54,7 +54,7 @@ def test_contents_are_decoded(folder: Path) -> None:
     answers = {row["key"]: row for row in parquet.read_table(folder / "parquet" / "answers.parquet").to_pylist()}
     ((key, call, reply),) = samples.items([samples.vote("p1", 0, 1)])
     row = answers[key]
-    assert (row["text"], tuple(row["token_ids"]), row["role"]) == (reply.text, reply.token_ids, call.id.role.value)
+    assert (row["text"], tuple(row["token_ids"]), row["role"]) == (reply.text, reply.token_ids, call.id.role)
     odd = next(row for row in answers.values() if row["prompt_id"] == "p2")
     assert (odd["text"], odd["token_ids"]) == ("odd \\udc80 🎉", [70_000])
     votes = parquet.read_table(folder / "parquet" / "votes.parquet").to_pylist()

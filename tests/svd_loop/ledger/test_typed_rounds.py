@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from svd_loop.contracts import (
+    BUILT_IN_ROLES,
+    BUILT_IN_STAGES,
     AlarmAction,
     Estimate,
     HealthAlarm,
     HealthFigure,
     HealthMeasure,
     HealthReport,
-    Role,
     RoundRecord,
-    Stage,
     StepRates,
     Usage,
     UsagePurpose,
@@ -37,7 +37,7 @@ counts = st.integers(0, 10**9)
 unknown = st.none() | shares
 usages = st.builds(Usage, counts, counts, counts)
 estimates = st.builds(Estimate, shares, shares, shares)
-figures = st.builds(HealthFigure, st.sampled_from(SHARES), st.none() | st.sampled_from(Stage))
+figures = st.builds(HealthFigure, st.sampled_from(SHARES), st.none() | st.sampled_from(BUILT_IN_STAGES))
 alarms = st.lists(st.builds(HealthAlarm, figures, shares), max_size=3, unique_by=lambda alarm: alarm.figure).map(tuple)
 reports = st.builds(
     HealthReport,
@@ -53,12 +53,10 @@ records = st.builds(
     lambda **typed: replace(samples.record(1), metrics={"order.correctness.0": 1.0, "loss": 0.5}, update={}, **typed),
     usage=st.dictionaries(
         st.sampled_from(UsagePurpose),
-        st.dictionaries(
-            st.sampled_from([role.value for role in Role]), st.builds(Usage, counts, counts, counts), min_size=1
-        ),
+        st.dictionaries(st.sampled_from(BUILT_IN_ROLES), st.builds(Usage, counts, counts, counts), min_size=1),
     ),
     votes=st.dictionaries(
-        st.sampled_from(Stage), st.dictionaries(st.sampled_from(VoteValue), counts, min_size=1, max_size=3)
+        st.sampled_from(BUILT_IN_STAGES), st.dictionaries(st.sampled_from(VoteValue), counts, min_size=1, max_size=3)
     ),
     health=st.none() | reports,
     audit=st.dictionaries(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from svd_loop.contracts import Stage, UsagePurpose
+from svd_loop.contracts import BUILT_IN_STAGES, Stage, UsagePurpose
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader
 from svd_loop.ledger.vote_measurements import MeasuredOrder, measurements
@@ -21,12 +21,12 @@ def job(root: Path, *overrides: str) -> LedgerReader:
 def test_the_order_is_measured_from_the_round_before_and_logged(tmp_path: Path) -> None:
     with job(tmp_path, "cascade.order=measured") as ledger:
         first, second = ledger.state().history[1:]
-        order_of = MeasuredOrder(ledger, tuple(Stage), 2)
+        order_of = MeasuredOrder(ledger, tuple(BUILT_IN_STAGES), 2)
         for record in (first, second):
             logged = {name: value for name, value in record.metrics.items() if name.startswith("order.")}
             units = order_of(record.round)
             assert logged == {f"order.{stage}.{vote}": place for place, (stage, vote) in enumerate(units)}
-        assert order_of(1) == tuple((stage, vote) for stage in Stage for vote in range(2))
+        assert order_of(1) == tuple((stage, vote) for stage in BUILT_IN_STAGES for vote in range(2))
         assert order_of(2) != order_of(1)
         asked = list(ledger.query("SELECT stage, vote FROM votes WHERE round = 2 AND place = 0"))
         assert {(row["stage"], row["vote"]) for row in asked} == {order_of(2)[0]}

@@ -26,6 +26,7 @@ from svd_loop.contracts import (
     Prompt,
     Reply,
     Role,
+    RoleName,
     RoundInfo,
     RoundRecord,
     Scores,
@@ -48,7 +49,7 @@ def version(round: int) -> PolicyVersion:
     return PolicyVersion(round, f"weights {round}")
 
 
-def call(role: Role, prompt: Prompt, round: int, purpose: str) -> AgentCall:
+def call(role: RoleName, prompt: Prompt, round: int, purpose: str) -> AgentCall:
     return AgentCall(CallId(purpose, round, role, prompt.id), (Message("user", prompt.text),), "v1")
 
 

@@ -21,6 +21,7 @@ from svd_loop.contracts import (
     RoundRecord,
     Scores,
     Stage,
+    StageName,
     Verdict,
     Vote,
     VoteValue,
@@ -36,7 +37,7 @@ def candidate(prompt: str, index: int, text: str, tokens: int = 10) -> Candidate
     return Candidate(prompt, index, text, token_ids=(1,) * tokens)
 
 
-def verdict(prompt: str, index: int, *values: VoteValue, stage: Stage = Stage.FACTUALITY) -> Verdict:
+def verdict(prompt: str, index: int, *values: VoteValue, stage: StageName = Stage.FACTUALITY) -> Verdict:
     votes = tuple(Vote(prompt, index, stage, place, value) for place, value in enumerate(values))
     return Verdict(prompt, index, all(value is Y for value in values), votes=votes)
 
@@ -51,7 +52,7 @@ def record(round: int, health: HealthReport | None) -> RoundRecord:
 
 def figure(name: str) -> HealthFigure:
     measure, _, stage = name.partition(".")
-    return HealthFigure(HealthMeasure(measure), Stage(stage) if stage else None)
+    return HealthFigure(HealthMeasure(measure), stage if stage else None)
 
 
 def shares(successes: int, trials: int, name: str = "false_accept") -> HealthReport:

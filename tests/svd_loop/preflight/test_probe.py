@@ -8,7 +8,7 @@ from svd_loop.assembly.backends import make_backend
 from svd_loop.assembly.data import prompts_of
 from svd_loop.assembly.job import template_set
 from svd_loop.config import Config, load_config
-from svd_loop.contracts import Prompt, Role, Stage
+from svd_loop.contracts import BUILT_IN_ROLES, BUILT_IN_STAGES, Prompt, Role
 from svd_loop.preflight.probe import measure
 from svd_loop.preflight.work import forecast
 from svd_loop.support.usage import MeteredPolicy
@@ -43,7 +43,7 @@ def played(config: Config, root: Path, prompts: list[Prompt]) -> dict[str, int]:
         _, _, ended, _, info = env.step(env.unwrapped.action(found))
     usage = policy.take_usage()
     policy.close()
-    judge = [counts for role, counts in usage.items() if role != Role.SOLVER.value]
+    judge = [counts for role, counts in usage.items() if role != Role.SOLVER]
     return {
         "candidates": usage["solver"].calls,
         "judge_calls": sum(counts.calls for counts in judge),
@@ -66,7 +66,7 @@ def test_a_round_lies_within_the_forecast_and_near_its_middle(tmp_path: Path) ->
     )
     prompts = list(prompts_of(config.data.train))
     measured = measure(config, make_backend(config, tmp_path / "probe"), prompts[::3], 12)
-    assert measured.candidates == 12 and set(measured.roles) == set(Role)
+    assert measured.candidates == 12 and set(measured.roles) == set(BUILT_IN_ROLES)
     assert measured.prompt_rate is not None and measured.output_rate is not None and measured.rows == 64
     found = forecast(config, measured, prompts=len(prompts), held_out={})
     for name, truth in played(config, tmp_path, prompts).items():
@@ -81,4 +81,4 @@ def test_a_script_is_probed_without_speed(tmp_path: Path) -> None:
     measured = measure(config, make_backend(config, tmp_path), prompts, 5)
     assert (measured.candidates, measured.complete) == (5, 5)
     assert measured.output_rate is None and "hours" not in forecast(config, measured, prompts=3, held_out={}).job
-    assert all(votes == 5 for _, votes in measured.yes.values()) and set(measured.yes) == set(Stage)
+    assert all(votes == 5 for _, votes in measured.yes.values()) and set(measured.yes) == set(BUILT_IN_STAGES)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from svd_loop.contracts import Role, Stage
+from svd_loop.contracts import BUILT_IN_STAGES, Role, StageName
 from svd_loop.preflight.work import Measured, Range, RoleMeans, forecast
 from tests.svd_loop.jobs_support import small
 
@@ -18,11 +18,11 @@ ROLES = {
     Role.FACT_CHECKER: RoleMeans(30, 7),
     Role.GRADER: RoleMeans(30, 9),
 }
-SURE = dict.fromkeys(Stage, (10**9, 10**9))
-NEVER = dict.fromkeys(Stage, (0, 10**9))
+SURE = dict.fromkeys(BUILT_IN_STAGES, (10**9, 10**9))
+NEVER = dict.fromkeys(BUILT_IN_STAGES, (0, 10**9))
 
 
-def measured(yes: dict[Stage, tuple[int, int]], *, complete: int = 8) -> Measured:
+def measured(yes: dict[StageName, tuple[int, int]], *, complete: int = 8) -> Measured:
     return Measured(8, complete, ROLES, yes, prompt_rate=1000.0, output_rate=100.0, rows=8)
 
 
@@ -46,7 +46,7 @@ def test_when_no_vote_is_yes_all_candidates_are_tried_and_the_first_vote_ends_ea
 
 def test_without_early_exit_every_vote_is_cast(tmp_path: Path) -> None:
     config = small(tmp_path, "cascade.early_exit=false", "sampling.block=null")
-    found = forecast(config, measured(dict.fromkeys(Stage, (1, 2))), prompts=10, held_out={})
+    found = forecast(config, measured(dict.fromkeys(BUILT_IN_STAGES, (1, 2))), prompts=10, held_out={})
     assert near(found.round["judge_calls"], 10 * 4 * 8)
 
 
@@ -57,7 +57,9 @@ def test_candidates_that_are_cut_off_are_sampled_and_not_judged(tmp_path: Path) 
 
 def test_fewer_votes_leave_more_uncertain(tmp_path: Path) -> None:
     few, many = (
-        forecast(small(tmp_path), measured(dict.fromkeys(Stage, (3 * size // 4, size))), prompts=10, held_out={})
+        forecast(
+            small(tmp_path), measured(dict.fromkeys(BUILT_IN_STAGES, (3 * size // 4, size))), prompts=10, held_out={}
+        )
         for size in (4, 400)
     )
     for name in ("candidates", "judge_calls", "output_tokens"):

@@ -12,6 +12,7 @@ from svd_loop.config import load_config, parse_config
 from svd_loop.config.base import Section
 from svd_loop.config.domains import DOMAINS
 from svd_loop.config.engines import ENGINES, EngineVariant
+from svd_loop.config.stages import STAGES
 from svd_loop.config.tracking import TRACKERS
 from svd_loop.config.update import UPDATES
 from svd_loop.errors import ConfigError
@@ -19,7 +20,7 @@ from svd_loop.support.plugins import Seam, Variant
 
 ROOT = Path(__file__).parents[3]
 NANO = ROOT / "configs" / "nano.yaml"
-SEAMS = [DOMAINS, ENGINES, UPDATES, TRACKERS]
+SEAMS = [DOMAINS, STAGES, ENGINES, UPDATES, TRACKERS]
 
 MODULE = """
 from typing import Literal

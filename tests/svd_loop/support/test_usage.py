@@ -13,6 +13,7 @@ from svd_loop.contracts import (
     PolicyVersion,
     Reply,
     Role,
+    RoleName,
     Stage,
     Usage,
     Verdict,
@@ -38,7 +39,7 @@ class Echo:
         self.closed = True
 
 
-def calls(role: Role, count: int) -> list[AgentCall]:
+def calls(role: RoleName, count: int) -> list[AgentCall]:
     return [AgentCall(CallId("train", 1, role, f"p{n}"), (Message("user", "?"),), "t") for n in range(count)]
 
 

@@ -1,0 +1,90 @@
+"""Stages of the cascade: what verifies a candidate.
+
+A stage's configuration class says which roles it calls and which canaries it ought to refuse, and holds the stage's own
+settings if it has any. How it asks and reads a vote is a file in `envs.cascade`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from svd_loop.config.base import Section
+from svd_loop.config.variants import OneOf
+from svd_loop.contracts import Role, RoleName, StageName
+from svd_loop.support.plugins import Seam, Variant
+
+
+class StageSection(Section):
+    """What every stage's section has; a plug-in's section derives from it."""
+
+    type: str
+    """Name of the stage."""
+
+    roles: ClassVar[tuple[RoleName, ...]] = ()
+    """Roles called for one vote, in this order; the last one gives the verdict. Empty for one that asks no judge."""
+    refuses: ClassVar[frozenset[str]] = frozenset()
+    """Kinds of canaries (`envs.canaries.CanaryKind`) that the stage ought to refuse, and is measured on."""
+
+
+class CycleConsistencySection(StageSection):
+    """From the solution alone a question is inferred, and compared with the one that was asked."""
+
+    type: Literal["cycle_consistency"] = "cycle_consistency"
+
+    roles: ClassVar[tuple[RoleName, ...]] = (Role.QUESTION_INFERRER, Role.QUESTION_COMPARER)
+    refuses: ClassVar[frozenset[str]] = frozenset({"master_key", "foreign", "forged"})
+
+
+class FactualitySection(StageSection):
+    """Whether anything in the solution is clearly wrong."""
+
+    type: Literal["factuality"] = "factuality"
+
+    roles: ClassVar[tuple[RoleName, ...]] = (Role.FACT_CHECKER,)
+    refuses: ClassVar[frozenset[str]] = frozenset({"corrupted"})
+
+
+class CorrectnessSection(StageSection):
+    """Whether the solution is right in process and conclusion."""
+
+    type: Literal["correctness"] = "correctness"
+
+    roles: ClassVar[tuple[RoleName, ...]] = (Role.GRADER,)
+    refuses: ClassVar[frozenset[str]] = frozenset({"master_key", "foreign", "corrupted", "cut", "forged"})
+
+
+STAGES = Seam(
+    "stage",
+    "cascade.stages",
+    "svd_loop.stages",
+    Variant(CycleConsistencySection, "envs.cascade.cycle_consistency:make_stage"),
+    Variant(FactualitySection, "envs.cascade.factuality:make_stage"),
+    Variant(CorrectnessSection, "envs.cascade.correctness:make_stage"),
+)
+"""Stages; `build` takes the stage's section and gives an `envs.cascade.stage.CascadeStage`."""
+
+AnyStage = Annotated[StageSection, OneOf(STAGES, by_name=True)]
+"""Any stage's section, or its name alone."""
+
+PAPER: tuple[StageSection, ...] = (CycleConsistencySection(), FactualitySection(), CorrectnessSection())
+"""The stages of the method, in the paper's order."""
+
+
+def stage_section(name: StageName) -> type[StageSection]:
+    """The configuration class of a stage.
+
+    Raises:
+        ConfigError: no stage has this name; lists the known ones.
+    """
+    found: type[StageSection] = STAGES.find(name).section
+    return found
+
+
+def known_roles() -> list[RoleName]:
+    """The solver's role, and those of all stages known so far."""
+    return list(dict.fromkeys([Role.SOLVER, *(role for row in STAGES.known() for role in row.section.roles)]))
+
+
+def roles_before_the_verdict() -> frozenset[RoleName]:
+    """Roles whose replies are no verdicts, such as an inferred question, of all stages known so far."""
+    return frozenset(role for row in STAGES.known() for role in row.section.roles[:-1])
