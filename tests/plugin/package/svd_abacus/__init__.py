@@ -1,0 +1,1 @@
+"""Adding up, for svd-loop."""
