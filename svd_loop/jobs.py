@@ -5,15 +5,16 @@ For use from Python as much as from the command line: nothing here parses or pri
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from envs.cascade.cascade import Cascade
-from envs.prompts import content_id
 from envs.solving import SolverAgent
 from policies.versions.stored import stored_version
 from svd_loop.assembly.backends import make_backend, open_stored
@@ -25,7 +26,7 @@ from svd_loop.contracts import Domain, JobResult, JobState, Policy, Problem, Roo
 from svd_loop.errors import ConfigError, JobInterrupted
 from svd_loop.evaluation.answers_file import read_answers, refuse_unwritable, write_verdicts
 from svd_loop.evaluation.evaluation import Evaluator, read_solutions, score_solutions
-from svd_loop.ledger import Interrupt, Ledger, LedgerReader, SharedAnswers, settled_digest
+from svd_loop.ledger import DurablePolicy, Interrupt, Ledger, LedgerReader, SharedAnswers, settled_digest
 from svd_loop.promotion.lookup import find_version, local_folder, registry_of, talking_to_registry
 from svd_loop.report import judged_json, write_page
 
@@ -75,17 +76,30 @@ def run_job(
     return result
 
 
-def evaluate_model(config: Config, model: str, split: str) -> Scores:
+def evaluate_model(config: Config, model: str | None, split: str) -> Scores:
     """Scores of a version of a job (`JOB@ROUND`), a checkpoint folder, or a registered model (`models:/name@alias`).
 
-    A version of a job is sampled as its job does, anything else as `config` says.
+    A version of a job is sampled as its job does, anything else as `config` says. Answers go through a ledger of their
+    own, so the same call goes on after a kill, and asks nothing again.
+
+    Args:
+        config: what is measured, and how.
+        model: None means the configuration's own, untrained.
+        split: `development` or `test`.
+
+    Raises:
+        ConfigError: the configuration has no such split.
+        JobInterrupted: a stop was requested; every answer so far is kept.
     """
     problems = _split(config, split)
-    templates = template_set(config)
-    seed, policy = _opened(config, model)
-    with closing(policy):
-        evaluator = Evaluator({split: problems}, SolverAgent(templates), config.evaluation, seed=seed)
-        return evaluator.evaluate(policy, split)
+    evaluator_of = partial(Evaluator, {split: problems}, SolverAgent(template_set(config)), config.evaluation)
+    named = _measuring_job(config, model)
+    with Interrupt(_announce_stop) as interrupt, Ledger.open(named.job.paths.folder, named) as ledger:
+        seed, policy = _opened(named, model)
+        engine = config.engine
+        durable = DurablePolicy(policy, ledger, engine.chunk_size, seconds=engine.chunk_seconds, interrupt=interrupt)
+        with closing(durable):
+            return evaluator_of(seed=seed).evaluate(durable, split)
 
 
 def evaluate_solutions(config: Config, path: Path, split: str) -> Scores:
@@ -93,6 +107,11 @@ def evaluate_solutions(config: Config, path: Path, split: str) -> Scores:
     return score_solutions(
         _split(config, split), read_solutions(path), config.evaluation, split=split, seed=config.job.seed
     )
+
+
+def held_out_origins(config: Config, split: str) -> dict[str, tuple[str, str]]:
+    """By problem id the id that its file gives it (empty if there is none) and its place, `file:line`."""
+    return {problem.id: (problem.own_id, problem.source) for problem in _split(config, split)}
 
 
 def judge_file(config: Config, source: Path, output: Path) -> dict[str, Any]:
@@ -127,9 +146,7 @@ def judging_job(config: Config, source: Path) -> Config:
     So the same command goes on after a kill, and a command with other settings is another job.
     """
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", source.stem)[:40]
-    data = config.model_dump(mode="json")
-    data["job"]["name"] = f"judge-{stem}-{settled_digest(config)[:8]}"
-    return parse_config(data)
+    return _renamed(config, f"judge-{stem}-{settled_digest(config)[:8]}")
 
 
 def report_job(job: str, root: Path) -> tuple[JobState, Path]:
@@ -140,24 +157,38 @@ def report_job(job: str, root: Path) -> tuple[JobState, Path]:
         return state, write_page(paths.report, reader.result() or state, reader.settings())
 
 
-def _opened(config: Config, model: str) -> tuple[int, Policy]:
-    """The policy that `model` names, and the seed its samples come from."""
-    if model.startswith("models:/"):
+def _renamed(config: Config, name: str) -> Config:
+    data = config.model_dump(mode="json")
+    data["job"]["name"] = name
+    return parse_config(data)
+
+
+def _measuring_job(config: Config, model: str | None) -> Config:
+    """The configuration under a name of its own for this model and these settings; a checkpoint is its model."""
+    if model is not None and not model.startswith("models:/") and not model.partition("@")[2].isdigit():
+        data = config.model_dump(mode="json")
+        data["model"]["path"] = model
+        data["update"]["replay"]["anchor"] = "none"  # nothing is trained, and some anchors belong to one checkpoint
+        config = parse_config(data)
+    digest = hashlib.sha256(f"{settled_digest(config)} {model or ''}".encode()).hexdigest()
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", model or config.job.name)[-40:].strip("-._")
+    return _renamed(config, f"eval-{stem}-{digest[:8]}")
+
+
+def _opened(config: Config, model: str | None) -> tuple[int, Policy]:
+    """The policy that `model` names, and the seed its samples come from; `config` is that of `_measuring_job`."""
+    if model is not None and model.startswith("models:/"):
         with talking_to_registry():
             registry = registry_of(config)
             version = find_version(registry, model)
         return config.job.seed, open_stored(config, stored_version(local_folder(registry, version, config.job.root)))
-    name, _, number = model.partition("@")
+    name, _, number = (model or "").partition("@")
     if number.isdigit():
         paths = RootPaths(config.job.root).job(name)
         with LedgerReader.open_for_reading(paths.folder) as reader:
             own = parse_config(reader.config())
         return own.job.seed, make_backend(own, paths.versions).open(int(number))
-    data = config.model_dump(mode="json")
-    data["model"]["path"] = model
-    data["update"]["replay"]["anchor"] = "none"  # nothing is trained, and some anchors belong to one checkpoint
-    paths = config.job.paths.sibling(f"eval-{content_id(model, Domain.MATH)}")
-    return config.job.seed, make_backend(parse_config(data), paths.versions).open(0)
+    return config.job.seed, make_backend(config, config.job.paths.versions).open(0)
 
 
 def _split(config: Config, split: str) -> list[Problem]:

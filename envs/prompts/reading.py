@@ -146,8 +146,8 @@ def read_problems(source: FilesSource) -> list[Problem]:
             gold: dict[str, Any] = {"tests": tuple(map(to_text, tests))}
         else:
             gold = _answer(row, source, pattern)
-        problem = Problem(content_id(text, domain), text, domain, source=row.where, **gold)
         own_id = reader.own_id(row)
+        problem = Problem(content_id(text, domain), text, domain, source=row.where, own_id=own_id, **gold)
         for kind, key in (("problem", problem.id), ("id", own_id)):
             earlier = first_seen.setdefault(f"{kind} {key}", row.where) if key else row.where
             if earlier != row.where:

@@ -72,27 +72,30 @@ def check(
 def evaluate(
     config: ConfigFile,
     override: Overrides = None,
-    model: Annotated[str | None, typer.Option(help="Checkpoint folder, JOB@ROUND, or models:/name@alias.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Checkpoint folder, JOB@ROUND, or models:/name@alias; default is the configuration's own."),
+    ] = None,
     solutions: Annotated[
         Path | None, typer.Option(help="JSON Lines file of solutions to score instead of a model.")
     ] = None,
     split: Annotated[str, typer.Option(help="development or test.")] = "development",
     as_json: AsJson = False,
 ) -> None:
-    """Measure pass@k of a model, or of solutions from a file, on a held-out split."""
-    from svd_loop.jobs import evaluate_model, evaluate_solutions
-    from svd_loop.report import render_scores, scores_json
+    """Measure pass@k of a model, or of solutions from a file, on a held-out split; the same command resumes."""
+    from svd_loop.jobs import evaluate_model, evaluate_solutions, held_out_origins
+    from svd_loop.report import outcomes_json, render_scores, scores_json
 
     settings = load(config, override)
-    if (model is None) == (solutions is None):
-        raise typer.BadParameter("give either --model or --solutions")
+    if model is not None and solutions is not None:
+        raise typer.BadParameter("give --model or --solutions, not both")
     scores = (
         evaluate_solutions(settings, solutions, split)
         if solutions is not None
-        else evaluate_model(settings, str(model), split)
+        else evaluate_model(settings, model, split)
     )
     if as_json:
-        print_json(scores_json(scores))
+        print_json({**scores_json(scores), "outcomes": outcomes_json(scores, held_out_origins(settings, split))})
     else:
         render_scores(stderr(), scores)
 

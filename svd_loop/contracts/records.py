@@ -40,7 +40,7 @@ class Prompt:
 class Problem:
     """A held-out question with gold: `answer`, or `tests` for coding (see `envs.prompts.program_tests`).
 
-    Seen by evaluation alone.
+    Seen by evaluation alone. `own_id` is the id that its file gives it; empty if there is none.
     """
 
     id: str
@@ -49,6 +49,7 @@ class Problem:
     answer: str = ""
     tests: tuple[str, ...] = ()
     source: str = ""
+    own_id: str = ""
 
     def as_prompt(self) -> Prompt:
         """The question without its gold, as the policy sees it."""

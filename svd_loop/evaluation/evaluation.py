@@ -44,7 +44,7 @@ _NAMED_IDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """A solution someone else produced; `where` is `file:line` for messages."""
+    """A solution someone else produced, to the problem of this id (see `score_solutions`); `where` is `file:line`."""
 
     problem_id: str
     text: str
@@ -99,7 +99,7 @@ def problems_digest(problems: Iterable[Problem]) -> str:
 
 
 def read_solutions(path: Path) -> list[Solution]:
-    """Read `{"id", "solution"}` lines (empty lines are skipped).
+    """Read `{"id", "solution"}` lines (empty lines are skipped); an id is text or a whole number.
 
     Raises:
         DataError: naming file and line.
@@ -121,17 +121,25 @@ def score_solutions(
 ) -> Scores:
     """Score solutions that need no model: the same number, one or more, for every problem.
 
+    Their ids are those that the held-out rows have in their file, or the problems' own (`Problem.id`).
+
     `settings.samples` is not used; of `settings.pass_at` those k are reported that the number of solutions allows.
 
     Raises:
         DataError: an id is unknown or missing, or problems have different numbers of solutions.
     """
     texts: dict[str, list[str]] = {problem.id: [] for problem in problems}
+    known = {problem.id: problem.id for problem in problems}
+    known |= {problem.own_id: problem.id for problem in problems if problem.own_id}
     for solution in solutions:
-        if solution.problem_id not in texts:
-            raise DataError(f"{solution.where}: there is no problem with the id {solution.problem_id!r} in `{split}`")
-        texts[solution.problem_id].append(solution.text)
-    if missing := [problem_id for problem_id, group in texts.items() if not group]:
+        if solution.problem_id not in known:
+            example = next((problem.own_id or problem.id for problem in problems), "none")
+            raise DataError(
+                f"{solution.where}: there is no problem with the id {solution.problem_id!r} in `{split}`; "
+                f"ids are those of the held-out file, such as {example!r}"
+            )
+        texts[known[solution.problem_id]].append(solution.text)
+    if missing := [problem.own_id or problem.id for problem in problems if not texts[problem.id]]:
         raise DataError(f"solutions: {len(missing)} of {len(texts)} problems have none: {_named(missing)}")
     counts = Counter(len(group) for group in texts.values())
     if len(counts) != 1:
@@ -268,10 +276,12 @@ def _parse_solution(line: str, where: str) -> Solution:
         raise DataError(f"{where}: not a JSON object: {error}") from None
     if not isinstance(row, dict):
         raise DataError(f"{where}: not a JSON object but {type(row).__name__}")
-    for key in ("id", "solution"):
-        if not isinstance(row.get(key), str):
-            raise DataError(f"{where}: needs `{key}` as text, found {row.get(key)!r}")
-    return Solution(row["id"], row["solution"], where)
+    own_id = row.get("id")
+    if isinstance(own_id, bool) or not isinstance(own_id, str | int):
+        raise DataError(f"{where}: needs `id` as text or a whole number, found {own_id!r:.60}")
+    if not isinstance(row.get("solution"), str):
+        raise DataError(f"{where}: needs `solution` as text, found {row.get('solution')!r:.60}")
+    return Solution(str(own_id), row["solution"], where)
 
 
 def _named(ids: Sequence[str]) -> str:

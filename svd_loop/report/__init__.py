@@ -4,7 +4,7 @@ Everything here is a view of round records, so that the same history always show
 again from the ledger (`svd-loop report JOB`). Nothing imports matplotlib or rich before something is drawn.
 """
 
-from svd_loop.report.as_json import history_json, result_json, scores_json
+from svd_loop.report.as_json import history_json, outcomes_json, result_json, scores_json
 from svd_loop.report.judged import judged_json, render_judged
 from svd_loop.report.page import page_html, write_page
 from svd_loop.report.tables import render_result, render_round, render_rounds, render_scores
@@ -12,6 +12,7 @@ from svd_loop.report.tables import render_result, render_round, render_rounds, r
 __all__ = [
     "history_json",
     "judged_json",
+    "outcomes_json",
     "page_html",
     "render_judged",
     "render_result",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from svd_loop.contracts import JobResult, JobState, RoundRecord, Scores
@@ -64,6 +65,29 @@ def scores_json(scores: Scores) -> dict[str, Any]:
             for group, metrics in scores.estimates.items()
         },
     }
+
+
+def outcomes_json(scores: Scores, origins: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
+    """What became of each problem's samples; nothing of its gold.
+
+    Args:
+        scores: of one split.
+        origins: by problem id the id in its file (empty if there is none) and its place, `file:line`.
+    """
+    undecided = scores.undecided or (0,) * len(scores.correct)
+    rows = zip(scores.problem_ids, scores.domains, scores.correct, undecided, strict=True)
+    return [
+        {
+            "id": origins[problem][0] or problem,
+            "problem": problem,
+            "source": origins[problem][1],
+            "domain": domain,
+            "right": right,
+            "wrong": scores.samples - right - unsure,
+            "undecided": unsure,
+        }
+        for problem, domain, right, unsure in rows
+    ]
 
 
 def _version(record: RoundRecord) -> dict[str, Any]:

@@ -77,6 +77,8 @@ def test_eval_scores_a_version_of_a_job(tmp_path: Path) -> None:
     scores = json.loads(done.stdout)
     result = json.loads(svd("report", "scripted", "--root", str(tmp_path), "--json").stdout)
     assert scores["estimates"]["overall"]["pass@1"] == result["rounds"][2]["scores"]["estimates"]["overall"]["pass@1"]
+    own = json.loads(svd("eval", str(SCRIPTED), "--json", root=tmp_path).stdout)
+    assert own["estimates"]["overall"]["pass@1"] == result["rounds"][0]["scores"]["estimates"]["overall"]["pass@1"]
 
 
 def test_eval_scores_solutions_without_a_model(tmp_path: Path) -> None:
@@ -88,10 +90,17 @@ def test_eval_scores_solutions_without_a_model(tmp_path: Path) -> None:
     development = f"data.development={{type: files, paths: [{held_out}]}}"
     report = svd("eval", str(SCRIPTED), "--solutions", str(tmp_path / "x"), "-o", development, root=tmp_path)
     assert report.returncode == 2
-    rows = [{"id": name, "solution": r"\boxed{2}"} for name in problem_ids(held_out, development, tmp_path)]
-    solutions = write(tmp_path / "solutions.jsonl", *rows)
-    done = svd("eval", str(SCRIPTED), "--solutions", str(solutions), "-o", development, "--json", root=tmp_path)
-    assert json.loads(done.stdout)["estimates"]["overall"]["pass@1"]["value"] == 0.5
+    hashes = problem_ids(held_out, development, tmp_path)
+    for names in (hashes, ["a", "b"]):  # by content hash, and as the file calls them
+        solutions = write(tmp_path / "solutions.jsonl", *({"id": name, "solution": r"\boxed{2}"} for name in names))
+        done = svd("eval", str(SCRIPTED), "--solutions", str(solutions), "-o", development, "--json", root=tmp_path)
+        found = json.loads(done.stdout)
+        assert found["estimates"]["overall"]["pass@1"]["value"] == 0.5
+        same = {"domain": "math", "undecided": 0}
+        assert found["outcomes"] == [
+            {"id": "a", "problem": hashes[0], "source": f"{held_out}:1", "right": 1, "wrong": 0} | same,
+            {"id": "b", "problem": hashes[1], "source": f"{held_out}:2", "right": 0, "wrong": 1} | same,
+        ]
 
 
 def problem_ids(held_out: Path, development: str, root: Path) -> list[str]:
@@ -178,7 +187,7 @@ def test_bad_training_files_stop_before_any_work(tmp_path: Path, case: str) -> N
     [
         (("run", "absent.yaml"), "no such configuration file"),
         (("run", str(SCRIPTED), "-o", "cascade.vots=1"), "did you mean votes?"),
-        (("eval", str(SCRIPTED)), "--solutions"),
+        (("eval", str(SCRIPTED), "--model", "x", "--solutions", "y"), "not both"),
         (("eval", str(SCRIPTED), "--model", "nobody@1"), "nobody"),
         (("report", "nobody"), "nobody"),
         (("run", str(SCRIPTED), "--fork", "x"), "JOB@ROUND"),

@@ -139,6 +139,17 @@ def test_solutions_of_others_are_scored_without_a_model() -> None:
     assert score_solutions(PROBLEMS, twice, SETTINGS, split="test").estimates["math"]["pass@2"].value == 1.0
 
 
+def test_solutions_may_name_problems_as_their_file_does() -> None:
+    problems = [replace(problem, own_id=f"row-{place}") for place, problem in enumerate(PROBLEMS)]
+    mixed = [Solution(problems[0].id, RIGHT[problems[0].id])]
+    mixed += [Solution(problem.own_id, RIGHT[problem.id]) for problem in problems[1:]]
+    assert score_solutions(problems, mixed, SETTINGS, split="test").correct == (1, 1, 1, 1)
+    with pytest.raises(DataError, match="3 of 4 problems have none: row-1, row-2, row-3"):
+        score_solutions(problems, mixed[:1], SETTINGS, split="test")
+    with pytest.raises(DataError, match="such as 'row-0'"):
+        score_solutions(problems, [Solution("x", "")], SETTINGS, split="test")
+
+
 @pytest.mark.parametrize(
     ("solutions", "message"),
     [
@@ -156,11 +167,15 @@ def test_solutions_are_read_with_their_lines(tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
     path.write_text('{"id": "a", "solution": "x"}\n\n' + json.dumps({"id": "b", "solution": "", "more": 1}))
     assert read_solutions(path) == [Solution("a", "x", f"{path}:1"), Solution("b", "", f"{path}:3")]
+    path.write_text('{"id": 3, "solution": "x"}')
+    assert read_solutions(path) == [Solution("3", "x", f"{path}:1")]
     path.write_text('\ufeff{"id": "a", "solution": "x\u2028y\x85"}\n', encoding="utf-8")
     assert read_solutions(path) == [Solution("a", "x\u2028y\x85", f"{path}:1")]
 
 
-@pytest.mark.parametrize("line", ["{", "[1]", '{"id": 3, "solution": "x"}', '{"id": "a"}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "line", ["{", "[1]", '{"id": true, "solution": "x"}', '{"id": 1.5, "solution": "x"}', '{"id": "a"}', "[" * 100_000]
+)
 def test_a_bad_line_names_file_and_line(tmp_path: Path, line: str) -> None:
     path = tmp_path / "s.jsonl"
     path.write_text('{"id": "a", "solution": "x"}\n' + line)
