@@ -40,6 +40,7 @@ def run_job(
     record: Path | None = None,
     fork_from: str | None = None,
     shared: SharedAnswers | None = None,
+    on_resume: Callable[[JobState], None] = lambda state: None,
     on_round: Callable[[JobState], None] = lambda state: None,
 ) -> JobResult:
     """Run a job to its stop, or go on with it; writes `report.html` beside its ledger.
@@ -50,6 +51,7 @@ def run_job(
         record: append every reply to this JSON Lines file.
         fork_from: `JOB@ROUND`, take over rounds 0 to ROUND of another job first.
         shared: answers shared with other jobs, as in a sweep.
+        on_resume: called once before anything is done, where the job has rounds already.
         on_round: called after each committed round.
 
     Raises:
@@ -62,6 +64,8 @@ def run_job(
         Interrupt(_announce_stop) as interrupt,
         build_job(config, interrupt=interrupt, control=control, record=record, shared=shared, on_round=on_round) as job,
     ):
+        if (state := job.ledger.state()).history:
+            on_resume(state)
         for line in job.prompts.report.lines():
             log.info("prompts: %s", line)
         try:

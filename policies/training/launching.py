@@ -157,7 +157,7 @@ def _run(task: TrainingTask, steps: int) -> None:
             env=environment,
         )
     try:
-        with progress(f"{task.label} trains in {task.settings.launch.processes} processes", steps) as bar:
+        with progress(f"{task.label} trains in {task.settings.launch.processes} processes", steps, "steps") as bar:
             done = 0
             while (code := launcher.poll()) is None:
                 time.sleep(_POLL_SECONDS)

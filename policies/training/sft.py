@@ -144,7 +144,7 @@ class SftUpdater:
             from policies.training.launching import launch
 
             return launch(task, rows)
-        with progress(f"{task.label} trains", task.steps(len(rows))) as bar:
+        with progress(f"{task.label} trains", task.steps(len(rows)), "steps") as bar:
             done = 0
 
             def on_step(step: int) -> None:

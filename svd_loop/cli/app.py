@@ -11,7 +11,7 @@ from svd_loop import __version__
 from svd_loop.cli import commands
 from svd_loop.cli.explain import explain
 from svd_loop.cli.models import export, models
-from svd_loop.cli.output import stderr
+from svd_loop.cli.output import StderrHandler, stderr
 from svd_loop.cli.schedule import forget, schedule
 from svd_loop.cli.sweep import sweep
 from svd_loop.errors import SvdError
@@ -52,7 +52,7 @@ def _top(version: bool = typer.Option(False, "--version", help="Print the versio
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 blocked by a gate."""
     let_threads_sleep()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[StderrHandler()])
     for package in ("svd_loop", "envs", "policies"):
         logging.getLogger(package).setLevel(logging.INFO)
     try:

@@ -35,14 +35,17 @@ def render_preflight(console: Console, title: str, found: Preflight) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from svd_loop.report.tables import print_whole
+
     table = Table(title=f"check {title}", title_justify="left")
-    for heading in ("", "what", "found"):
-        table.add_column(heading)
+    for heading in ("", "what"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("found", overflow="fold")
     for item in found.checks:
         table.add_row("[green]ok[/]" if item.ok else "[red]no[/]", item.name, escape(item.detail))
     console.print(table)
     if found.forecast is not None:
-        console.print(_forecast_table(found.forecast))
+        print_whole(console, _forecast_table(found.forecast))
         console.print(
             "In brackets the least and the most to be expected of so small a sample. Early exit, first-valid "
             "and blocks are counted in; answers that grow over the rounds are not. Hours are generating, and "

@@ -33,10 +33,16 @@ def run(
 ) -> None:
     """Play rounds until held-out pass@1 stops rising; resumes a job of the same name."""
     from svd_loop.jobs import run_job
-    from svd_loop.report import render_result, render_round, result_json
+    from svd_loop.report import render_result, render_resumed, render_round, result_json
 
     settings = load(config, override, job)
-    result = run_job(settings, record=record, fork_from=fork, on_round=lambda state: render_round(stderr(), state.last))
+    result = run_job(
+        settings,
+        record=record,
+        fork_from=fork,
+        on_resume=lambda state: render_resumed(stderr(), state),
+        on_round=lambda state: render_round(stderr(), state.last),
+    )
     if as_json:
         print_json(result_json(result))
     else:

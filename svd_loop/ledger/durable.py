@@ -15,6 +15,7 @@ from typing import Protocol
 from svd_loop.contracts import AgentCall, Policy, Reply
 from svd_loop.errors import EngineError, SvdError
 from svd_loop.ledger.interrupt import Interrupt
+from svd_loop.support.progress import Tally, batch
 from svd_loop.support.wrapping import PolicyWrapper
 
 
@@ -72,8 +73,9 @@ class DurablePolicy(PolicyWrapper):
             LedgerError: the ledger cannot be read or written.
         """
         replies: list[Reply] = []
-        for start in range(0, len(calls), self._chunk_size):
-            replies += self._answer(calls[start : start + self._chunk_size])
+        with batch(len(calls)) as tally:
+            for start in range(0, len(calls), self._chunk_size):
+                replies += self._answer(calls[start : start + self._chunk_size], tally)
         return replies
 
     def close(self) -> None:
@@ -81,13 +83,15 @@ class DurablePolicy(PolicyWrapper):
         if not self._hung:
             super().close()
 
-    def _answer(self, chunk: Sequence[AgentCall]) -> list[Reply]:
+    def _answer(self, chunk: Sequence[AgentCall], tally: Tally) -> list[Reply]:
         keys = [self.key(call) for call in chunk]
         known = self._ledger.lookup(keys)
         missing = {key: call for key, call in zip(keys, chunk, strict=True) if key not in known}  # each key once
         if missing and self._shared is not None:
             known |= self._take_over(missing, self._shared)
             missing = {key: call for key, call in missing.items() if key not in known}
+        tally.known += len(chunk) - len(missing)
+        tally.rows += len(chunk) - len(missing)
         if missing:
             self._interrupt.check()
             replies = self._ask(list(missing.values()))

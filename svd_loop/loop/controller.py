@@ -31,6 +31,7 @@ from svd_loop.loop.health_rule import explain
 from svd_loop.loop.limits import Stopwatch
 from svd_loop.loop.parts import Parts, Plan
 from svd_loop.loop.replay import accepted_rows
+from svd_loop.support.progress import phase as reported
 from svd_loop.support.usage import MeteredPolicy, added, votes_cast
 
 
@@ -99,7 +100,7 @@ class Controller:
         rows = self.parts.replay.mix(new, self.parts.ledger.accepted_rows(), round=round)
         if not rows:
             return self.commit(record, episode)
-        with self.watch.phase("update"):
+        with self.phase(round, "update"):
             update = self.parts.update(UpdateMaterial(rows), round, parent)
         with self.policy(round) as policy:
             measured = self.measure(policy)
@@ -135,13 +136,13 @@ class Controller:
             terminated = False
             while not terminated:
                 wanted = [prompts[place] for place in info["open"]]
-                with self.watch.phase("sample"):
+                with self.phase(round, "sample"):
                     candidates = self.parts.solver.sample(policy, wanted, info["indices"], round=round)
-                with self.watch.phase("judge"):
+                with self.phase(round, "judge"):
                     _, _, terminated, _, info = environment.step(environment.unwrapped.action(candidates))
             played = info["outcome"]
             usage = {UsagePurpose.ROUND: added(policy.take_usage(), judge.take_usage())}
-            with self.watch.phase("canaries"):
+            with self.phase(round, "canaries"):
                 health = self.parts.judge_watch(judge, played, prompts)
             usage[UsagePurpose.CANARY] = judge.take_usage()
         episode = self.parts.firewall(played)
@@ -161,7 +162,7 @@ class Controller:
 
     def measure(self, policy: MeteredPolicy) -> Measured:
         """Development scores of one version, how well it judges, and what finding out cost."""
-        with self.watch.phase("evaluate"):
+        with self.phase(policy.version.round, "evaluate"):
             scores = self.parts.evaluator.evaluate(policy, "development")
             audit = self.parts.audit(policy)
         return Measured(scores, audit, policy.take_usage())
@@ -185,7 +186,7 @@ class Controller:
         best = self.parts.plateau.best(state.history)
         tests: dict[str, Scores] = {}
         for round in sorted({0, best.version.round}) if self.plan.test_split else ():
-            with self.policy(round) as policy:
+            with self.policy(round) as policy, reported(f"test split, {policy.version.name}"):
                 tests[policy.version.name] = self.parts.evaluator.evaluate(policy, "test")
         notes = (self.parts.plateau.explain(state.history), *filter(None, map(explain, state.history)))
         result = JobResult(self.plan.job, stop, best, state.history, test=tests, notes=notes)
@@ -193,6 +194,13 @@ class Controller:
         self.parts.tracker.finish(result)
         self.parts.register(result)
         return result
+
+    @contextmanager
+    def phase(self, round: int, name: str) -> Iterator[None]:
+        """Time what the block does, and name it where progress is shown."""
+        title = f"round {round}/{self.plan.limits.rounds}" if round else "baseline"
+        with reported(f"{title} {name}"), self.watch.phase(name):
+            yield
 
     def policy(self, round: int) -> closing[MeteredPolicy]:
         """The version of a round, closed when the block ends."""

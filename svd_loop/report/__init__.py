@@ -7,7 +7,7 @@ again from the ledger (`svd-loop report JOB`). Nothing imports matplotlib or ric
 from svd_loop.report.as_json import history_json, outcomes_json, result_json, scores_json
 from svd_loop.report.judged import judged_json, render_judged
 from svd_loop.report.page import page_html, write_page
-from svd_loop.report.tables import render_result, render_round, render_rounds, render_scores
+from svd_loop.report.tables import render_result, render_resumed, render_round, render_rounds, render_scores
 
 __all__ = [
     "history_json",
@@ -16,6 +16,7 @@ __all__ = [
     "page_html",
     "render_judged",
     "render_result",
+    "render_resumed",
     "render_round",
     "render_rounds",
     "render_scores",

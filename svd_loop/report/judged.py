@@ -39,6 +39,8 @@ def render_judged(console: Console, report: Mapping[str, Any]) -> None:
     """Two tables and a line."""
     from rich.table import Table
 
+    from svd_loop.report.tables import print_whole
+
     votes = Table(title="votes", title_justify="left")
     for heading in ("stage", "yes", "no", "invalid", "invalid %", "agree %", "left here"):
         votes.add_column(heading, justify="left" if heading == "stage" else "right")
@@ -51,8 +53,8 @@ def render_judged(console: Console, report: Mapping[str, Any]) -> None:
         cost.add_column(heading, justify="left" if heading == "role" else "right")
     for role, counts in report["usage"].items():
         cost.add_row(role, *(f"{counts[name]:,}" for name in ("calls", "prompt_tokens", "output_tokens")))
-    console.print(votes)
-    console.print(cost)
+    print_whole(console, votes)
+    print_whole(console, cost)
     unasked = {why: n for why, n in report["rejected"].items() if why not in report["stages"]}
     without = "".join(f"; {count:,} {why}" for why, count in unasked.items())
     if report["undecided"]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from svd_loop.contracts import Estimate, JobResult, RootPaths, RoundRecord, Scores, StopReason
+from svd_loop.contracts import Estimate, JobResult, JobState, RootPaths, RoundRecord, Scores, StopReason
 from svd_loop.loop.health_rule import explain, outcome
 from svd_loop.report.summary import STOPPED, gain_sentence, votes_of
 from svd_loop.support.sqlite_uri import sqlite_uri
@@ -38,6 +38,13 @@ def render_round(console: Console, record: RoundRecord) -> None:
     line = f"{name}: pass@1 {_interval(record.scores.pass_at_1)}{played if record.prompts else ''}, {took}"
     for text in filter(None, (line, explain(record))):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def render_resumed(console: Console, state: JobState) -> None:
+    """The rounds that a resumed job has played, a line each."""
+    console.print(f"{state.job}: going on behind round {state.last.round}", markup=False, highlight=False)
+    for record in state.history:
+        render_round(console, record)
 
 
 def render_result(
@@ -151,10 +158,48 @@ def _interval(estimate: Estimate, unit: int = 100) -> str:
 
 
 def print_whole(console: Console, table: Table) -> None:
-    """Print at the width the table needs, however narrow the console: a wrapped line loses nothing, a cut cell does."""
+    """Print a table so that no line of it wraps and no cell is cut, however narrow the console.
+
+    On a terminal a table that is too wide continues below with the columns that found no room, the first column
+    repeated; elsewhere (a log, a pipe) lines have no width, and each row stays one line.
+    """
     from rich.segment import Segments
 
+    for block in _blocks(console, table) if console.is_terminal else [table]:
+        wide = console.options.update(max_width=10_000)
+        width = console.measure(block, options=wide).maximum
+        width = min(width, console.width) if console.is_terminal else width  # one cell too wide is folded, not cut
+        segments = console.render(block, wide.update(width=width))
+        console.print(Segments(segments), crop=False, no_wrap=True, overflow="ignore")
+
+
+def _blocks(console: Console, table: Table) -> list[Table]:
+    """The table in as many tables as it takes for each to fit the console, where one column beside the first does."""
     wide = console.options.update(max_width=10_000)
-    needed = console.measure(table, options=wide).maximum
-    segments = console.render(table, wide.update(width=needed))
-    console.print(Segments(segments), crop=False, no_wrap=True, overflow="ignore")
+    if console.measure(table, options=wide).maximum <= console.width:
+        return [table]
+    blocks: list[Table] = []
+    chosen = [0]
+    for place in range(1, len(table.columns)):
+        fits = console.measure(_part(table, [*chosen, place]), options=wide).maximum <= console.width
+        if not fits and len(chosen) > 1:
+            blocks.append(_part(table, chosen))
+            chosen = [0]
+        chosen.append(place)
+    blocks.append(_part(table, chosen))
+    blocks[0].title = table.title
+    return blocks
+
+
+def _part(table: Table, places: Sequence[int]) -> Table:
+    """Some columns of a table, as a table without its title."""
+    from rich.table import Table as RichTable
+
+    part = RichTable(title_justify="left", box=table.box)
+    cells = [list(table.columns[place].cells) for place in places]
+    for place in places:
+        column = table.columns[place]
+        part.add_column(column.header, justify=column.justify, overflow="fold")
+    for row, *values in zip(table.rows, *cells, strict=True):
+        part.add_row(*values, style=row.style)
+    return part

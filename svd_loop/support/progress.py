@@ -1,16 +1,29 @@
-"""A live progress line on stderr: rows done, output tokens per second, time left.
+"""What is being done, on stderr: rows done, output tokens per second, time left.
 
-Shown only where someone can watch it (stderr is a terminal); elsewhere `progress` costs nothing and writes
-nothing, so that logs stay readable. Nested bars were left out: the work of a round is done one call at a time.
+On a terminal it is a live line. Elsewhere (a scheduler's log, `nohup`, a pipe) it is a plain line about every minute,
+and one at the end of every phase of a round that was not over in seconds, through `logging`: the command line shows
+those, a program that uses the library decides for itself. Nested bars were left out: the work of a round is done one
+call at a time.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
+
+log = logging.getLogger(__name__)
+
+EVERY = 60.0
+"""Seconds between two plain lines."""
+SHORT = 10.0
+"""A phase that took less gets no line of its own: the line of its round follows at once."""
+
+_clock = time.monotonic
 
 
 class Progress(Protocol):
@@ -21,25 +34,86 @@ class Progress(Protocol):
         ...
 
 
-class _Silent:
-    def advance(self, rows: int, tokens: int = 0) -> None:
-        """Nobody watches."""
+@dataclass(slots=True)
+class Tally:
+    """Rows of one piece of work: `total` of them (0: not known), and of those done the `known`, which cost nothing."""
+
+    total: int
+    began: float
+    rows: int = 0
+    known: int = 0
+    tokens: int = 0
+
+    def words(self, now: float, unit: str = "rows") -> str:
+        """As in `1,200 of 4,000 rows, 2,300 tokens/s, about 4 min left`."""
+        seconds, done = max(now - self.began, 1e-9), self.rows - self.known
+        parts = [f"{self.rows:,} of {self.total:,} {unit}" if self.total else f"{self.rows:,} {unit}"]
+        if self.tokens:
+            parts.append(f"{self.tokens / seconds:,.0f} tokens/s")
+        if self.total > self.rows and done > 0:
+            parts.append(f"about {_duration((self.total - self.rows) * seconds / done)} left")
+        return ", ".join(parts)
+
+
+@dataclass(slots=True)
+class _Now:
+    """What is being done at present. One a process: the work of a round is done one call at a time."""
+
+    phase: str = ""
+    of_phase: Tally | None = None
+    batch: Tally | None = None
+    said: float = 0.0
+
+
+_now = _Now()
 
 
 @contextmanager
-def progress(label: str, total: int) -> Iterator[Progress]:
+def phase(title: str) -> Iterator[None]:
+    """Name what the block does, as in `round 3/10 judge`; without a terminal its end is told, if it was not short."""
+    tally = Tally(0, _clock())
+    _now.phase, _now.of_phase, _now.said = title, tally, tally.began
+    try:
+        yield
+    finally:
+        _now.phase, _now.of_phase = "", None
+    took = _clock() - tally.began
+    if took >= SHORT and not sys.stderr.isatty():
+        rows = f"{tally.words(_clock())} in " if tally.rows else ""
+        log.info("%s: done, %s%s", title, rows, _duration(took))
+
+
+@contextmanager
+def batch(total: int) -> Iterator[Tally]:
+    """Count what engines report inside the block as one piece of work of `total` rows, in however many calls."""
+    _now.batch = Tally(total, _clock())
+    try:
+        yield _now.batch
+    finally:
+        _now.batch = None
+
+
+@contextmanager
+def progress(label: str, total: int, unit: str = "rows") -> Iterator[Progress]:
     """Show `label` with `total` rows until the block ends.
 
     Args:
         label: what is being done; an empty label shows nothing.
-        total: rows to do.
+        total: rows to do; inside `batch` its total counts.
+        unit: what is counted, in the plural.
 
     Yields:
         An object with `advance(rows, tokens)`.
     """
-    if not label or not sys.stderr.isatty():
+    if not label:
         yield _Silent()
-        return
+    elif not sys.stderr.isatty():
+        yield _Lines(label, _now.batch or Tally(total, _clock()), unit)
+    else:
+        yield from _bar(label, total)
+
+
+def _bar(label: str, total: int) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -54,6 +128,33 @@ def progress(label: str, total: int) -> Iterator[Progress]:
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=total, rate="")
         yield _Live(bar, task)
+
+
+class _Silent:
+    def advance(self, rows: int, tokens: int = 0) -> None:
+        """Nobody watches."""
+
+
+class _Lines:
+    """Plain lines, at most one in `EVERY` seconds whatever reports."""
+
+    def __init__(self, label: str, tally: Tally, unit: str) -> None:
+        self._label = label
+        self._tally = tally
+        self._unit = unit
+        _now.said = _now.said or tally.began
+
+    def advance(self, rows: int, tokens: int = 0) -> None:
+        """Count, and say so when it is time."""
+        whole = _now.of_phase if self._unit == "rows" else None
+        for tally in filter(None, (self._tally, whole)):
+            tally.rows += rows
+            tally.tokens += tokens
+        now = _clock()
+        if now - max(_now.said, self._tally.began) >= EVERY:
+            _now.said = now
+            title = f"{_now.phase} ({self._label})" if _now.phase else self._label
+            log.info("%s: %s", title, self._tally.words(now, self._unit))
 
 
 class _Live:
@@ -73,3 +174,10 @@ class _Live:
         seconds = max(time.monotonic() - self._start, 1e-9)
         rate = f"{self._tokens / seconds:,.0f} tokens/s" if self._tokens else ""
         self._bar.update(self._task, advance=rows, rate=rate)
+
+
+def _duration(seconds: float) -> str:
+    """Seconds in words, coarse."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
-from svd_loop.contracts import Estimate, JobResult, RoundRecord, StopReason
-from svd_loop.report import render_result, render_round, render_rounds, render_scores
-from svd_loop.report.tables import next_commands
+from svd_loop.contracts import Estimate, JobResult, JobState, RoundRecord, StopReason
+from svd_loop.report import render_result, render_resumed, render_round, render_rounds, render_scores
+from svd_loop.report.tables import next_commands, print_whole
 
 
 @pytest.fixture
@@ -116,3 +117,33 @@ def test_an_alarm_has_a_column_and_a_line_and_no_alarm_has_neither(
     assert rows["1"].endswith(" -") and rows["2"].endswith("rolled back to round-001")
     render_round(console, alarmed[2])
     assert "canaries accepted by the cascade 0.50 (0.35 to 0.65; limit 0.1)." in text_of(console)
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_on_a_terminal_no_line_is_wider_than_it_and_nothing_is_lost(history: list[RoundRecord], width: int) -> None:
+    narrow = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    render_rounds(narrow, history, best=2)
+    lines = text_of(narrow).splitlines()
+    assert max(map(len, lines)) <= width
+    cells = "52.0 (47-57) 62.0 (57-67) 42.0 (37-47) 52.0 (47-57) 90/100 1,500 3.0 4.0 1.0 2.0"
+    rows = [line.split() for line in lines if line.split()[:1] == ["1"]]
+    assert len(rows) > 1 and [cell for row in rows for cell in row[1:]] == cells.split()
+    assert text_of(narrow).count("by round:") == 1
+
+
+def test_a_cell_wider_than_the_terminal_is_folded(history: list[RoundRecord]) -> None:
+    narrow = Console(file=io.StringIO(), width=30, force_terminal=True, color_system=None)
+    table = Table()
+    for heading in ("name", "why"):
+        table.add_column(heading, no_wrap=True)
+    table.add_row("a", " ".join(f"word{place}" for place in range(20)))
+    print_whole(narrow, table)
+    assert max(map(len, text_of(narrow).splitlines())) <= 30
+    assert all(f"word{place}" in text_of(narrow) for place in range(20))
+
+
+def test_a_resumed_job_shows_its_rounds(console: Console, history: list[RoundRecord]) -> None:
+    render_resumed(console, JobState("demo", tuple(history)))
+    lines = text_of(console).splitlines()
+    assert lines[0] == f"demo: going on behind round {history[-1].round}"
+    assert [line.partition(":")[0] for line in lines[1:]] == ["baseline", *(f"round {r.round}" for r in history[1:])]
