@@ -42,7 +42,8 @@ def render_preflight(console: Console, title: str, found: Preflight) -> None:
         table.add_column(heading, no_wrap=True)
     table.add_column("found", overflow="fold")
     for item in found.checks:
-        table.add_row("[green]ok[/]" if item.ok else "[red]no[/]", item.name, escape(item.detail))
+        sign = "[yellow]!![/]" if item.warning else "[green]ok[/]" if item.ok else "[red]no[/]"
+        table.add_row(sign, item.name, escape(item.detail))
     console.print(table)
     if found.forecast is not None:
         print_whole(console, _forecast_table(found.forecast))

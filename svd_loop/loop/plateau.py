@@ -108,11 +108,11 @@ class PlateauRule:
 
     def _interval(self, newest: RoundRecord, best: RoundRecord) -> Estimate:
         return paired_difference(
-            *_paired(newest, best), confidence=self.settings.confidence, resamples=_RESAMPLES, seed=newest.round
+            *paired_rates(newest, best), confidence=self.settings.confidence, resamples=_RESAMPLES, seed=newest.round
         )
 
     def _power_warning(self, newest: RoundRecord, best: RoundRecord) -> str:
-        new_M, old_M = _paired(newest, best)
+        new_M, old_M = paired_rates(newest, best)
         problems = new_M.size
         spread = float((new_M - old_M).std(ddof=1)) if problems > 1 else float("inf")
         smallest = detectable_difference(spread, problems, confidence=self.settings.confidence, power=_POWER)
@@ -121,7 +121,7 @@ class PlateauRule:
         return f"; underpowered: {problems} problems detect no less than {smallest * 100:.1f} points between two rounds"
 
 
-def _paired(newest: RoundRecord, best: RoundRecord) -> tuple[FloatArray, FloatArray]:
+def paired_rates(newest: RoundRecord, best: RoundRecord) -> tuple[FloatArray, FloatArray]:
     """Per-problem pass@1 of both rounds over their decided samples, checked to be about the same problems.
 
     A problem of which either round has no decided sample says nothing about their difference and is left out.
@@ -135,7 +135,7 @@ def _paired(newest: RoundRecord, best: RoundRecord) -> tuple[FloatArray, FloatAr
 
 
 def _mean_difference(newest: RoundRecord, best: RoundRecord) -> float:
-    new_M, old_M = _paired(newest, best)
+    new_M, old_M = paired_rates(newest, best)
     return float((new_M - old_M).mean()) if new_M.size else 0.0
 
 

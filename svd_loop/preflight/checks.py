@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from svd_loop.assembly.backends import make_backend
+from svd_loop.assembly.backends import make_backend, refuse_missing_device
 from svd_loop.assembly.data import held_out
 from svd_loop.assembly.job import labelled_answers, open_prompts, template_set
 from svd_loop.assembly.lengths import room_for_question
@@ -21,8 +21,9 @@ from svd_loop.config.engines import ServerEngineSection
 from svd_loop.config.tracking import TRACKERS
 from svd_loop.contracts import Domain, JobPaths, Problem
 from svd_loop.errors import SvdError
+from svd_loop.preflight.cautions import Caution, precision, smallest_effect
 from svd_loop.preflight.probe import measure
-from svd_loop.preflight.resources import disk_needed, memory_needed
+from svd_loop.preflight.resources import device_of, disk_needed, memory_needed
 from svd_loop.preflight.work import Forecast, forecast
 
 _NEEDED_TO_PROBE = ("held-out problems", "prompt templates", "model and lengths", "training prompts")
@@ -30,11 +31,15 @@ _NEEDED_TO_PROBE = ("held-out problems", "prompt templates", "model and lengths"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at, whether it will do, and what was found or has to change."""
+    """One thing that was looked at, whether it will do, and what was found or has to change.
+
+    `warning`: the job can start, but `detail` says what should be looked at first.
+    """
 
     name: str
     ok: bool
     detail: str
+    warning: bool = False
 
     def as_dict(self) -> dict[str, object]:
         """Plain data for JSON."""
@@ -73,14 +78,16 @@ def preflight(config: Config, *, probe: int = 0, gpu_memory: float | None = None
 
         named: list[tuple[str, Callable[[], str]]] = [
             ("held-out problems", problems),
+            ("smallest effect", lambda: smallest_effect(config, {split: len(items) for split, items in held.items()})),
             ("prompt templates", lambda: _templates(config)),
             *([("labelled answers", lambda: _labelled(config))] if config.health.labelled else []),
-            ("model and lengths", lambda: _model(config, Path(scratch))),
+            ("model and lengths", lambda: _model(config, Path(scratch), here=gpu_memory is None)),
             *([("endpoints", lambda: _endpoints(config, engine))] if isinstance(engine, ServerEngineSection) else []),
             ("training prompts", lambda: _prompts(config, held, Path(scratch))),
             ("coding sandbox", lambda: _sandbox(held)),
             ("tracking store", lambda: _tracking(config)),
             ("memory", lambda: memory_needed(config, gpu_memory)),
+            ("precision", lambda: precision(config, on_gpu=device_of(config, gpu_memory).is_gpu)),
             ("disk", lambda: disk_needed(config)),
             ("work per round", lambda: _work(config)),
         ]
@@ -109,7 +116,8 @@ def _told_once(checks: list[Check]) -> list[Check]:
 
 def _checked(name: str, look: Callable[[], str]) -> Check:
     try:
-        return Check(name, True, look())
+        detail = look()
+        return Check(name, True, str(detail), isinstance(detail, Caution))
     except SvdError as error:
         return Check(name, False, str(error))
 
@@ -124,7 +132,9 @@ def _templates(config: Config) -> str:
     return ", ".join(templates.version(role, Domain.MATH) for role in templates.roles)
 
 
-def _model(config: Config, scratch: Path) -> str:
+def _model(config: Config, scratch: Path, *, here: bool) -> str:
+    if here:
+        refuse_missing_device(config)
     backend = make_backend(config, scratch / "job")
     room = room_for_question(config, backend, template_set(config))
     return f"{config.model.path}: " + ("no limit" if room is None else f"questions may have {room:,} tokens")

@@ -23,6 +23,7 @@ from svd_loop.assembly.backends import checkpoint_path
 from svd_loop.config import Config
 from svd_loop.config.engines import ServerEngineSection, VllmEngineSection
 from svd_loop.errors import ConfigError
+from svd_loop.support.memory import free_memory
 
 GIB = 2**30
 
@@ -45,8 +46,8 @@ def device_of(config: Config, gpu_memory: float | None) -> Device:
     if config.model.device != "cpu" and torch.cuda.is_available():
         free, _ = torch.cuda.mem_get_info()
         return Device(f"{torch.cuda.get_device_name()}, {free / GIB:.1f} GiB free", True, int(free))
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Device(f"this machine's memory, {memory / GIB:.1f} GiB", False, memory)
+    memory = free_memory()
+    return Device(f"this machine's memory, {memory / GIB:.1f} GiB free", False, memory)
 
 
 def memory_needed(config: Config, gpu_memory: float | None = None) -> str:

@@ -18,13 +18,13 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from operator import attrgetter
 
+from envs.canaries import CanaryKind
 from svd_loop.config import Config
 from svd_loop.config.stages import stage_section
 from svd_loop.contracts import Role, RoleName, Selection, StageName
 from svd_loop.support.statistics import wilson
 
 _CONFIDENCE = 0.9
-_CANARY_KINDS = 5
 _TRAINING = 3.0
 """Computing a token's gradient costs twice its forward pass, so training reads tokens this much slower than prefilling;
 checkpointing adds one more forward pass."""
@@ -207,7 +207,7 @@ def _evaluation(config: Config, measured: Measured, held_out: Mapping[str, int])
     votes, _ = _cascade(config, measured, _rates(config, measured, "value"), alike=True)
     judged = replace(_candidate(config, measured, 1.0, votes), candidates=0.0)
     audited = min(config.evaluation.audit, held_out.get("development", 0)) * measurements
-    planted = _CANARY_KINDS * config.health.canaries * config.job.rounds
+    planted = len(CanaryKind) * config.health.canaries * config.job.rounds
     extra = _scaled(judged, audited + planted)
     return Work(
         0,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from svd_loop.config.stages import roles_before_the_verdict
 from svd_loop.contracts import JobResult, Role, RoundRecord, StopReason, UsagePurpose
+from svd_loop.loop.plateau import paired_rates
+from svd_loop.support.statistics import paired_difference
 
 STOPPED: Mapping[StopReason, str] = {
     StopReason.PLATEAU: "held-out pass@1 stopped rising",
@@ -17,6 +19,9 @@ STOPPED: Mapping[StopReason, str] = {
     StopReason.INTERRUPTED: "it was interrupted",
 }
 """Each stop reason in words, to follow "stopped because"."""
+
+_FEW, _WIDE = 30, 0.2
+"""Problems that carry no interval, and the width of one that leaves the gain open."""
 
 
 def votes_of(record: RoundRecord) -> int:
@@ -32,7 +37,22 @@ def accepted_fraction(record: RoundRecord) -> float | None:
 
 
 def gain_sentence(result: JobResult) -> str:
-    """What the job brought, e.g. `pass@1 41.0% -> 60.0% (+19.0 points) at round 3 of 3`."""
+    """What the job brought, e.g. `pass@1 41.0% -> 60.0% (+19.0 points) at round 3 of 3`, with a doubt if there is one.
+
+    A doubt is a paired 90% interval of the gain that is wide or holds zero, or problems too few to have an interval.
+    """
     base, best = result.history[0].scores.pass_at_1.value, result.best.scores.pass_at_1.value
     place = f"round {result.best.round} of {result.history[-1].round}"
-    return f"pass@1 {base:.1%} -> {best:.1%} ({100 * (best - base):+.1f} points) at {place}"
+    sentence = f"pass@1 {base:.1%} -> {best:.1%} ({100 * (best - base):+.1f} points) at {place}"
+    return f"{sentence}{_doubt(result)}" if result.best.round else sentence
+
+
+def _doubt(result: JobResult) -> str:
+    new_M, old_M = paired_rates(result.best, result.history[0])
+    if new_M.size < _FEW:
+        return f"; {new_M.size} problems are too few to tell a gain from chance"
+    gain = paired_difference(new_M, old_M, confidence=0.9)
+    if gain.low > 0.0 and gain.high - gain.low <= _WIDE:
+        return ""
+    interval = f"; 90% interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f} points"
+    return interval if gain.low > 0.0 else f"{interval}, so it may be chance"

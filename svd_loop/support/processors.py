@@ -14,12 +14,12 @@ def usable_processors(root: Path = Path("/")) -> int:
         root: where `proc` and `sys` are found.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quotas = [quota for folder in _group_folders(root) if (quota := _quota(folder)) is not None]
+    quotas = [quota for folder in group_folders(root, "cpu") if (quota := _quota(folder)) is not None]
     return max(1, min([affinity, *(math.ceil(quota) for quota in quotas)]))
 
 
-def _group_folders(root: Path) -> list[Path]:
-    """The folders of this process's groups and of all groups above them; in a container, its own root."""
+def group_folders(root: Path, controller: str) -> list[Path]:
+    """The folders of this process's groups of a controller and of all above them; in a container, its own root."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -27,8 +27,10 @@ def _group_folders(root: Path) -> list[Path]:
     folders = []
     for line in lines:
         _, controllers, group = line.split(":", 2)
-        mounts = ["sys/fs/cgroup"] if not controllers else [f"sys/fs/cgroup/{controllers}", "sys/fs/cgroup/cpu"]
-        if controllers and "cpu" not in controllers.split(","):
+        mounts = (
+            ["sys/fs/cgroup"] if not controllers else [f"sys/fs/cgroup/{controllers}", f"sys/fs/cgroup/{controller}"]
+        )
+        if controllers and controller not in controllers.split(","):
             continue
         parts = [part for part in group.split("/") if part]
         folders += [root.joinpath(mount, *parts[:depth]) for mount in mounts for depth in range(len(parts) + 1)]
