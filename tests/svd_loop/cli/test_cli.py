@@ -133,7 +133,7 @@ def test_judge_writes_a_verdict_a_line(tmp_path: Path) -> None:
     ("rows", "message"),
     [
         ([{"prompt": "?"}], "answers.jsonl:1: needs `solution`"),
-        ([{"prompt": "?", "solution": "x", "domain": "art"}], "answers.jsonl:1: `domain` is one of"),
+        ([{"prompt": "?", "solution": "x", "domain": "art"}], "answers.jsonl:1: domain: no domain is called"),
         ([], "answers.jsonl: holds no rows"),
         ([{"prompt": "?", "solution": 2}], "answers.jsonl:1: needs `solution` as text, found int '2'"),
         ([{"prompt": " ", "solution": "x"}], "answers.jsonl:1: `prompt` is empty"),
