@@ -55,6 +55,7 @@ class OwnJudgements:
 
     def __call__(self, count: int, round: int) -> Sequence[TrainingRow]:
         """Up to `count` rows; fewer when the round before holds fewer."""
+        self.ledger.verify(round - 1, answers=True)
         generator = random.Random(f"own judgements/{round}")
         vouched: list[Mapping[str, Any]] = list(self.ledger.query(_OF_ACCEPTED, (round - 1,)))
         yes = [reply for reply in vouched if reply["role"] not in self.before_the_verdict]

@@ -168,6 +168,7 @@ def _right_by_round(config: Config) -> dict[int, float]:
         return {}
     problems = {problem.id: problem for problem in problems_of(config.data.train, "train")}
     with LedgerReader.open_for_reading(config.job.paths.folder) as reader:
+        reader.verify()
         rows = list(reader.query(_SELECTED))
     pairs = [(row["text"], problems[row["prompt_id"]]) for row in rows]
     outcomes = score_pairs(pairs, config.evaluation.test_seconds, config.evaluation.domains)

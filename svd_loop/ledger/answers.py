@@ -9,20 +9,21 @@ from typing import Any
 
 from svd_loop.contracts import AgentCall, CallId, FinishReason, PolicyVersion, Reply
 from svd_loop.errors import LedgerError
-from svd_loop.ledger.contents import ContentStore, decode_ids, decode_text, encode_ids, encode_text
+from svd_loop.ledger.checks import answer_digest, damaged
+from svd_loop.ledger.contents import ContentStore, Stored, decode_ids, decode_text, encode_ids, encode_text
 
 Answered = tuple[str, AgentCall, Reply]
 """A content key, the call it belongs to, and the reply."""
 
 _INSERT = f"""
 INSERT INTO answers (key, batch, speaker, purpose, round, prompt_id, candidate, stage, vote, attempt,
-                     finish_reason, prompt_tokens, output_tokens, text, prompt_ids, token_ids)
-VALUES ({", ".join("?" * 16)}) ON CONFLICT (key) DO NOTHING
+                     finish_reason, prompt_tokens, output_tokens, text, prompt_ids, token_ids, digest)
+VALUES ({", ".join("?" * 17)}) ON CONFLICT (key) DO NOTHING
 """
 _SELECT = """
-SELECT key, purpose, round, role, prompt_id, candidate, stage, vote, attempt, finish_reason,
-       policy_round, fingerprint, prompt_tokens, output_tokens, text, prompt_ids, token_ids
-FROM answers JOIN speakers ON speakers.id = answers.speaker
+SELECT key, purpose, round, role, prompt_id, candidate, stage, vote, attempt, finish_reason, policy_round, fingerprint,
+       template_version, prompt_tokens, output_tokens, text, prompt_ids, token_ids, digest
+FROM answers LEFT JOIN speakers ON speakers.id = answers.speaker
 """
 _KEYS_PER_QUERY = 500
 
@@ -46,10 +47,12 @@ def insert(connection: sqlite3.Connection, store: ContentStore, items: Sequence[
     """Write one batch within the caller's transaction. An answer that is already there stays as it was."""
     batch = connection.execute("INSERT INTO batches (written_at) VALUES (?)", (time.time(),)).lastrowid
     speakers: dict[tuple[int, str, str, str], int] = {}
+    prompts = {id(reply.prompt_ids): reply.prompt_ids for _, _, reply in items}  # votes share them: encode each once
+    shared = {place: encode_ids(ids) for place, ids in prompts.items()}
     encoded = [
-        (encode_text(reply.text), encode_ids(reply.prompt_ids), encode_ids(reply.token_ids)) for _, _, reply in items
+        (encode_text(reply.text), shared[id(reply.prompt_ids)], encode_ids(reply.token_ids)) for _, _, reply in items
     ]
-    stored: dict[bytes, int] = {}
+    stored: dict[bytes, Stored] = {}
     for role in sorted({call.id.role for _, call, _ in items}):
         said = [contents for (_, call, _), contents in zip(items, encoded, strict=True) if call.id.role == role]
         for place, kind in enumerate(("", " prompt ids", " ids")):
@@ -58,32 +61,24 @@ def insert(connection: sqlite3.Connection, store: ContentStore, items: Sequence[
     for (key, call, reply), (text, prompt_ids, token_ids) in zip(items, encoded, strict=True):
         told = (reply.policy.round, reply.policy.fingerprint, call.id.role, call.template_version)
         speaker = speakers.get(told) or speakers.setdefault(told, _speaker(connection, told))
-        id = call.id
-        rows.append(
-            (
-                key_bytes(key),
-                batch,
-                speaker,
-                id.purpose,
-                id.round,
-                id.prompt_id,
-                id.candidate,
-                id.stage,
-                id.vote,
-                id.attempt,
-                reply.finish_reason.value,
-                reply.prompt_tokens,
-                reply.output_tokens,
-                stored[text],
-                stored[prompt_ids],
-                stored[token_ids],
-            )
+        at, contents = call.id, (stored[text], stored[prompt_ids], stored[token_ids])
+        spot = (at.candidate, at.stage, at.vote, at.attempt)
+        counts = (reply.finish_reason.value, reply.prompt_tokens, reply.output_tokens)
+        written = key_bytes(key)
+        digest = answer_digest(
+            (written, *told, at.purpose, at.round, *spot, *counts, at.prompt_id, *(c.digest for c in contents))
         )
+        name = (at.purpose, at.round, at.prompt_id)
+        rows.append((written, batch, speaker, *name, *spot, *counts, *(c.id for c in contents), digest))
     connection.executemany(_INSERT, rows)
 
 
 def select(connection: sqlite3.Connection, store: ContentStore, keys: Iterable[str]) -> dict[str, Reply]:
-    """The stored replies among `keys`."""
+    """The stored replies among `keys`, each verified.
+
+    Raises:
+        LedgerError: one is not what was recorded.
+    """
     wanted = [key_bytes(key) for key in keys]
     found: dict[str, Reply] = {}
     for start in range(0, len(wanted), _KEYS_PER_QUERY):
@@ -94,8 +89,8 @@ def select(connection: sqlite3.Connection, store: ContentStore, keys: Iterable[s
 
 
 def _replies(rows: Sequence[tuple[Any, ...]], store: ContentStore) -> Iterator[tuple[str, Reply]]:
-    contents = store.load(id for *_, text, prompt_ids, token_ids in rows for id in (text, prompt_ids, token_ids))
-    ids = {id: decode_ids(contents[id]) for *_, prompt_ids, token_ids in rows for id in (prompt_ids, token_ids)}
+    contents = store.load(id for row in rows for id in row[-4:-1])
+    ids = {id: decode_ids(contents[id].data) for id in {id for row in rows for id in row[-3:-1]}}
     for row in rows:
         (
             key,
@@ -110,18 +105,25 @@ def _replies(rows: Sequence[tuple[Any, ...]], store: ContentStore) -> Iterator[t
             finish_reason,
             policy_round,
             fingerprint,
+            template,
             prompt_tokens,
             output_tokens,
             text,
             prompt_ids,
             token_ids,
+            digest,
         ) = row
+        told = (policy_round, fingerprint, role, template, purpose, round, candidate, stage, vote, attempt)
+        counts = (finish_reason, prompt_tokens, output_tokens, prompt_id)
+        words, asked, said = contents[text], contents[prompt_ids], contents[token_ids]
+        if answer_digest((key, *told, *counts, words.digest, asked.digest, said.digest)) != digest:
+            raise damaged(store.path, f"table answers: the row with key {key.hex()} does not match its digest")
         call = CallId(purpose, round, role, prompt_id, candidate, stage, vote, attempt)
         yield (
             key.hex(),
             Reply(
                 call=call,
-                text=decode_text(contents[text]),
+                text=decode_text(words.data),
                 finish_reason=FinishReason(finish_reason),
                 policy=PolicyVersion(policy_round, fingerprint),
                 prompt_ids=ids[prompt_ids],

@@ -17,11 +17,12 @@ import sys
 from array import array
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import zstandard
 
 from svd_loop.errors import LedgerError
-from svd_loop.ledger.database import damaged
+from svd_loop.ledger.checks import damaged
 
 _LEVEL = 3
 _DICTIONARY_BYTES = 16384
@@ -29,6 +30,21 @@ _SAMPLES = 200
 _SAMPLE_BYTES = 4096
 _PER_QUERY = 500
 _CODES = ("H", "I", "Q")  # 2, 4 and 8 bytes wherever Python runs today
+_CODE_OF_WIDTH = {array(code).itemsize: code for code in _CODES}
+
+
+class Stored(NamedTuple):
+    """Where a content lies, and its digest."""
+
+    id: int
+    digest: bytes
+
+
+class Content(NamedTuple):
+    """An encoded content as it was read, and its digest."""
+
+    data: bytes
+    digest: bytes
 
 
 def encode_text(text: str) -> bytes:
@@ -57,7 +73,7 @@ def decode_text(data: bytes) -> str:
 
 def decode_ids(data: bytes) -> tuple[int, ...]:
     """Inverse of `encode_ids`."""
-    ids = array(next(code for code in _CODES if array(code).itemsize == int(data[:1])))
+    ids = array(_CODE_OF_WIDTH[int(data[:1])])
     ids.frombytes(data[1:])
     return tuple(_little(ids))
 
@@ -73,12 +89,12 @@ class ContentStore:
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
-        self._path = path
+        self.path = path
         self._plain = zstandard.ZstdCompressor(level=_LEVEL)
         self._compressors: dict[str, tuple[int, zstandard.ZstdCompressor]] = {}
         self._decompressors: dict[int | None, zstandard.ZstdDecompressor] = {None: zstandard.ZstdDecompressor()}
 
-    def put(self, label: str, contents: Iterable[bytes]) -> dict[bytes, int]:
+    def put(self, label: str, contents: Iterable[bytes]) -> dict[bytes, Stored]:
         """Store encoded contents that are not stored yet, within the caller's transaction.
 
         Args:
@@ -86,9 +102,9 @@ class ContentStore:
             contents: as `encode_text` or `encode_ids` gave them; repeats are fine.
 
         Returns:
-            The id of each.
+            The id and the digest of each.
         """
-        digests = {content: _digest(content) for content in contents}
+        digests = {content: _digest(content) for content in dict.fromkeys(contents)}
         found = self._ids(list(digests.values()))
         new = {content: digest for content, digest in digests.items() if digest not in found}
         dictionary, compressor = self._compressor(label, list(new))
@@ -99,32 +115,32 @@ class ContentStore:
         ]
         self._connection.executemany("INSERT INTO contents (id, digest, dictionary, data) VALUES (?, ?, ?, ?)", rows)
         found |= {digest: id for id, digest, *_ in rows}
-        return {content: found[digest] for content, digest in digests.items()}
+        return {content: Stored(found[digest], digest) for content, digest in digests.items()}
 
-    def load(self, content_ids: Iterable[int]) -> dict[int, bytes]:
+    def load(self, content_ids: Iterable[int]) -> dict[int, Content]:
         """Encoded contents by id, each verified.
 
         Raises:
             LedgerError: one is missing or is not what was written.
         """
         wanted = list(set(content_ids))
-        loaded: dict[int, bytes] = {}
+        loaded: dict[int, Content] = {}
         for start in range(0, len(wanted), _PER_QUERY):
             part = wanted[start : start + _PER_QUERY]
             query = f"SELECT id, digest, dictionary, data FROM contents WHERE id IN ({','.join('?' * len(part))})"
-            for id, *row in self._connection.execute(query, part).fetchall():
-                loaded[id] = self._verified(id, *row)
+            for id, digest, *row in self._connection.execute(query, part).fetchall():
+                loaded[id] = Content(self._verified(id, digest, *row), digest)
         if missing := set(wanted) - set(loaded):
-            raise damaged(self._path, f"content {min(missing)} is missing")
+            raise damaged(self.path, f"content {min(missing)} is missing")
         return loaded
 
     def text(self, content_id: int) -> str:
         """The text stored under an id; raises `LedgerError` if it is damaged."""
-        return decode_text(self.load([content_id])[content_id])
+        return decode_text(self.load([content_id])[content_id].data)
 
     def ids(self, content_id: int) -> tuple[int, ...]:
         """The token ids stored under an id; raises `LedgerError` if they are damaged."""
-        return decode_ids(self.load([content_id])[content_id])
+        return decode_ids(self.load([content_id])[content_id].data)
 
     def intact(self, content_id: int) -> bool:
         """Whether a content can be read and is what was written."""
@@ -166,17 +182,17 @@ class ContentStore:
     def _verified(self, content_id: int, digest: bytes, dictionary: int | None, data: bytes) -> bytes:
         try:
             content = self._decompressor(dictionary).decompress(data)
-        except zstandard.ZstdError as error:
-            raise damaged(self._path, f"content {content_id} cannot be read: {error}") from error
+        except (zstandard.ZstdError, TypeError) as error:
+            raise damaged(self.path, f"content {content_id} cannot be read: {error}") from error
         if _digest(content) != digest:
-            raise damaged(self._path, f"content {content_id} does not match its digest")
+            raise damaged(self.path, f"content {content_id} does not match its digest")
         return content
 
     def _decompressor(self, dictionary: int | None) -> zstandard.ZstdDecompressor:
         if dictionary not in self._decompressors:
             row = self._connection.execute("SELECT data FROM dictionaries WHERE id = ?", (dictionary,)).fetchone()
             if row is None:
-                raise damaged(self._path, f"compression dictionary {dictionary} is missing")
+                raise damaged(self.path, f"compression dictionary {dictionary} is missing")
             data = zstandard.ZstdCompressionDict(row[0])
             self._decompressors[dictionary] = zstandard.ZstdDecompressor(dict_data=data)
         return self._decompressors[dictionary]

@@ -18,6 +18,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from svd_loop.errors import LedgerError, NoSuchJobError
+from svd_loop.ledger.checks import damaged
 from svd_loop.ledger.schema import MIGRATIONS, migrate, refuse_newer, version_of
 
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -127,6 +128,19 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """All reads of the body see one state, whatever a writer commits meanwhile."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("COMMIT")
+
+
+@contextmanager
 def advice(path: Path) -> Iterator[None]:
     """Turn errors of SQLite and of the file system into a `LedgerError` that says what to do."""
     try:
@@ -148,23 +162,13 @@ def _explain(path: Path, error: sqlite3.Error) -> LedgerError:
             f"{path}: the disk (or quota) is full; the batch in flight was not written, everything before it is. "
             "Free some space and run the same command again"
         )
-    if code in _DAMAGE:
+    if code in _DAMAGE or "Could not decode to UTF-8" in str(error):
         return damaged(path, str(error))
     if code in _READ_ONLY:
         return LedgerError(f"{path}: cannot be written ({error}); the job's folder and its files must be writable")
     if code == sqlite3.SQLITE_BUSY:
         return LedgerError(f"{path}: another program has held the ledger locked for 30 seconds; close it and run again")
     return LedgerError(f"{path}: {error}; nothing committed is lost, run the same command again")
-
-
-def damaged(path: Path, finding: str) -> LedgerError:
-    """The error for a damaged ledger, with the ways out."""
-    return LedgerError(
-        f"{path}: the ledger is damaged ({finding}). Nothing was changed. "
-        f"`python -m svd_loop.ledger salvage {path.parent}` copies the readable rows to a new ledger and keeps the "
-        "damaged file beside it; the job then goes on from there and asks again only for what was lost. "
-        f"`python -m svd_loop.ledger export {path.parent} DIRECTORY` writes the readable rows to Parquet"
-    )
 
 
 def _copy(connection: sqlite3.Connection, path: Path) -> None:

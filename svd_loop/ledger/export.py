@@ -30,6 +30,7 @@ def export_parquet(reader: LedgerReader, directory: Path) -> dict[str, int]:
     """
     written = {}
     with advice(directory):
+        reader.verify(answers=True)
         directory.mkdir(parents=True, exist_ok=True)
         for view in VIEWS:
             written[view.name] = _write(reader, view, directory / f"{view.name}.parquet")

@@ -10,6 +10,7 @@ from pathlib import Path
 from svd_loop.config import Config, config_digest
 from svd_loop.contracts import JobPaths
 from svd_loop.errors import JobConflictError
+from svd_loop.ledger.checks import seal_meta, seal_sessions
 from svd_loop.ledger.database import advice, transaction
 from svd_loop.ledger.identity import canonical, refuse_incomparable
 from svd_loop.ledger.lock import JobLock
@@ -66,3 +67,5 @@ def _copy_until(reader: LedgerReader, round: int, path: Path, config: Config) ->
                 "forked_from": json.dumps({"job": str(reader.folder.resolve()), "round": round}),
             }
             copy.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))
+            seal_sessions(copy)
+            seal_meta(copy)

@@ -21,8 +21,9 @@ from svd_loop.config import Config, config_digest
 from svd_loop.contracts import Episode, JobPaths, JobResult, Prompt, RoundRecord, TrainingRow, UpdateResult
 from svd_loop.errors import LedgerError
 from svd_loop.ledger import answers, rounds
+from svd_loop.ledger.checks import damaged, row_digest, seal_meta
 from svd_loop.ledger.contents import encode_text
-from svd_loop.ledger.database import advice, damaged, open_for_writing, transaction
+from svd_loop.ledger.database import advice, open_for_writing, transaction
 from svd_loop.ledger.identity import (
     canonical,
     control_changes,
@@ -95,12 +96,13 @@ class Ledger(LedgerReader):
         prompts = list(prompts)
         with self._writing():
             texts = self._store.put("prompts", (encode_text(prompt.text) for prompt in prompts))
-            rows = [
-                (prompt.id, prompt.domain, _printable(prompt.source), texts[encode_text(prompt.text)])
-                for prompt in prompts
-            ]
+            rows = []
+            for prompt in prompts:
+                told, text = (prompt.id, str(prompt.domain), _printable(prompt.source)), texts[encode_text(prompt.text)]
+                rows.append((*told, text.id, row_digest(*told, text.digest)))
+            columns = "id, domain, source, text, digest"
             self._connection.executemany(
-                "INSERT INTO prompts (id, domain, source, text) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", rows
+                f"INSERT INTO prompts ({columns}) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", rows
             )
 
     def commit_round(
@@ -130,11 +132,13 @@ class Ledger(LedgerReader):
             raise LedgerError(f"{self.path}: round {record.round} cannot follow round {len(history) - 1}")
         with self._writing():
             rounds.write(self._connection, self._store, record, episode, rows, update)
+            seal_meta(self._connection)
 
     def commit_stop(self, result: JobResult) -> None:
         """Record how the job ended; may be repeated, and is void once another round follows."""
         with self._writing():
             rounds.write_stop(self._connection, result, self._meta("config_digest"))
+            seal_meta(self._connection)
 
     def close(self) -> None:
         """Close the file and release the job; repeated calls do nothing."""
@@ -155,8 +159,9 @@ class Ledger(LedgerReader):
 
     def _note_time(self) -> int | None:
         """How long this process has worked, written with everything else it writes: a kill loses no more than that."""
-        row = (self._session, time.monotonic() - self._opened)
-        return self._connection.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?)", row).lastrowid
+        seconds = time.monotonic() - self._opened
+        row = (self._session, seconds, row_digest(seconds))
+        return self._connection.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)", row).lastrowid
 
     def _identify(self, config: Config, control: Mapping[str, Any] | None) -> None:
         """Write down which job this is, or refuse to be another one."""
@@ -182,7 +187,8 @@ class Ledger(LedgerReader):
                 self._connection.execute("DELETE FROM meta WHERE name = 'control'")
                 self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(values.items()))
                 self._connection.execute("INSERT OR IGNORE INTO meta VALUES ('created_at', ?)", (str(time.time()),))
-        if not (path := JobPaths(self.folder).config).exists() or path.read_text(encoding="utf-8") != text:
+                seal_meta(self._connection)
+        if not (path := JobPaths(self.folder).config).exists() or path.read_bytes() != text.encode():
             with advice(self.path):
                 write_atomically(path, text)
 

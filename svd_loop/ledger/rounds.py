@@ -27,8 +27,8 @@ from svd_loop.contracts import (
     TrainingRow,
     UpdateResult,
 )
+from svd_loop.ledger.checks import ROUND_TABLES, seal_round
 from svd_loop.ledger.contents import ContentStore, encode_ids, encode_text
-from svd_loop.ledger.schema import ROUND_TABLES
 from svd_loop.ledger.typed_rounds import from_json, from_names, to_json
 
 
@@ -66,6 +66,8 @@ def write(
         "{}",
         time.time(),
         to_json(record),
+        None,  # digests: written below, when all rows are there
+        None,
     )
     _insert(connection, "rounds", [values])
     if episode:
@@ -86,6 +88,7 @@ def write(
         _insert(connection, "updates", [trained])
     counts = json.dumps(count_rows(connection, record.round))
     connection.execute("UPDATE rounds SET counts = ? WHERE round = ?", (counts, record.round))
+    seal_round(connection, record.round)
 
 
 def count_rows(connection: sqlite3.Connection, round: int) -> dict[str, int]:
@@ -187,9 +190,9 @@ def _write_episode(connection: sqlite3.Connection, store: ContentStore, round: i
             candidate.finish_reason.value,
             *policy,
             name in selected,
-            texts[encode_text(candidate.text)],
-            prompt_ids[encode_ids(candidate.prompt_ids)],
-            ids[encode_ids(candidate.token_ids)],
+            texts[encode_text(candidate.text)].id,
+            prompt_ids[encode_ids(candidate.prompt_ids)].id,
+            ids[encode_ids(candidate.token_ids)].id,
         )
 
     _insert(connection, "candidates", [candidate_row(candidate) for candidate in episode.candidates])
@@ -207,7 +210,7 @@ def _write_episode(connection: sqlite3.Connection, store: ContentStore, round: i
             vote.stage,
             vote.vote,
             vote.value,
-            texts[encode_text(vote.text)],
+            texts[encode_text(vote.text)].id,
         )
         for verdict in episode.verdicts
         for place, vote in enumerate(verdict.votes)
@@ -227,7 +230,7 @@ def _write_rows(connection: sqlite3.Connection, store: ContentStore, round: int,
             row.candidate,
             row.domain,
             row.supervised_from,
-            ids[encode_ids(row.input_ids)],
+            ids[encode_ids(row.input_ids)].id,
         )
         for place, row in enumerate(rows)
     ]

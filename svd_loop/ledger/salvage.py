@@ -2,8 +2,7 @@
 
 Answers are kept by content, so losing some is harmless: they are asked again. A round is worth keeping
 only whole, so the first round with a row missing goes, with all that follow it; the loop plays them again
-from the answers that are left. Structure is checked by SQLite and contents by their digests; a flipped bit
-in a small column (a vote's number, say) is beyond both, as SQLite pages carry no checksum.
+from the answers that are left. Structure is checked by SQLite, contents and rows by their digests (`checks`).
 """
 
 from __future__ import annotations
@@ -16,11 +15,20 @@ from pathlib import Path
 
 from svd_loop.contracts import JobPaths
 from svd_loop.errors import LedgerError
+from svd_loop.ledger.checks import (
+    ROUND_TABLES,
+    damaged_answers,
+    damaged_prompts,
+    damaged_sessions,
+    seal_everything,
+    sound_rounds,
+    verify_meta,
+)
 from svd_loop.ledger.contents import ContentStore
 from svd_loop.ledger.database import advice, open_for_reading, transaction
 from svd_loop.ledger.lock import JobLock
 from svd_loop.ledger.rounds import count_rows
-from svd_loop.ledger.schema import MIGRATIONS, ROUND_TABLES, TABLES, migrate, version_of
+from svd_loop.ledger.schema import MIGRATIONS, TABLES, migrate, version_of
 
 _LAST_ROW = 2**62
 
@@ -109,11 +117,23 @@ def _drop_inconsistent(connection: sqlite3.Connection, path: Path) -> None:
     ids = [row[0] for row in connection.execute("SELECT id FROM contents")]
     connection.executemany("DELETE FROM contents WHERE id = ?", [(id,) for id in ids if not store.intact(id)])
     connection.execute("INSERT OR IGNORE INTO batches SELECT DISTINCT batch, 0.0 FROM answers")  # only a time is lost
-    for table in TABLES:
-        for _, _, parent, column, key, *_ in connection.execute(f"PRAGMA foreign_key_list({table})").fetchall():
+    for table, key, bad in (
+        ("answers", "seq", damaged_answers(connection)),
+        ("prompts", "id", damaged_prompts(connection)),
+        ("sessions", "id", damaged_sessions(connection)),
+    ):
+        connection.executemany(f"DELETE FROM {table} WHERE {key} = ?", [(row,) for row in bad])
+    rounds = min(_whole_rounds(connection), sound_rounds(connection, path))
+    try:
+        verify_meta(connection, path)
+    except LedgerError:
+        connection.execute("DELETE FROM stops")  # how a job ended is decided again
+    for name in TABLES:
+        for _, _, parent, column, key, *_ in connection.execute(f"PRAGMA foreign_key_list({name})").fetchall():
             lost = f"{column} IS NOT NULL AND {column} NOT IN (SELECT {key} FROM {parent})"
-            connection.execute(f"DELETE FROM {table} WHERE {lost}")
-    drop_rounds(connection, _whole_rounds(connection))
+            connection.execute(f"DELETE FROM {name} WHERE {lost}")
+    drop_rounds(connection, min(rounds, _whole_rounds(connection)))
+    seal_everything(connection)
 
 
 def drop_rounds(connection: sqlite3.Connection, first: int) -> None:

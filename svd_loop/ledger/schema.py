@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from svd_loop.errors import LedgerError
+from svd_loop.ledger.checks import ROUND_TABLES, seal_everything
 
 _TABLES = """
 -- The job itself: name, config (JSON), config_digest, created_at (for people; nothing is ordered by time).
@@ -208,19 +209,29 @@ _FIGURES = """
 ALTER TABLE rounds ADD COLUMN figures TEXT;
 """
 
-MIGRATIONS: tuple[str, ...] = (_TABLES, _SESSIONS, _REVISIONS, _UNDECIDED, _SUBTRACTION, _FIGURES)
+_DIGESTS = """
+-- Digests of rows (checks.py); those of an older ledger are written when it is migrated.
+ALTER TABLE answers ADD COLUMN digest BLOB;
+ALTER TABLE prompts ADD COLUMN digest BLOB;
+ALTER TABLE sessions ADD COLUMN digest BLOB;
+ALTER TABLE rounds ADD COLUMN digests TEXT;
+ALTER TABLE rounds ADD COLUMN digest TEXT;
+
+-- A batch tells nothing but a time: an answer whose batch is lost is still one.
+DROP VIEW replies;
+CREATE VIEW replies AS
+SELECT answers.seq, lower(hex(answers.key)) AS key, answers.purpose, answers.round, speakers.role,
+       answers.prompt_id, answers.candidate, answers.stage, answers.vote, answers.attempt,
+       speakers.policy_round, speakers.fingerprint, speakers.template_version,
+       answers.finish_reason, answers.prompt_tokens, answers.output_tokens, answers.batch, batches.written_at,
+       answers.text, answers.prompt_ids, answers.token_ids
+FROM answers JOIN speakers ON speakers.id = answers.speaker LEFT JOIN batches ON batches.id = answers.batch;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES, _SESSIONS, _REVISIONS, _UNDECIDED, _SUBTRACTION, _FIGURES, _DIGESTS)
 """`MIGRATIONS[v]` turns a file of version v into one of version v + 1."""
 
-ROUND_TABLES = (
-    "candidates",
-    "verdicts",
-    "votes",
-    "accepted_rows",
-    "updates",
-    "evaluations",
-    "estimates",
-)
-"""Tables whose rows belong to one row of `rounds`."""
+_SEALED = MIGRATIONS.index(_DIGESTS) + 1
 
 TABLES = (
     "meta",
@@ -270,7 +281,10 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[str] = MIGRATIO
         return
     script = "\n".join(migrations[start:])
     try:
-        connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {len(migrations)};\nCOMMIT;")
+        connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {len(migrations)};")
+        if len(migrations) >= _SEALED:
+            seal_everything(connection)
+        connection.execute("COMMIT")
     except sqlite3.Error:
         if connection.in_transaction:
             connection.execute("ROLLBACK")

@@ -39,6 +39,9 @@ class MeasuredOrder:
 
 def measurements(ledger: LedgerReader, before: int) -> Measurements:
     """Votes by candidate and stage, and output tokens a vote, of the newest committed round below `before`."""
+    for row in ledger.query("SELECT MAX(round) AS newest FROM rounds WHERE round < ?", (before,)):
+        if row["newest"] is not None:
+            ledger.verify(row["newest"], answers=True)
     tallies: defaultdict[tuple[str, int], dict[StageName, tuple[int, int]]] = defaultdict(dict)
     votes: defaultdict[StageName, int] = defaultdict(int)
     for row in ledger.query(_VOTES, (before,)):

@@ -194,4 +194,5 @@ def _accepted_texts(reader: LedgerReader, round: int) -> list[str]:
                WHERE id IN (SELECT prompt_id FROM accepted_rows WHERE round <= :round)
                UNION ALL
                SELECT content_text(candidates.text) FROM candidates WHERE selected AND round <= :round"""
+    reader.verify()
     return [row["text"] for row in reader.query(query.replace(":round", str(int(round))))]

@@ -87,6 +87,7 @@ def explain(job: str, root: Path, example: str) -> list[Explanation]:
         raise DataError(f"{example}: an example looks like PROMPT_ID or PROMPT_ID:CANDIDATE")
     candidate = int(number) if sign else None
     with LedgerReader.open_for_reading(RootPaths(root).job(job).folder) as reader:
+        reader.verify()
         prompt_id = _prompt_id(reader, job, name)
         rows = list(reader.query(_ROWS, [prompt_id, candidate, candidate]))
         if not rows:

@@ -210,6 +210,7 @@ def data_behind(version: RegisteredVersion, root: Path) -> list[dict[str, Any]]:
                FROM accepted_rows AS rows LEFT JOIN prompts ON prompts.id = rows.prompt_id
                WHERE rows.round <= ? GROUP BY rows.round ORDER BY rows.round"""
     with LedgerReader.open_for_reading(paths.folder) as reader:
+        reader.verify()
         return list(reader.query(query, [int(version.tags.get("svd_loop.round", 0))]))
 
 

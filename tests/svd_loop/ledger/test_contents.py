@@ -55,20 +55,20 @@ def test_similar_short_texts_share_a_dictionary_that_pays(connection: sqlite3.Co
     assert size < 0.5 * sum(len(sentence) for sentence in SENTENCES)
     assert connection.execute("SELECT count(*) FROM dictionaries").fetchone()[0] == 1
     again = store(connection)
-    assert [again.text(id) for id in (ids | later).values()] == SENTENCES
+    assert [again.text(stored.id) for stored in (ids | later).values()] == SENTENCES
 
 
 def test_contents_written_before_the_dictionary_are_still_read(connection: sqlite3.Connection) -> None:
     texts = store(connection)
     early = texts.put("grader", [encode_text("early")])
     texts.put("grader", map(encode_text, SENTENCES))
-    assert texts.text(early[encode_text("early")]) == "early"
+    assert texts.text(early[encode_text("early")].id) == "early"
 
 
 def test_samples_too_short_for_a_dictionary_do_without(connection: sqlite3.Connection) -> None:
     ids = store(connection).put("short", [encode_ids([number]) for number in range(250)])
     assert connection.execute("SELECT count(*) FROM dictionaries").fetchone()[0] == 0
-    assert store(connection).ids(ids[encode_ids([77])]) == (77,)
+    assert store(connection).ids(ids[encode_ids([77])].id) == (77,)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_samples_too_short_for_a_dictionary_do_without(connection: sqlite3.Conne
     ],
 )
 def test_damage_is_an_error_never_a_wrong_answer(change: str, finding: str, connection: sqlite3.Connection) -> None:
-    (id,) = store(connection).put("grader", [encode_text("right")]).values()
+    ((id, _),) = store(connection).put("grader", [encode_text("right")]).values()
     connection.execute("PRAGMA foreign_keys = OFF")
     connection.execute(change)
     with pytest.raises(LedgerError, match=finding) as caught:

@@ -16,7 +16,16 @@ USAGE = "ALTER TABLE rounds ADD COLUMN usage TEXT NOT NULL DEFAULT '{}'"
 """A column that versions 1 to 4 had."""
 SECOND = "ALTER TABLE rounds ADD COLUMN remark TEXT NOT NULL DEFAULT ''; UPDATE rounds SET remark = 'from before';"
 
-WITHOUT_UNDECIDED = "ALTER TABLE evaluations DROP COLUMN undecided; ALTER TABLE rounds DROP COLUMN figures"
+WITHOUT_UNDECIDED = "ALTER TABLE evaluations DROP COLUMN undecided; ALTER TABLE rounds DROP COLUMN figures;" + "".join(
+    f"ALTER TABLE {table} DROP COLUMN {column};"
+    for table, column in (
+        ("answers", "digest"),
+        ("prompts", "digest"),
+        ("sessions", "digest"),
+        ("rounds", "digest"),
+        ("rounds", "digests"),
+    )
+)
 
 
 def test_a_new_file_gets_the_newest_schema() -> None:
@@ -75,7 +84,7 @@ def test_time_spent_before_sessions_were_kept_is_taken_from_the_rounds(tmp_path:
         spent = sum(sum(record.seconds.values()) for record in ledger.state().history)
     assert spent > 0
     old = sqlite3.connect(JobPaths(tmp_path).ledger)
-    old.executescript(f"DROP TABLE sessions; {WITHOUT_UNDECIDED}; {USAGE}; PRAGMA user_version = 1;")
+    old.executescript(f"{WITHOUT_UNDECIDED} DROP TABLE sessions; {USAGE}; PRAGMA user_version = 1;")
     old.close()
     with Ledger.open(tmp_path, samples.config()) as ledger:
         assert ledger.hours() * 3600 == pytest.approx(spent)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from svd_loop.contracts import JobPaths, JobResult, StopReason
+from svd_loop.errors import LedgerError
+from svd_loop.ledger import Ledger, LedgerReader, content_digest, salvage
+from tests.svd_loop.ledger import samples
+
+CALLS = [samples.solve(prompt.id, 0) for prompt in samples.PROMPTS]
+
+
+def play(folder: Path) -> str:
+    with Ledger.open(folder, samples.config()) as ledger:
+        ledger.record_prompts(samples.PROMPTS)
+        policy = samples.StubPolicy()
+        asked = [item for item in samples.items(CALLS) if item[0] not in ledger.lookup(map(policy.key, CALLS))]
+        if asked:
+            ledger.record(asked)
+        samples.commit_rounds(ledger, 2)
+        ledger.commit_stop(JobResult("sample", StopReason.PLATEAU, samples.record(0), ledger.state().history))
+        return content_digest(ledger)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("sound")
+    return folder, play(folder)
+
+
+@pytest.fixture
+def job(sound: tuple[Path, str], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sound[0], tmp_path / "job"))
+
+
+def state(reader: LedgerReader) -> object:
+    return reader.state()
+
+
+def everything(reader: LedgerReader) -> None:
+    reader.verify(answers=True)
+
+
+def rows(reader: LedgerReader) -> object:
+    return reader.accepted_rows()
+
+
+def answers(reader: LedgerReader) -> object:
+    return reader.lookup(map(samples.StubPolicy().key, CALLS))
+
+
+def prompts(reader: LedgerReader) -> object:
+    return reader.prompts()
+
+
+def hours(reader: LedgerReader) -> object:
+    return reader.hours()
+
+
+def edit(folder: Path, sql: str) -> None:
+    with closing(sqlite3.connect(JobPaths(folder).ledger)) as connection:
+        connection.executescript(sql)
+
+
+@pytest.mark.parametrize(
+    ("sql", "read", "finding"),
+    [
+        ("UPDATE answers SET output_tokens = 1 + output_tokens", answers, "table answers: the row with key"),
+        ("UPDATE speakers SET policy_round = 7", answers, "table answers: the row with key"),
+        ("UPDATE answers SET text = 1 + text % 2", answers, "table answers: the row with key"),
+        ("DELETE FROM answers WHERE prompt_id = 'p1' AND round = 1", everything, "table answers: the rows of round 1"),
+        ("UPDATE answers SET vote = 9 WHERE prompt_id = 'p7'", everything, "table answers: row"),
+        ("DELETE FROM accepted_rows WHERE round = 1 AND place = 0", rows, "table accepted_rows: the rows of round 1"),
+        ("UPDATE accepted_rows SET supervised_from = 1", rows, "table accepted_rows: the rows of round 1"),
+        (
+            "UPDATE votes SET value = 'no' WHERE round = 2 AND prompt_id = 'p0'",
+            everything,
+            "votes: the rows of round 2",
+        ),
+        ("UPDATE verdicts SET accepted = 1 - accepted WHERE round = 1", everything, "verdicts: the rows of round 1"),
+        ("UPDATE candidates SET text = 1 + text % 2 WHERE round = 1", everything, "candidates: the rows of round 1"),
+        ("UPDATE evaluations SET correct = 1 - correct WHERE round = 0", state, "evaluations: the rows of round 0"),
+        ("UPDATE estimates SET value = 0.99 WHERE round = 2", state, "estimates: the rows of round 2"),
+        ("UPDATE updates SET steps = 5 WHERE round = 2", state, "updates: the rows of round 2"),
+        ("UPDATE rounds SET accepted_prompts = 3 WHERE round = 1", state, "rounds: the row of round 1"),
+        ("UPDATE rounds SET digest = NULL WHERE round = 1", state, "rounds: the row of round 1"),
+        ("UPDATE rounds SET round = -1 * round; UPDATE rounds SET round = 3 + round", state, "table rounds"),
+        ("DELETE FROM rounds WHERE round = 2", state, "the last row of table rounds"),
+        ("DELETE FROM rounds WHERE round = 1", state, "table rounds has no round 1"),
+        ("DELETE FROM stops", state, "table stops"),
+        ("UPDATE stops SET best_round = 2", state, "table stops"),
+        ("UPDATE meta SET value = replace(value, 'nano', 'mano') WHERE name = 'config'", state, "table meta"),
+        ("DELETE FROM meta WHERE name = 'digest'", state, "table meta"),
+        ("UPDATE prompts SET domain = 'science' WHERE id = 'p3'", prompts, "table prompts: the row of prompt p3"),
+        ("DELETE FROM prompts WHERE id = 'p0'", prompts, "table prompts: prompt p0 is missing"),
+        ("UPDATE sessions SET seconds = 1e6", hours, "table sessions: row 1"),
+    ],
+)
+def test_an_edit_is_named_and_salvage_restores_the_job(
+    sql: str, read: Callable[[LedgerReader], object], finding: str, job: Path, sound: tuple[Path, str]
+) -> None:
+    with LedgerReader.open_for_reading(job) as reader:
+        read(reader)  # sound before the edit
+    edit(job, sql)
+    with LedgerReader.open_for_reading(job) as reader, pytest.raises(LedgerError, match=finding) as caught:
+        read(reader)
+    assert f"{JobPaths(job).ledger}: the ledger is damaged" in str(caught.value) and "salvage" in str(caught.value)
+    salvage(job)
+    if "answers" not in sql and "speakers" not in sql and "replace(" not in sql:
+        assert play(job) == sound[1]
+    with LedgerReader.open_for_reading(job) as reader:
+        everything(reader)
+
+
+def test_a_lost_batch_is_harmless(job: Path, sound: tuple[Path, str]) -> None:
+    edit(job, "DELETE FROM batches")
+    with LedgerReader.open_for_reading(job) as reader:
+        everything(reader)
+        assert content_digest(reader) == sound[1]
+
+
+def test_an_older_ledger_gets_its_digests_when_it_is_migrated(job: Path, sound: tuple[Path, str]) -> None:
+    edit(
+        job,
+        "DELETE FROM meta WHERE name = 'digest';"
+        "ALTER TABLE answers DROP COLUMN digest; ALTER TABLE prompts DROP COLUMN digest;"
+        "ALTER TABLE sessions DROP COLUMN digest; ALTER TABLE rounds DROP COLUMN digest;"
+        "ALTER TABLE rounds DROP COLUMN digests; PRAGMA user_version = 6;",
+    )
+    with LedgerReader.open_for_reading(job) as reader:
+        everything(reader)
+    assert play(job) == sound[1]
