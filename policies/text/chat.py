@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from policies.text.dates import DAY, OTHER_DAY, strftime_on
 from policies.text.forgery import ForgeryCheck, control_ids, role_words
 from policies.text.stop_tokens import TEMPLATE_SECONDS, find_stop_tokens
 from policies.text.thoughts import ThoughtReader, spread_apart
@@ -72,6 +73,7 @@ class ChatCodec:
         self._forgery = ForgeryCheck(tokenizer, self._shown, special=plain, name=name)
         self.control: list[str] = []
         self.takes_system = True
+        self._strftime = strftime_on(DAY)
         self._in_time(self._learn_template, TEMPLATE_SECONDS)
 
     def _in_time(self, work: Callable[[], Result], seconds: float) -> Result:
@@ -87,6 +89,7 @@ class ChatCodec:
         control = {*special_tokens(self.tokenizer), *THOUGHT_MARKS, *(self._thought or ()), *self._template_marks()}
         self.control = sorted(control, key=lambda token: (-len(token), token))
         self._refuse_deaf_template()
+        self._dated = not self.plain and self._shows_date()
         prompts = {thinking: self._render(_HELLO, thinking) for thinking in (False, True)}
         self._switches = prompts[False] != prompts[True]
         self._opens = {thinking: self._ends_inside(prompt) for thinking, prompt in prompts.items()}
@@ -153,7 +156,8 @@ class ChatCodec:
     def identity(self, thinking: bool = False) -> str:
         """What decides the encoding and the reading beside tokenizer and messages; part of an answer's key."""
         marks = "" if self._thought == THOUGHT_MARKS else f" thought={self._thought}"
-        return f"plain={self.plain} thinking={thinking}{marks}"
+        date = f" date={DAY:%Y-%m-%d}" if self._dated else ""
+        return f"plain={self.plain} thinking={thinking}{marks}{date}"
 
     @property
     def pad_id(self) -> int:
@@ -225,7 +229,9 @@ class ChatCodec:
 
     def _templated(self, turns: Sequence[dict[str, str]], switches: dict[str, bool], **options: bool) -> str:
         try:
-            text: str = self.tokenizer.apply_chat_template(turns, tokenize=False, **options, **switches)
+            text: str = self.tokenizer.apply_chat_template(
+                turns, tokenize=False, strftime_now=self._strftime, **options, **switches
+            )
         except OverrunError:
             raise
         except Exception as error:  # a template is somebody else's program: it can fail in any way
@@ -246,6 +252,15 @@ class ChatCodec:
         except ModelError:
             return False
         return system in shown and user in shown
+
+    def _shows_date(self) -> bool:
+        """Whether the template writes the date, from what it makes of two days."""
+        talks = [_HELLO, (Message("system", "s"), *_HELLO)]
+        shown = {}
+        for day in (OTHER_DAY, DAY):
+            self._strftime = strftime_on(day)
+            shown[day] = [self._render(talk, thinking) for talk in talks for thinking in (False, True)]
+        return shown[OTHER_DAY] != shown[DAY]
 
     def _refuse_deaf_template(self) -> None:
         """Raise `ModelError` if the template leaves out what a user says."""

@@ -2,8 +2,9 @@
 
 Candidates go through every stage, with one vote each and no early exit: that shows what each role's calls are like
 and how often each stage says yes. A handful of rows says nothing about speed, though, since engines answer many at
-once for little more than one. So prompts that were just asked are asked again as many rows as the engine decodes
-together, once for a single token (reading) and once for a few (writing).
+once for little more than one. So the prompts that were just asked are read once more, each once and all together; and
+one of them is asked as many rows as the engine decodes together, for a few tokens. Engines read equal prompts once, so
+the second burst is nearly all writing. Reading is thus measured without what rows share: a job reads no slower.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from itertools import cycle, islice
 
 from envs.cascade.cascade import Cascade, unfit
 from envs.solving import SolverAgent
@@ -26,7 +26,7 @@ from svd_loop.preflight.work import Measured, RoleMeans
 from svd_loop.support.usage import MeteredPolicy
 
 _MOST_ROWS = 256
-_WRITTEN = 32
+_WRITTEN = 16
 """Tokens of an answer in the second burst."""
 
 
@@ -83,16 +83,17 @@ class _Listening(MeteredPolicy):
 
 
 def _with_speed(measured: Measured, policy: ModelPolicy, asked: Sequence[tuple[int, ...]], rows: int) -> Measured:
-    prompts = list(islice(cycle(asked), rows))
+    distinct = sorted(set(asked), key=lambda ids: (len(ids), ids))[:rows]
     began = time.perf_counter()
-    policy.burst(prompts, 1)
+    policy.burst(distinct, 1)
     read = time.perf_counter()
-    written = sum(len(answer.token_ids) for answer in policy.burst(prompts, 1 + _WRITTEN))
+    middle = distinct[len(distinct) // 2]
+    written = sum(len(answer.token_ids) for answer in policy.burst([middle] * rows, 1 + _WRITTEN))
     ended = time.perf_counter()
-    reading, both = max(read - began, 1e-9), max(ended - read, 1e-9)
-    further = written - len(prompts)
+    prompt_rate = sum(map(len, distinct)) / max(read - began, 1e-9)
+    both = max(ended - read, 1e-9)
+    reading, further = len(middle) / prompt_rate, written - rows
     output_rate = further / (both - reading) if both > reading and further > 0 else written / both
-    prompt_rate = sum(map(len, prompts)) / reading
     return replace(measured, prompt_rate=prompt_rate, output_rate=output_rate, rows=rows)
 
 

@@ -26,6 +26,9 @@ from svd_loop.errors import ConfigError
 from svd_loop.support.memory import free_memory
 
 GIB = 2**30
+_PROCESS = GIB
+"""Resident memory of a process that trains on a CPU beside its model: torch, transformers, TRL, and blocks that the
+allocator keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +109,13 @@ def _versions(config: Config, shape: Shape) -> tuple[int, str]:
 def _training(config: Config, shape: Shape, device: Device) -> str:
     tokens = min(config.update.max_length, config.model.max_context)
     needed = training_memory(shape, config.update, tokens=tokens, bf16=config.update.bf16 and device.is_gpu)
-    words = f"training takes {_size(needed.total)} ({_parts(needed)}) with rows of {tokens:,} tokens"
-    if needed.total <= device.memory:
+    own = 0 if device.is_gpu else _PROCESS
+    total = needed.total + own
+    process = f", the process itself {_size(own)}" if own else ""
+    words = f"training takes {_size(total)} ({_parts(needed)}{process}) with rows of {tokens:,} tokens"
+    if total <= device.memory:
         return words
-    states = needed.weights + needed.gradients + needed.optimizer
+    states = needed.weights + needed.gradients + needed.optimizer + own
     fitting = max(0, device.memory - states) * tokens // (needed.activations + needed.logits)
     fits = (
         f"rows of {fitting:,} tokens fit: lower update.max_length (and with it sampling.max_tokens), or "

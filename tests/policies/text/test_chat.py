@@ -141,3 +141,34 @@ def test_templates_that_fail_are_one_error(
     with pytest.raises(ModelError, match=message) as found:
         ChatCodec.load(saved(checkpoint, tmp_path, chat_template=template))
     assert len(str(found.value)) < 1000
+
+
+DATED = (
+    "{% if strftime_now is defined %}Today is {{ strftime_now('%d %b %Y') }}. {% endif %}"
+    "{% for m in messages %}{{ m.role }}: {{ m.content }} {% endfor %}"
+)
+
+
+def test_a_template_with_the_date_in_it_shows_the_same_one_every_day(checkpoint: Path, tmp_path: Path) -> None:
+    codec = ChatCodec.load(saved(checkpoint, tmp_path, chat_template=DATED))
+    (ids,) = codec.encode([HELLO])
+    assert codec.tokenizer.decode(ids).startswith("Today is 26 Jul 2024. ")
+    assert codec.identity() == "plain=False thinking=False date=2024-07-26"
+
+
+def test_a_date_in_the_system_turn_alone_is_found(checkpoint: Path, tmp_path: Path) -> None:
+    template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ strftime_now('%Y') }} {% endif %}"
+        "{{ m.role }}: {{ m.content }} {% endfor %}"
+    )
+    assert "date=" in ChatCodec.load(saved(checkpoint, tmp_path, chat_template=template)).identity()
+
+
+def test_a_template_without_a_date_keeps_its_keys(checkpoint: Path, tmp_path: Path) -> None:
+    asked = "{% if false %}{{ strftime_now('%Y') }}{% endif %}{% for m in messages %}{{ m.content }} {% endfor %}"
+    for codec in (
+        ChatCodec.load(checkpoint),
+        ChatCodec.load(saved(checkpoint, tmp_path / "a", chat_template=asked)),
+        ChatCodec.load(saved(checkpoint, tmp_path / "b", chat_template=DATED), plain=True),
+    ):
+        assert codec.identity() == f"plain={codec.plain} thinking=False"
