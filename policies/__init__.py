@@ -1,1 +1,1 @@
-"""The agent: engines that generate, the policy that speaks in roles, and the update that trains it."""
+"""The agent: engines that generate, the policy that answers in roles, and the update that trains it."""

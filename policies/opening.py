@@ -1,4 +1,4 @@
-"""Opening a stored version: the engine that the configuration names, and the policy on top of it."""
+"""Open a stored version: build the configured engine, and the policy on top of it."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def open_policy(
     job_seed: int,
     held_out: Sampling | None = None,
 ) -> ModelPolicy:
-    """The policy of a stored version, ready to answer.
+    """Build the policy of a stored version.
 
     Args:
-        stored: as `WeightStore.load` gives it.
+        stored: from `WeightStore.load`.
         samplings: sampling parameters by role.
         engine_settings: which engine, and how it runs.
         model_settings: precision, device, templates and context length.
         job_seed: the job's seed.
-        held_out: sampling parameters of held-out measurement; None takes the solver's.
+        held_out: sampling parameters of held-out measurement; None means the solver's.
 
     Raises:
         ModelError: the checkpoint, its tokenizer or the device cannot be used.

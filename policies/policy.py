@@ -1,7 +1,7 @@
-"""The policy: one set of weights that answers in every role, behind `svd_loop.contracts.Policy`.
+"""The policy: one set of weights that answers in every role (`svd_loop.contracts.Policy`).
 
-It joins an engine (tokens), a chat codec (text) and the sampling parameters of the roles, and gives every call the
-seed and the key that depend on nothing but the call, the weights and the settings.
+It combines an engine (tokens), a chat codec (text) and the sampling parameters of the roles, and gives every call a
+seed and a key that depend only on the call, the weights and the settings.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _TAIL = 65_536
 
 
 class ModelPolicy:
-    """Implements `svd_loop.contracts.Policy` over an engine.
+    """`svd_loop.contracts.Policy` over an engine.
 
     Args:
         engine: runs the weights; closed with the policy.
@@ -78,7 +78,7 @@ class ModelPolicy:
         return self._version
 
     def key(self, call: AgentCall) -> str:
-        """SHA-256 over all that decides the answer: weights, template, messages, sampling, seed and the call itself."""
+        """SHA-256 over everything that determines the answer: weights, template, messages, sampling, seed and call."""
         sampling = self._sampling(call)
         parts = (
             self._version.fingerprint,
@@ -136,11 +136,11 @@ class ModelPolicy:
         ]
 
     def burst(self, prompts: Sequence[tuple[int, ...]], max_tokens: int) -> list[Generation]:
-        """Short answers to prompts that were asked before, to see how fast the engine is; neither keyed nor kept.
+        """Generate short answers to earlier prompts, to measure the engine's speed; nothing is keyed or stored.
 
         Args:
-            prompts: token ids, as replies carry them.
-            max_tokens: where each answer ends at the latest.
+            prompts: token ids, as in replies.
+            max_tokens: longest answer.
 
         Raises:
             EngineError: the engine failed.
@@ -161,7 +161,7 @@ class ModelPolicy:
         return [found[place] for place in range(len(calls))]
 
     def _texts(self, calls: Sequence[AgentCall], answers: Sequence[Generation]) -> list[str]:
-        """Each answer in words."""
+        """The text of each answer."""
         found: dict[int, str] = {}
         for thinking, places in self._by_thinking(calls).items():
             texts = self._codec.decode([answers[place].token_ids for place in places], thinking=thinking)
@@ -171,7 +171,7 @@ class ModelPolicy:
         return [found[place] for place in range(len(calls))]
 
     def _by_thinking(self, calls: Sequence[AgentCall]) -> dict[bool, list[int]]:
-        """Places of the calls whose role thinks, and of those whose role does not."""
+        """Indices of the calls whose role thinks, and of the others."""
         groups: dict[bool, list[int]] = {}
         for place, call in enumerate(calls):
             groups.setdefault(self._plain_sampling(call).thinking, []).append(place)
@@ -186,7 +186,7 @@ class ModelPolicy:
         return answers
 
     def _finish(self, call: AgentCall, answer: Generation) -> FinishReason:
-        """Why an answer ended; one whose final answer is longer than the role's `max_answer` counts as cut off."""
+        """The finish reason; a final answer longer than the role's `max_answer` counts as truncated."""
         sampling = self._plain_sampling(call)
         if answer.finish_reason is not FinishReason.STOP or sampling.max_answer is None:
             return answer.finish_reason
@@ -210,12 +210,12 @@ class ModelPolicy:
         )
 
     def _sampling(self, call: AgentCall) -> Sampling:
-        """The call's parameters; a repeated question may answer at twice the length, as far as the context allows."""
+        """The call's parameters; a repeated call may use twice the length, as far as the context allows."""
         sampling = self._plain_sampling(call)
         return replace(sampling, max_tokens=2 * sampling.max_tokens) if call.id.attempt else sampling
 
     def _plain_sampling(self, call: AgentCall) -> Sampling:
-        """The role's parameters, or those of measuring where a held-out problem is solved."""
+        """The role's parameters, or those of held-out measurement for a held-out problem."""
         if self._held_out is not None and call.id.role == Role.SOLVER and call.id.purpose in HELD_OUT:
             return self._held_out
         try:
@@ -225,13 +225,13 @@ class ModelPolicy:
 
 
 class RecordingPolicy(PolicyWrapper):
-    """Passes calls on and appends every reply to a JSON Lines file that the scripted policy can play back.
+    """Passes calls on and appends every reply to a JSON Lines file for the scripted policy.
 
     Args:
-        policy: who answers.
+        policy: answers the calls.
         path: file to append to; its folder must exist.
 
-    A line that a kill cut short is taken off first: what it answered was not in the ledger yet and is asked again.
+    An incomplete last line (after a kill) is removed first: its reply was not in the ledger yet and is asked again.
 
     Raises:
         DataError: the file cannot be opened.
@@ -246,7 +246,7 @@ class RecordingPolicy(PolicyWrapper):
             raise DataError(f"{path}: replies cannot be recorded here: {error.strerror}") from None
 
     def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
-        """Answer all calls and write the answers down before they are returned."""
+        """Answer all calls, and write the answers before they are returned."""
         replies = super().generate(calls)
         for reply in replies:
             line = {
@@ -292,16 +292,16 @@ def _drop_cut_line(path: Path) -> None:
 
 
 _UNANSWERED = Generation((), FinishReason.LENGTH)
-"""Stands for the answer to a call that did not fit."""
+"""The answer to a call that did not fit the context."""
 
 
 def _sampling_key(sampling: Sampling) -> tuple[object, ...]:
-    """What a key holds of sampling parameters; `thinking` is in the codec's identity, an unset limit is nothing."""
+    """The sampling parameters for a key; `thinking` is part of the codec's identity, and an unset limit is left out."""
     basic = (sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p)
     return basic if sampling.max_answer is None else (*basic, sampling.max_answer)
 
 
 def _label(calls: Sequence[AgentCall], version: PolicyVersion) -> str:
-    """What the progress line says: `round-002 answers as grader`."""
+    """The text of the progress line: `round-002 answers as grader`."""
     roles = ", ".join(dict.fromkeys(call.id.role.replace("_", " ") for call in calls))
     return f"{version.name} answers as {roles}"

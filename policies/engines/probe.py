@@ -1,7 +1,7 @@
-"""What transformers makes of a version, computed in a process of its own that ends with the answer.
+"""Reference log probabilities by transformers, computed in a process that ends with the answer.
 
-In the job's process the weights would stay in memory until its end. For engines whose servers run elsewhere; the
-vLLM engine's child does the same for itself.
+In the job's process the weights would stay in memory until its end. Used by engines whose servers run elsewhere; the
+vLLM engine's child computes its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def reference_in_child(probed: Probed, seconds: float) -> list[list[float]]:
 
     Args:
         probed: version and prompts.
-        seconds: how long it may take.
+        seconds: time limit.
 
     Raises:
         EngineError: the weights cannot be loaded, or it took longer.

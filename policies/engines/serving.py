@@ -1,4 +1,4 @@
-"""What an engine in other processes is told of a version, and what it is compared with transformers on."""
+"""Data about a version for engines in other processes, and the prompts of the comparison with transformers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _PROBE_QUESTIONS = (
     "Write a Python function `reverse(items)` that returns a reversed copy of a list.",
     "Why does ice float on water?",
 )
-"""Some hundred tokens, fixed for ever."""
+"""About a hundred tokens; must never change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What to load: a complete checkpoint, and the adapter that goes on top of it, if any.
+    """What to load: a complete checkpoint, and an adapter on top of it, if any.
 
     `name` and `number` identify the version (`round-003-1f2e3d4c5b6a`, 3).
     """
@@ -33,7 +33,7 @@ class Served:
 
 @dataclass(slots=True)
 class PrefixCache:
-    """Prompt tokens asked for, and how many of them did not have to be computed."""
+    """Counts prompt tokens, and how many of them came from the prefix cache."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -45,7 +45,7 @@ class PrefixCache:
 
 
 def served_version(stored: StoredVersion) -> Served:
-    """A stored version as a server loads it; an adapter stays apart from its base."""
+    """A stored version as a server loads it; an adapter stays separate from its base."""
     version = stored.version
     name = f"{version.name}-{version.fingerprint[:12]}"
     return Served(foundation(stored), name, version.round, stored.path if stored.kind == "lora" else None)

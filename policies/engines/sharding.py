@@ -1,4 +1,4 @@
-"""Dividing rows among copies of a model so that what shares a prefix stays together."""
+"""Divide rows among copies of a model so that rows with a common prefix stay together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def shards_by_prefix(prompts: Sequence[tuple[int, ...]], shards: int) -> list[li
 
     Rows are put into the order of their prompts' tokens, where equal prompts are neighbours and those with a common
     beginning are near each other, and cut into runs. Equal prompts are never divided. The result depends on the
-    prompts alone, so a chunk that is asked again is divided in the same way.
+    prompts only, so a repeated chunk is divided in the same way.
 
     Args:
         prompts: token ids of each row's prompt.

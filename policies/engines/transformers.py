@@ -1,4 +1,4 @@
-"""The `transformers` engine: a decode loop of its own over any causal language model, on CPU or GPU.
+"""The `transformers` engine: a decode loop over any causal language model, on CPU or GPU.
 
 `model.generate` cannot give rows seeds of their own, decodes finished rows to the end and holds a batch until its
 longest row is done; this loop does none of that (`policies.engines.decoding.pool`). Left out: beam search, penalties,
@@ -34,7 +34,7 @@ _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 
 
 class TransformersEngine:
-    """Implements `svd_loop.contracts.Engine` over a loaded model.
+    """`svd_loop.contracts.Engine` over a loaded model.
 
     A row's tokens depend on the weights, its prompt, its sampling parameters and its seed; batch size and order
     change them only where two tokens are equally likely up to the rounding of the logits.
@@ -44,7 +44,7 @@ class TransformersEngine:
             and its attention implementation may be exchanged for an equivalent one.
         stop_ids: tokens that end an answer; at least one.
         pad_id: an id to fill short prompts with. It is masked and may equal any other.
-        batch_size: rows decoded together. Halved, aloud, whenever memory runs out.
+        batch_size: rows decoded together. Halved, with a warning, whenever memory runs out.
         threads: CPU threads of torch, for the whole process; 0 leaves them as they are.
 
     Raises:
@@ -94,7 +94,7 @@ class TransformersEngine:
             raise EngineError("the engine is closed")
         if any(not request.prompt_ids for request in requests):
             raise EngineError("a prompt has no tokens; there is nothing to continue")
-        # Longest first: memory runs out at once or never, and the short rows fill the batch up towards the end.
+        # Longest first: memory runs out at once or never, and short rows fill the batch towards the end.
         # Equal prompts end up side by side and are prefilled once.
         order = sorted(range(len(requests)), key=lambda i: (-len(requests[i].prompt_ids), requests[i].prompt_ids, i))
         done: dict[int, Generation] = {}
@@ -111,11 +111,11 @@ class TransformersEngine:
                             "out of memory while generating a single row; shorten model.max_context "
                             "or use a smaller model.dtype"
                         ) from error
-                self._shrink()  # behind the handler: while it runs, the traceback holds the batch's memory
+                self._shrink()  # after the handler: inside it, the traceback would keep the batch's memory
         return [done[index] for index in range(len(requests))]
 
     def close(self) -> None:
-        """Drop the model and give its memory back."""
+        """Release the model and its memory."""
         self._model = None
         release_gpu_memory()
 
@@ -164,7 +164,7 @@ class TransformersEngine:
 def open_engine(
     stored: StoredVersion, codec: ChatCodec, settings: TransformersEngineSection, model: ModelSection
 ) -> TransformersEngine:
-    """The engine on a stored version.
+    """Open the engine on a stored version.
 
     Raises:
         ModelError: the checkpoint or the device cannot be used.

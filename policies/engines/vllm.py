@@ -1,10 +1,10 @@
-"""The vLLM engine: a child process for each copy of the model, from the loading of a version to its closing.
+"""The vLLM engine: one child process per copy of the model, for the lifetime of a version.
 
-vLLM gives a GPU back only when its process ends, and brings libraries that training does not want beside it; so this
-module imports neither vLLM nor torch and speaks to `policies.engines.vllm_child` in plain data. A version is never
-swapped in place: the next one gets a new process, which cannot serve a stale prefix cache or a half-loaded weight. A
-probe compares it with transformers all the same. Left out: `n > 1` (one request per row, with its own seed), beam
-search, speculative decoding.
+vLLM frees a GPU only when its process ends, and its libraries conflict with those of training; so this
+module imports neither vLLM nor torch and exchanges plain data with `policies.engines.vllm_child` in plain data. A
+version is never swapped in place: the next one gets a new process, which cannot serve a stale prefix cache or a
+half-loaded weight. A probe compares it with transformers all the same. Left out: `n > 1` (one request per row, with its
+own seed), beam search, speculative decoding.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from svd_loop.support.progress import progress
 _log = logging.getLogger(__name__)
 
 FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH, "repetition": FinishReason.LENGTH}
-"""vLLM's words; an answer ended for repeating itself is cut off."""
+"""vLLM's finish reasons; an answer stopped for repetition counts as truncated."""
 VLLM = "vllm>=0.32,<0.33"
 """The distribution to install on a machine with GPUs: the extra `vllm` of pyproject.toml."""
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""The adapter ranks vLLM makes room for."""
+"""The adapter ranks that vLLM supports."""
 _TOLERANCES = {"float32": 0.01}
 _HALF_TOLERANCE = 0.1
 _GIB = 2**30
 
 
 class VllmEngine:
-    """Implements `svd_loop.contracts.Engine` over one or more child processes.
+    """`svd_loop.contracts.Engine` over one or more child processes.
 
     A row's tokens depend on the weights, its prompt, its sampling parameters and its seed, and on what it is computed
     together with where two tokens are equally likely up to the rounding of the logits (docs/guides/vllm.md).
@@ -128,7 +128,7 @@ class VllmEngine:
         return done
 
     def _distribute(self, requests: Sequence[GenerationRequest], notice: Callable[[int], None]) -> list[Answer]:
-        """Send the rows to the children, those with a common beginning to the same one; their answers, aligned."""
+        """Send the rows to the children, those with a common prefix to the same one; returns answers in order."""
         shards = shards_by_prefix([request.prompt_ids for request in requests], len(self._children))
         work = [(child, shard) for child, shard in zip(self._children, shards, strict=True) if shard]
         try:
@@ -173,7 +173,7 @@ class VllmEngine:
 def open_engine(
     stored: StoredVersion, codec: ChatCodec, settings: VllmEngineSection, model: ModelSection
 ) -> VllmEngine:
-    """The engine on a stored version; raises what `VllmEngine` does."""
+    """Open the engine on a stored version; raises what `VllmEngine` raises."""
     return VllmEngine(
         served_version(stored),
         settings,
@@ -185,7 +185,7 @@ def open_engine(
 
 
 def require_vllm(settings: VllmEngineSection | None = None) -> None:
-    """Refuse to go on where vLLM is not installed; imports nothing.
+    """Raise an error if vLLM is not installed, without importing it.
 
     Raises:
         ConfigError: says what to install.
@@ -205,7 +205,7 @@ def start_message(
     stop_ids: Collection[int],
     probe_prompts: Sequence[Sequence[int]],
 ) -> Start:
-    """What a child is told to load, with every parameter that vLLM would otherwise choose or read from a file."""
+    """The child's start message, with every parameter that vLLM would otherwise choose or read from a file."""
     engine: dict[str, Any] = {
         "dtype": dtype,
         "max_model_len": max_context,
@@ -244,7 +244,7 @@ def start_message(
 
 
 def token_sampling(sampling: Sampling) -> dict[str, Any]:
-    """What of a row's parameters is about drawing tokens, in vLLM's words; the rest is the policy's business."""
+    """The parameters of a row that affect sampling, in vLLM's names; the policy handles the others."""
     return {
         "max_tokens": sampling.max_tokens,
         "temperature": sampling.temperature,
@@ -255,7 +255,7 @@ def token_sampling(sampling: Sampling) -> dict[str, Any]:
 
 
 def shared_sampling(stop_ids: Collection[int], thinking_token_budget: int | None) -> dict[str, Any]:
-    """What every request asks for: the codec's stop tokens, and nothing that a file or a default of vLLM's decides."""
+    """The parameters common to all requests: the codec's stop tokens, and no default from vLLM or a file."""
     sampling: dict[str, Any] = {
         "n": 1,
         "presence_penalty": 0.0,
@@ -271,12 +271,12 @@ def shared_sampling(stop_ids: Collection[int], thinking_token_budget: int | None
 
 
 def repetition_detection(section: RepetitionSection) -> dict[str, int]:
-    """The section in vLLM's words."""
+    """The configuration section in vLLM's names."""
     return {"min_pattern_size": section.shortest, "max_pattern_size": section.longest, "min_count": section.count}
 
 
 def adapter_rank(adapter: Path) -> int:
-    """The smallest rank vLLM makes room for that holds the adapter's.
+    """The smallest rank that vLLM supports and that holds the adapter's.
 
     Raises:
         ModelError: its configuration cannot be read, or it is larger than vLLM serves.
@@ -285,7 +285,7 @@ def adapter_rank(adapter: Path) -> int:
     try:
         rank = int(json.loads(path.read_text(encoding="utf-8"))["r"])
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{path}: is no adapter's configuration: {error}") from None
+        raise ModelError(f"{path}: is not an adapter configuration: {error}") from None
     for room in _RANKS:
         if rank <= room:
             return room
@@ -293,12 +293,12 @@ def adapter_rank(adapter: Path) -> int:
 
 
 def default_tolerance(dtype: str) -> float:
-    """`engine.probe_tolerance` where the configuration leaves it to the precision of the weights, in nats."""
+    """The default of `engine.probe_tolerance` for a precision of the weights, in nats."""
     return _TOLERANCES.get(dtype, _HALF_TOLERANCE)
 
 
 def check_probe(started: Sequence[Started], tolerance: float, served: Served) -> float:
-    """Compare what every child makes of the probe with what transformers makes of it.
+    """Compare every child's log probabilities of the probe with those of transformers.
 
     Args:
         started: the children's answers; the first one holds the reference.
@@ -319,7 +319,7 @@ def check_probe(started: Sequence[Started], tolerance: float, served: Served) ->
         found = [value for row in answer["served"] for value in row]
         differences.append(sum(abs(a - b) for a, b in zip(expected, found, strict=True)) / len(expected))
     worst = max(differences)
-    if not worst <= tolerance:  # also where it is not a number
+    if not worst <= tolerance:  # also if it is not a number
         raise ModelError(
             f"{served.name}: vLLM and transformers disagree about {served.adapter or served.checkpoint}: log "
             f"probabilities of {len(expected)} tokens differ by {worst:.3g} nats on average, {tolerance:g} are allowed "
@@ -329,14 +329,14 @@ def check_probe(started: Sequence[Started], tolerance: float, served: Served) ->
 
 
 def child_environment(settings: VllmEngineSection, index: int, environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables of child number `index`: its GPUs, its threads, and no calls home.
+    """The environment of child number `index`: its GPUs, its threads, and no telemetry.
 
     Raises:
         ConfigError: CUDA_VISIBLE_DEVICES names fewer GPUs than the replicas need.
     """
     variables = {
         **environment,
-        # The engine in the child itself: one process less to lose, and the same schedule for the same requests.
+        # Run the engine in the child itself: one process less that can fail, and the same schedule for equal requests.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",

@@ -22,7 +22,7 @@ _NOTICE_SECONDS = 0.2
 
 
 class Probed(TypedDict):
-    """A version and the prompts to compare it on; `adapter` is a name, a number and a folder, or None."""
+    """A version and the prompts of the comparison; `adapter` is a name, a number and a folder, or None."""
 
     checkpoint: str
     dtype: str
@@ -31,10 +31,10 @@ class Probed(TypedDict):
 
 
 class Start(Probed):
-    """What `start` carries.
+    """The data of a `start` message.
 
-    `engine` are arguments of `vllm.LLM`; `sampling` holds what all requests share; `reference` asks for what
-    transformers makes of the prompts.
+    `engine` are arguments of `vllm.LLM`; `sampling` holds the common parameters; `reference` requests
+    transformers' log probabilities of the prompts.
     """
 
     engine: dict[str, Any]
@@ -44,7 +44,7 @@ class Start(Probed):
 
 
 class Started(TypedDict):
-    """The answer to `start`: the log probability of every probe token but each prompt's first, by both libraries."""
+    """The answer to `start`: log probabilities of all probe tokens but each prompt's first, by both libraries."""
 
     version: str
     served: list[list[float]]
@@ -61,7 +61,7 @@ class Server:
     """A loaded version.
 
     Args:
-        connection: where notices of finished rows go.
+        connection: receives notices of finished rows.
         start: what to load, and how.
     """
 
@@ -76,14 +76,14 @@ class Server:
         if (repetition := start["repetition"]) is not None:
             self._sampling["repetition_detection"] = RepetitionDetectionParams(**repetition)
         self._adapter: LoRARequest | None = LoRARequest(*start["adapter"]) if start["adapter"] else None
-        # After a part of a prompt vLLM 0.32 rewinds the row's random generator, which a CPU's cannot do: it raises.
+        # After part of a prompt vLLM 0.32 rewinds the row's random generator, which raises on a CPU.
         whole_prompts = {"enable_chunked_prefill": False} if current_platform.is_cpu() else {}
         self._llm: LLM = LLM(start["checkpoint"], **start["engine"], **whole_prompts)
 
     def logprobs(self, prompts: list[list[int]]) -> list[list[float]]:
         """Log probability of each prompt's tokens from the second on; the prefix cache is empty afterwards.
 
-        One request per token: vLLM 0.32 fails on `prompt_logprobs` beside an adapter, and this asks in the way that
+        One request per token: vLLM 0.32 fails on `prompt_logprobs` with an adapter, and this uses the same path that
         answers are sampled, from a cached prefix on.
         """
         from vllm import SamplingParams
@@ -124,9 +124,9 @@ class Server:
 
 
 def reference_logprobs(start: Probed) -> list[list[float]]:
-    """What `Server.logprobs` should give: by transformers and PEFT, on the CPU, in the precision served.
+    """The expected values of `Server.logprobs`, by transformers and PEFT, on the CPU, in the served precision.
 
-    Here and not in the parent, whose memory would keep the size of the model for the rest of the job; and before
+    Done here and not in the parent, whose memory would keep the size of the model for the rest of the job; and before
     vLLM loads, so that there are never two copies of the weights.
     """
     import torch
@@ -150,14 +150,14 @@ def reference_logprobs(start: Probed) -> list[list[float]]:
 
 
 def _row_counter(connection: Connection) -> type:
-    """A progress bar that vLLM believes in, and that sends `notice` messages with the number of rows finished."""
+    """A progress bar class for vLLM that sends `notice` messages with the number of finished rows."""
     from tqdm import tqdm
 
     class Rows(tqdm):  # type: ignore[type-arg,misc,unused-ignore]
         def __init__(self, *args: Any, **settings: Any) -> None:
             self._unsent, self._sent_at = 0, time.monotonic()
-            self._counts = settings.get("desc") == "Processed prompts"  # vLLM shows one for reading prompts as well
-            super().__init__(*args, **{**settings, "file": _Nowhere(), "mininterval": 1e9})
+            self._counts = settings.get("desc") == "Processed prompts"  # vLLM also shows one for reading prompts
+            super().__init__(*args, **{**settings, "file": _NullFile(), "mininterval": 1e9})
 
         def update(self, n: float | None = 1) -> bool | None:
             self._unsent += int(n or 0)
@@ -178,11 +178,11 @@ def _row_counter(connection: Connection) -> type:
     return Rows
 
 
-class _Nowhere:
-    """A file that forgets."""
+class _NullFile:
+    """A file that discards what is written."""
 
     def write(self, text: str) -> None:
-        """Forget `text`."""
+        """Discard `text`."""
 
     def flush(self) -> None:
         """Do nothing."""

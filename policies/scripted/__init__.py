@@ -1,9 +1,9 @@
-"""A policy without weights: for tests, for trying the loop, and for replaying what a real policy once said.
+"""A policy without weights: for tests, for trying the loop, and for replaying recorded replies.
 
 Part of the product, not of the tests: `engine.type: scripted` runs a whole job in seconds.
 
 - `ScriptedPolicy` answers from a script: a simulated solver and judge, or a recording.
-- `ScriptedUpdater` is training without gradients: the solver's skill moves towards the share of rows that are right.
+- `ScriptedUpdater` trains without gradients: the solver's skill moves towards the share of correct rows.
 """
 
 from policies.scripted.policy import ScriptedPolicy, decode, encode

@@ -1,4 +1,4 @@
-"""The scripted policy: the `Policy` contract over a script instead of an engine."""
+"""The scripted policy: `Policy` over a script instead of an engine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STOP_ID = 256
 
 
 class Script(Protocol):
-    """Something that knows what to answer."""
+    """A source of answers."""
 
     def answer(self, call: AgentCall, seed: int, policy_round: int) -> tuple[str, FinishReason]:
         """The text that answers `call`, and how it ends."""
@@ -73,7 +73,7 @@ class ScriptedPolicy:
         return [self._reply(call) for call in calls]
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing; no resources are held."""
 
     def _reply(self, call: AgentCall) -> Reply:
         text, finish = self._script.answer(call, call.id.seed(self._job_seed), self._version.round)

@@ -1,4 +1,4 @@
-"""Replies that were recorded (`--record FILE`) or written by hand, played back by the call they answer."""
+"""Play back recorded (`--record FILE`) or hand-written replies, by the call they answer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RecordedScript:
         """The recorded reply.
 
         Raises:
-            EngineError: The recording holds none for this call.
+            EngineError: There is no reply for this call.
         """
         for key in ((call.id, policy_round), (call.id, None)):
             if key in self._replies:

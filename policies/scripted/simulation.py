@@ -1,6 +1,6 @@
-"""A simulated solver and judge: right and wrong with given chances, decided by the call's own seed.
+"""A simulated solver and judge: correct with given probabilities, decided by the call's own seed.
 
-What it is not: a model of how errors cluster. Every draw is independent, so more votes always help here, which real
+It does not model how errors cluster: every draw is independent, so more votes always help here, which real
 judges do not promise.
 """
 
@@ -16,7 +16,7 @@ from svd_loop.contracts import AgentCall, FinishReason, Role
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What the simulated policy is like: all fields are chances (0 to 1), `gain` is the update's strength."""
+    """Parameters of the simulated policy: probabilities (0 to 1), and `gain`, the strength of an update."""
 
     skill: float = 0.4
     gain: float = 0.5
@@ -25,12 +25,12 @@ class Traits:
     invalid: float = 0.0
 
     def as_dict(self) -> dict[str, float]:
-        """Plain data, as stored."""
+        """Plain data, for storing."""
         return asdict(self)
 
 
 class SimulatedScript:
-    """Answers a call in any role, knowing only its messages, its prompt's id and its seed.
+    """Answers a call in any role, from its messages, its prompt's id and its seed only.
 
     The solver computes the answer and states it with chance `skill`, otherwise a wrong one. Fact checker and grader
     recompute and vote yes with chance `true_positive` or `false_positive`. For cycle consistency the same two chances
@@ -66,7 +66,7 @@ class SimulatedScript:
 
     def _compare(self, text: str, prompt_id: str) -> str:
         found = tasks.questions_in(text)
-        if len(found) == 1:  # The original is of unknown form; only the inferred question was found.
+        if len(found) == 1:  # The original has an unknown form; only the inferred question was found.
             found = [tasks.stand_in(prompt_id), *found]
         if len(found) > 1 and found[0] == found[-1]:
             return "Both ask the same.\n[[Y]]"
@@ -87,5 +87,5 @@ def _question(text: str, prompt_id: str) -> Task:
 
 
 def _draw(seed: int, label: str) -> float:
-    """A number in [0, 1) that depends on the seed and on what it is for."""
+    """A number in [0, 1) that depends on the seed and on a label."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{label}".encode()).digest()[:7], "big") / 2**56

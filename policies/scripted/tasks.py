@@ -1,4 +1,4 @@
-"""The few forms of question a script can answer, read from and written to plain text.
+"""The forms of question that a script can answer: parse them from text, and write them.
 
 Each form is a pair of templates, one for the question and one for a worked solution; the same template renders a text
 and, turned into a regular expression, finds it again inside a longer prompt. Any other question is given a sum made of
@@ -33,10 +33,10 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One way to ask and answer.
+    """One form of question and answer.
 
-    `answer` finds the final answer in anybody's solution; `working` finds the statement that leads to it, where a
-    solution is written the form's own way, whatever numbers it names.
+    `answer` finds the final answer in any solution; `working` finds the statement that leads to it, if a
+    solution follows this form, with any numbers.
     """
 
     question: str
@@ -78,7 +78,7 @@ FORMS = (SUM, ROPE, CODE)
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A question of a known form. Two tasks are the same question exactly when they are equal."""
+    """A question of a known form. Two tasks are the same question if and only if they are equal."""
 
     form: Form
     left: int
@@ -87,7 +87,7 @@ class Task:
 
     @property
     def result(self) -> int:
-        """The right answer: a number, or for code the constant the function must use."""
+        """The correct answer: a number, or for code the constant the function must use."""
         return self.right if self.form is CODE else _OPERATIONS[self.sign](self.left, self.right)
 
     def question(self) -> str:
@@ -99,13 +99,13 @@ class Task:
         return self.form.solution.format(left=self.left, sign=self.sign, right=self.right, result=result)
 
     def drifted(self) -> Task:
-        """Nearly the same question."""
+        """A slightly different question."""
         return replace(self, right=self.right + 1)
 
     def is_solved_by(self, text: str) -> bool:
-        """Whether the last final answer in `text` is right, and every working that is shown is this task's own.
+        """Whether the last final answer in `text` is correct, and all shown working is of this task.
 
-        A text without a final answer solves nothing; one without working may.
+        A text without a final answer is not a solution; working is optional.
         """
         found = list(self.form.answer.finditer(text))
         if not found:
@@ -113,24 +113,24 @@ class Task:
         return all(map(self._states, (found[-1], *self.form.working_pattern.finditer(text))))
 
     def _states(self, claim: re.Match[str]) -> bool:
-        """Whether each figure that a statement names is this task's."""
+        """Whether each number in a statement is this task's."""
         truth = {"left": self.left, "sign": self.sign, "right": self.right, "result": self.result}
         figures = {name: value if name == "sign" else int(value) for name, value in claim.groupdict().items()}
         return all(truth[name] == value for name, value in figures.items())
 
 
 def questions_in(text: str) -> list[Task]:
-    """All questions of known form in `text`, in order of appearance."""
+    """All questions of a known form in `text`, in order."""
     return _tasks_in(text, [(form, form.question_pattern) for form in FORMS])
 
 
 def solved_in(text: str) -> list[Task]:
-    """The questions that worked solutions in `text` answer, rightly or wrongly, in order of appearance."""
+    """The questions that worked solutions in `text` answer, correctly or not, in order."""
     return _tasks_in(text, [(form, form.solution_pattern) for form in FORMS])
 
 
 def stand_in(prompt_id: str) -> Task:
-    """The sum that stands for a question of unknown form."""
+    """The sum that replaces a question of unknown form."""
     digest = hashlib.sha256(prompt_id.encode()).digest()
     return Task(SUM, int.from_bytes(digest[:2], "big"), "+", int.from_bytes(digest[2:4], "big"))
 

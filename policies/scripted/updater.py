@@ -1,4 +1,4 @@
-"""Training without gradients: what the simulated solver learns from its accepted rows."""
+"""Training without gradients: the skill that the simulated solver learns from accepted rows."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def read_traits(folder: Path) -> Traits:
 def write_traits(
     folder: Path, traits: Traits, *, round: int = 0, parent: int | None = None, learned_from: Sequence[TrainingRow] = ()
 ) -> StoredVersion:
-    """Store traits as a version folder with a manifest, as other versions have one; repetition changes no byte.
+    """Store traits as a version folder with a manifest, like other versions; repeating it changes no byte.
 
     Args:
         folder: The version's folder, created if absent.

@@ -1,1 +1,1 @@
-"""Between messages and token ids: chat templates, stop tokens, thoughts."""
+"""Convert between messages and token ids: chat templates, stop tokens, thinking."""

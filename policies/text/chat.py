@@ -1,7 +1,7 @@
-r"""Between messages and token ids: chat template, special tokens, stop tokens, thoughts.
+r"""Convert between messages and token ids: chat template, special tokens, stop tokens, thinking.
 
-Everything that may be wrong with a tokenizer is found when it is loaded, not in the middle of a round. Content
-cannot forge a turn or a thought: whatever the tokenizer, the template or the model uses to part them (`<|im_end|>`,
+All faults of a tokenizer are detected when it is loaded, not in the middle of a round. Content
+cannot forge a turn or a thought: the separators of the tokenizer, the template and the model (`<|im_end|>`,
 `[/INST]`, `ASSISTANT:`, `</think>`) is broken up where content spells it out, and the ids of every conversation are
 checked (`policies.text.forgery`). In `plain` mode there are no turns to forge, only paragraphs.
 
@@ -31,26 +31,26 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 _CACHE_LIMIT = 20_000
-"""Encoded prompts remembered; votes repeat the same messages."""
+"""Size of the cache of encoded prompts; votes repeat the same messages."""
 _SWITCHES = ("enable_thinking", "thinking")
-"""Names under which templates know a switch for thinking (Qwen3, SmolLM3; DeepSeek-V3.1, Granite)."""
+"""Template variables that switch thinking (Qwen3, SmolLM3; DeepSeek-V3.1, Granite)."""
 _TAG = re.compile(r"<{1,2}[^<>\s]{1,40}>{1,2}|\[/?[A-Z_]{2,40}\]")
-"""What templates part turns with where it is no special token: `[/INST]`, `<<SYS>>`, `<|user|>`."""
+"""Separators of turns in templates that are not special tokens: `[/INST]`, `<<SYS>>`, `<|user|>`."""
 _GROWN = 500_000
-"""Characters that a template may add to a conversation."""
+"""Most characters that a template may add to a conversation."""
 _HELLO = (Message("user", "u"),)
 _SENTINEL = "7f3a"
 """Text that no template contains by itself."""
 
 
 class ChatCodec:
-    """A tokenizer with what is needed to talk to its model.
+    """A tokenizer with the chat template and tokens of its model.
 
     Args:
         tokenizer: a fast tokenizer of transformers.
         stop_ids: tokens that end an answer.
         plain: render messages as plain paragraphs instead of through the chat template (base models).
-        thought: what the model writes before and behind a thought; None where it marks none.
+        thought: the model's marks before and behind its thought; None if it has none.
         name: names the checkpoint in errors.
     """
 
@@ -77,14 +77,14 @@ class ChatCodec:
         self._in_time(self._learn_template, TEMPLATE_SECONDS)
 
     def _in_time(self, work: Callable[[], Result], seconds: float) -> Result:
-        """Do what applies the template, which is somebody else's program and may have been made not to end."""
+        """Run code that applies the template with a time limit, because the template is third-party code."""
         try:
             return run_bounded(work, seconds)
         except OverrunError:
             raise ModelError(f"model.path: {self._name}: its chat template does not end") from None
 
     def _learn_template(self) -> None:
-        """Find out what the template does, from what it makes of short conversations."""
+        """Find out how the template works, by rendering short conversations."""
         self.takes_system = self.plain or self._shows_system()
         control = {*special_tokens(self.tokenizer), *THOUGHT_MARKS, *(self._thought or ()), *self._template_marks()}
         self.control = sorted(control, key=lambda token: (-len(token), token))
@@ -96,7 +96,7 @@ class ChatCodec:
 
     @property
     def template_keywords(self) -> dict[str, bool]:
-        """What its template is told for an answer without a thought."""
+        """The template's variables for an answer without thinking."""
         return dict.fromkeys(_SWITCHES, False) if self._switches else {}
 
     @classmethod
@@ -107,7 +107,7 @@ class ChatCodec:
 
         Args:
             checkpoint: a checkpoint folder or hub name.
-            plain: do without a chat template.
+            plain: use no chat template.
             thought: the marks of the model's thoughts; None for none.
 
         Raises:
@@ -117,7 +117,7 @@ class ChatCodec:
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(checkpoint), trust_remote_code=False)
-        except Exception as error:  # whatever a tokenizer of somebody else's trips over
+        except Exception as error:  # a third-party tokenizer may raise anything
             raise ModelError(
                 f"model.path: {checkpoint}: its tokenizer cannot be loaded: {first_line(error)}"
             ) from error
@@ -150,11 +150,11 @@ class ChatCodec:
 
     @property
     def can_think(self) -> bool:
-        """Whether `thinking` makes a difference, or the template opens a thought in any case."""
+        """Whether `thinking` has an effect, or the template always opens a thought."""
         return self._switches or self._opens[True]
 
     def identity(self, thinking: bool = False) -> str:
-        """What decides the encoding and the reading beside tokenizer and messages; part of an answer's key."""
+        """Everything beside tokenizer and messages that affects encoding and decoding; part of an answer's key."""
         marks = "" if self._thought == THOUGHT_MARKS else f" thought={self._thought}"
         date = f" date={DAY:%Y-%m-%d}" if self._dated else ""
         return f"plain={self.plain} thinking={thinking}{marks}{date}"
@@ -167,10 +167,10 @@ class ChatCodec:
         return next(index for index in range(len(self.stop_ids) + 1) if index not in self.stop_ids)
 
     def encode(self, conversations: Sequence[tuple[Message, ...]], *, thinking: bool = False) -> list[tuple[int, ...]]:
-        """Token ids of each conversation, up to where the answer begins; equal conversations are encoded once.
+        """Token ids of each conversation up to the start of the answer; equal conversations are encoded once.
 
         Raises:
-            ModelError: the chat template refuses a conversation, or cannot be told to let the model think.
+            ModelError: the chat template refuses a conversation, or has no switch to enable thinking.
         """
         if thinking and not self.can_think:
             raise ModelError(
@@ -192,11 +192,11 @@ class ChatCodec:
         return self._reader.read([self._body(ids) for ids in answers], inside=self._opens[thinking])
 
     def answer_tokens(self, ids: tuple[int, ...], *, thinking: bool = False) -> int:
-        """Tokens of an answer behind its thought; 0 where the thought never closes."""
+        """Number of tokens of an answer behind its thought; 0 if the thought never closes."""
         return self._reader.answer_tokens(self._body(ids), inside=self._opens[thinking])
 
     def _body(self, ids: tuple[int, ...]) -> tuple[int, ...]:
-        """An answer without the stop token it ends in, which need not be a special one (`<end_of_turn>` of Gemma)."""
+        """An answer without its stop token, which need not be a special one (`<end_of_turn>` of Gemma)."""
         return ids[:-1] if ids and ids[-1] in self.stop_ids else ids
 
     def _tokens(self, keys: Sequence[tuple[bool, tuple[Message, ...]]]) -> list[list[int]]:
@@ -217,7 +217,7 @@ class ChatCodec:
         return self._shown(self._prepared(messages), thinking)
 
     def _prepared(self, messages: Sequence[Message]) -> list[Message]:
-        """The messages as they go into the template: the system turn where it belongs, control tokens broken up."""
+        """The messages for the template: the system turn in its place, control tokens broken up."""
         folded = messages if self.plain or self.takes_system else _fold_system(messages)
         return [Message(message.role, self._neutral(message.content)) for message in folded]
 
@@ -234,7 +234,7 @@ class ChatCodec:
             )
         except OverrunError:
             raise
-        except Exception as error:  # a template is somebody else's program: it can fail in any way
+        except Exception as error:  # a template is third-party code: it can fail in any way
             raise ModelError(
                 f"model.path: {self._name}: its chat template refuses a conversation: {first_line(error)}"
             ) from error
@@ -245,7 +245,7 @@ class ChatCodec:
         return text
 
     def _shows_system(self) -> bool:
-        """Whether the template has a system turn: Gemma's refuses one, others show it alone, or not at all."""
+        """Whether the template has a system turn: Gemma's refuses one, others ignore it."""
         system, user = f"{_SENTINEL}s", f"{_SENTINEL}u"
         try:
             shown = self._render((Message("system", system), Message("user", user)))
@@ -263,12 +263,12 @@ class ChatCodec:
         return shown[OTHER_DAY] != shown[DAY]
 
     def _refuse_deaf_template(self) -> None:
-        """Raise `ModelError` if the template leaves out what a user says."""
+        """Raise `ModelError` if the template leaves out the user's message."""
         if _SENTINEL not in self._render((Message("user", _SENTINEL),)):
             raise ModelError(f"model.path: {self._name}: its chat template leaves out what the user says")
 
     def _template_marks(self) -> set[str]:
-        """What the template writes between turns, where it looks like a tag or like the name of a role."""
+        """The text that the template writes between turns, if it looks like a tag or a role name."""
         if self.plain:
             return set()
         turns = [
@@ -284,7 +284,7 @@ class ChatCodec:
         return set()
 
     def _ends_inside(self, prompt: str) -> bool:
-        """Whether a rendered prompt leaves a thought open; content cannot, since marks in it are broken up."""
+        """Whether a rendered prompt leaves a thought open; content cannot, because its marks are broken up."""
         return self._thought is not None and prompt.rfind(self._thought[0]) > prompt.rfind(self._thought[1])
 
     def _neutral(self, content: str) -> str:

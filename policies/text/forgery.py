@@ -1,4 +1,4 @@
-"""Text of others between a template's control tokens: it must never become one of them.
+"""Prevent message content from being read as a template's control tokens.
 
 Breaking up the spelling of control tokens is not enough. A tokenizer may normalise what it reads (full-width letters,
 upper case, zero-width characters), so that text which spells no token is read as one; and tokens that were added
@@ -17,13 +17,13 @@ from svd_loop.contracts import Message
 from svd_loop.errors import ModelError
 
 _ROLE_WORDS = re.compile(r"(?:^|[\s>\]])(#{1,6} ?[^\W\d_][\w ]{1,30}:?|[^\W\d_][\w ]{0,20}:)\s*\Z")
-"""What plain-word templates write before a turn: `ASSISTANT:`, `### Response:`."""
+"""The text that plain-word templates write before a turn: `ASSISTANT:`, `### Response:`."""
 _MOST_REPAIRS = 50
 """Repairs of one conversation before it is refused; each breaks every token found, so one nearly always suffices."""
 
 
 def control_ids(tokenizer: Any) -> frozenset[int]:
-    """Ids of added tokens that can mean something to a model: all but white space, and words that are not special."""
+    """Ids of added tokens that can have a meaning for a model: all but white space and plain words."""
     added = tokenizer.added_tokens_decoder
     return frozenset(
         int(index)
@@ -33,7 +33,7 @@ def control_ids(tokenizer: Any) -> frozenset[int]:
 
 
 def role_words(pieces: Sequence[str]) -> set[str]:
-    """Words that part the turns of a plain-word template, from what it writes before each message.
+    """The words that separate the turns of a plain-word template, from the text before each message.
 
     Args:
         pieces: the rendered text in front of each message, and in front of the answer.
@@ -42,7 +42,7 @@ def role_words(pieces: Sequence[str]) -> set[str]:
 
 
 class ForgeryCheck:
-    """Finds and breaks up text that a tokenizer reads as a control token.
+    """Finds and breaks up content that a tokenizer reads as a control token.
 
     Args:
         tokenizer: a fast tokenizer of transformers.
@@ -62,7 +62,7 @@ class ForgeryCheck:
         self._expected: dict[tuple[bool, tuple[str, ...]], list[int]] = {}
 
     def checked(self, ids: list[int], messages: Sequence[Message], thinking: bool) -> list[int]:
-        """The ids of a conversation, encoded again with its text broken up if that forged a control token.
+        """The ids of a conversation; encoded again with content broken up if it forged a control token.
 
         Raises:
             ModelError: the text cannot be broken up, because the template does not show it as it is.
@@ -86,7 +86,7 @@ class ForgeryCheck:
         return self._expected[key]
 
     def _repaired(self, messages: Sequence[Message], thinking: bool) -> tuple[list[Message], list[int]]:
-        """The messages with a space in every control token that their text was read as, and their ids."""
+        """The messages with a space in every control token that their content was read as, and their ids."""
         text = self._render(messages, thinking)
         encoded = self._tokenizer(text, add_special_tokens=self._special, return_offsets_mapping=True)
         forged = [
@@ -110,7 +110,7 @@ class ForgeryCheck:
 
 
 def _broken(content: str, spans: Sequence[tuple[int, int]]) -> str:
-    """`content` with a space in the middle of each span; a single character that is a token by itself goes."""
+    """`content` with a space in the middle of each span; a single character that is a token is removed."""
     for start, end in reversed(spans):
         left, right = ((start + end) // 2, (start + end) // 2) if end - start > 1 else (start, end)
         content = f"{content[:left]} {content[right:]}"

@@ -1,4 +1,4 @@
-"""Which tokens end an answer, from everything a checkpoint says about it.
+"""Find the tokens that end an answer, from all files of a checkpoint.
 
 Checkpoints say it in three places that need not agree: `eos_token_id` of the generation configuration (or, without
 one, of the model's), the tokenizer's end-of-text token, and the token its chat template puts behind an answer. The
@@ -16,7 +16,7 @@ from typing import Any
 from svd_loop.support.bounded import OverrunError, run_bounded
 
 TEMPLATE_SECONDS = 20.0
-"""A template takes milliseconds; one that takes this long was made not to end."""
+"""Time limit in seconds; a template normally takes milliseconds."""
 _ANSWER = "7f3a"
 """Text that no template contains."""
 
@@ -53,7 +53,7 @@ def _configured(checkpoint: Path | str) -> set[int]:
 
 
 def _behind_an_answer(tokenizer: Any) -> int | None:
-    """The added token the chat template puts behind an answer, special or not; None if it puts none there.
+    """The added token that the chat template puts behind an answer, special or not; None if there is none.
 
     Raises:
         OverrunError: the template does not end.
@@ -63,7 +63,7 @@ def _behind_an_answer(tokenizer: Any) -> int | None:
         text: str = run_bounded(lambda: tokenizer.apply_chat_template(turns, tokenize=False), TEMPLATE_SECONDS)
     except OverrunError:
         raise
-    except Exception:  # a template that refuses an answer says nothing about how one ends
+    except Exception:  # a template that refuses an answer does not show how one ends
         return None
     tail = tokenizer(text.rpartition(_ANSWER)[2].lstrip(), add_special_tokens=False)["input_ids"]
     return int(tail[0]) if tail and tail[0] in tokenizer.added_tokens_decoder else None

@@ -1,7 +1,7 @@
-"""A reasoning model's thought: where it ends, and how it is written into text.
+"""The thought of a reasoning model: where it ends, and how it is written in text.
 
 A model marks its thought with two marks, `<think>` and `</think>` by default. In text they are always written as
-`THOUGHT_MARKS`, so that nothing above the policy has to know a model's own. Two ways to find them:
+`THOUGHT_MARKS`, so that code above the policy need not know a model's own marks. They are found in two ways:
 
 - *On token ids*, where each mark is one token of the vocabulary. Whether such a token is "special" does not matter
   (Qwen3's are added tokens that are not special; skipping special tokens while decoding would lose another model's).
@@ -21,11 +21,11 @@ from svd_loop.contracts import THOUGHT_MARKS
 
 
 class ThoughtReader:
-    """Decodes answers, thoughts marked.
+    """Decodes answers, with their thoughts marked.
 
     Args:
         tokenizer: a fast tokenizer of transformers.
-        marks: what the model writes before and behind a thought; None where it has none to mark.
+        marks: the model's marks before and behind its thought; None if it has none.
     """
 
     def __init__(self, tokenizer: Any, marks: tuple[str, str] | None) -> None:
@@ -40,7 +40,7 @@ class ThoughtReader:
 
         Args:
             answers: sampled ids.
-            inside: the prompt opened a thought that the answers begin in.
+            inside: whether the answers begin inside a thought that the prompt opened.
         """
         parts = [self._split(ids) for ids in answers]
         flat = [segment for segments, _ in parts for segment in segments]
@@ -54,7 +54,7 @@ class ThoughtReader:
         return texts
 
     def answer_tokens(self, ids: tuple[int, ...], *, inside: bool) -> int:
-        """Tokens of the final answer: those behind the thought, or all where there is none."""
+        """Number of tokens of the final answer: those behind the thought, or all if there is none."""
         if self._by_id:
             segments, marks = self._split(ids)
             if marks and marks[-1] == THOUGHT_MARKS[1]:
@@ -81,7 +81,7 @@ class ThoughtReader:
         return segments, marks
 
     def _settled(self, text: str) -> str:
-        """Decoded text whose marks are `THOUGHT_MARKS` and mean what they say."""
+        """Decoded text whose marks are `THOUGHT_MARKS` and not quotations."""
         if self._marks == THOUGHT_MARKS and not self._by_id:
             return text
         text = spread_apart(text, THOUGHT_MARKS)

@@ -1,4 +1,4 @@
-"""What an update algorithm is given, and what is asked of it.
+"""The interface of an update algorithm.
 
 An algorithm is a file in this package with a function `make_updater(UpdateContext) -> Updater`, a section, and a row
 of `svd_loop.config.update.UPDATES`.
@@ -19,10 +19,10 @@ from svd_loop.contracts import TrainingRow, UpdateMaterial, UpdateResult
 
 @dataclass(frozen=True, slots=True)
 class UpdateContext:
-    """What stays the same for all updates of a job.
+    """The inputs of an update algorithm that stay the same for all updates of a job.
 
     Attributes:
-        store: where versions are kept; round 0 is stored.
+        store: the versions; round 0 is stored.
         settings: the `update` section; `settings.algorithm` is the algorithm's own.
         codec: the base's tokenizer, chat template and stop tokens.
         job_seed: the job's seed.
@@ -39,19 +39,19 @@ class UpdateContext:
 
 
 class Updater(Protocol):
-    """An update algorithm at work."""
+    """An update algorithm, ready to train."""
 
     def usable(self, rows: Sequence[TrainingRow]) -> tuple[list[TrainingRow], dict[str, float]]:
         """The rows that can be trained on, and how many were refused as `rows_refused.<reason>`."""
         ...
 
     def learn(self, material: UpdateMaterial, *, round: int, parent: Path) -> UpdateResult:
-        """Learn, and store the result as version `round`.
+        """Train, and store the result as version `round`.
 
-        Must not repeat an update that was finished before with the same material.
+        Must not repeat an update that was already finished with the same material.
 
         Args:
-            material: what the round brought.
+            material: the rows of the round.
             round: the version to make, at least 1.
             parent: folder of the version in force before.
         """

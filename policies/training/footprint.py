@@ -1,4 +1,4 @@
-"""How much memory and disk a checkpoint takes to train, to serve and to keep: sums over its real shape.
+"""Estimate the memory and disk that a checkpoint needs for training, serving and storage.
 
 The shape is read from the model itself, built on torch's meta device, which allocates nothing. Weights, gradients,
 optimizer states, adapters and the KV cache are exact. Activations are a model of what the usual decoder layer (norms,
@@ -19,14 +19,14 @@ from svd_loop.errors import ModelError
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _ADAMW_STATES = 2
-"""Numbers of optimizer state a trained parameter has, in single precision like the parameter and its gradient."""
+"""Optimizer-state values per trained parameter, in single precision like the parameter and its gradient."""
 _CHECKPOINTS_KEPT = 2
 """Training checkpoints on disk at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a checkpoint's sizes depend on.
+    """The sizes of a checkpoint that memory depends on.
 
     Attributes:
         parameters: all of them, tied ones once.
@@ -63,7 +63,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class TrainingMemory:
-    """Bytes on the training device at its fullest."""
+    """Peak memory on the training device, in bytes."""
 
     weights: int
     gradients: int
@@ -73,7 +73,7 @@ class TrainingMemory:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum of all parts."""
         return self.weights + self.gradients + self.optimizer + self.activations + self.logits
 
 
@@ -90,7 +90,7 @@ class ServingMemory:
 
 
 def shape_of(checkpoint: Path) -> Shape:
-    """Read a checkpoint's shape from its config.json; its weights are not touched.
+    """Read a checkpoint's shape from its config.json, without its weights.
 
     Raises:
         ModelError: transformers has no causal language model for it.
@@ -172,7 +172,7 @@ def checkpoint_bytes(shape: Shape, update: UpdateSection) -> int:
 
 
 def _kept_by_layers(shape: Shape, bf16: bool) -> int:
-    """Bytes a token leaves behind in all layers for the backward pass.
+    """Bytes per token that all layers keep for the backward pass.
 
     A norm keeps its input, the normalised input and its output; attention keeps queries, keys, values and output; the
     MLP keeps four tensors of its width. Norms are computed in single precision, the rest in half under autocast.

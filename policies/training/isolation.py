@@ -1,8 +1,8 @@
-"""Whether rows laid end to end stay strangers: a probe of the attention that is about to train.
+"""Check that packed rows cannot attend to each other, with the attention that is about to train.
 
-Packing is only as good as the attention implementation: one that takes no notice of where a row begins trains every
-row on its neighbours, with a healthy-looking loss. Which ones do is a matter of library versions, models and kernels,
-so it is not looked up but tried, on the model in training, before its first step.
+Packing depends on the attention implementation: one that ignores where a row begins trains every
+row on its neighbours, while the loss looks normal. This depends on library versions, models and kernels,
+so it is tested on the model in training, before its first step.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DRIFT = {"float32": 1e-3, "bfloat16": 5e-2}
 def require_isolation(
     model: Any, rows: Sequence[TrainingRow], collate: Callable[[list[dict[str, Any]]], dict[str, Any]], precision: str
 ) -> None:
-    """Compare packed rows with rows alone, and with the same pack behind another first row.
+    """Compare packed rows with single rows, and with the same pack behind another first row.
 
     Args:
         model: as it will be trained; every process of a sharded one has to call this.
@@ -33,7 +33,7 @@ def require_isolation(
         precision: `float32` or `bfloat16`, as computed in.
 
     Raises:
-        ConfigError: rows see each other, or packing computes something else.
+        ConfigError: rows attend to each other, or packing changes the result.
     """
     probe = [list(row.input_ids[:_TOKENS]) for row in sorted(rows, key=lambda row: len(row.input_ids))[:_ROWS]]
     probe = probe if len(probe) > 1 else probe * 2

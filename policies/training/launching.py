@@ -1,4 +1,4 @@
-"""An update in processes of its own, one a GPU, through `accelerate launch`.
+"""Run an update in several processes, one per GPU, through `accelerate launch`.
 
 The job's process trains nothing then: it writes the run down, gives its memory back, starts the processes and waits.
 Their result becomes a version only when all of it is there; a run that was killed leaves its folder, and goes on from
@@ -34,10 +34,10 @@ from svd_loop.support.progress import progress
 from svd_loop.support.torch_memory import release_memory
 
 CONFIG, LOG = "accelerate.yaml", "output.log"
-"""Files of the run's folder, beside those of the processes."""
+"""Files in the run's folder, beside those of the processes."""
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 30.0
-"""How long the launcher may take to end its processes before it is killed; they end by themselves then."""
+"""Seconds that the launcher has to end its processes before it is killed; they then end by themselves."""
 _TAIL_BYTES = 3000
 
 
@@ -75,7 +75,7 @@ def launch(task: TrainingTask, rows: Sequence[TrainingRow]) -> Trained:
 
 
 def accelerate_config(settings: UpdateSection, device: str) -> dict[str, Any]:
-    """The configuration `accelerate launch` gets: the strategy's or the user's file, with what `update` says.
+    """The configuration for `accelerate launch`: the strategy's or the user's file, with the settings of `update`.
 
     Args:
         settings: the `update` section.
@@ -91,7 +91,7 @@ def accelerate_config(settings: UpdateSection, device: str) -> dict[str, Any]:
         kind = str(config["distributed_type"])
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise ConfigError(
-            f"update.launch.accelerate_config: {path} is no configuration of accelerate: "
+            f"update.launch.accelerate_config: {path} is not a configuration of accelerate: "
             f"{error if isinstance(error, OSError) else repr(error)}"
         ) from None
     if config.get("num_machines", 1) != 1:
@@ -118,7 +118,7 @@ def strategy_file(section: LaunchSection) -> Path:
 
 
 def command(work: Path) -> list[str]:
-    """The command line of a run whose folder is `work`; a free port, since jobs may share the machine."""
+    """The command line of a run in folder `work`, with a free port, because jobs may share the machine."""
     return [
         sys.executable,
         "-m",
@@ -143,7 +143,7 @@ def _require_gpus(processes: int, device: str) -> None:
 
 
 def _run(task: TrainingTask, steps: int) -> None:
-    """Start the processes, show their progress, wait until all are gone."""
+    """Start the processes, show their progress, and wait until all have ended."""
     root = str(Path(__file__).parents[2])
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     environment = {**without_secrets(os.environ), "PYTHONPATH": paths}
@@ -173,7 +173,7 @@ def _run(task: TrainingTask, steps: int) -> None:
 def _finished_steps(work: Path) -> int:
     try:
         return int((work / program.STEP).read_text(encoding="utf-8") or 0)
-    except (OSError, ValueError):  # not begun, or just being written
+    except (OSError, ValueError):  # not started, or being written
         return 0
 
 
@@ -190,7 +190,7 @@ def _end(launcher: subprocess.Popen[bytes]) -> None:
 
 
 def _failure(work: Path, code: int) -> BaseException:
-    """Why a run failed, in the words of the process that knew best: one that says so before one that was left alone."""
+    """Why a run failed, from the process that stated a cause, rather than from one that lost its peers."""
     said = [json.loads(path.read_text(encoding="utf-8")) for path in _by_time(work.glob("failure-*.json"))]
     for failure in said:
         kind = getattr(errors, failure["kind"], None) if failure["kind"] else None
@@ -202,7 +202,7 @@ def _failure(work: Path, code: int) -> BaseException:
         return torch.OutOfMemoryError(next(f["message"] for f in said if f["kind"] == program.OUT_OF_MEMORY))
     output = (work / LOG).read_text(encoding="utf-8", errors="replace")
     where = f"all that the processes printed is in {work / LOG}"
-    # What torch's launcher says of the process that ended first.
+    # The launcher's entry of the process that ended first.
     if killed := re.search(r"rank\s*:\s*(\d+).*?exitcode\s*:\s*-(\d+)", output, re.DOTALL):
         name = signal.Signals(int(killed[2])).name
         hint = " (out of memory?)" if name == "SIGKILL" else ""

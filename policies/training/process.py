@@ -1,4 +1,4 @@
-"""The program that `policies.training.launching` has `accelerate launch` run, once in every process of an update.
+"""The program that `accelerate launch` runs in every process of an update (`policies.training.launching`).
 
 Everything it needs lies in the run's folder, everything it has to say goes there: the number of finished steps, the
 trained weights and figures of process 0, and, from whichever process fails, why.
@@ -20,18 +20,18 @@ from svd_loop.support.allocator import keep_freed_memory
 from svd_loop.support.child_process import die_with_parent
 
 TASK, ROWS, STEP, RESULT, WEIGHTS = "task.json", "rows.jsonl", "step", "result.json", "trained"
-"""Files of the run's folder; `WEIGHTS` is a folder."""
+"""Files in the run's folder; `WEIGHTS` is a folder."""
 OUT_OF_MEMORY = "out of memory"
 
 
 def failure_file(work: Path, rank: int) -> Path:
-    """Where process `rank` says why it failed."""
+    """The file in which process `rank` writes why it failed."""
     return work / f"failure-{rank}.json"
 
 
 def main() -> None:
-    """Train; leaves with exit code 1 after saying why."""
-    die_with_parent()  # a job that is killed takes its processes with it: their stdin ends
+    """Train; on failure, write the reason and exit with code 1."""
+    die_with_parent()  # when the job is killed, stdin ends, and so do its processes
     keep_freed_memory()
     work, rank = Path(sys.argv[1]), int(os.environ["RANK"])
     try:
@@ -40,7 +40,7 @@ def main() -> None:
         failure_file(work, rank).write_text(json.dumps(_failure(error)), encoding="utf-8")
         traceback.print_exc()
         sys.stderr.flush()
-        os._exit(1)  # at once: an orderly end waits for processes that wait for this one
+        os._exit(1)  # at once: an orderly end would wait for processes that wait for this one
 
 
 def _run(work: Path, rank: int) -> None:
@@ -68,12 +68,12 @@ def _run(work: Path, rank: int) -> None:
 
 
 def plain_row(row: TrainingRow) -> dict[str, Any]:
-    """What of a row training needs."""
+    """The fields of a row that training uses."""
     return {"input_ids": row.input_ids, "supervised_from": row.supervised_from}
 
 
 def read_row(data: Mapping[str, Any]) -> TrainingRow:
-    """What `plain_row` gave."""
+    """The inverse of `plain_row`."""
     return TrainingRow(tuple(data["input_ids"]), data["supervised_from"], "")
 
 

@@ -1,6 +1,6 @@
-"""Training rows before training: refused when they cannot teach, ordered so that little padding is computed.
+"""Check training rows, and order them so that little padding is computed.
 
-The order is drawn here, once, for the whole run: a resumed run then needs no more than to skip what it has done.
+The order is drawn here once for the whole run, so that a resumed run only skips what it has done.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ REASONS = {
     "no_stop_token": "do not end in a stop token",
     "over_length": "longer than update.max_length: {max_length}",
 }
-"""Why a row is refused: names as in metrics, words as in messages."""
+"""Reasons to refuse a row: name in metrics, text in messages."""
 
 
 def check_rows(rows: Sequence[TrainingRow], stop_ids: Collection[int], max_length: int) -> None:
-    """Refuse rows that would teach nothing, teach not to stop, or have to be cut.
+    """Refuse rows that have nothing to learn from, no stop token, or too many tokens.
 
     Raises:
         TrainingError: there are no rows, or some are unusable; lists how many of each kind, with an example.
@@ -67,7 +67,7 @@ def describe(refused: Mapping[str, Sequence[TrainingRow]], max_length: int) -> s
 
 def _faults(row: TrainingRow, stop_ids: Collection[int], max_length: int) -> list[str]:
     faults = []
-    # The first token has no context to be predicted from, so a row must leave at least it unsupervised.
+    # The first token has no context to be predicted from, so it must be unsupervised.
     if not 1 <= row.supervised_from < len(row.input_ids):
         faults.append("no_supervised_token")
     elif row.input_ids[-1] not in stop_ids:
@@ -86,7 +86,7 @@ def dataset_columns(rows: Sequence[TrainingRow]) -> dict[str, list[list[int]]]:
 
 
 def share_of_batch(batch_size: int, processes: int, at_most: int | None) -> int:
-    """Rows per forward pass: the largest divisor of a process's share of the batch that is at most `at_most`.
+    """Rows per forward pass: the largest divisor of a process's part of the batch up to `at_most`.
 
     A divisor, so that an optimizer step sees `batch_size` rows and not a few more.
     """
@@ -95,7 +95,7 @@ def share_of_batch(batch_size: int, processes: int, at_most: int | None) -> int:
 
 
 def data_digest(rows: Sequence[TrainingRow]) -> str:
-    """SHA-256 over what is trained on, order included."""
+    """SHA-256 over the training rows, including their order."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(json.dumps((row.input_ids, row.supervised_from)).encode())
@@ -103,7 +103,7 @@ def data_digest(rows: Sequence[TrainingRow]) -> str:
 
 
 def training_order(lengths: Sequence[int], *, samples: int, batch_size: int, seed: int) -> list[int]:
-    """Which row comes when: passes in random order, rows of like length beside each other within a batch.
+    """The order of rows: passes in random order, rows of similar length together within a batch.
 
     Batches themselves come in random order within a group of `_GROUP_BATCHES`; a short batch stays last.
 

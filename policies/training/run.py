@@ -1,4 +1,4 @@
-"""One run of the trainer, in the job's own process or in each of several that share it (`policies.training.launching`).
+"""One run of the trainer, in the job's own process or in each of several (`policies.training.launching`).
 
 Rows come tokenised, with the loss on the answer alone: exactly what was sampled is what is learned, and no chat
 template or truncation of the trainer is ever involved. Weights train and are stored in single precision whatever the
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TrainingTask:
-    """What a run depends on beside its rows.
+    """The inputs of a run beside its rows.
 
     Attributes:
         settings: the `update` section.
@@ -60,7 +60,7 @@ class TrainingTask:
 
     @classmethod
     def parse(cls, text: str) -> TrainingTask:
-        """What `dump` wrote."""
+        """The inverse of `dump`."""
         fields = json.loads(text)
         fields |= {"start": Path(fields["start"]), "work": Path(fields["work"])}
         return cls(**{**fields, "settings": UpdateSection.model_validate(fields["settings"])})
@@ -77,7 +77,7 @@ class TrainingTask:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A finished run; `save` puts the model's files into an empty folder, tokenizer left out."""
+    """A finished run; `save` writes the model's files into an empty folder, without the tokenizer."""
 
     save: Callable[[Path], None]
     metrics: Mapping[str, float]
@@ -87,7 +87,7 @@ class Trained:
 def train(
     task: TrainingTask, rows: Sequence[TrainingRow], tokenizer: Any, on_step: Callable[[int], None] = lambda step: None
 ) -> Trained:
-    """Run the trainer to its end, from its newest checkpoint if there is one.
+    """Run the trainer to its end, starting from its newest checkpoint if there is one.
 
     Args:
         task: the run.
@@ -113,7 +113,7 @@ def train(
         seed=task.seed,
     )
     library_logging.set_verbosity_error()
-    arguments = _arguments(task, task.steps(len(rows)))  # before the model: it decides how processes load it
+    arguments = _arguments(task, task.steps(len(rows)))  # before the model, because it decides how processes load it
     # TRL's collator masks by length, never by id: a true end token keeps its loss.
     collator = DataCollatorForLanguageModeling(pad_token_id=task.pad_id, padding_free=settings.packing)
 
@@ -143,7 +143,7 @@ def train(
 
 
 def _model(task: TrainingTask, start: StoredVersion) -> Any:
-    """What the trainer trains: all weights, or an earlier adapter that goes on."""
+    """The model to train: all weights, or an earlier adapter to continue."""
     if task.settings.method == "lora" and start.kind == "lora":
         from peft import PeftModel
 
@@ -163,7 +163,7 @@ def _attending(model: Any, task: TrainingTask) -> Any:
 
 
 def _lora(task: TrainingTask, start: StoredVersion) -> Any:
-    """A new adapter's configuration, or None where none is wanted or one goes on."""
+    """The configuration of a new adapter, or None if none is needed."""
     if task.settings.method != "lora" or start.kind == "lora":
         return None
     from peft import LoraConfig
@@ -194,7 +194,7 @@ def _arguments(task: TrainingTask, steps: int) -> Any:
         max_steps=steps,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=scheduler,
-        # The first step of a warm-up has the rate 0: a run of a single step would learn nothing.
+        # The first step of a warm-up has rate 0, so a run of one step would learn nothing.
         warmup_steps=min(math.ceil(settings.warmup * steps), steps - 1),
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
@@ -228,7 +228,7 @@ def _let_cpu_processes_shard(arguments: Any) -> None:
         return
     from accelerate.utils import DistributedType
 
-    # The state that the accelerator will be made from: whatever was there before, the arguments have replaced.
+    # The state from which the accelerator is made; the arguments have replaced any earlier one.
     arguments.distributed_state.distributed_type = DistributedType.MULTI_GPU
 
 
@@ -259,7 +259,7 @@ def _dataset(rows: Sequence[TrainingRow], order: Sequence[int], task: TrainingTa
 
 
 def _metrics(history: Sequence[Mapping[str, Any]], drawn: Sequence[TrainingRow]) -> dict[str, float]:
-    """Figures of a whole run: the trainer's history is part of its checkpoints, so an interruption changes none."""
+    """Metrics of a whole run: the trainer's history is part of its checkpoints, so an interruption changes none."""
     logged = [entry for entry in history if "loss" in entry]
     norms = [float(entry.get("grad_norm", 0.0)) for entry in logged]
     rates = [float(entry["learning_rate"]) for entry in logged]
@@ -305,7 +305,7 @@ def _newest_checkpoint(work: Path) -> str | None:
 
 
 def _settle_adapter_config(path: Path) -> None:
-    """Make equal adapters equal files: PEFT writes sets in arbitrary order, and the base's location."""
+    """Make the file deterministic: PEFT writes sets in arbitrary order, and the base's location."""
     config = json.loads(path.read_text(encoding="utf-8"))
     config["target_modules"] = sorted(config["target_modules"])
     config["base_model_name_or_path"] = None

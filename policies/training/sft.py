@@ -1,9 +1,9 @@
 """The update: supervised fine-tuning of the sampled token ids through TRL's `SFTTrainer`, full or LoRA.
 
-What is done before and after a run of the trainer: rows that cannot teach are refused, a finished update is found
-again, memory that ran out gets a second try, and the finished weights go to the `WeightStore`. The run itself is
-`policies.training.run`, here or in processes of its own (`policies.training.launching`). On a CPU, in one process, the
-same rows give the same bits.
+Steps before and after a run of the trainer: unusable rows are refused, a finished update is found
+again, the run is repeated once after memory ran out, and the finished weights go to the `WeightStore`. The run itself
+is `policies.training.run`, here or in processes of its own (`policies.training.launching`). On a CPU, in one process,
+the same rows give the same bits.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class SftUpdater:
-    """Implements `policies.training.algorithm.Updater`.
+    """Supervised fine-tuning as a `policies.training.algorithm.Updater`.
 
     Args:
         store: where versions go; round 0 must be stored.
@@ -81,7 +81,7 @@ class SftUpdater:
         return kept, {f"rows_refused.{reason}": float(len(items)) for reason, items in refused.items()}
 
     def learn(self, material: UpdateMaterial, *, round: int, parent: Path) -> UpdateResult:
-        """Train on the material's rows; as `fit`."""
+        """Train on the material's rows; see `fit`."""
         return self.fit(material.rows, round=round, parent=parent)
 
     def fit(self, rows: Sequence[TrainingRow], *, round: int, parent: Path) -> UpdateResult:
@@ -107,7 +107,7 @@ class SftUpdater:
         start = self._start(stored_version(parent))
         work = self._store.folder / f"training-{round:03d}-{_name(digest, self._config_digest, start)}"
         for other in set(self._store.folder.glob(f"training-{round:03d}-*")) - {work}:
-            shutil.rmtree(other, ignore_errors=True)  # of other rows or weights: nothing will ever go on from them
+            shutil.rmtree(other, ignore_errors=True)  # made from other rows or weights: never resumed
         settings = self._settings
         task = TrainingTask(
             settings,
@@ -125,7 +125,7 @@ class SftUpdater:
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-        if trained is None:  # behind the handler: while it runs, the traceback holds the batch's memory
+        if trained is None:  # after the handler: inside it, the traceback would keep the batch's memory
             trained = self._train_again(task, rows)
         result, kind = trained, settings.method
         base = foundation(start) if kind == "lora" else None
@@ -139,7 +139,7 @@ class SftUpdater:
         return self._store.load(0) if self._settings.start == "base" else parent
 
     def _train(self, task: TrainingTask, rows: Sequence[TrainingRow]) -> Trained:
-        """Run the trainer, here or elsewhere."""
+        """Run the trainer, in this process or in several others."""
         if self._settings.launch.apart:
             from policies.training.launching import launch
 
@@ -155,7 +155,7 @@ class SftUpdater:
             return train(task, rows, self._tokenizer, on_step)
 
     def _train_again(self, task: TrainingTask, rows: Sequence[TrainingRow]) -> Trained:
-        """The second and last attempt after memory ran out: half as many rows per forward pass, from the beginning."""
+        """Train again from the beginning, once, after memory ran out: half as many rows per forward pass."""
         release_gpu_memory()
         advice = "set update.micro_batch_size lower, or update.gradient_checkpointing: true"
         if task.micro_batch == 1:
@@ -182,7 +182,7 @@ class SftUpdater:
 
 
 def make_updater(context: UpdateContext) -> SftUpdater:
-    """Supervised fine-tuning as the configuration has it."""
+    """Build the updater from the configuration."""
     codec = context.codec
     return SftUpdater(
         context.store,
@@ -207,6 +207,6 @@ def _seed(job_seed: int, round: int) -> int:
 
 
 def _name(digest: str, config_digest: str, start: StoredVersion) -> str:
-    """Names a run by all that decides it, so that only its own checkpoints are ever resumed."""
+    """A name for a run from everything that determines it, so that only its own checkpoints are resumed."""
     text = f"{digest} {config_digest} {start.version.fingerprint}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""TRL's `SFTTrainer` with what an update of ours needs beside it: a quick language-model head on a CPU, and watchers.
+"""TRL's `SFTTrainer` with a fast language-model head on a CPU, and callbacks.
 
 TRL scores tokens through a fused head that never builds the logits: right for a GPU and a large vocabulary. Without
 Triton it scores every position, prompts and padding too, and computes the head twice and an entropy that nobody reads;
@@ -21,11 +21,11 @@ from trl.trainer.sft_trainer import SFTTrainer
 from svd_loop.errors import TrainingError
 
 _LOGITS_BYTES = 2**29
-"""The most that the logits of one forward pass may take before TRL's head, which needs less memory, is used."""
+"""Most bytes of the logits of one forward pass; beyond this TRL's head is used, which needs less memory."""
 
 
 class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
-    """`SFTTrainer` whose loss on a CPU computes the supervised positions only."""
+    """`SFTTrainer` whose loss on a CPU computes only the supervised positions."""
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -33,13 +33,13 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
         """Summed negative log-likelihood of the supervised tokens over their number in the whole batch.
 
         Args:
-            model: maybe wrapped.
-            inputs: `input_ids` and `labels` (B, T), and what the collator adds.
+            model: may be wrapped.
+            inputs: `input_ids` and `labels` (B, T), and the collator's other columns.
             return_outputs: not used in training.
             num_items_in_batch: supervised tokens of the optimizer step, over all processes.
         """
         labels = inputs["labels"]
-        # Position t predicts token t + 1; columns that no row is trained on are not computed.
+        # Position t predicts token t + 1; columns without supervised tokens in any row are not computed.
         columns = (labels[:, 1:] != -100).any(dim=0).nonzero().squeeze(1)
         if return_outputs or num_items_in_batch is None or not self._builds_logits(labels, len(columns)):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
@@ -48,7 +48,7 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
         loss = torch.nn.functional.cross_entropy(
             logits.float().flatten(0, 1), labels[:, columns + 1].flatten(), ignore_index=-100, reduction="sum"
         )
-        # Gradients are averaged over the processes, tokens are counted over all of them.
+        # Gradients are averaged over the processes, but tokens are counted over all of them.
         return loss / num_items_in_batch.clamp(min=1) * self.accelerator.num_processes
 
     def _builds_logits(self, labels: torch.Tensor, columns: int) -> bool:
@@ -63,7 +63,7 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
 
 
 class Watcher(TrainerCallback):  # type: ignore[misc]
-    """Looks at the model before the first step, stops at a loss or gradient norm that is not finite, counts steps.
+    """Callback: inspects the model before the first step, stops at a non-finite loss or gradient, counts steps.
 
     Attributes:
         resumed_at: optimizer steps that a checkpoint had already done.
@@ -75,12 +75,12 @@ class Watcher(TrainerCallback):  # type: ignore[misc]
         self.resumed_at = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        """The model is where it will be trained, in its shards if there are any."""
+        """Called when the model is on its device, sharded if it will be."""
         self.resumed_at = state.global_step
         self._on_begin(model)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        """Every process sees the same figures, so that all of them stop."""
+        """Stop at a non-finite value; every process sees the same values, so all of them stop."""
         if not logs or "loss" not in logs:
             return
         loss, norm = float(logs["loss"]), float(logs.get("grad_norm", 0.0))

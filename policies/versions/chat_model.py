@@ -1,4 +1,4 @@
-"""A stored version as MLflow serves it: questions in, answers out.
+"""A stored version as an MLflow model: questions in, answers out.
 
 This file is copied beside the weights and run by MLflow there ("models from code"), so it must stand alone: besides
 the standard library it imports what a serving machine has anyway (mlflow, torch, transformers, and peft for an
@@ -30,7 +30,7 @@ _BATCH = 16
 
 
 class ChatModel(PythonModel):
-    """Verified weights of one version with the tokenizer and words they were trained with.
+    """Verified weights of one version with its tokenizer and solver template.
 
     `unwrap_python_model()` of the loaded model gives this object: its `model` and `tokenizer` are plain objects of
     transformers, an adapter already merged in single precision.
@@ -48,7 +48,9 @@ class ChatModel(PythonModel):
         folder = Path(context.artifacts[VERSION])
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         self.settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        base = None if manifest["base_path"] is None else folder / manifest["base_path"]  # an absolute path wins
+        base = (
+            None if manifest["base_path"] is None else folder / manifest["base_path"]
+        )  # an absolute path replaces the folder
         own = base if manifest["kind"] == "base" and base is not None else folder
         _verify(own, manifest["files"])
         if manifest["kind"] == "lora" and base is not None:
@@ -61,7 +63,7 @@ class ChatModel(PythonModel):
         """Answer every row.
 
         Args:
-            context: not needed any more.
+            context: not used.
             model_input: a column `messages` (lists of `role` and `content`) or `question`, and optionally `domain`.
             params: `max_tokens`, `temperature` (0 is greedy), `top_p`, `seed`.
 
@@ -90,7 +92,7 @@ class ChatModel(PythonModel):
         dtype = getattr(torch, self.settings["dtype"])
         source = checkpoint if base is None else base
         self.tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
-        # Small updates vanish when they are merged into half-precision weights, so an adapter is merged in full.
+        # Small updates are lost when merged into half-precision weights, so an adapter is merged in single precision.
         loaded = AutoModelForCausalLM.from_pretrained(
             str(source), dtype=dtype if base is None else torch.float32, trust_remote_code=False
         )
@@ -124,7 +126,7 @@ class ChatModel(PythonModel):
         return ids
 
     def _render(self, turns: list[dict[str, str]]) -> str:
-        """Turns as one text; special tokens spelled out in them are broken up, so that no text can forge a turn."""
+        """Render turns as one text; special tokens in them are broken up, so that no text can forge a turn."""
         for turn in turns:
             for token in self.settings["specials"]:
                 turn["content"] = turn["content"].replace(token, f"{token[0]} {token[1:]}")
@@ -162,7 +164,7 @@ class ChatModel(PythonModel):
             pad_token_id=pad,
             **(sampling if temperature > 0 else {"do_sample": False}),
         )
-        with torch.random.fork_rng(), torch.inference_mode():  # a server's other users keep their random numbers
+        with torch.random.fork_rng(), torch.inference_mode():  # keep the random state of other users of the server
             torch.manual_seed(int(chosen["seed"]))
             out_P_T = self.model.generate(ids_P_T, attention_mask=mask_P_T, generation_config=settings)
         return [self._answer(ids, frozenset(stops)) for ids in out_P_T[:, width:].tolist()]

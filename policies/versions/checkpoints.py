@@ -1,4 +1,4 @@
-"""From a stored version to a model or a policy in memory, and out again as a plain checkpoint.
+"""Load a stored version as a model in memory, and export it as a plain checkpoint.
 
 An adapter is merged in single precision whatever the precision asked for: adding a small update to half-precision
 weights rounds most of it away. The stored base is never changed.
@@ -40,7 +40,7 @@ def foundation(stored: StoredVersion) -> Path:
 
 
 def positions_of(checkpoint: Path) -> int | None:
-    """Longest sequence a checkpoint was made for; None where it names none, or stretches its positions by scaling."""
+    """Longest sequence a checkpoint was made for; None if it does not say, or scales its positions."""
     from transformers import PretrainedConfig
 
     config, _ = PretrainedConfig.get_config_dict(str(checkpoint))
@@ -52,7 +52,7 @@ def positions_of(checkpoint: Path) -> int | None:
 
 
 def vocabulary_of(checkpoint: Path) -> int | None:
-    """Rows of a checkpoint's embedding: ids from there on mean nothing. None where its configuration does not say."""
+    """Rows of a checkpoint's embedding; larger ids are invalid. None if its configuration does not say."""
     try:
         config = json.loads((checkpoint / "config.json").read_text("utf-8"))
         size = config.get("text_config", config).get("vocab_size")
@@ -62,10 +62,10 @@ def vocabulary_of(checkpoint: Path) -> int | None:
 
 
 def load_model(stored: StoredVersion, *, dtype: str = "float32", device: str = "auto") -> Any:
-    """The version as one plain causal language model, an adapter merged in.
+    """Load the version as one plain causal language model, with an adapter merged.
 
     Args:
-        stored: which version.
+        stored: the version.
         dtype: name of a torch type.
         device: `auto` takes a GPU if there is one.
 
@@ -94,12 +94,12 @@ def load_checkpoint(folder: Path, dtype: str) -> Any:
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # a bar per file would break up the project's own progress line
+    logging.disable_progress_bar()  # a bar per file would disturb the project's own progress line
     try:
         return AutoModelForCausalLM.from_pretrained(
             str(folder), dtype=getattr(torch, dtype), local_files_only=True, trust_remote_code=False
         )
-    except Exception as error:  # whatever a checkpoint of somebody else's trips over
+    except Exception as error:  # a third-party checkpoint may raise anything
         raise ModelError(
             f"model.path: {folder}: cannot be loaded as a causal language model: {first_line(error)}"
         ) from error
@@ -121,12 +121,12 @@ def resolve_device(device: str) -> str:
 
 
 def export_merged(stored: StoredVersion, directory: Path) -> None:
-    """Write a version as one checkpoint that `from_pretrained` and `vllm serve` read.
+    """Write a version as one checkpoint that `from_pretrained` and `vllm serve` can read.
 
     Weights are merged in single precision and cast once, to the precision the base was published in.
 
     Args:
-        stored: which version.
+        stored: the version.
         directory: created; must not hold anything.
 
     Raises:

@@ -1,4 +1,4 @@
-"""GGUF files as checkpoints: read by transformers' own reader, unpacked once into a folder that everything can load.
+"""Use GGUF files as checkpoints: read by transformers, and unpacked once into a normal checkpoint folder.
 
 Weights come out in single precision, the values that the file's blocks stand for. Where a file has no output matrix of
 its own, the head is tied to the embedding, as it was before.
@@ -18,7 +18,7 @@ _MAGIC = b"GGUF"
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether a path is a GGUF file, told by its first bytes."""
+    """Whether a path is a GGUF file, by its first bytes."""
     try:
         with path.open("rb") as file:
             return file.read(len(_MAGIC)) == _MAGIC
@@ -27,7 +27,7 @@ def is_gguf(path: Path) -> bool:
 
 
 def gguf_in(folder: Path) -> Path | None:
-    """The one GGUF file of a folder without a checkpoint of its own; None where there is a checkpoint, or no file.
+    """The GGUF file of a folder without a checkpoint of its own; None if there is a checkpoint, or no file.
 
     Raises:
         ConfigError: there are several; names them.
@@ -42,7 +42,7 @@ def gguf_in(folder: Path) -> Path | None:
 
 
 def unpacked(path: Path, store: Path) -> Path:
-    """A GGUF file's checkpoint folder under `store`, made at the first call and complete whenever it is there.
+    """A GGUF file's checkpoint folder under `store`, made at the first call; it only exists complete.
 
     Raises:
         ConfigError: the reader is not installed.
@@ -59,7 +59,7 @@ def unpacked(path: Path, store: Path) -> Path:
         _unpack(path, made)
         try:
             made.rename(target)
-        except OSError:  # another process was quicker
+        except OSError:  # another process was faster
             if not target.is_dir():
                 raise
     return target
@@ -78,7 +78,7 @@ def _unpack(path: Path, target: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name, trust_remote_code=False)
         config = AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name, trust_remote_code=False)
         if (width := _head_width(path)) is not None and hasattr(config, "head_dim"):
-            config.head_dim = width  # transformers takes the family's usual width, whatever the file says
+            config.head_dim = width  # transformers uses the family's usual width and ignores the file's
         model = AutoModelForCausalLM.from_pretrained(
             str(path.parent),
             config=config,
@@ -93,7 +93,7 @@ def _unpack(path: Path, target: Path) -> None:
         tokenizer.save_pretrained(target)
         # A tensor that did not fit was left out with a warning; what was written has to load without one.
         AutoModelForCausalLM.from_pretrained(str(target), trust_remote_code=False)
-    except Exception as error:  # the reader fails in many ways on files that it does not know
+    except Exception as error:  # the reader fails in many ways on unknown files
         raise ModelError(
             f"model.path: {path} cannot be read as GGUF by transformers: {first_line(error)}. Take the checkpoint "
             "it was made from, or convert it to safetensors with another tool"

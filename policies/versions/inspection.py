@@ -1,4 +1,4 @@
-"""A look at a checkpoint somebody else made, before anything of it is loaded.
+"""Check a third-party checkpoint before anything of it is loaded.
 
 A checkpoint is data: a configuration, weights as safetensors, a tokenizer. This reads headers alone, so it takes
 milliseconds and no memory, and says in one line what is wrong: weights as pickles (which run code when they are read),
@@ -27,11 +27,11 @@ _DIMENSIONS = {
     "num_attention_heads": 100_000,
     "vocab_size": 10_000_000,
 }
-"""Fields of a configuration that decide how large the model is, and the largest value that is no mistake."""
+"""Configuration fields that decide the size of the model, each with its largest plausible value."""
 
 
 def usable_checkpoint(path: Path, store: Path) -> Path:
-    """A checkpoint's folder, looked at; a GGUF file is unpacked under `store`.
+    """Check a checkpoint and return its folder; a GGUF file is unpacked under `store`.
 
     Args:
         path: a folder, or a GGUF file; it exists.
@@ -39,7 +39,7 @@ def usable_checkpoint(path: Path, store: Path) -> Path:
 
     Raises:
         ConfigError: the path is another kind of file, or the GGUF reader is not installed.
-        ModelError: what is there cannot be used.
+        ModelError: it cannot be used.
     """
     packed = gguf_in(path) if path.is_dir() else path
     if packed is not None:
@@ -62,7 +62,7 @@ def refuse_unusable(folder: Path) -> None:
     config = _read_json(folder / "config.json")
     text = config.get("text_config", config)
     if not isinstance(text, dict):
-        raise ModelError(f"model.path: {folder / 'config.json'}: text_config is no mapping")
+        raise ModelError(f"model.path: {folder / 'config.json'}: text_config is not a mapping")
     for name, largest in _DIMENSIONS.items():
         value = text.get(name)
         if value is not None and not (isinstance(value, int) and 0 < value <= largest):
@@ -91,7 +91,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _tensor_names(folder: Path) -> list[str]:
-    """Names of all tensors, each file's header read and held against its size."""
+    """Names of all tensors; each file's header is checked against its size."""
     from safetensors import SafetensorError, safe_open
 
     names: list[str] = []

@@ -1,4 +1,4 @@
-"""A stored version as one folder that means the same on any machine.
+"""Assemble a stored version as one folder that is complete on any machine.
 
 A version on disk may refer to files elsewhere: the base to its checkpoint, an adapter to what it was trained on. The
 portable folder holds them all, below `base` where they are not the version's own, with the digests they always had. It
@@ -16,7 +16,7 @@ from svd_loop.errors import WeightsError
 
 BASE = "base"
 COMPANIONS = ("MLmodel", "chat_model.py", "python_env.yaml", "serving/settings.json", "serving/input_example.json")
-"""What makes a version loadable by MLflow, where it is there (`svd_loop.mlflow_store.packaging`)."""
+"""The folder that makes a version loadable by MLflow, if present (`svd_loop.mlflow_store.packaging`)."""
 
 
 def make_portable(folder: Path, target: Path) -> None:

@@ -1,6 +1,6 @@
-"""What a stored policy version is: files with digests, and one fingerprint that names the weights.
+"""The format of a stored policy version: files with digests, and a fingerprint of the weights.
 
-Kept apart from the store, so that whoever loads a version needs to know neither how nor where it was written.
+Separate from the store, so that code that loads a version does not depend on how it was written.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ FORMAT = 1
 Kind = Literal["base", "full", "lora"]
 
 _PARTS_OF_A_CHECKPOINT = {".safetensors", ".bin", ".json", ".jinja", ".txt", ".model", ".tiktoken"}
-"""Suffixes of the files that decide what a model answers: weights, configuration, tokenizer, chat template."""
+"""Suffixes of the files that affect a model's answers: weights, configuration, tokenizer, chat template."""
 _RECORDS = {MANIFEST, "training.json", "measurements.json", "trainer_state.json"}
-"""Files that tell of a checkpoint and decide nothing."""
+"""Files that describe a checkpoint and do not affect its answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class StoredVersion:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The contents of `manifest.json`: what a version is made of and from.
+    """The contents of `manifest.json`: files and origin of a version.
 
     `files` maps names to SHA-256 digests; for `base` they are those of the referenced checkpoint. `base_files` does
     the same for what a `lora` version builds on.
@@ -113,7 +113,7 @@ def stored_version(folder: Path) -> StoredVersion:
 
 
 def checkpoint_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file in `folder` that decides what the model answers, by name.
+    """SHA-256 of every file in `folder` that affects the model's answers, by name.
 
     Raises:
         WeightsError: there is no such folder, or no weights in it.
@@ -130,7 +130,7 @@ def checkpoint_digests(folder: Path) -> dict[str, str]:
 
 
 def follow_umask(folder: Path) -> None:
-    """Give every file in `folder` the mode that a new file gets here.
+    """Give every file in `folder` the mode of a newly created file.
 
     safetensors creates its files readable by their owner alone, whatever the umask says, and a server that runs as
     another user could not load them.
@@ -154,6 +154,6 @@ def file_digest(path: Path) -> str:
 
 
 def fingerprint_of(files: Mapping[str, str], base_files: Mapping[str, str] | None = None) -> str:
-    """One digest over the names and digests of all files: equal exactly when every file is."""
+    """One digest over the names and digests of all files: equal if and only if all files are equal."""
     text = json.dumps([sorted(files.items()), sorted((base_files or {}).items())])
     return hashlib.sha256(text.encode()).hexdigest()

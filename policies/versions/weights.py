@@ -1,10 +1,10 @@
-"""The policy versions of a job on disk: written whole or not at all, verified when read, deleted with care.
+"""Store the policy versions of a job on disk: written completely or not at all, verified when read.
 
 A version is written under a temporary name, synced, and renamed, so that a folder called `round-003` is complete by
 construction; its manifest holds a digest of each file, so that later damage is found. The base is stored by
-reference (its files' digests), since copying gigabytes that never change would help nobody.
+reference (its files' digests), because copying gigabytes that never change is useless.
 
-Importing this module loads no torch, so that listings stay quick.
+Importing this module does not load torch, so that listings stay quick.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _LIBRARIES = ("torch", "transformers", "trl", "peft")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a trained version comes from: recorded in its manifest, compared when a job resumes.
+    """How a trained version was made: recorded in its manifest, compared when a job resumes.
 
     `base` is what a `lora` adapter belongs to; `metrics`, `rows` and `steps` describe the training.
     """
@@ -58,7 +58,7 @@ class Origin:
 class WeightStore:
     """Versions of one job under one folder: `round-000`, `round-001` and so on.
 
-    Opening the store removes what a crash left unfinished; a job's lock keeps two processes from sharing a store.
+    Opening the store removes unfinished versions of a crash; a job's lock keeps two processes from sharing a store.
 
     Args:
         folder: created if absent.
@@ -107,13 +107,13 @@ class WeightStore:
         return self._commit(manifest, self._temporary())
 
     def write(self, round: int, kind: Kind, fill: Callable[[Path], None], origin: Origin) -> StoredVersion:
-        """Store a trained version, replacing a finished one of the same round.
+        """Store a trained version; replaces a finished one of the same round.
 
         Args:
             round: at least 1.
             kind: `full` or `lora`.
             fill: writes the model's files into the (empty, temporary) folder it is given.
-            origin: what the version was made from.
+            origin: how the version was made.
 
         Raises:
             WeightsError: a file cannot be written. Nothing is left behind, and earlier versions are untouched.
@@ -168,7 +168,7 @@ class WeightStore:
         return stored
 
     def existing(self, round: int, data_digest: str, config_digest: str) -> StoredVersion | None:
-        """A round's version if it is finished, intact and was made from just this data and configuration.
+        """A round's version if it is finished, intact and made from exactly this data and configuration.
 
         Lets a resumed job skip an update that was finished but not yet recorded.
         """
@@ -183,7 +183,7 @@ class WeightStore:
             return None
 
     def retain(self, keep: Iterable[int]) -> list[int]:
-        """Delete every version that is neither in `keep`, nor the base, nor what a kept adapter belongs to.
+        """Delete every version except those in `keep`, the base, and the base of a kept adapter.
 
         Args:
             keep: rounds to keep (best, last, registered).
@@ -199,7 +199,7 @@ class WeightStore:
                 kept.add(paths[base.resolve()])
         deleted = [round for round in self.rounds() if round not in kept]
         for round in deleted:
-            # Renamed first: a deletion cut short must not leave a folder that looks like a damaged version.
+            # Rename first: an interrupted deletion must not leave a folder that looks like a damaged version.
             doomed = self.folder / f"{_TEMPORARY}{uuid.uuid4().hex}"
             self.path(round).rename(doomed)
             shutil.rmtree(doomed)
@@ -214,7 +214,7 @@ class WeightStore:
         return folder
 
     def _commit(self, manifest: Manifest, folder: Path) -> StoredVersion:
-        """Write the manifest, sync everything, and give the folder its name."""
+        """Write the manifest, sync everything, and rename the folder to its final name."""
         target = self.path(manifest.round)
         try:
             (folder / MANIFEST).write_text(manifest.dump(), encoding="utf-8")

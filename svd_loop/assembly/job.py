@@ -19,7 +19,7 @@ from envs.cascade.cascade import Cascade
 from envs.cascade.template_sets import TemplateSet
 from envs.prompts import PromptPool
 from envs.solving import SolverAgent
-from policies.policy_cache import Standby
+from policies.policy_cache import PolicyCache
 from svd_loop.assembly.anchors import OwnJudgements, posttrain_rows
 from svd_loop.assembly.backends import Backend, make_backend, refuse_missing_device
 from svd_loop.assembly.data import build_prompts, held_out, held_out_sources, source_label
@@ -118,12 +118,12 @@ def build_job(
     paths = config.job.paths
     with Ledger.open(paths.folder, config, control.identity if control else None) as ledger:
         backend = make_backend(config, paths.versions, config_digest(config))
-        standby = Standby(backend.open)
+        cache = PolicyCache(backend.open)
         prompts = open_prompts(config, problems, paths.prompts, templates, backend)
         ledger.record_prompts(prompts)
         tracked = tracked_job(config, prompts, problems)
         tracker = make_trackers(tracked)
-        opener = policy_opener(config, standby.open, ledger, interrupt, record, shared)
+        opener = policy_opener(config, cache.open, ledger, interrupt, record, shared)
         solver = SolverAgent(templates)
         cascade = Cascade(templates, config.cascade, config.job.seed)
         audited = audit_sample(problems["development"], config.evaluation.audit)
@@ -135,7 +135,7 @@ def build_job(
             solver=solver,
             open_policy=opener,
             usable=backend.usable,
-            update=standby.before(backend.update),
+            update=cache.before(backend.update),
             replay=make_replay(config, backend, ledger),
             evaluator=Evaluator(problems, solver, config.evaluation, seed=config.job.seed),
             judge_watch=watch_nothing if control else make_judge_watch(config, cascade),
@@ -151,7 +151,7 @@ def build_job(
             on_round(state)
             retention.apply(state)
 
-        with standby:
+        with cache:
             yield Job(config, ledger, prompts, Controller(parts, make_plan(config), after_round), tracker)
 
 

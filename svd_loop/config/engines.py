@@ -301,7 +301,7 @@ ENGINES = Seam(
     EngineVariant(
         ServerEngineSection,
         "policies.engines.served.server:open_engine",
-        check="policies.engines.served.server:manners_of",
+        check="policies.engines.served.server:client_options",
     ),
     EngineVariant(ScriptedEngineSection, "svd_loop.assembly.scripted_backend:ScriptedBackend"),
 )

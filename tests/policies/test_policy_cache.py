@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from policies.policy_cache import Standby
+from policies.policy_cache import PolicyCache
 from svd_loop.assembly.scripted_backend import ScriptedBackend
 from svd_loop.config import load_config
 from svd_loop.contracts import AgentCall, Policy, PolicyVersion, Reply, UpdateMaterial, UpdateResult
@@ -37,14 +37,14 @@ class Engine:
 
 def test_a_version_asked_for_again_is_not_opened_again() -> None:
     log: list[str] = []
-    with Standby(lambda round: Engine(round, log)) as standby:
+    with PolicyCache(lambda round: Engine(round, log)) as cache:
         for _ in range(2):
-            policy = standby.open(3)
+            policy = cache.open(3)
             assert policy.version.round == 3
             policy.close()
             policy.close()  # giving back twice gives back once
         assert log == ["open 3"]
-        other = standby.open(4)  # one at a time, unless both are in use
+        other = cache.open(4)  # one at a time, unless both are in use
         assert log == ["open 3", "close 3", "open 4"]
         other.close()
     assert log[-1] == "close 4"
@@ -52,19 +52,19 @@ def test_a_version_asked_for_again_is_not_opened_again() -> None:
 
 def test_two_in_use_at_once_are_two_and_the_one_given_back_last_is_kept() -> None:
     log: list[str] = []
-    with Standby(lambda round: Engine(round, log)) as standby:
-        policy, judge = standby.open(2), standby.open(0)
+    with PolicyCache(lambda round: Engine(round, log)) as cache:
+        policy, judge = cache.open(2), cache.open(0)
         judge.close()
         policy.close()
         assert log == ["open 2", "open 0", "close 0"]
-        standby.open(2).close()
+        cache.open(2).close()
     assert log == ["open 2", "open 0", "close 0", "close 2"]
 
 
 def test_what_is_in_use_at_the_end_is_left_alone() -> None:
     log: list[str] = []
-    with Standby(lambda round: Engine(round, log)) as standby:
-        standby.open(1)  # an engine that hangs is never given back
+    with PolicyCache(lambda round: Engine(round, log)) as cache:
+        cache.open(1)  # an engine that hangs is never given back
     assert log == ["open 1"]
 
 

@@ -1,11 +1,11 @@
-"""A key-value cache made for rows that come and go, and the attention step that reads it without copying.
+"""A key-value cache whose rows can be replaced, and the attention step that reads it without copying.
 
 `DynamicCache` concatenates every layer's whole cache at every step, and the stock attention repeats it once more
 for grouped heads; on a small model the two copies cost more than the arithmetic. Here a step writes one column
-into reserved space, and the query heads of a group attend as if they were several queries of one head.
+into reserved space, and the query heads of a group are computed as several queries of one head.
 
 Rows are aligned to the right: the newest token of every row lies in the same column, older columns of short rows
-are padding. Sliding windows need no special cache (the mask applies them), at the price of keeping old columns.
+are padding. Sliding windows need no special cache (the mask applies them), but old columns are kept.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ class ReservedLayer(DynamicLayer):
         return self.length
 
     def rebuilt(self, keep: torch.Tensor, rows: int, drop: int, shift: int, columns: int) -> ReservedLayer:
-        """A layer for `rows` rows and `columns` reserved columns that starts with the rows at `keep`.
+        """Copy the rows at `keep` to a new layer with `rows` rows and `columns` reserved columns.
 
         Args:
             keep: (K,) int64 indices of the rows to carry over; the remaining `rows - K` rows are zero for now.
             rows: rows of the new layer.
             drop: columns to leave out on the left (padding of all kept rows).
-            shift: empty columns to put before the carried ones, when a newcomer is longer.
+            shift: empty columns to put before the copied ones, when a new row is longer.
             columns: columns to reserve.
         """
         length = self.length - drop + shift
@@ -62,7 +62,7 @@ class ReservedLayer(DynamicLayer):
         def move(source: torch.Tensor) -> torch.Tensor:
             target = source.new_empty((rows, source.shape[1], columns, source.shape[3]))
             target[: len(keep), :, shift:length] = source[keep, :, drop : self.length]
-            # Padding must hold numbers: a masked column still enters a product, and 0 x NaN is NaN.
+            # Padding must be finite: a masked column still enters a product, and 0 x NaN is NaN.
             target[: len(keep), :, :shift] = 0
             target[len(keep) :, :, :length] = 0
             return target
@@ -71,7 +71,7 @@ class ReservedLayer(DynamicLayer):
 
 
 class RowCache(Cache):
-    """The layers of a model as one cache whose rows can be dropped, and space for new ones made."""
+    """All layers of a model as one cache, whose rows can be removed and added."""
 
     def __init__(self, layers: list[ReservedLayer]) -> None:
         super().__init__(layers=list(layers))
@@ -79,7 +79,7 @@ class RowCache(Cache):
 
     @classmethod
     def empty_like(cls, source: Cache) -> RowCache:
-        """No rows and no columns, with the heads, sizes, type and device of `source`."""
+        """A cache without rows and columns, with the heads, sizes, type and device of `source`."""
         parts: list[Any] = list(source.layers)
         return cls([ReservedLayer(x.keys[:0, :, :0].clone(), x.values[:0, :, :0].clone(), 0) for x in parts])
 
@@ -101,7 +101,7 @@ class RowCache(Cache):
     def fill(self, source: Cache, source_rows: torch.Tensor, rows: torch.Tensor) -> None:
         """Copy rows of a prefilled cache into `rows`, aligned to the right.
 
-        What else these rows hold stays: older columns are masked by whoever asks.
+        Other columns of these rows keep their contents; the caller masks them.
 
         Args:
             source: a cache with at most `length` columns.
@@ -127,7 +127,7 @@ def grouped_decode_attention(
 ) -> tuple[torch.Tensor, None]:
     """Scaled dot-product attention of one new token, without repeating keys and values for grouped heads.
 
-    Anything but a single query per row goes to the stock implementation.
+    More than one query per row is passed to the stock implementation.
 
     Args:
         module: the attention module (for the stock implementation).
@@ -135,7 +135,7 @@ def grouped_decode_attention(
         key: (B, G, L, D), G dividing H.
         value: (B, G, L, D).
         attention_mask: (B or 1, 1, Q, L), boolean (true: attend) or additive, or None.
-        dropout: share dropped; this path is for inference and has none.
+        dropout: ignored, because this path is for inference.
         scaling: factor on the products; None is 1 / sqrt(D).
         kwargs: passed on to the stock implementation.
 

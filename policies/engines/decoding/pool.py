@@ -1,8 +1,19 @@
-"""A pool of rows decoded together: rows enter after a prefill, advance one token a step, and leave when finished.
+"""A pool of rows decoded together: rows enter after a prefill, advance one token per step, and leave when finished.
 
-Rows that finish are replaced by waiting ones (continuous batching), so that a batch stays full although lengths
-differ. A newcomer takes the place of a finished row where it fits; otherwise, and when nobody waits any more, the
-cache of the remaining rows is copied once, without the columns that are padding for all of them.
+    waiting ──> prefill ──────> running ────────────> finished ──> harvest()
+    requests    replace():      step(): one token     stop token,     │
+        ^       prompts into    for every row         or the row's    │
+        │       the cache,      that is alive         token limit     │
+        │       first token                                           │
+        └──────── replace() gives the places of finished rows ────────┘
+                  to waiting requests (continuous batching)
+
+Replacing finished rows keeps a batch full although lengths differ. A new row takes the place of a finished one if it
+fits; otherwise, and when no request waits any more, the cache of the remaining rows is copied once, without the columns
+that are padding for all of them.
+
+Every row ends in the same column, the newest one: prompts and outputs are aligned to the right. So one step writes one
+column for all rows, and a row's `start` says where its padding on the left ends.
 """
 
 from __future__ import annotations
@@ -23,17 +34,17 @@ from svd_loop.errors import EngineError
 PREFILL_TOKENS = 16_384
 """Prompt tokens (padding included) in one forward pass of a prefill; bounds its activations."""
 REPACK_SHARE = 3
-"""The cache is repacked rather than refilled in place when more than 1 / REPACK_SHARE of its columns are unused."""
+"""The cache is repacked, not refilled in place, when more than 1 / REPACK_SHARE of its columns are unused."""
 SPARE_COLUMNS = 64
-"""Columns reserved ahead of the newest token, at least; a quarter of the filled ones if that is more."""
+"""Least number of columns reserved ahead of the newest token; a quarter of the filled ones if that is more."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """State of B rows, all (B,) unless said otherwise.
+    """State of B rows; every tensor is (B,) unless noted.
 
-    `steps` counts tokens sampled, `alive` is false once a row is finished, `start` is the row's first column that is
-    not padding, `output` (B, T + 1) holds sampled ids and one column for what finished rows write.
+    `steps` counts sampled tokens, `alive` is false once a row is finished, `start` is the first column of the row that
+    is not padding, `output` (B, T + 1) holds the sampled ids and a last column into which finished rows write.
     """
 
     token: torch.Tensor
@@ -90,8 +101,8 @@ class DecodingPool:
     Args:
         model: a causal language model of transformers, in inference mode.
         stop_ids: (S,) int64 on the model's device.
-        pad_id: fills short prompts; masked everywhere, so any id will do.
-        sliding: the model has layers with a sliding window, whose masks transformers must make.
+        pad_id: fills short prompts; always masked, so any id can be used.
+        sliding: the model has sliding-window layers, whose masks transformers must build.
     """
 
     def __init__(self, model: Any, stop_ids: torch.Tensor, pad_id: int, *, sliding: bool) -> None:
@@ -106,12 +117,12 @@ class DecodingPool:
         self._visible = torch.zeros((0, 0), dtype=torch.bool, device=self._device)
 
     def __len__(self) -> int:
-        """Rows held, finished ones included."""
+        """Number of rows, finished ones included."""
         return len(self._owners)
 
     @property
     def alive(self) -> int:
-        """Rows still being decoded."""
+        """Number of rows still being decoded."""
         return int(self._rows.alive.sum())
 
     def harvest(self) -> list[tuple[int, Generation]]:
@@ -129,7 +140,7 @@ class DecodingPool:
     def replace(self, newcomers: Sequence[tuple[int, GenerationRequest]]) -> None:
         """Drop finished rows, prefill `newcomers` as (owner, request) and sample their first token.
 
-        Equal prompts that follow one another are prefilled once.
+        Equal prompts next to each other are prefilled once.
         """
         requests = [request for _, request in newcomers]
         places = self._make_room(requests)
@@ -138,6 +149,7 @@ class DecodingPool:
         done = 0
         for prompts, copies in _prefill_chunks([request.prompt_ids for request in requests]):
             source, logits = self._prefill(prompts)
+            # The first prefill shows the sizes of the cache. Columns must hold the longest prompt of all chunks.
             if self._cache is None:
                 self._cache = RowCache.empty_like(source)
                 self._reserve(places[:0], 0, max(len(request.prompt_ids) for request in requests))
@@ -147,20 +159,26 @@ class DecodingPool:
             done += len(copies)
 
     def _make_room(self, requests: Sequence[GenerationRequest]) -> torch.Tensor:
-        """Drop finished rows and enter fresh ones for `requests`; returns their places, (R,) int64."""
+        """Remove finished rows and add new ones for `requests`; returns the places of the new ones, (R,) int64."""
         keep = self._rows.alive.nonzero().squeeze(-1)
         filled = 0 if self._cache is None else self._cache.length
         drop = int(self._rows.start[keep].min()) if len(keep) else filled
         longest = max((len(request.prompt_ids) for request in requests), default=0)
+        # Refill in place only if nothing has to move: as many new rows as free places, no prompt longer than the filled
+        # columns (rows end in the same column), and few columns that are padding for all kept rows.
         if len(requests) == len(self) - len(keep) and longest <= filled and drop * REPACK_SHARE <= filled:
             fresh = self._fresh(requests, filled)
             places = (~self._rows.alive).nonzero().squeeze(-1)
-            # Turn "all rows, then the fresh ones" into one order with each fresh row in its place.
+            # A place that is reused still holds the old row's keys and values; `_visible` below hides its older
+            # columns.
+            # `joined` puts the new rows last; `order` then moves each one to the place of a finished row.
             order = torch.arange(len(self), device=self._device)
             order[places] = torch.arange(len(self), len(self) + len(requests), device=self._device)
             self._rows = self._rows.joined(fresh).select(order, 0)
             self._visible[places] = torch.arange(self._visible.shape[1], device=self._device) >= fresh.start[:, None]
             return places
+        # Repack: drop the columns that are padding for every kept row, and move the rest to the right if a new prompt
+        # is longer than what remains. Kept rows move with it, so their `start` changes by the same amount.
         shift = max(0, longest - (filled - drop))
         fresh = self._fresh(requests, filled - drop + shift)
         self._rows = self._rows.select(keep, shift - drop).joined(fresh)
@@ -173,6 +191,8 @@ class DecodingPool:
         """Sample one more token for every row that is alive."""
         assert self._cache is not None, "replace() comes first"
         rows = self._rows
+        # Out of reserved columns: make new ones, without those that are padding for every row that is alive. Finished
+        # rows are kept (they are harvested later), so their `start` may become negative; which is harmless.
         if self._cache.length == self._cache.columns:
             drop = int(rows.start[rows.alive].min())
             self._rows = rows = rows.select(torch.arange(len(self), device=self._device), -drop)
@@ -188,7 +208,7 @@ class DecodingPool:
         self._take(torch.arange(len(self), device=self._device), output.logits[:, -1])
 
     def _reserve(self, keep: torch.Tensor, drop: int, shift: int) -> None:
-        """Rebuild the cache for the current rows with spare columns, and say which columns each row sees."""
+        """Rebuild the cache for the current rows with spare columns, and set which columns each row sees."""
         assert self._cache is not None
         filled = self._cache.length - drop + shift
         columns = filled + max(SPARE_COLUMNS, filled // 4)
@@ -196,7 +216,7 @@ class DecodingPool:
         self._visible = torch.arange(columns, device=self._device) >= self._rows.start[:, None]
 
     def _fresh(self, requests: Sequence[GenerationRequest], columns: int) -> _Rows:
-        """Rows that have sampled nothing; their prompts end in column `columns - 1`."""
+        """New rows without sampled tokens; their prompts end in column `columns - 1`."""
 
         def column(values: list[int]) -> torch.Tensor:
             return torch.tensor(values, dtype=torch.int64, device=self._device)
@@ -224,7 +244,7 @@ class DecodingPool:
         for row, prompt in enumerate(prompts):
             ids[row, longest - len(prompt) :] = torch.tensor(prompt)
             mask[row, longest - len(prompt) :] = 1
-        cache = DynamicCache()  # without config: plain layers also where the model slides a window
+        cache = DynamicCache()  # without config: plain layers also for a model with sliding windows
         output = self._model(
             input_ids=ids.to(self._device),
             attention_mask=mask.to(self._device),
@@ -236,7 +256,7 @@ class DecodingPool:
         return cache, output.logits[:, -1]
 
     def _take(self, places: torch.Tensor, logits: torch.Tensor) -> None:
-        """Sample the next token of the rows at `places` from `logits` and note who is finished (in place)."""
+        """Sample the next token of the rows at `places` from `logits` and mark finished rows (in place)."""
         if not bool(torch.isfinite(logits.amax(dim=-1)).all()):
             raise EngineError(
                 "the model's logits are not finite (NaN or infinity): its weights are damaged, or "
@@ -244,7 +264,11 @@ class DecodingPool:
             )
         rows = self._rows
         alive, steps = rows.alive[places], rows.steps[places]
+        # The noise depends on the row's seed and step only, never on its place or neighbours: a row samples the same
+        # tokens in any batch.
         token = choose(logits, rows.sampling.select(places), counter_uniform(rows.seed[places], steps))
+        # Finished rows go through the model as well, because the batch is one tensor. Their tokens go to the last
+        # column and their `steps` stay, so that nothing of their output changes.
         scratch = rows.output.shape[1] - 1
         rows.output[places, torch.where(alive, steps, scratch)] = token
         rows.token[places] = token
@@ -256,7 +280,7 @@ class DecodingPool:
 def _prefill_chunks(
     prompts: Sequence[tuple[int, ...]],
 ) -> Iterator[tuple[list[tuple[int, ...]], torch.Tensor]]:
-    """Split prompts into prefills of at most `PREFILL_TOKENS`: different prompts, and which one each row copies."""
+    """Split prompts into prefills of at most `PREFILL_TOKENS`: unique prompts, and which one each row copies."""
     unique: list[tuple[int, ...]] = []
     copies: list[int] = []
     longest = 0

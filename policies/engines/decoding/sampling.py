@@ -1,7 +1,7 @@
-"""Choosing the next token: filtered softmax, and noise that depends on a row's own seed alone.
+"""Choose the next token: filtered softmax, and random numbers that depend only on a row's own seed.
 
 A row draws one uniform number a step from a counter-based generator keyed by (seed, step), and that number picks
-the token by inverting the distribution's cumulative sum. Nothing else enters, so a row samples the same tokens
+the token by inverting the distribution's cumulative sum. Nothing else is used, so a row samples the same tokens
 alone or in any batch, in any order, resumed or not, up to the rounding of its logits. One number a row and step
 is much cheaper than one per vocabulary entry (Gumbel noise), and just as exact.
 """
@@ -20,11 +20,11 @@ _CHUNK_ELEMENTS = 1 << 24
 
 
 _HEAD = 1024
-"""Largest probabilities looked at before a whole row is ranked."""
+"""Number of largest probabilities examined before a whole row is ranked."""
 
 
 def _signed(value: int) -> int:
-    """The 64-bit pattern `value` as the signed integer torch stores."""
+    """The 64-bit pattern `value` as a signed integer, as torch stores it."""
     return value - (1 << 64) if value >> 63 else value
 
 
@@ -169,7 +169,7 @@ def _ranked_keep(probabilities: torch.Tensor, top_k: torch.Tensor, top_p: torch.
 def _kept_counts(
     largest: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor, total: torch.Tensor, *, complete: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """How many of a row's largest probabilities are kept, at least one; and whether that is certain.
+    """How many of a row's largest probabilities are kept, at least one; and whether this is certain.
 
     Args:
         largest: (B, M) float64, descending; M is at least every `top_k` or the whole row.
@@ -198,13 +198,13 @@ def _first_of(probabilities: torch.Tensor, largest: torch.Tensor, counts: torch.
     keep = probabilities >= least
     if bool((keep.sum(dim=-1) == counts).all()):
         return keep
-    equal = probabilities == least  # more tokens are as likely as the last one kept than there are places
+    equal = probabilities == least  # more tokens tie with the last one kept than there are places
     places = counts[:, None] - (probabilities > least).sum(dim=-1, keepdim=True)
     return (probabilities > least) | (equal & (equal.cumsum(dim=-1) <= places))
 
 
 def inverse_cdf(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """The entry in which each row's share `uniform` of the total weight falls; never one of weight 0.
+    """The entry at the fraction `uniform` of each row's cumulative weight; never one of weight 0.
 
     Args:
         weights: (B, V), not negative, with a positive sum.
@@ -215,6 +215,6 @@ def inverse_cdf(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """
     cumulative = weights.cumsum(dim=-1, dtype=torch.float64)
     total = cumulative[:, -1:]
-    # Rounding may carry a share just below 1 onto the total itself, behind the last entry of positive weight.
+    # Rounding may move a fraction just below 1 to the total itself, behind the last entry of positive weight.
     target = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cumulative, target, right=True).squeeze(-1)

@@ -1,1 +1,1 @@
-"""Replicas of vllm serve that run elsewhere: asked over HTTP, kept on the version that is wanted."""
+"""The server engine: `vllm serve` replicas that run elsewhere, called over HTTP and kept on the wanted version."""

@@ -1,8 +1,8 @@
-"""Dividing rows among replicas that may go away and come back: nothing is lost and nothing is settled twice.
+"""Distribute rows to replicas that may fail and return: no row is lost, and no row is settled twice.
 
-Each replica has a queue of rows that share prefixes. It works on its own first, and on others' when it has none left.
-A replica that cannot be used is drained: the rows it had open go to whoever asks next, and it is tried again until it
-is back or every row is settled. This module knows no HTTP and no tokens; rows are numbers.
+Each replica has a queue of rows that share prefixes. It works on its own queue first, then takes rows of others.
+A replica that cannot be used is drained: its open rows go to the next free replica, and it is tried again until it
+is back or every row is settled. This module is independent of HTTP and tokens; rows are numbers.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from svd_loop.errors import EngineError, ModelError
 _log = logging.getLogger(__name__)
 
 _TRIES_OF_A_ROW = 3
-"""Replicas a row may bring down before it is the row that is at fault."""
+"""Failures of one row on replicas after which the row is considered the cause."""
 _MISSES = 3
-"""Heartbeats that may fail in a row."""
+"""Failed heartbeats in succession after which a replica is unavailable."""
 
 AnswerT = TypeVar("AnswerT")
 AnswerT_co = TypeVar("AnswerT_co", covariant=True)
@@ -32,7 +32,7 @@ class Unavailable(Exception):
     """A replica cannot be used for now.
 
     Attributes:
-        by_row: it failed on the row it was asked, not for being away.
+        by_row: it failed on this row, and is not simply away.
     """
 
     def __init__(self, reason: str, *, by_row: bool = False) -> None:
@@ -41,15 +41,15 @@ class Unavailable(Exception):
 
 
 class Replica(Protocol[AnswerT_co]):
-    """A copy of the model. Any other error than `Unavailable` ends the wave."""
+    """A copy of the model. Any error other than `Unavailable` ends the dispatch."""
 
     @property
     def name(self) -> str:
-        """Names it in messages."""
+        """The name used in messages."""
         ...
 
     async def ready(self) -> None:
-        """Make sure it serves the version that is asked; raises `Unavailable`, or `ModelError` if it serves another."""
+        """Make sure it serves the wanted version; raises `Unavailable`, or `ModelError` if it serves another."""
         ...
 
     async def alive(self) -> None:
@@ -62,21 +62,21 @@ class Replica(Protocol[AnswerT_co]):
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """Limits in seconds; `concurrency` is the rows open at one replica at once."""
+class Timeouts:
+    """Limits in seconds; `concurrency` is the number of rows open at one replica at once."""
 
     concurrency: int
     heartbeat_seconds: float
     recovery_seconds: float
 
 
-class Wave(Generic[AnswerT]):
-    """One set of rows on its way through the replicas.
+class Dispatcher(Generic[AnswerT]):
+    """Sends one set of rows through the replicas.
 
     Args:
-        replicas: who answers; at least one.
+        replicas: at least one.
         shards: the rows of each replica, every row in exactly one.
-        patience: limits.
+        timeouts: time limits, and rows open per replica.
         settled: called once for every row, with its answer.
     """
 
@@ -84,14 +84,14 @@ class Wave(Generic[AnswerT]):
         self,
         replicas: Sequence[Replica[AnswerT]],
         shards: Sequence[Sequence[int]],
-        patience: Patience,
+        timeouts: Timeouts,
         settled: Callable[[int, AnswerT], None],
     ) -> None:
         self._replicas = replicas
         self._queues = {replica.name: deque(shard) for replica, shard in zip(replicas, shards, strict=True)}
         self._returned: deque[int] = deque()
         self._unsettled = {row for shard in shards for row in shard}
-        self._patience = patience
+        self._timeouts = timeouts
         self._settled = settled
         self._failures: Counter[int] = Counter()
         self._away: dict[str, str] = {}
@@ -108,25 +108,25 @@ class Wave(Generic[AnswerT]):
             SvdError: what a replica raised that is not `Unavailable`.
         """
         if self._unsettled:
-            await together([self._keep(replica) for replica in self._replicas] + [self._give_up_when_alone()])
+            await run_all([self._keep(replica) for replica in self._replicas] + [self._give_up_when_alone()])
 
     async def _keep(self, replica: Replica[AnswerT]) -> None:
-        """Use a replica for as long as there are rows, whatever becomes of it."""
+        """Use a replica while there are rows, and try it again after each failure."""
         while not self._finished.is_set():
             try:
                 await self._make_ready(replica)
-                workers = min(self._patience.concurrency, len(self._unsettled))
-                await together([*(self._work(replica) for _ in range(workers)), self._watch(replica)])
+                workers = min(self._timeouts.concurrency, len(self._unsettled))
+                await run_all([*(self._work(replica) for _ in range(workers)), self._watch(replica)])
             except (Unavailable, ModelError) as error:
                 if replica.name not in self._away:
                     _log.warning("%s is out of service: %s", replica.name, error)
                 self._away[replica.name] = str(error)
-                if isinstance(error, ModelError):  # it came back with another model: left out until the next wave
+                if isinstance(error, ModelError):  # it came back with another model: not used until the next dispatch
                     return
                 await self._pause()
 
     async def _make_ready(self, replica: Replica[AnswerT]) -> None:
-        """Loading may take longer than the patience with having no replica."""
+        """Make a replica ready; while one loads, the limit for having no replica does not apply."""
         self._loading += 1
         try:
             await replica.ready()
@@ -141,10 +141,10 @@ class Wave(Generic[AnswerT]):
         while (row := await self._next(replica)) is not None:
             try:
                 answer = await replica.answer(row)
-            except BaseException as error:  # cancelled with the replica, too: the row has to go elsewhere
+            except BaseException as error:  # also after cancellation with the replica: another one must answer the row
                 if isinstance(error, Unavailable) and error.by_row:
                     self._count_failure(row, replica, error)
-                self._draining.add(replica.name)  # its other workers must not pick the row up again
+                self._draining.add(replica.name)  # other workers of this replica must not take the row again
                 self._returned.append(row)
                 self._rows_back.set()
                 raise
@@ -155,9 +155,9 @@ class Wave(Generic[AnswerT]):
                 self._rows_back.set()
 
     async def _next(self, replica: Replica[AnswerT]) -> int | None:
-        """A row for a replica: one given back, its own next, or the last of the longest queue; None to end.
+        """The next row: a returned one, the replica's own next, or the last of the longest queue; None at the end.
 
-        The last one, since its owner is farthest from it; its neighbours, which share its prefix, are stolen next.
+        The last one is taken because its owner reaches it last; its neighbours, which share its prefix, are taken next.
         """
         while not self._finished.is_set() and replica.name not in self._draining:
             if self._returned:
@@ -166,7 +166,7 @@ class Wave(Generic[AnswerT]):
                 return own.popleft()
             if longest := max(self._queues.values(), key=len):
                 return longest.pop()
-            self._rows_back.clear()  # all open elsewhere: one of them may come back
+            self._rows_back.clear()  # all rows are open elsewhere; one of them may be returned
             await self._rows_back.wait()
         return None
 
@@ -179,7 +179,7 @@ class Wave(Generic[AnswerT]):
             ) from error
 
     async def _watch(self, replica: Replica[AnswerT]) -> None:
-        """Ask for a replica's health until the end; a hanging one would keep its rows for ever."""
+        """Poll a replica's health until the end, because a hanging one would keep its rows for ever."""
         misses = 0
         while not await self._pause():
             try:
@@ -191,39 +191,39 @@ class Wave(Generic[AnswerT]):
                     raise
 
     async def _give_up_when_alone(self) -> None:
-        """End with an error when every replica has been away for `recovery_seconds`."""
+        """Raise an error when every replica has been away for `recovery_seconds`."""
         loop = asyncio.get_running_loop()
         heard = loop.time()
         while not await self._pause():
             if len(self._away) < len(self._replicas):
                 heard = loop.time()
-            elif not self._loading and loop.time() - heard >= self._patience.recovery_seconds:
+            elif not self._loading and loop.time() - heard >= self._timeouts.recovery_seconds:
                 raise no_replica_left(self._away, len(self._unsettled))
 
     async def _pause(self) -> bool:
-        """Wait for a heartbeat's time or the end; returns whether it is the end."""
+        """Wait for one heartbeat interval or the end; returns whether it is the end."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._finished.wait(), self._patience.heartbeat_seconds)
+            await asyncio.wait_for(self._finished.wait(), self._timeouts.heartbeat_seconds)
         return self._finished.is_set()
 
 
 def no_replica_left(reasons: dict[str, str], rows: int = 0) -> EngineError:
-    """The error that names every replica with what is wrong with it."""
+    """The error that lists every replica with its reason."""
     each = "".join(f"\n  {name}: {reason}" for name, reason in reasons.items())
     unanswered = f"; {rows} requests are unanswered and nothing of their chunk was written" if rows else ""
     return EngineError(
         f"no endpoint of engine.endpoints can be used{unanswered}:{each}\nStart them (or change "
-        "engine.endpoints) and run the same command again: it goes on where it stopped"
+        "engine.endpoints) and run the same command again: it continues where it stopped"
     )
 
 
-async def together(coroutines: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Run all until all are done; the first error cancels the others and is raised when they have ended."""
+async def run_all(coroutines: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Run all coroutines; the first error cancels the others and is raised after they have ended."""
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         errors = [error for task in done if not task.cancelled() and (error := task.exception()) is not None]
-        if errors:  # one that ends the wave before one that ends a replica
+        if errors:  # an error that ends the dispatch before one that only ends a replica
             raise min(errors, key=lambda error: isinstance(error, Unavailable))
     finally:
         for task in tasks:

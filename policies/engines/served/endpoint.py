@@ -1,7 +1,7 @@
-"""One `vllm serve` replica over HTTP: what can be asked of it, what is asked again, and what its errors mean.
+"""HTTP client of one `vllm serve` replica: requests, retries, and the meaning of its errors.
 
-Errors come in three kinds. What passes by itself (408, 425, 429, 5xx, a broken connection, an answer cut off) is asked
-again here, then makes the endpoint `Unavailable`. An endpoint that is gone is so at once. What the server refuses
+There are three kinds of errors. After a transient one (408, 425, 429, 5xx, a broken connection or answer) a request is
+sent again here, then makes the endpoint `Unavailable`. An endpoint that is gone is so at once. What the server refuses
 (any other 4xx) ends the job with the server's words, since asking again would not change it.
 """
 
@@ -30,7 +30,7 @@ from policies.engines.served.replies import (
 from svd_loop.errors import EngineError, ModelError
 
 _KEEP_ALIVE_SECONDS = 3.0
-"""Idle connections are closed sooner than vLLM closes them (5 s), so that no request meets a closing one."""
+"""Idle connections are closed sooner than vLLM closes them (5 s), so that no request uses a closing one."""
 _CONNECT_SECONDS = 10.0
 _LONGEST_WAIT = 60.0
 _PASSING = {408, 425, 429}
@@ -39,8 +39,8 @@ _LOADED_ALREADY = "already been loaded"
 """vLLM's words."""
 
 
-class _Passing(Exception):
-    """Asking again may help; after `retry_after` seconds, if the server says so."""
+class _Transient(Exception):
+    """An error after which a retry may help; after `retry_after` seconds, if the server says so."""
 
     def __init__(self, reason: str, retry_after: float | None = None) -> None:
         super().__init__(reason)
@@ -48,14 +48,14 @@ class _Passing(Exception):
 
 
 class NotFound(Exception):
-    """The server knows no such path or model; in its words."""
+    """The server does not know the path or model; holds the server's message."""
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
-    """How endpoints are asked; times in seconds.
+class ClientOptions:
+    """Options of the HTTP client; times in seconds.
 
-    `key` is sent as a bearer token, and shown nowhere.
+    `key` is sent as a bearer token and never shown.
     """
 
     key: str | None
@@ -65,28 +65,28 @@ class Manners:
     health_seconds: float
 
     def __repr__(self) -> str:
-        return f"Manners(retries={self.retries})"
+        return f"ClientOptions(retries={self.retries})"
 
 
 class Endpoint:
-    """One replica, within one event loop. Use as an asynchronous context manager.
+    """Client of one replica, within one event loop. Use as an asynchronous context manager.
 
     Args:
         url: base URL without `/v1`.
-        manners: how to ask.
+        options: time limits, retries and key.
     """
 
-    def __init__(self, url: str, manners: Manners) -> None:
+    def __init__(self, url: str, options: ClientOptions) -> None:
         self.url = url
-        self._manners = manners
-        headers = {"Accept-Encoding": "identity"}  # a compressed answer could grow without end
-        if manners.key:
-            headers["Authorization"] = f"Bearer {manners.key}"
+        self._options = options
+        headers = {"Accept-Encoding": "identity"}  # a compressed answer could expand without limit
+        if options.key:
+            headers["Authorization"] = f"Bearer {options.key}"
         self._session = aiohttp.ClientSession(
             headers=headers,
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS),
             auto_decompress=False,
-            timeout=aiohttp.ClientTimeout(total=manners.request_seconds, sock_connect=_CONNECT_SECONDS),
+            timeout=aiohttp.ClientTimeout(total=options.request_seconds, sock_connect=_CONNECT_SECONDS),
         )
 
     async def __aenter__(self) -> Endpoint:
@@ -96,24 +96,24 @@ class Endpoint:
         await self._session.close()
 
     async def alive(self) -> None:
-        """Ask for its health.
+        """Check its health.
 
         Raises:
             Unavailable: it does not answer in time, or says that its engine is dead.
         """
         try:
-            await self._once("GET", "/health", None, self._manners.health_seconds)
+            await self._once("GET", "/health", None, self._options.health_seconds)
         except NotFound:
-            return  # something answers; what it can do shows later
-        except _Passing as error:
+            return  # something answers; later requests show whether it is usable
+        except _Transient as error:
             raise Unavailable(str(error)) from None
 
     async def models(self) -> list[ModelCard]:
-        """What it serves, adapters included.
+        """The served models, adapters included.
 
         Raises:
             Unavailable: it does not answer.
-            EngineError: it refuses to say, or is no OpenAI-compatible server.
+            EngineError: it refuses the request, or is not an OpenAI-compatible server.
         """
         try:
             return read_models(await self.ask("GET", "/v1/models"))
@@ -124,11 +124,11 @@ class Endpoint:
             ) from None
 
     async def load_adapter(self, name: str, folder: str, seconds: float) -> None:
-        """Serve an adapter beside the base; does nothing if it is served already.
+        """Load an adapter beside the base; does nothing if it is already served.
 
         Raises:
             Unavailable: the server does not answer, or not in time.
-            ModelError: it cannot; says what to change.
+            ModelError: it cannot load the adapter; says what to change.
         """
         body = {"lora_name": name, "lora_path": folder}
         try:
@@ -146,7 +146,7 @@ class Endpoint:
         except EngineError as error:
             if _LOADED_ALREADY not in str(error):
                 raise ModelError(f"{self.url}: refuses the adapter in {folder}: {error}") from None
-        except _Passing as error:
+        except _Transient as error:
             raise ModelError(
                 f"{self.url}: fails to load the adapter in {folder}: {error}. It needs --enable-lora, "
                 "--max-lora-rank of at least update.lora.rank, and the folder readable under the same "
@@ -154,20 +154,20 @@ class Endpoint:
             ) from None
 
     async def complete(self, model: str, prompt: list[int], parameters: Mapping[str, Any]) -> Completion:
-        """Have a prompt continued, in token ids both ways.
+        """Complete a prompt; prompt and answer are token ids.
 
         Returns:
-            The server's answer; its choice has token ids.
+            The server's answer, with token ids.
 
         Raises:
             Unavailable: it is gone, fails after all retries, or does not serve the model (any more).
             ModelError: it answers without token ids, or to another prompt.
-            EngineError: it refuses the request, or its answer is no completion.
+            EngineError: it refuses the request, or its answer is not a completion.
         """
         body = {**parameters, "model": model, "prompt": prompt, "stream": False, "return_token_ids": True}
         try:
             found = read_completion(await self.ask("POST", "/v1/completions", body))
-        except NotFound as error:  # restarted by others, and not serving the version now
+        except NotFound as error:  # restarted by its operator, and not serving the version now
             raise Unavailable(str(error)) from None
         except ReplyError as error:
             raise EngineError(f"{self.url}: {error}; it has to be a `vllm serve` (engine.endpoints)") from None
@@ -182,17 +182,17 @@ class Endpoint:
         return found
 
     async def loads_adapters(self) -> bool:
-        """Whether adapters can be loaded while it runs; asked by a request that it has to refuse."""
+        """Whether adapters can be loaded at run time; tested with a request that it must refuse."""
         try:
             await self._once("POST", "/v1/load_lora_adapter", {"lora_name": "", "lora_path": ""}, _CONNECT_SECONDS)
         except NotFound:
             return False
-        except (EngineError, _Passing):
+        except (EngineError, _Transient):
             return True
         return True
 
     async def command(self, path: str, body: Mapping[str, Any], seconds: float) -> None:
-        """Have it do something that is not worth repeating; `path` may carry a query.
+        """Send a command that is not retried; `path` may carry a query.
 
         Raises:
             NotFound: it does not know the path.
@@ -201,38 +201,38 @@ class Endpoint:
         """
         try:
             await self._once("POST", path, body, seconds)
-        except _Passing as error:
+        except _Transient as error:
             raise Unavailable(str(error)) from None
 
     async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Send one request, again where that may help, and read the JSON it answers.
+        """Send one request with retries, and return the JSON of the answer.
 
         Raises:
             NotFound: the path or the model is not known.
             Unavailable: it is gone, hangs, or fails after all retries.
             EngineError: it refuses the request.
         """
-        manners = self._manners
+        options = self._options
         retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(_Passing),
-            stop=tenacity.stop_after_attempt(manners.retries + 1),
-            wait=_Wait(tenacity.wait_random_exponential(manners.backoff_seconds, _LONGEST_WAIT)),
+            retry=tenacity.retry_if_exception_type(_Transient),
+            stop=tenacity.stop_after_attempt(options.retries + 1),
+            wait=_Wait(tenacity.wait_random_exponential(options.backoff_seconds, _LONGEST_WAIT)),
             reraise=True,
         )
         try:
             return await retrying(self._json, method, path, body)  # type: ignore[var-annotated]
-        except _Passing as error:
+        except _Transient as error:
             raise Unavailable(str(error), by_row=True) from None
 
     async def _json(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
-        text = await self._once(method, path, body, self._manners.request_seconds)
+        text = await self._once(method, path, body, self._options.request_seconds)
         try:
             return read_json(self._without_key(text))
         except ReplyError as error:
-            raise _Passing(f"{self.url}{path}: {error}") from None
+            raise _Transient(f"{self.url}{path}: {error}") from None
 
     async def _once(self, method: str, path: str, body: Mapping[str, Any] | None, seconds: float) -> str:
-        """One request, as it is; redirects are not followed, since a prompt is not for whoever they name."""
+        """Send one request without retries; redirects are not followed, so that prompts go to the named server only."""
         where = f"{self.url}{path}"
         limit = aiohttp.ClientTimeout(total=seconds, sock_connect=min(seconds, _CONNECT_SECONDS))
         try:
@@ -245,37 +245,37 @@ class Endpoint:
         except TimeoutError:
             raise Unavailable(f"{where}: no answer within {seconds:g} s", by_row=True) from None
         except (aiohttp.ClientError, OSError) as error:
-            broken = printable(str(error), self._manners.key) or type(error).__name__
-            raise _Passing(f"{where}: the connection broke: {broken}") from None
+            broken = printable(str(error), self._options.key) or type(error).__name__
+            raise _Transient(f"{where}: the connection broke: {broken}") from None
         self._refuse(response, where, text)
         return text
 
     def _without_key(self, text: str) -> str:
-        """A text without the key that was sent, wherever a server echoes it."""
-        return text.replace(self._manners.key, "(the key)") if self._manners.key else text
+        """The text with the key removed, because a server may echo it."""
+        return text.replace(self._options.key, "(the key)") if self._options.key else text
 
     def _refuse(self, response: aiohttp.ClientResponse, where: str, text: str) -> None:
-        """Turn a status that is no success into the error it means."""
+        """Raise the error for a status that is not a success."""
         if response.status < 300:
             return
         said = f"{where}: {response.status} {printable(response.reason or '')}: {_words(self._without_key(text))}"
         if response.status < 400:
-            target = printable(response.headers.get("Location", "(nowhere)"), self._manners.key)
+            target = printable(response.headers.get("Location", "(nowhere)"), self._options.key)
             raise EngineError(
                 f"{where}: redirects to {target}, which is not followed; name the server itself in engine.endpoints"
             )
         if response.status >= 500 or response.status in _PASSING:
-            raise _Passing(said, _seconds(response.headers.get("Retry-After")))
+            raise _Transient(said, _seconds(response.headers.get("Retry-After")))
         if response.status == 404:
             raise NotFound(said)
         if response.status in (401, 403):
-            key = "it has sent none" if self._manners.key is None else "the one sent is not accepted"
+            key = "it has sent none" if self._options.key is None else "the one sent is not accepted"
             raise EngineError(f"{said}. The server wants a key (engine.api_key_env), and {key}")
         raise EngineError(said)
 
 
 class _Wait(tenacity.wait.wait_base):
-    """What the server asks for, or else the usual wait; seconds."""
+    """Wait time before a retry in seconds: the server's `Retry-After`, or else the usual one."""
 
     def __init__(self, usual: tenacity.wait.wait_base) -> None:
         self._usual = usual
@@ -283,7 +283,7 @@ class _Wait(tenacity.wait.wait_base):
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
         outcome = retry_state.outcome
         error = outcome.exception() if outcome is not None else None
-        if isinstance(error, _Passing) and error.retry_after is not None:
+        if isinstance(error, _Transient) and error.retry_after is not None:
             return min(error.retry_after, _LONGEST_WAIT)
         return float(self._usual(retry_state))
 
@@ -303,7 +303,7 @@ def _seconds(retry_after: str | None) -> float | None:
 
 
 async def _text_of(response: aiohttp.ClientResponse, where: str) -> str:
-    """The body, as far as it can be one of an answer; what a server says of its encoding is not believed."""
+    """The body as text, up to the size of an answer; the encoding that the server declares is ignored."""
     content = bytearray()
     async for piece in response.content.iter_chunked(2**16):
         content += piece

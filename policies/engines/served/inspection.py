@@ -1,6 +1,6 @@
-"""A look at the endpoints before any work: reachable, the model served, room enough, token ids given.
+"""Check endpoints before a job starts: reachable, the right model, enough context, token ids returned.
 
-Asks for one token at each; loads and changes nothing.
+Requests one token from each; loads and changes nothing.
 """
 
 from __future__ import annotations
@@ -9,32 +9,34 @@ import asyncio
 import shutil
 from contextlib import AsyncExitStack
 
-from policies.engines.served.dispatch import Unavailable, together
+from policies.engines.served.dispatch import Unavailable, run_all
 from policies.engines.served.endpoint import Endpoint, NotFound
-from policies.engines.served.server import manners_of
+from policies.engines.served.server import client_options
 from policies.engines.served.weight_sync import InPlace, base_model
 from svd_loop.config.engines import ReloadCommandSection, ReloadInPlaceSection, ServerEngineSection
 from svd_loop.errors import ConfigError, EngineError, ModelError, SvdError
 
 
 def inspect_endpoints(settings: ServerEngineSection, *, max_context: int, adapters: bool) -> str:
-    """Look at every endpoint of `engine.endpoints`.
+    """Check every endpoint of `engine.endpoints`.
 
     Args:
         settings: the endpoints.
-        max_context: tokens they must take.
+        max_context: context in tokens that they must support.
         adapters: whether rounds are served as adapters.
 
     Returns:
-        What they serve, in a sentence.
+        A sentence on what they serve.
 
     Raises:
-        ConfigError: the key's environment variable is not set, or the command of `engine.reload` is not there.
-        EngineError: an endpoint will not do; all of them are named, each with what to change.
+        ConfigError: the key's environment variable is not set, or the command of `engine.reload` does not exist.
+        EngineError: an endpoint cannot be used; the message lists all of them, each with what to change.
     """
-    manners = manners_of(settings)
+    options = client_options(settings)
     if isinstance(settings.reload, ReloadCommandSection) and shutil.which(settings.reload.command[0]) is None:
-        raise ConfigError(f"engine.reload.command: {settings.reload.command[0]} is no program that can be run here")
+        raise ConfigError(
+            f"engine.reload.command: {settings.reload.command[0]} is not an executable program on this machine"
+        )
     found: dict[str, str] = {}
     wrong: dict[str, str] = {}
 
@@ -46,13 +48,13 @@ def inspect_endpoints(settings: ServerEngineSection, *, max_context: int, adapte
 
     async def look_at_all() -> None:
         async with AsyncExitStack() as stack:
-            endpoints = [await stack.enter_async_context(Endpoint(url, manners)) for url in settings.endpoints]
-            await together([look(endpoint) for endpoint in endpoints])
+            endpoints = [await stack.enter_async_context(Endpoint(url, options)) for url in settings.endpoints]
+            await run_all([look(endpoint) for endpoint in endpoints])
 
     asyncio.run(look_at_all())
     if wrong:
         raise EngineError(
-            f"{len(wrong)} of {len(settings.endpoints)} endpoints will not do:"
+            f"{len(wrong)} of {len(settings.endpoints)} endpoints cannot be used:"
             + "".join(f"\n  {wrong[url]}" for url in settings.endpoints if url in wrong)
         )
     return "; ".join(f"{url} {found[url]}" for url in settings.endpoints)
@@ -61,7 +63,7 @@ def inspect_endpoints(settings: ServerEngineSection, *, max_context: int, adapte
 async def _inspect(endpoint: Endpoint, settings: ServerEngineSection, max_context: int, adapters: bool) -> str:
     await endpoint.alive()
     cards = await endpoint.models()
-    if isinstance(settings.reload, ReloadCommandSection):  # it will serve something else when it matters
+    if isinstance(settings.reload, ReloadCommandSection):  # it will serve another version during the job
         model = cards[0].name if cards else None
     else:
         model = base_model(endpoint, cards, settings.model, max_context)

@@ -1,7 +1,7 @@
-"""What a server answered, checked before anything else looks at it.
+"""Parse and validate the server's answers.
 
-A server is somebody else's program, or something that merely listens on its port. Whatever it sends becomes one of the
-records below, or a `ReplyError` in a few words: never a traceback, and never ids that no token has.
+A server is a third-party program, or something else that listens on its port. Whatever it sends becomes one of the
+records below, or a short `ReplyError`: never a traceback, and never invalid token ids.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, Validat
 LARGEST_REPLY = 64 * 2**20
 """Bytes; an answer of 131,072 tokens with its prompt, both as ids, is about 2 MiB."""
 QUOTED = 500
-"""Characters of a server's words in an error."""
+"""Most characters of a server's message in an error."""
 _TokenId = Annotated[StrictInt, Field(ge=0, lt=2**31)]
 
 
 class ReplyError(Exception):
-    """An answer is not what was asked for; says what is wrong with it."""
+    """An answer has another format than requested; the message says what is wrong."""
 
 
 class _Reply(BaseModel):
@@ -50,7 +50,7 @@ class _Usage(_Reply):
 
 
 class Choice(_Reply):
-    """The one continuation of a prompt; `token_ids` and `prompt_token_ids` are None where a server gives no ids."""
+    """The continuation of a prompt; `token_ids` and `prompt_token_ids` are None if the server returns no ids."""
 
     token_ids: list[_TokenId] | None = None
     prompt_token_ids: list[_TokenId] | None = None
@@ -66,30 +66,30 @@ class Completion(_Reply):
 
     @property
     def choice(self) -> Choice:
-        """The only choice, since one is asked for."""
+        """The only choice, because only one is requested."""
         return self.choices[0]
 
     @property
     def cached_tokens(self) -> int:
-        """Prompt tokens that came from the server's prefix cache; 0 where it does not say."""
+        """Prompt tokens that came from the server's prefix cache; 0 if it does not say."""
         details = self.usage.prompt_tokens_details if self.usage else None
         return (details.cached_tokens or 0) if details else 0
 
 
 def read_json(text: str) -> Any:
-    """The value of a JSON text.
+    """Parse a JSON text.
 
     Raises:
-        ReplyError: it is none, is nested too deep, or holds a number too long to be one.
+        ReplyError: it is not JSON, is nested too deeply, or holds a number with too many digits.
     """
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise ReplyError(f"answered with something that is no JSON: {printable(text)!r}") from None
+        raise ReplyError(f"answered with something that is not JSON: {printable(text)!r}") from None
 
 
 def read_completion(found: Any) -> Completion:
-    """A completion.
+    """Validate a completion.
 
     Raises:
         ReplyError: the answer has another shape; names the first thing that is wrong.
@@ -107,7 +107,7 @@ def read_models(found: Any) -> list[ModelCard]:
 
 
 def printable(text: str, secret: str | None = None) -> str:
-    """A server's words as errors quote them: short, without control characters and without the key it was sent."""
+    """A server's message as quoted in errors: short, without control characters and without the key."""
     if secret:
         text = text.replace(secret, "(the key)")
     shown = "".join(character if character.isprintable() else " " for character in text[: 4 * QUOTED])
@@ -120,4 +120,4 @@ def _validated(model: type[_Read], found: Any, what: str) -> _Read:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the answer"
-        raise ReplyError(f"answered with something that is no {what}: {place}: {first['msg']}") from None
+        raise ReplyError(f"answered with something that is not a {what}: {place}: {first['msg']}") from None

@@ -1,9 +1,9 @@
-"""The server engine: `vllm serve` replicas that others run, asked over HTTP.
+"""The server engine: runs a version on external `vllm serve` replicas over HTTP.
 
 Prompts go out as token ids and answers come back as token ids, so that training rows are exactly what was sampled; a
-server that cannot do so is refused when a version is opened. Every endpoint is compared with transformers then, and
-again after it was away. Left out: streaming (a row counts when it is complete), chat endpoints (the server's template
-would decide the tokens), `n > 1` (one request per row, with its own seed).
+server that cannot do so is refused when a version is opened. Every endpoint is then compared with transformers, and
+again after an interruption. Left out: streaming (a row counts when it is complete), chat endpoints (the server's
+template would decide the tokens), `n > 1` (one request per row, with its own seed).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from policies.engines.probe import reference_in_child
-from policies.engines.served.dispatch import Patience, Unavailable, Wave, no_replica_left, together
-from policies.engines.served.endpoint import Endpoint, Manners
-from policies.engines.served.weight_sync import Delivery, delivery_of
+from policies.engines.served.dispatch import Dispatcher, Timeouts, Unavailable, no_replica_left, run_all
+from policies.engines.served.endpoint import ClientOptions, Endpoint
+from policies.engines.served.weight_sync import WeightSync, weight_sync_of
 from policies.engines.serving import PrefixCache, Served, probe_prompts_of, served_version
 from policies.engines.sharding import shards_by_prefix
 from policies.engines.vllm import (
@@ -44,11 +44,11 @@ from svd_loop.support.progress import progress
 _log = logging.getLogger(__name__)
 
 _CUT_OFF = {"abort", "error"}
-"""vLLM's words for an answer that its server gave up, as when it is told to end."""
+"""vLLM's finish reasons of an answer that the server gave up, for example at shutdown."""
 
 
-def manners_of(settings: ServerEngineSection) -> Manners:
-    """How the endpoints are asked, with the key from the environment.
+def client_options(settings: ServerEngineSection) -> ClientOptions:
+    """Options of the HTTP client, with the key from the environment.
 
     Raises:
         ConfigError: the variable of `engine.api_key_env` is not set.
@@ -58,7 +58,7 @@ def manners_of(settings: ServerEngineSection) -> Manners:
         key = os.environ.get(settings.api_key_env)
         if not key:
             raise ConfigError(f"engine.api_key_env: the environment variable {settings.api_key_env} is not set")
-    return Manners(
+    return ClientOptions(
         key, settings.retries, settings.backoff_seconds, settings.request_seconds, settings.heartbeat_seconds
     )
 
@@ -66,7 +66,7 @@ def manners_of(settings: ServerEngineSection) -> Manners:
 def open_engine(
     stored: StoredVersion, codec: ChatCodec, settings: ServerEngineSection, model: ModelSection
 ) -> ServerEngine:
-    """The engine on a stored version; raises what `ServerEngine` does."""
+    """Open the engine on a stored version; raises what `ServerEngine` raises."""
     return ServerEngine(
         served_version(stored),
         settings,
@@ -79,20 +79,20 @@ def open_engine(
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What every endpoint is compared on: prompts, transformers' log probabilities, nats allowed."""
+    """The comparison run on every endpoint: prompts, transformers' log probabilities, tolerance in nats."""
 
     served: Served
     prompts: list[list[int]]
     reference: list[list[float]]
     tolerance: float
     vocabulary: int | None = None
-    """Tokens of the checkpoint; ids from there on mean nothing. None where its configuration does not say."""
+    """Number of tokens of the checkpoint; larger ids are invalid. None if its configuration does not say."""
 
 
 class ServerEngine:
-    """Implements `svd_loop.contracts.Engine` over HTTP endpoints.
+    """`svd_loop.contracts.Engine` over HTTP endpoints.
 
-    A row's tokens depend on what the vLLM engine's depend on, and on the endpoint where those differ in hardware or
+    A row's tokens depend on the same things as with the vLLM engine, and on the endpoint if those differ in hardware or
     version of vLLM.
 
     Args:
@@ -107,7 +107,7 @@ class ServerEngine:
     Raises:
         ConfigError: the key's environment variable is not set.
         ModelError: no stop token; a server cannot serve the version, gives no token ids, or serves other weights.
-        EngineError: no endpoint answers, or one refuses.
+        EngineError: no endpoint answers, or one refuses a request.
     """
 
     def __init__(
@@ -126,9 +126,9 @@ class ServerEngine:
         self.prefix_cache = PrefixCache()
         self._name = served.name
         self._settings = settings
-        self._manners = manners_of(settings)
+        self._options = client_options(settings)
         self._stop_ids = frozenset(stop_ids)
-        self._delivery = delivery_of(served, settings, max_context)
+        self._weight_sync = weight_sync_of(served, settings, max_context)
         self._proven: dict[str, str] = {}
         self._open = True
         prompts = [list(ids[: max_context - 1]) for ids in probe_prompts]
@@ -145,7 +145,7 @@ class ServerEngine:
 
         Args:
             requests: prompts (not empty), sampling parameters and seeds.
-            label: names the work on the progress line; empty shows none.
+            label: text of the progress line; empty shows none.
 
         Raises:
             EngineError: the engine is closed, a prompt is empty, no endpoint is left, or one refuses a request. The
@@ -168,11 +168,11 @@ class ServerEngine:
         return [done[row] for row in range(len(requests))]
 
     def close(self) -> None:
-        """Let the servers forget an adapter; what they were started on stays."""
+        """Unload an adapter from the servers; other weights stay loaded."""
         if not self._open:
             return
         self._open = False
-        if self.prefix_cache.cached_tokens:  # servers tell with --enable-prompt-tokens-details only
+        if self.prefix_cache.cached_tokens:  # servers report this only with --enable-prompt-tokens-details
             _log.info(
                 "%s: %.0f%% of %s prompt tokens came from the prefix cache",
                 self._name,
@@ -182,13 +182,13 @@ class ServerEngine:
         asyncio.run(self._release())
 
     async def _reach(self) -> None:
-        """Make every endpoint ready; those that are down may come later, as long as there is one."""
+        """Make every endpoint ready; those that are down may join later, as long as one is ready."""
         async with AsyncExitStack() as stack:
             replicas = await self._replicas(stack, ())
             deadline = asyncio.get_running_loop().time() + self._settings.recovery_seconds
             while not self._proven:
                 away: dict[str, str] = {}
-                await together([_try(replica, away) for replica in replicas])
+                await run_all([_try(replica, away) for replica in replicas])
                 if self._proven:
                     for reason in away.values():
                         _log.warning("out of service: %s", reason)
@@ -201,17 +201,17 @@ class ServerEngine:
         self, requests: Sequence[GenerationRequest], settled: Callable[[int, tuple[Generation, int]], None]
     ) -> None:
         settings = self._settings
-        patience = Patience(settings.concurrency, settings.heartbeat_seconds, settings.recovery_seconds)
+        timeouts = Timeouts(settings.concurrency, settings.heartbeat_seconds, settings.recovery_seconds)
         shards = shards_by_prefix([request.prompt_ids for request in requests], len(settings.endpoints))
         async with AsyncExitStack() as stack:
             replicas = await self._replicas(stack, requests)
-            await Wave(replicas, shards, patience, settled).run()
+            await Dispatcher(replicas, shards, timeouts, settled).run()
 
     async def _release(self) -> None:
         async with AsyncExitStack() as stack:
             replicas = await self._replicas(stack, ())
-            await together(
-                [self._delivery.release(replica.endpoint) for replica in replicas if replica.name in self._proven]
+            await run_all(
+                [self._weight_sync.release(replica.endpoint) for replica in replicas if replica.name in self._proven]
             )
 
     async def _replicas(self, stack: AsyncExitStack, requests: Sequence[GenerationRequest]) -> list[ServedReplica]:
@@ -220,8 +220,8 @@ class ServerEngine:
             shared["repetition_detection"] = repetition_detection(self._settings.repetition)
         return [
             ServedReplica(
-                await stack.enter_async_context(Endpoint(url, self._manners)),
-                self._delivery,
+                await stack.enter_async_context(Endpoint(url, self._options)),
+                self._weight_sync,
                 self._probe,
                 self._proven,
                 requests,
@@ -236,11 +236,11 @@ class ServedReplica:
     """An endpoint that serves the version: implements `policies.engines.served.dispatch.Replica`.
 
     Args:
-        endpoint: where it is.
-        delivery: how it comes to serve the version.
-        probe: how that is seen.
-        proven: the endpoints seen to serve it, by URL, with the name they do so under; shared by an engine's waves.
-        requests: what a row's number stands for.
+        endpoint: the client of the server.
+        weight_sync: how the version is loaded.
+        probe: how the loaded weights are verified.
+        proven: the verified endpoints, URL to served model name; shared by all calls of an engine.
+        requests: the requests, by row number.
         shared: sampling parameters of all requests.
         concurrency: requests of the probe open at once.
     """
@@ -248,7 +248,7 @@ class ServedReplica:
     def __init__(
         self,
         endpoint: Endpoint,
-        delivery: Delivery,
+        weight_sync: WeightSync,
         probe: Probe,
         proven: dict[str, str],
         requests: Sequence[GenerationRequest],
@@ -256,7 +256,7 @@ class ServedReplica:
         concurrency: int,
     ) -> None:
         self.endpoint = endpoint
-        self._delivery = delivery
+        self._weight_sync = weight_sync
         self._probe = probe
         self._proven = proven
         self._requests = requests
@@ -269,21 +269,21 @@ class ServedReplica:
         return self.endpoint.url
 
     async def alive(self) -> None:
-        """Ask for its health."""
+        """Check its health."""
         await self.endpoint.alive()
 
     async def ready(self) -> None:
-        """Have the version served and compared; costs two small requests where that is so already.
+        """Load and verify the version; takes two small requests if that is already done.
 
         Raises:
             Unavailable: it does not answer.
             ModelError: it cannot serve the version, gives no token ids, or serves other weights.
         """
-        model = await self._delivery.served_as(self.endpoint)
+        model = await self._weight_sync.served_as(self.endpoint)
         if model is None:
             self._proven.pop(self.name, None)
-            await self._delivery.load(self.endpoint)
-            model = await self._delivery.served_as(self.endpoint)
+            await self._weight_sync.load(self.endpoint)
+            model = await self._weight_sync.served_as(self.endpoint)
             if model is None:
                 raise ModelError(f"{self.name}: was told to serve {self._probe.served.name}, and does not list it")
         await self.alive()
@@ -331,7 +331,7 @@ class ServedReplica:
         return Generation(tuple(ids), FINISH[finish])
 
     async def _compare(self, model: str) -> None:
-        """Ask for the log probability of every token of the probe, and hold it against transformers'."""
+        """Request the log probability of every token of the probe, and compare with transformers'."""
         prompts = self._probe.prompts
         found = [[0.0] * (len(ids) - 1) for ids in prompts]
         places = iter([(row, place) for row, ids in enumerate(prompts) for place in range(1, len(ids))])
@@ -340,12 +340,12 @@ class ServedReplica:
             for row, place in places:
                 found[row][place - 1] = await self._logprob(model, prompts[row][:place], prompts[row][place])
 
-        await together([ask() for _ in range(self._concurrency)])
+        await run_all([ask() for _ in range(self._concurrency)])
         try:
             answers = [Started(version="", served=found, reference=self._probe.reference)]
             worst = check_probe(answers, self._probe.tolerance, self._probe.served)
         except ModelError as error:
-            raise ModelError(f"{self.name}: {error}{self._delivery.hint}") from None
+            raise ModelError(f"{self.name}: {error}{self._weight_sync.hint}") from None
         _log.info(
             "%s serves %s as %s; probe: log probabilities differ from transformers' by %.1g nats on average",
             self.name,
@@ -355,7 +355,7 @@ class ServedReplica:
         )
 
     async def _logprob(self, model: str, before: list[int], token: int) -> float:
-        """In nats; asked for as one sampled token, in the way that answers are sampled."""
+        """A log probability in nats; requested as one sampled token, in the same way as answers are sampled."""
         sampling = {"max_tokens": 1, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "seed": 0}
         wanted = {"logprobs": 1, "logprob_token_ids": [token], "return_tokens_as_token_ids": True}
         body = {**self._shared, **sampling, **wanted}

@@ -1,7 +1,7 @@
-"""How a served replica comes to serve a version: it has it, loads an adapter, changes its weights, or is restarted.
+"""Load a version on a served replica: as started, as an adapter, in place, or by a restart.
 
-Each way knows by what a server can be recognised to hold the version, since a replica may be restarted by others at any
-time and then serves what it was started on.
+Each way can tell whether a server holds the version, because a replica may be restarted by others at any
+time and then serves its original weights.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ _TIED = (
     "when it changes weights in place: use engine.reload: {type: command}"
 )
 _TAIL = 1000
-"""Characters of a command's output in an error."""
+"""Most characters of a command's output in an error."""
 
 
-class Delivery(Protocol):
-    """A version's way to a server; `hint` is what to add where the probe sees other weights."""
+class WeightSync(Protocol):
+    """A way to load a version on a server; `hint` is added to the error if the probe finds other weights."""
 
     hint: str
 
     async def served_as(self, endpoint: Endpoint) -> str | None:
-        """The model name to ask for, or None where the version is not served (yet)."""
+        """The model name to request, or None if the version is not served (yet)."""
         ...
 
     async def load(self, endpoint: Endpoint) -> None:
-        """Have it served; raises `Unavailable` or `ModelError`."""
+        """Load the version; raises `Unavailable` or `ModelError`."""
         ...
 
     async def release(self, endpoint: Endpoint) -> None:
-        """The version is not needed any more."""
+        """Release the version, which is not needed any more."""
         ...
 
 
-def delivery_of(served: Served, settings: ServerEngineSection, max_context: int) -> Delivery:
-    """The way that the version and `engine.reload` ask for."""
+def weight_sync_of(served: Served, settings: ServerEngineSection, max_context: int) -> WeightSync:
+    """Choose the way for a version and `engine.reload`."""
     if served.adapter is not None:
         return Adapter(served, settings, max_context)
     match settings.reload:
@@ -64,10 +64,10 @@ def delivery_of(served: Served, settings: ServerEngineSection, max_context: int)
 
 
 def base_model(endpoint: Endpoint, cards: list[ModelCard], model: str | None, max_context: int) -> str:
-    """The name the base is served under, after a look at its context.
+    """The name under which the base is served, after a check of its context.
 
     Raises:
-        ModelError: it is not served, or takes shorter rows than `max_context`.
+        ModelError: it is not served, or its context is shorter than `max_context`.
     """
     bases = [card for card in cards if card.parent is None]
     found = next((card for card in bases if model in (None, card.name)), None)
@@ -88,7 +88,7 @@ def _long_enough(endpoint: Endpoint, card: ModelCard, max_context: int) -> None:
 
 
 class AsStarted:
-    """The server was started on the version; the probe sees whether that is so."""
+    """The server was started on the version; the probe verifies that."""
 
     hint = ". Start the server on that checkpoint, or let the job change its weights (engine.reload)"
 
@@ -101,14 +101,14 @@ class AsStarted:
         return base_model(endpoint, await endpoint.models(), self._settings.model, self._max_context)
 
     async def load(self, endpoint: Endpoint) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     async def release(self, endpoint: Endpoint) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 class Adapter:
-    """An adapter beside its base, under the version's name: a new one each round, so that no cache can be stale."""
+    """An adapter beside its base, named after the version: a new name each round, so that no cache is stale."""
 
     hint = ". The server has to be started on the checkpoint that the adapter belongs to"
 
@@ -126,11 +126,11 @@ class Adapter:
         return self._name if any(card.name == self._name for card in cards) else None
 
     async def load(self, endpoint: Endpoint) -> None:
-        """Through `/v1/load_lora_adapter`."""
+        """Load it through `/v1/load_lora_adapter`."""
         await endpoint.load_adapter(self._name, self._folder, self._settings.load_seconds)
 
     async def release(self, endpoint: Endpoint) -> None:
-        """Through `/v1/unload_lora_adapter`; one that stays behind does no harm."""
+        """Unload it through `/v1/unload_lora_adapter`; a failure is harmless."""
         with contextlib.suppress(NotFound, Unavailable, EngineError):
             await endpoint.command("/v1/unload_lora_adapter", {"lora_name": self._name}, 10.0)
 
@@ -158,7 +158,7 @@ class InPlace:
         return model if isinstance(found, dict) and found.get("weight_version") == self._name else None
 
     async def load(self, endpoint: Endpoint) -> None:
-        """Pause, change the weights, forget the prefix cache, name them, resume."""
+        """Pause, change the weights, reset the prefix cache, set the name, resume."""
         weights = {"method": "reload_weights", "kwargs": {"weights_path": self._folder}}
         steps: list[tuple[str, dict[str, Any]]] = [
             ("/pause?" + urlencode({"mode": "wait"}), {}),
@@ -176,7 +176,7 @@ class InPlace:
                 await endpoint.command("/resume", {}, self._reload.seconds)
 
     async def release(self, endpoint: Endpoint) -> None:
-        """The next version takes its place."""
+        """Do nothing: the next version replaces it."""
 
     @staticmethod
     def no_such_path(endpoint: Endpoint) -> ModelError:
@@ -188,7 +188,7 @@ class InPlace:
 
 
 class Restart:
-    """Full weights, by a command that starts the server on them under the version's name."""
+    """Full weights, loaded by a command that starts the server under the version's name."""
 
     hint = ". See what engine.reload.command starts"
 
@@ -199,7 +199,7 @@ class Restart:
         self._max_context = max_context
 
     async def served_as(self, endpoint: Endpoint) -> str | None:
-        """The version's name, once the server lists it; one that is down gets it by being started."""
+        """The version's name, once the server lists it; None while the server is down."""
         try:
             cards = await endpoint.models()
         except Unavailable:
@@ -228,13 +228,13 @@ class Restart:
             ) from None
 
     async def release(self, endpoint: Endpoint) -> None:
-        """The next version takes its place."""
+        """Do nothing: the next version replaces it."""
 
     async def _is_up(self, endpoint: Endpoint) -> bool:
         try:
             await endpoint.alive()
             return await self.served_as(endpoint) is not None
-        except (Unavailable, EngineError):  # on its way down, or up
+        except (Unavailable, EngineError):  # shutting down, or starting
             return False
 
 
@@ -247,12 +247,12 @@ def _is_tied(checkpoint: Path) -> bool:
 
 
 async def _run(command: list[str]) -> None:
-    """Run a program to its end, or kill it and what it started when cancelled.
+    """Run a program to its end, or kill it and its children when cancelled.
 
-    What it prints goes to a file: a server it leaves behind may hold on to a pipe for ever.
+    Its output goes to a file: a server that it starts could keep a pipe open for ever.
 
     Raises:
-        ModelError: it cannot be started, or fails; quotes what it printed.
+        ModelError: it cannot be started, or fails; quotes its output.
     """
     with tempfile.TemporaryFile() as output:
         try:

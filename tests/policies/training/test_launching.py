@@ -171,7 +171,7 @@ def test_what_cannot_be_launched_is_refused_before_any_work(tmp_path: Path, monk
     with pytest.raises(ConfigError, match=r"accelerate_config: .*missing\.yaml"):
         config(accelerate_config=tmp_path / "missing.yaml")
     (tmp_path / "other.yaml").write_text("- a list")
-    with pytest.raises(ConfigError, match=r"other\.yaml is no configuration of accelerate"):
+    with pytest.raises(ConfigError, match=r"other\.yaml is not a configuration of accelerate"):
         config(accelerate_config=tmp_path / "other.yaml")
     (tmp_path / "cluster.yaml").write_text(yaml.safe_dump({"distributed_type": "MULTI_GPU", "num_machines": 2}))
     with pytest.raises(ConfigError, match="num_machines is 2"):

@@ -8,10 +8,10 @@ from collections import Counter
 
 import pytest
 
-from policies.engines.served.dispatch import Patience, Unavailable, Wave
+from policies.engines.served.dispatch import Dispatcher, Timeouts, Unavailable
 from svd_loop.errors import EngineError, ModelError
 
-QUICK = Patience(concurrency=4, heartbeat_seconds=0.01, recovery_seconds=0.0)
+QUICK = Timeouts(concurrency=4, heartbeat_seconds=0.01, recovery_seconds=0.0)
 
 
 class Copy:
@@ -47,14 +47,14 @@ class Copy:
         return row * row
 
 
-def play(copies: list[Copy], shards: list[list[int]], patience: Patience = QUICK) -> dict[int, int]:
+def play(copies: list[Copy], shards: list[list[int]], timeouts: Timeouts = QUICK) -> dict[int, int]:
     found: dict[int, int] = {}
 
     def settled(row: int, answer: int) -> None:
         assert row not in found
         found[row] = answer
 
-    asyncio.run(Wave(copies, shards, patience, settled).run())
+    asyncio.run(Dispatcher(copies, shards, timeouts, settled).run())
     return found
 
 
@@ -70,7 +70,7 @@ def test_nothing_to_do_asks_nobody() -> None:
 
 def test_a_replica_works_through_its_own_rows_in_order() -> None:
     copies = [Copy("a"), Copy("b")]
-    lone = Patience(concurrency=1, heartbeat_seconds=10.0, recovery_seconds=0.0)
+    lone = Timeouts(concurrency=1, heartbeat_seconds=10.0, recovery_seconds=0.0)
     assert play(copies, [list(range(50)), list(range(50, 100))], lone) == everything(100)
     for copy, first in zip(copies, (0, 50), strict=True):
         own = [row for row in copy.answered if first <= row < first + 50]
@@ -92,8 +92,8 @@ def test_every_row_is_settled_once_by_replicas_that_keep_failing(seed: int) -> N
     shuffled = random.Random(seed)
     shards = [[row for row in range(200) if row % 3 == part] for part in range(3)]
     copies = [Copy(f"{seed}{name}", 0.15) for name in "abc"]
-    patience = Patience(concurrency=shuffled.choice([1, 7, 300]), heartbeat_seconds=0.001, recovery_seconds=60.0)
-    assert play(copies, shards, patience) == everything(200)
+    timeouts = Timeouts(concurrency=shuffled.choice([1, 7, 300]), heartbeat_seconds=0.001, recovery_seconds=60.0)
+    assert play(copies, shards, timeouts) == everything(200)
     assert Counter(row for copy in copies for row in copy.answered) == Counter(range(200))
     assert any(copy.failed for copy in copies)
 
@@ -127,9 +127,9 @@ def test_a_row_that_brings_every_replica_down_ends_the_wave() -> None:
                 raise Unavailable("500: cannot do this one", by_row=True)
             return await super().answer(row)
 
-    patience = Patience(concurrency=2, heartbeat_seconds=0.001, recovery_seconds=60.0)
+    timeouts = Timeouts(concurrency=2, heartbeat_seconds=0.001, recovery_seconds=60.0)
     with pytest.raises(EngineError, match=r"one request failed 3 times.*500: cannot do this one"):
-        play([Choking("a"), Choking("b")], [[0, 1, 2], [3, 4]], patience)
+        play([Choking("a"), Choking("b")], [[0, 1, 2], [3, 4]], timeouts)
 
 
 def test_any_other_error_ends_the_wave() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from policies.engines.served.endpoint import Manners, _Passing, _seconds, _Wait
+from policies.engines.served.endpoint import ClientOptions, _seconds, _Transient, _Wait
 from policies.engines.served.server import ServerEngine
 from policies.engines.serving import Served
 from svd_loop.config.engines import ServerEngineSection
@@ -217,10 +217,10 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
     "text choices": ({"text": '{"choices": "abc"}'}, "is no completion: choices"),
     "null choice": ({"text": '{"choices": [null]}'}, "is no completion: choices.0"),
     "usage list": ({"text": '{"choices": [{"token_ids": [1]}], "usage": []}'}, "is no completion: usage"),
-    "deep": ({"text": "[" * 100_000}, "something that is no JSON"),
+    "deep": ({"text": "[" * 100_000}, "something that is not JSON"),
     "bomb": (
         {"body": gzip.compress(b" " * 2**26), "headers": {"Content-Encoding": "gzip"}},
-        "something that is no JSON",
+        "something that is not JSON",
     ),
     "odd error": ({"status": 422, "text": '{"error": [1]}'}, "422"),
     "control characters": ({"status": 400, "text": "\x1b]0;owned\x07"}, r"400 Bad Request:  ?\]0;owned"),
@@ -339,7 +339,7 @@ def test_the_key_comes_from_the_environment_and_shows_nowhere(
     monkeypatch.setenv("TEST_VLLM_KEY", "secret-2")
     with pytest.raises(EngineError, match="the one sent is not accepted") as caught:
         open_engine(server, api_key_env="TEST_VLLM_KEY")
-    assert "secret" not in str(caught.value) + repr(Manners("secret-2", 1, 1.0, 1.0, 1.0))
+    assert "secret" not in str(caught.value) + repr(ClientOptions("secret-2", 1, 1.0, 1.0, 1.0))
     monkeypatch.delenv("TEST_VLLM_KEY")
     with pytest.raises(ConfigError, match="environment variable TEST_VLLM_KEY is not set"):
         open_engine(server, api_key_env="TEST_VLLM_KEY")
@@ -364,9 +364,9 @@ def test_a_server_says_how_long_to_wait() -> None:
         state.outcome = Future.construct(1, failure, has_exception=True)
         return _Wait(wait_fixed(3))(state)
 
-    assert wait_after(_Passing("429", 7.0)) == 7.0
-    assert wait_after(_Passing("429", 7000.0)) == 60.0
-    assert wait_after(_Passing("500")) == 3.0
+    assert wait_after(_Transient("429", 7.0)) == 7.0
+    assert wait_after(_Transient("429", 7000.0)) == 60.0
+    assert wait_after(_Transient("500")) == 3.0
     assert _seconds("12") == 12.0
     assert _seconds("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
     assert _seconds("soon") is None

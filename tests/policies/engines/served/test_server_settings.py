@@ -85,7 +85,7 @@ def test_check_looks_at_the_endpoints(server: CompletionServer, tmp_path: Path) 
     overrides = [f"job.root={tmp_path}", endpoints, "update.method=lora", "model.max_context=512", *SMALL]
     (found,) = [item for item in preflight(load_config(NANO, overrides)).checks if item.name == "endpoints"]
     assert not found.ok
-    assert found.detail.startswith("1 of 2 endpoints will not do:")
+    assert found.detail.startswith("1 of 2 endpoints cannot be used:")
     assert "http://127.0.0.1:9/health: no connection" in found.detail
     alone = [*overrides, f"engine.endpoints=['{server.url}']"]
     (found,) = [item for item in preflight(load_config(NANO, alone)).checks if item.name == "endpoints"]
