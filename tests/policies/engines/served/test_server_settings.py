@@ -127,7 +127,7 @@ def test_a_server_without_token_ids_will_not_do(server: CompletionServer) -> Non
 
 def test_a_reload_command_has_to_exist(server: CompletionServer) -> None:
     command = ("/no/such/restart", "{checkpoint}", "{name}")
-    with pytest.raises(ConfigError, match="/no/such/restart is no program"):
+    with pytest.raises(ConfigError, match="/no/such/restart is not an executable program"):
         inspect_endpoints(
             section(server, reload={"type": "command", "command": command}), max_context=256, adapters=False
         )
