@@ -1,8 +1,8 @@
-"""From a configuration to the objects that do the work: the one place that knows every class by name.
+"""Build the objects of a job from its configuration; the only package that knows every class.
 
 - `data`: prompts and held-out problems from a source.
 - `backends`: what generates and trains: a real model, or the scripted one.
-- `job`: the parts of a job, joined.
+- `job`: the parts of a job, assembled.
 """
 
 from svd_loop.assembly.backends import Backend, make_backend

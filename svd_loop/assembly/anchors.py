@@ -1,4 +1,4 @@
-"""Rows that keep the judge's roles from being forgotten while the solver's are trained.
+"""Anchor rows, which keep the judge's roles from being forgotten while the solver is trained.
 
 Two sources, neither of which ever sees gold of a training prompt: nano's own post-training mixture (its
 judge roles, on problems of the post-training split), and the policy's own verified judgements.
@@ -19,33 +19,33 @@ from svd_loop.ledger import LedgerReader
 def posttrain_rows(
     encode: Callable[[list[tuple[str, str]]], list[TrainingRow]], count: int, seed: int
 ) -> list[TrainingRow]:
-    """`count` rows of nano's judge roles, freshly generated from the post-training split."""
+    """`count` rows of nano's judge roles, newly generated from the post-training split."""
     from svd_loop.nano.corpus import anchor_rows
 
     return encode([(row.user_text, row.completion_text) for row in anchor_rows(count, seed)])
 
 
 class SameAnswers(Protocol):
-    """Whether two solutions of a prompt come to the same answer, for many at once."""
+    """Compares two solutions of a prompt by their final answers, for many pairs at once."""
 
     def __call__(self, pairs: Sequence[tuple[Prompt, str, str]]) -> list[Outcome]:
-        """RIGHT if the two solutions of a prompt agree, aligned; nothing but the texts is looked at."""
+        """RIGHT if the two solutions of a prompt agree, aligned; only the texts are read."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class OwnJudgements:
-    """The policy's own judgements of the round before, as far as the cascade itself vouches for them.
+    """The policy's own judgements of the previous round, as far as the cascade verifies them.
 
-    A yes is vouched for when its candidate was accepted: every vote of every stage agreed. A no is vouched for when
+    A yes is verified when its candidate was accepted: every vote of every stage agreed. A no is verified when
     unanimity picked another answer: the same prompt has accepted candidates, and all of them were found to differ from
-    it; a comparison that stays undecided vouches for nothing. Without the second condition noes teach the judge to
-    refuse, the more so the better the solver is: in the fourth round of nano, nearly three in four were spoken against
+    it; an undecided comparison verifies nothing. Without the second condition no-votes teach the judge to
+    reject, the more so the better the solver is: in the fourth round of nano, nearly three in four were cast against
     the very answer that was accepted (docs/concepts/decisions.md).
 
-    Verdicts of yes and of no are drawn in equal number, since what anchors a judge must teach it neither; inferred
-    questions of accepted candidates, which are no verdicts, come beside them, one to two of each. The first round has
-    no round before it and gets none, and so does a round that follows one from which nothing was learned, such as one
+    Verdicts of yes and of no are drawn in equal number, so that anchors favour neither; inferred
+    questions of accepted candidates, which are not verdicts, are added, one to two of each. The first round has
+    no previous round and gets none, and so does a round that follows one without an update, such as one
     whose judge was found unhealthy.
     """
 
@@ -66,7 +66,7 @@ class OwnJudgements:
         return [self._row(reply) for replies, share in shares for reply in generator.sample(replies, share)]
 
     def _contradicted(self, round: int) -> list[Mapping[str, Any]]:
-        """The noes of a round on candidates whose answer is none of the accepted ones, in a fixed order."""
+        """No-votes on candidates whose answer matches no accepted one, in a fixed order."""
         prompts = {prompt.id: prompt for prompt in self.ledger.prompts()}
         accepted: dict[str, list[int]] = defaultdict(list)
         for row in self.ledger.query(_ACCEPTED, (round,)):

@@ -1,7 +1,7 @@
-"""What answers and learns: a checkpoint with an engine and an update algorithm.
+"""Backends: generate with and train one job's versions (a checkpoint, an engine and an update algorithm).
 
 A backend keeps the versions of one job under `folder`. `ModelBackend` serves every engine that runs a checkpoint;
-which engine that is says the configuration's `engine.type`, a row of `svd_loop.config.engines.ENGINES`. An engine
+the engine is the configuration's `engine.type`, a row of `svd_loop.config.engines.ENGINES`. An engine
 without weights brings a backend of its own (`svd_loop.assembly.scripted_backend`).
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Backend(Protocol):
-    """The agent's machinery, as a job uses it."""
+    """Generates with and trains the versions of a job."""
 
     @property
     def fit_digest(self) -> str:
@@ -39,28 +39,28 @@ class Backend(Protocol):
 
     @property
     def max_context(self) -> int | None:
-        """Longest prompt plus answer in tokens; None where there is no limit."""
+        """Longest prompt plus answer in tokens; None for no limit."""
         ...
 
     @property
     def positions(self) -> int | None:
-        """Longest sequence the checkpoint was made for, in tokens; None where it says none."""
+        """Longest sequence the checkpoint was made for, in tokens; None if it does not say."""
         ...
 
     def open(self, round: int) -> Policy:
-        """The version that a round produced; 0 is the base."""
+        """Open the version that a round produced; 0 is the base."""
         ...
 
     def usable(self, rows: Sequence[TrainingRow]) -> tuple[list[TrainingRow], dict[str, float]]:
-        """The rows that `update` takes, and how many it would refuse, by reason."""
+        """The rows that `update` accepts, and how many it would refuse, by reason."""
         ...
 
     def update(self, material: UpdateMaterial, round: int, parent: int) -> UpdateResult:
-        """Train and store the version of a round, going on from the version of round `parent`."""
+        """Train and store the version of a round, starting from the version of round `parent`."""
         ...
 
     def prompt_tokens(self, messages: tuple[Message, ...], *, thinking: bool = False) -> int:
-        """Length of a rendered prompt, of a role that thinks or does not."""
+        """Length of a rendered prompt, for a role that thinks or does not."""
         ...
 
     def encode_rows(self, texts: list[tuple[str, str]]) -> list[TrainingRow]:
@@ -69,7 +69,7 @@ class Backend(Protocol):
 
 
 def make_backend(config: Config, versions: Path, config_digest: str = "") -> Backend:
-    """The backend of `engine.type`; `versions` is the folder that keeps its weights.
+    """Build the backend of `engine.type`; `versions` is the folder for its weights.
 
     Raises:
         ConfigError: the engine is not installed.
@@ -99,7 +99,7 @@ class ModelBackend:
             ENGINES.load(engine.type, check)(engine)
         keep_freed_memory()
         refuse_foreign_anchors(config)
-        if config.update.launch.apart:  # refused before anything is sampled
+        if config.update.launch.apart:  # raise errors before anything is sampled
             from policies.training.launching import accelerate_config
             from policies.versions.checkpoints import resolve_device
 
@@ -121,7 +121,7 @@ class ModelBackend:
 
     @cached_property
     def positions(self) -> int | None:
-        """`max_position_embeddings`; None where the configuration stretches them (`rope_type` other than default)."""
+        """`max_position_embeddings`; None if the configuration scales them (`rope_type` other than default)."""
         from policies.versions.checkpoints import positions_of
 
         return positions_of(checkpoint_path(self._config.model.path, self._config.job.root))
@@ -132,7 +132,7 @@ class ModelBackend:
 
     @staticmethod
     def open_stored(config: Config, stored: StoredVersion) -> Policy:
-        """Load a version of whatever job into the engine of `config`."""
+        """Load a version of any job into the engine of `config`."""
         from policies.opening import open_policy
 
         keep_freed_memory()
@@ -151,16 +151,16 @@ class ModelBackend:
         return self._updater.usable(rows)
 
     def update(self, material: UpdateMaterial, round: int, parent: int) -> UpdateResult:
-        """Train by the configured algorithm from the version of round `parent` or the base."""
+        """Train with the configured algorithm from the version of round `parent` or the base."""
         return self._updater.learn(material, round=round, parent=self._store.path(parent))
 
     def prompt_tokens(self, messages: tuple[Message, ...], *, thinking: bool = False) -> int:
-        """By the base's tokenizer."""
+        """Length with the base's tokenizer."""
         (ids,) = self._codec.encode([messages], thinking=thinking)
         return len(ids)
 
     def encode_rows(self, texts: list[tuple[str, str]]) -> list[TrainingRow]:
-        """Replies end with the tokenizer's end token, as sampled ones do."""
+        """Replies end with the tokenizer's end token, like sampled ones."""
         tokenizer = self._codec.tokenizer
         prompts = self._codec.encode([(Message("user", user),) for user, _ in texts])
         replies = tokenizer([reply for _, reply in texts], add_special_tokens=False)["input_ids"]
@@ -190,7 +190,7 @@ class ModelBackend:
 
 
 def open_stored(config: Config, stored: StoredVersion) -> Policy:
-    """A stored version of whatever job, answering under this configuration: its seed, sampling and templates.
+    """Open a stored version of any job under this configuration: its seed, sampling and templates.
 
     Raises:
         ModelError: the checkpoint cannot be used.
@@ -209,7 +209,7 @@ def _backend_class(config: Config) -> Any:
 
 
 def refuse_missing_device(config: Config) -> None:
-    """Check that the device is there, before any data is read.
+    """Check that the configured device exists, before any data is read.
 
     Raises:
         ModelError: `model.device` is `cuda` and torch sees no GPU.
@@ -221,7 +221,7 @@ def refuse_missing_device(config: Config) -> None:
 
 
 def refuse_foreign_anchors(config: Config) -> None:
-    """Nano's own post-training mixture anchors nano and whatever was trained further from it, known by its vocabulary.
+    """Check that nano's post-training anchors are used only with nano's vocabulary.
 
     Raises:
         ConfigError: `update.replay.anchor` is `posttrain` and the checkpoint is something else.
@@ -236,7 +236,7 @@ def refuse_foreign_anchors(config: Config) -> None:
 
 
 def checkpoint_path(path: str, root: Path) -> Path:
-    """The folder of a starting checkpoint.
+    """Resolve `model.path` to the folder of a checkpoint.
 
     Args:
         path: `nano` for the embedded one, a folder, a GGUF file (or a folder with one), or a hub name.
@@ -244,7 +244,7 @@ def checkpoint_path(path: str, root: Path) -> Path:
 
     Raises:
         ConfigError: there is no such folder, and the hub does not have it either.
-        ModelError: what is there cannot be used.
+        ModelError: the checkpoint cannot be used.
     """
     if path == "nano":
         return NANO_CHECKPOINT

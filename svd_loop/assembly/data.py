@@ -1,4 +1,4 @@
-"""Prompts and held-out problems from the configured sources."""
+"""Read prompts and held-out problems from the configured sources."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def problems_of(source: Source, split: Split) -> list[Problem]:
 
 
 def prompts_of(source: Source) -> Iterable[Prompt]:
-    """Unlabeled training prompts; what a generator knows of answers is left behind here."""
+    """Unlabeled training prompts; answers known to a generator are dropped here."""
     if isinstance(source, FilesSource):
         return read_prompts(source)
     return (problem.as_prompt() for problem in problems_of(source, "train"))
 
 
 def held_out_sources(config: Config) -> dict[Split, Source]:
-    """Where the held-out problems come from, by split; a split that is not configured is absent."""
+    """Sources of the held-out problems by split, without splits that are not configured."""
     sources: dict[Split, Source | None] = {"development": config.data.development, "test": config.data.test}
     return {split: source for split, source in sources.items() if source is not None}
 
@@ -54,14 +54,14 @@ def held_out(config: Config) -> dict[str, list[Problem]]:
 def build_prompts(
     config: Config, problems: Iterable[Problem], path: Path, too_long: Callable[[str], bool] | None, fit_digest: str
 ) -> PromptPool:
-    """The training prompts after the door: deduplicated, checked against the held-out problems, stored at `path`.
+    """Build the prompt pool: deduplicated, checked against the held-out problems, stored at `path`.
 
     Args:
         config: the job.
         problems: all held-out problems.
         path: the pool's file; reused when nothing that made it has changed.
         too_long: whether a prompt does not fit the context.
-        fit_digest: digest of whatever `too_long` depends on.
+        fit_digest: digest of everything that `too_long` depends on.
 
     Raises:
         DataError: a row cannot be used, or none is left.
@@ -82,7 +82,7 @@ def build_prompts(
 
 
 def source_label(source: Source) -> str:
-    """Where a split comes from, in words."""
+    """A text that describes the source of a split."""
     if isinstance(source, FilesSource):
         return ", ".join(source.paths)
     return f"{source.type} generator, seed {source.seed}"

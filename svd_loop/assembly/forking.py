@@ -1,4 +1,4 @@
-"""A new job from a round of another one: its ledger and its weights, whole or not at all."""
+"""Create a new job from a round of another one: its ledger and its weights, completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from svd_loop.ledger import LedgerReader, fork
 def fork_job(config: Config, source: str) -> None:
     """Create the job of `config` with rounds 0 to ROUND of another; does nothing if it was forked from there already.
 
-    Everything is put together under a temporary name and renamed at the end, so a kill leaves no half of a job, and
+    Everything is assembled under a temporary name and renamed at the end, so a kill leaves no partial job, and
     the same command may be run again at any time.
 
     Args:
@@ -43,7 +43,7 @@ def fork_job(config: Config, source: str) -> None:
 
 
 def _weights(origin: JobPaths, round: int, source: str) -> list[int]:
-    """Rounds of the stored versions up to a round; none for a job that keeps no weights."""
+    """Rounds of the stored versions up to a round; empty for a job that keeps no weights."""
     if not origin.versions.exists():
         return []
     with LedgerReader.open_for_reading(origin.folder) as reader:

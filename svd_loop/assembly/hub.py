@@ -1,7 +1,7 @@
-"""A starting checkpoint that is named and not a folder here: fetched from the hub, or refused in our own words.
+"""Fetch a starting checkpoint from the hub, with errors that fit this project.
 
-The hub client's messages are written for people with a network: they advise to switch its offline mode off, and
-explain repository names to somebody who mistyped a folder. So each kind of failure gets a message of its own.
+The hub client's messages assume a network: they advise to disable its offline mode, and
+explain repository names when a folder was mistyped. So each kind of failure gets a message of its own.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from pathlib import Path
 from svd_loop.errors import ConfigError
 
 _PARTS = 2
-"""Parts of a hub name at most: OWNER/NAME."""
+"""Most parts of a hub name: OWNER/NAME."""
 
 
 def looks_local(path: str) -> bool:
-    """Whether a path that does not exist was meant as one on this machine: no hub name is written like it."""
+    """Whether a path that does not exist was meant as a local one, because no hub name looks like it."""
     parts = path.split("/")
     written = path.startswith(("/", ".", "~")) or "\\" in path or path.endswith(("/", ".gguf", ".safetensors"))
     return written or len(parts) > _PARTS or (len(parts) == _PARTS and Path(parts[0]).is_dir())
 
 
 def fetched(name: str) -> Path:
-    """The folder of a checkpoint of the hub, from the cache or downloaded.
+    """The folder of a hub checkpoint, from the cache or downloaded.
 
     Raises:
         ConfigError: it was meant as a folder that is not there, or cannot be had; says which of the two.
@@ -49,7 +49,7 @@ def fetched(name: str) -> Path:
 
 
 def _nearest(name: str) -> str:
-    """Where a path stops being there, and what lies next to the missing part."""
+    """The first missing part of a path, and the existing entries beside it."""
     path = Path(name)
     if name.startswith("~"):
         return f"; ~ is not expanded here, write {Path(name).expanduser()}"

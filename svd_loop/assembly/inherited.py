@@ -1,7 +1,7 @@
-"""Accepted rows of earlier jobs, for the replay of a job that goes on from where they ended.
+"""Accepted rows of earlier jobs, replayed by a job that continues from their weights.
 
-Rows are token ids, so they mean something to the same tokenizer only; whoever fills in `schedule.replay.jobs` has
-seen to that. They are read from the earlier jobs' ledgers, which never change once a job has ended, so a resumed job
+Rows are token ids, so they are valid for the same tokenizer only; the code that sets `schedule.replay.jobs`
+ensures that. They are read from the earlier jobs' ledgers, which never change once a job has ended, so a resumed job
 replays the same rows.
 """
 
@@ -18,14 +18,14 @@ from svd_loop.ledger import LedgerReader
 def inherited_rows(settings: EarlierSection, root: Path) -> list[TrainingRow]:
     """The rows behind the versions named in `settings.jobs`, oldest job first, as rows of round 0.
 
-    A prompt accepted in several rounds has the rows of its newest one only, as replay within a job has it.
+    A prompt accepted in several rounds keeps only the rows of its newest one, as in replay within a job.
 
     Args:
         settings: which jobs, up to which round, and which prompts are left out.
         root: `job.root`.
 
     Raises:
-        LedgerError: an earlier job's ledger is gone or damaged.
+        LedgerError: an earlier job's ledger is missing or damaged.
     """
     found: list[TrainingRow] = []
     for entry in settings.jobs:

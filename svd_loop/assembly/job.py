@@ -1,4 +1,4 @@
-"""The parts of a job, joined."""
+"""Assemble the parts of a job."""
 
 from __future__ import annotations
 
@@ -78,11 +78,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """What accepts candidates in place of the cascade, in experiments alone (`svd_loop.experiments.controls`).
+    """The acceptor of an experiment, used in place of the cascade (`svd_loop.experiments.controls`).
 
     Attributes:
-        identity: plain data that tells the control from others; a job goes on under the same one only.
-        acceptor: decides.
+        identity: plain data that identifies the control; a job resumes only under the same one.
+        acceptor: the acceptor.
     """
 
     identity: Mapping[str, Any]
@@ -99,17 +99,17 @@ def build_job(
     shared: SharedAnswers | None = None,
     on_round: Callable[[JobState], None] = lambda state: None,
 ) -> Iterator[Job]:
-    """A job ready to run or to go on, from its configuration.
+    """Open a job from its configuration, ready to run or to resume.
 
-    Everything that can be refused is refused here, before the first sample: bad data, leaks, an unusable checkpoint,
-    a changed configuration, a job that is running already.
+    All errors that can be detected early are raised here, before the first sample: bad data, leaks, an unusable
+    checkpoint, a changed configuration, a job that is already running.
 
     Args:
         config: the job.
-        interrupt: asked between chunks whether to stop.
+        interrupt: called between chunks; true stops the job.
         control: accepts in place of the cascade; None is the method.
         record: append every reply to this JSON Lines file.
-        shared: answers that other jobs have paid for, and may take over from this one.
+        shared: answers shared with other jobs.
         on_round: called after each committed round.
     """
     refuse_missing_device(config)
@@ -158,12 +158,12 @@ def build_job(
 def make_judge_watch(
     config: Config, cascade: Cascade
 ) -> Callable[[Policy, Episode, Sequence[Prompt]], HealthReport | None]:
-    """Canaries for the judge, and the user's labelled answers."""
+    """Build the judge's health measurement: canaries, and the user's labelled answers."""
     return JudgeWatch(cascade, config.health.canaries, config.job.seed, labelled_answers(config))
 
 
 def labelled_answers(config: Config) -> LabelledAnswers:
-    """The user's labelled answers; none where there is no file of them.
+    """The user's labelled answers; empty if there is no such file.
 
     Raises:
         DataError: a line cannot be used, naming file and line.
@@ -173,7 +173,7 @@ def labelled_answers(config: Config) -> LabelledAnswers:
 
 
 def template_set(config: Config) -> TemplateSet:
-    """The configured templates; base models without a chat template speak through the chat set, plainly."""
+    """The configured templates; base models without a chat template use the `chat` set as plain text."""
     name = "chat" if config.model.templates == "plain" else config.model.templates
     return TemplateSet.load(name, config.cascade.stages)
 
@@ -208,7 +208,7 @@ def policy_opener(
     record: Path | None = None,
     shared: SharedAnswers | None = None,
 ) -> Callable[[int], MeteredPolicy]:
-    """Opens versions as policies that count, remember and, if asked, record."""
+    """A function that opens versions as policies that count, store and, if requested, record."""
     from policies.policy import RecordingPolicy
 
     def open_version(round: int) -> MeteredPolicy:
@@ -227,8 +227,8 @@ def policy_opener(
 def make_environment(
     config: Config, templates: TemplateSet, ledger: LedgerReader, acceptor: Acceptor | None
 ) -> RoundEnvironment:
-    """The environment; `acceptor` decides in place of the cascade, if there is one."""
-    environment: Any = gymnasium.make(  # typed here: Gymnasium calls every info a dict of anything
+    """Build the environment; `acceptor` replaces the cascade if given."""
+    environment: Any = gymnasium.make(  # typed here, because Gymnasium types every info as a dict of Any
         ENVIRONMENT,
         disable_env_checker=True,
         cascade=Cascade(
@@ -248,7 +248,7 @@ def make_environment(
 
 
 def make_replay(config: Config, backend: Backend, ledger: Ledger) -> Replay:
-    """The mixture of an update, with its anchor source."""
+    """Build the training mixture, with its anchor source."""
     settings = config.update.replay
     sources: dict[str, AnchorSource] = {
         "none": no_anchors,
@@ -267,7 +267,7 @@ def make_replay(config: Config, backend: Backend, ledger: Ledger) -> Replay:
 
 
 def tracked_job(config: Config, prompts: PromptPool, problems: Mapping[str, Sequence[Problem]]) -> TrackedJob:
-    """What trackers and the registrar are told of the job."""
+    """The description of the job for trackers and the registrar."""
     data = [summarise("train", source_label(config.data.train), prompts)]
     data += [
         summarise(split, source_label(source), problems[split]) for split, source in held_out_sources(config).items()
@@ -277,12 +277,12 @@ def tracked_job(config: Config, prompts: PromptPool, problems: Mapping[str, Sequ
 
 
 def make_registrar(config: Config, job: TrackedJob) -> Registrar:
-    """Registers versions of the job in a form that MLflow can load."""
+    """Build the registrar, which stores versions in a form that MLflow can load."""
     return Registrar(job, lambda version: make_loadable(version, config, template_set(config)))
 
 
 def make_plan(config: Config) -> Plan:
-    """What the loop itself needs to know."""
+    """The settings that the loop needs."""
     return Plan(
         job=config.job.name,
         seed=config.job.seed,

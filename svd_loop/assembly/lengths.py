@@ -1,9 +1,9 @@
-"""What fits the context: a question, the longest solution to it, and everything a judge is asked about both.
+"""Length limits: a question, its longest solution, and all judge calls about both must fit the context.
 
-Checked at the door, so that a job does not end on day two over a prompt that was accepted on day one. Nothing is ever
-cut. Every call of a role is its template, the question, the other texts at their longest, and its answer. Judges are
-shown *final answers*, so of a solver that thinks they need room for `max_answer` tokens only, not for `max_tokens`.
-What becomes a training row has to fit `update.max_length` as well, or a round would be paid for and then refused.
+Checked when prompts are read, so that a long prompt does not stop a running job. Nothing is ever
+truncated. Every call of a role is its template, the question, the other texts at their longest, and its answer. Judges
+are shown *final answers*, so of a solver that thinks they need room for `max_answer` tokens only, not for `max_tokens`.
+Training rows must fit `update.max_length` as well, or a finished round would be refused.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from svd_loop.errors import ConfigError, DataError
 
 _SEE_THOUGHTS = (Role.FACT_CHECKER, Role.GRADER)
 _MARGIN = 16
-"""Tokens kept free because joining texts can change how their ends are tokenised."""
+"""Tokens kept free, because joining texts can change how their ends are tokenised."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The tokens of one kind of call that are not the question.
+    """The tokens of one kind of call without the question.
 
     Attributes:
-        role: who is asked.
-        key: the configuration's limit on the whole.
-        limit: that limit in tokens.
+        role: the called role.
+        key: the configuration key of the limit.
+        limit: the limit of the whole call in tokens.
         template: the prompt without its texts, in the longest domain.
         others: the other texts of the prompt, at their longest.
         answer: the longest answer.
@@ -44,7 +44,7 @@ class Budget:
 
     @property
     def taken(self) -> int:
-        """Tokens that no question can have."""
+        """Tokens that are not available for the question."""
         return self.template + self.others + self.answer
 
     @property
@@ -54,11 +54,11 @@ class Budget:
 
 
 def budgets(config: Config, backend: Backend, templates: TemplateSet) -> list[Budget]:
-    """Every kind of call the job makes; none where the policy reads anything.
+    """Every kind of call of the job; empty if the policy has no length limit.
 
     Raises:
         ConfigError: `model.max_context` is more than the checkpoint was made for.
-        ModelError: a role is to think, and the template cannot be told to.
+        ModelError: a role is to think, and the template has no switch for it.
     """
     context = backend.max_context
     if context is None:
@@ -73,10 +73,10 @@ def budgets(config: Config, backend: Backend, templates: TemplateSet) -> list[Bu
 
 
 def room_for_question(config: Config, backend: Backend, templates: TemplateSet) -> int | None:
-    """How many tokens a question may have; None where the policy reads anything.
+    """Most tokens of a question; None if the policy has no length limit.
 
     Raises:
-        ConfigError: none at all: naming the role, its template's length, and the lengths to lower; or as `budgets`.
+        ConfigError: there is no room; names the role, its template's length, and the lengths to lower; or as `budgets`.
     """
     found = budgets(config, backend, templates)
     if not found:
@@ -94,7 +94,7 @@ def room_for_question(config: Config, backend: Backend, templates: TemplateSet) 
 
 
 def too_long(room: int | None, backend: Backend, templates: TemplateSet) -> Callable[[str], bool] | None:
-    """Whether a question has more tokens than `room`; None where nothing is too long."""
+    """A check whether a question has more tokens than `room`; None if nothing is too long."""
     if room is None:
         return None
     bare = _template_tokens(Role.SOLVER, Domain.MATH, backend, templates)
@@ -108,7 +108,7 @@ def too_long(room: int | None, backend: Backend, templates: TemplateSet) -> Call
 def _budgets(config: Config, context: int, backend: Backend, templates: TemplateSet) -> Iterator[Budget]:
     samplings = samplings_of(config)
     solver, measured = samplings[Role.SOLVER], config.evaluation.sampling
-    judged = [solver]  # whose solutions a judge is shown
+    judged = [solver]  # its solutions are shown to a judge
     if measured is not None and config.evaluation.audit:
         judged.append(measured.to_sampling())
 
@@ -128,7 +128,7 @@ def _budgets(config: Config, context: int, backend: Backend, templates: Template
     yield budget(Role.SOLVER, solver, *(trained if trained[1] < context else asked))
     if measured is not None:
         yield budget(Role.SOLVER, measured.to_sampling(), *asked)
-    own = config.update.replay.anchor == "own" and trained[1] < context  # judgements become rows, too
+    own = config.update.replay.anchor == "own" and trained[1] < context  # judgements become training rows, too
     for role in _judges(config):
         yield budget(role, samplings[role], *(trained if own else asked))
 
@@ -149,10 +149,10 @@ def _template_tokens(
 
 
 def refuse_long(problems: Iterable[Problem], check: Callable[[str], bool]) -> None:
-    """Refuse held-out problems that do not fit: leaving them out would change what is measured.
+    """Raise an error for held-out problems that do not fit: leaving them out would change the measurement.
 
     Raises:
-        DataError: there are some; says how many and names the first.
+        DataError: there are some; gives the number and the first one.
     """
     long = [problem for problem in problems if check(problem.text)]
     if long:

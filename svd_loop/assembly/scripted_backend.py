@@ -1,4 +1,4 @@
-"""The backend of `engine.type: scripted`: no weights, so neither engine nor update algorithm is used."""
+"""The backend of `engine.type: scripted`, without weights, engine and update algorithm."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ScriptedBackend:
-    """No weights: simulated solver, judge and training, or a recording played back.
+    """Simulated solver, judge and training, or a recording played back.
 
     A `model.path` that is a folder is a scripted version of another job, whose skill this one starts with.
     """
@@ -32,19 +32,19 @@ class ScriptedBackend:
         self._config = config
         self._versions = versions
         traits = Traits(engine.skill, engine.gain, engine.true_positive, engine.false_positive, engine.invalid)
-        if (checkpoint := Path(config.model.path)).is_dir():  # skill is all that a script learns, the rest is settings
+        if (checkpoint := Path(config.model.path)).is_dir():  # a script learns only its skill; the rest is settings
             traits = replace(traits, skill=read_traits(checkpoint).skill)
-        write_traits(versions / PolicyVersion(0, "").name, traits)  # changes nothing where it is already
+        write_traits(versions / PolicyVersion(0, "").name, traits)  # changes nothing if it already exists
 
     def open(self, round: int) -> Policy:
-        """The script with the traits of a version."""
+        """Open the script with the traits of a version."""
         from policies.versions.stored import stored_version
 
         return self.open_stored(self._config, stored_version(self._versions / PolicyVersion(round, "").name))
 
     @staticmethod
     def open_stored(config: Config, stored: StoredVersion) -> Policy:
-        """The script with the traits of a version of whatever job, or a recording."""
+        """Open the script with the traits of a version of any job, or a recording."""
         from policies.scripted import ScriptedPolicy, read_traits
 
         seed, replies = config.job.seed, _section(config).replies
@@ -53,7 +53,7 @@ class ScriptedBackend:
         return ScriptedPolicy.simulated(read_traits(stored.path), version=stored.version, job_seed=seed)
 
     def usable(self, rows: Sequence[TrainingRow]) -> tuple[list[TrainingRow], dict[str, float]]:
-        """All of them."""
+        """Accept all rows."""
         return list(rows), {}
 
     def update(self, material: UpdateMaterial, round: int, parent: int) -> UpdateResult:
@@ -64,11 +64,11 @@ class ScriptedBackend:
         return ScriptedUpdater(self._versions).fit(material.rows, round=round, parent=folder)
 
     def prompt_tokens(self, messages: tuple[Message, ...], *, thinking: bool = False) -> int:
-        """Bytes are tokens."""
+        """Length in bytes, which are the tokens."""
         return sum(len(message.content.encode()) for message in messages)
 
     def encode_rows(self, texts: list[tuple[str, str]]) -> list[TrainingRow]:
-        """Bytes are tokens."""
+        """Encode texts as bytes, which are the tokens."""
         from policies.scripted import encode
 
         return [TrainingRow((*encode(user), *encode(reply)), len(encode(user)), "anchor") for user, reply in texts]

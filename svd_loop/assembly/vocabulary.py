@@ -1,4 +1,4 @@
-"""What token ids mean to a checkpoint, as a digest: equal exactly when ids can be exchanged."""
+"""A digest of a checkpoint's token ids: equal if and only if ids can be exchanged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "adde
 def vocabulary_digest(checkpoint: Path) -> str:
     """Digest of a checkpoint's vocabulary.
 
-    Of a `tokenizer.json` the vocabulary counts and how text is cut does not, since rows are ids already; a checkpoint
+    Of a `tokenizer.json` only the vocabulary counts, not how text is split, because rows are already ids; a checkpoint
     that was trained further keeps it.
     """
     found = {name: checkpoint / name for name in _FILES if (checkpoint / name).exists()}

@@ -1,4 +1,4 @@
-"""The words of the project as types: what one layer hands to the next.
+"""The shared types of the project: data that one layer passes to the next.
 
 Standard library only, so that every layer can import it and importing costs nothing.
 """

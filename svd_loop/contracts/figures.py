@@ -1,6 +1,6 @@
-"""What is measured in a round, as types: estimates, usage, how the judge did and how far it can be trusted.
+"""Types of a round's measurements: estimates, usage, and the health and quality of the judge.
 
-Trackers and reports show these under dotted names (`svd_loop.report.round_metrics`), which nothing reads back.
+Trackers and reports show these under dotted names (`svd_loop.report.round_metrics`), which are never read back.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from svd_loop.contracts.words import AlarmAction, HealthMeasure, StageName
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure with its interval, all in the same unit (a fraction unless said otherwise)."""
+    """A value with its interval, all in the same unit (a fraction unless said otherwise)."""
 
     value: float
     low: float
@@ -22,14 +22,14 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Calls, and tokens in and out."""
+    """Number of calls, and of tokens in and out."""
 
     calls: int = 0
     prompt_tokens: int = 0
     output_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        """Both together."""
+        """The sum of both."""
         return Usage(
             self.calls + other.calls,
             self.prompt_tokens + other.prompt_tokens,
@@ -39,12 +39,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class StepRates:
-    """How a step of the funnel did on candidates of which gold knows the truth; None where there was none to ask.
+    """Quality of one step of the funnel, on candidates with known correctness; None where there were none.
 
     Attributes:
-        precision: right ones among those alive after the step.
-        recall: right ones still alive after it (the true positive rate).
-        false_positive: wrong ones still alive after it.
+        precision: share of correct ones among those alive after the step.
+        recall: share of the correct ones that are alive after it (the true positive rate).
+        false_positive: share of the wrong ones that are alive after it.
     """
 
     precision: float | None = None
@@ -54,7 +54,7 @@ class StepRates:
 
 @dataclass(frozen=True, slots=True)
 class HealthFigure:
-    """Which figure of the judge's health: of the whole cascade, or of one stage."""
+    """The name of a judge-health measure: of the whole cascade, or of one stage."""
 
     measure: HealthMeasure
     stage: StageName | None = None
@@ -67,7 +67,7 @@ class HealthFigure:
 
 @dataclass(frozen=True, slots=True)
 class HealthAlarm:
-    """A figure out of bounds, and the limit it crossed."""
+    """A judge-health value out of bounds, and the limit it crossed."""
 
     figure: HealthFigure
     limit: float
@@ -75,16 +75,16 @@ class HealthAlarm:
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """How far a round's judge can be trusted; what each figure means is said in `svd_loop.loop.health_rule`.
+    """Judge-health measurements of a round; `svd_loop.loop.health_rule` defines each.
 
     Attributes:
         shares: fractions with their 95% intervals.
         length_ratio: length of accepted over generated candidates; None with too few of them.
         entropy: bits in the texts of a prompt's candidates; None without several.
         canaries: share of the canaries of each kind that were accepted.
-        drift: rise of the accepted canaries since the first round that had some; None without one to compare with.
-        alarms: figures out of bounds.
-        action: what the alarms made of the round; None without any.
+        drift: rise of the accepted canaries since the first round with canaries; None if there is none to compare with.
+        alarms: values out of bounds.
+        action: effect of the alarms on the round; None without alarms.
     """
 
     shares: Mapping[HealthFigure, Estimate] = field(default_factory=dict)

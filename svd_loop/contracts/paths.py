@@ -1,7 +1,7 @@
-"""The files and folders of a job, and those that the jobs below one root share.
+"""The files and folders of a job, and those shared by the jobs of one root.
 
-The one place that knows their names: whoever reads or writes one asks here. Nothing here touches the disk. Left out:
-what lies inside a folder and is one module's own affair, such as the files of a weight version or of a schedule.
+All their names are defined here. Nothing here accesses the disk. Left out:
+files inside a folder that only one module uses, such as those of a weight version or of a schedule.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class JobPaths:
 
     @property
     def ledger(self) -> Path:
-        """The SQLite file that a resume reads."""
+        """The SQLite file from which a job resumes."""
         return self.folder / "ledger.sqlite"
 
     @property
     def config(self) -> Path:
-        """The resolved configuration, for people; the ledger holds it too."""
+        """The resolved configuration, for people; the ledger holds a copy."""
         return self.folder / "config.json"
 
     @property
@@ -64,7 +64,7 @@ class JobPaths:
 
     @property
     def report(self) -> Path:
-        """The page that people read."""
+        """The report page."""
         return self.folder / "report.html"
 
     @property
@@ -74,7 +74,7 @@ class JobPaths:
 
     @property
     def fork_part(self) -> Path:
-        """Folder in which a fork is put together before it is renamed to `folder`."""
+        """Folder in which a fork is assembled before it is renamed to `folder`."""
         return self.folder.with_name(f".{self.name}.fork")
 
     def sibling(self, name: str) -> JobPaths:
@@ -84,7 +84,7 @@ class JobPaths:
 
 @dataclass(frozen=True, slots=True)
 class RootPaths:
-    """What lies below `job.root`."""
+    """The files and folders below `job.root`."""
 
     root: Path
 

@@ -1,4 +1,4 @@
-"""The parts as Protocols: what the controller and the layers ask of each other, and nothing more."""
+"""The interfaces between the controller and the layers, as Protocols."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from svd_loop.contracts.records import (
 
 
 class Engine(Protocol):
-    """Runs one set of weights. Knows tokens and seeds, nothing of roles, prompts or rounds."""
+    """Runs one set of weights. Works on tokens and seeds only, without roles, prompts or rounds."""
 
     def generate(self, requests: Sequence[GenerationRequest], *, label: str = "") -> list[Generation]:
-        """Answer all requests in their order; `label` names the work on the progress bar."""
+        """Answer all requests in their order; `label` is shown on the progress bar."""
         ...
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ class Solver(Protocol):
 
 
 class RoundInfo(TypedDict):
-    """What `reset` and `step` of a round's environment say besides observation and reward.
+    """The `info` that `reset` and `step` of a round's environment return.
 
     `open` are the places of the prompts still open, `indices` the numbers of the candidates wanted of each now,
     `verdicts` those of this step. `outcome` comes with the last step; Gymnasium keeps the key `episode` for its own
@@ -90,7 +90,7 @@ class ActionMaker(Protocol):
 
 
 class RoundEnvironment(Protocol):
-    """A round as a Gymnasium environment, as far as the loop uses it."""
+    """A round as a Gymnasium environment, reduced to what the loop uses."""
 
     @property
     def unwrapped(self) -> ActionMaker:
@@ -107,7 +107,7 @@ class RoundEnvironment(Protocol):
 
 
 class PromptSource(Protocol):
-    """The unlabeled prompts of a job."""
+    """The source of a job's unlabeled prompts."""
 
     def for_round(self, round: int, count: int | None, seed: int) -> list[Prompt]:
         """The prompts of a round, the same at every call; `count` None means all."""
@@ -123,10 +123,10 @@ class Evaluator(Protocol):
 
 
 class Ledger(Protocol):
-    """What happened, durably. Every commit is atomic and may be repeated."""
+    """The durable record of a job. Every commit is atomic and may be repeated."""
 
     def state(self) -> JobState:
-        """Where the job stands."""
+        """The current state of the job."""
         ...
 
     def hours(self) -> float:
@@ -149,7 +149,7 @@ class Ledger(Protocol):
 
 
 class Tracker(Protocol):
-    """An index of a job's rounds for people, such as MLflow. Never the truth, never a reason to stop once started."""
+    """An index of a job's rounds for people, such as MLflow. Only its start may fail; it never stops a job later."""
 
     def start(self) -> None:
         """Open the job's run; raises `ConfigError` when the tracker cannot work."""
@@ -164,5 +164,5 @@ class Tracker(Protocol):
         ...
 
     def pause(self) -> None:
-        """Mark the run as interrupted, to be taken up again."""
+        """Mark the run as interrupted, to be resumed later."""
         ...

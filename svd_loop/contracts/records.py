@@ -1,4 +1,4 @@
-"""The records one layer hands to the next. All frozen; nothing here does work beyond deriving names and seeds.
+"""The records that one layer passes to the next. All are frozen, and do no more than derive names and seeds.
 
 Axis legend, used in the names of nested collections everywhere:
 `P` prompts, `N` candidates of a prompt, `C` candidates (flat), `S` stages, `V` votes of a stage,
@@ -40,7 +40,7 @@ class Prompt:
 class Problem:
     """A held-out question with gold: `answer`, or `tests` for coding (see `envs.prompts.program_tests`).
 
-    Seen by evaluation alone. `own_id` is the id that its file gives it; empty if there is none.
+    Read by evaluation only. `own_id` is the id that its file gives it; empty if there is none.
     """
 
     id: str
@@ -58,7 +58,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class PolicyVersion:
-    """Which weights wrote something: the round that produced them and their fingerprint (hex)."""
+    """The weights that wrote something: the round that produced them and their fingerprint (hex)."""
 
     round: int
     fingerprint: str
@@ -73,7 +73,7 @@ class PolicyVersion:
 class Sampling:
     """Sampling parameters of one role. `top_k` 0 and `top_p` 1.0 mean off; temperature 0 is greedy.
 
-    `thinking` and `max_answer` (tokens of the final answer, None for no limit of its own) are the policy's business:
+    `thinking` and `max_answer` (tokens of the final answer, None for no separate limit) are used by the policy:
     engines do not read them.
     """
 
@@ -101,7 +101,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class CallId:
-    """Which question is being asked, independent of who answers it.
+    """The identity of a call, independent of the version that answers it.
 
     `purpose` separates namespaces that must never share an answer: `train` for the loop, `development`
     and `test` for held-out evaluation, `canary` for planted candidates. `attempt` counts repeats of an
@@ -136,7 +136,7 @@ class CallId:
 
 @dataclass(frozen=True, slots=True)
 class AgentCall:
-    """One thing to ask the policy in one role: rendered messages and what they were rendered from."""
+    """One call of the policy in one role: rendered messages and the version of their template."""
 
     id: CallId
     messages: tuple[Message, ...]
@@ -145,9 +145,9 @@ class AgentCall:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the policy answered.
+    """The policy's reply.
 
-    `prompt_ids` and `token_ids` are exactly what went in and came out (the stop token included when
+    `prompt_ids` and `token_ids` are exactly the input and the output (the stop token included when
     `finish_reason` is STOP); `text` is the decoded answer without special tokens, a thought between `THOUGHT_MARKS`,
     the opening one written out where the prompt had opened the thought.
     """
@@ -164,7 +164,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One row for an engine: prompt ids, how to sample, and this row's own seed."""
+    """One row for an engine: prompt ids, sampling parameters, and this row's own seed."""
 
     prompt_ids: tuple[int, ...]
     sampling: Sampling
@@ -194,7 +194,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One judge vote on one candidate for one stage, with the judge's words."""
+    """One vote of the judge on one candidate for one stage, with the judge's text."""
 
     prompt_id: str
     candidate: int
@@ -245,7 +245,7 @@ class Episode:
 class TrainingRow:
     """One supervised row: exact token ids, loss on `input_ids[supervised_from:]` only.
 
-    `origin` is `accepted` (round and prompt say where from) or `anchor`.
+    `origin` is `accepted` (from the round and prompt) or `anchor`.
     """
 
     input_ids: tuple[int, ...]
@@ -259,7 +259,7 @@ class TrainingRow:
 
 @dataclass(frozen=True, slots=True)
 class UpdateMaterial:
-    """What an update algorithm learns from.
+    """The training data of an update algorithm.
 
     `rows` are the round's accepted rows with replayed ones and anchors, in training order. An algorithm that learns
     from more than accepted rows (refused candidates, votes) gets it as further fields of this class.
@@ -270,7 +270,7 @@ class UpdateMaterial:
 
 @dataclass(frozen=True, slots=True)
 class UpdateResult:
-    """A finished update: the new version, where it lies, and what training looked like."""
+    """A finished update: the new version, its folder, and training metrics."""
 
     version: PolicyVersion
     path: Path
@@ -303,7 +303,7 @@ class Scores:
         return tuple(self.samples - count for count in self.undecided or (0,) * len(self.correct))
 
     def resolved(self, outcome: Outcome) -> Scores:
-        """The counts as they were if every undecided sample had this outcome; estimates are left as they are."""
+        """The counts with every undecided sample set to this outcome; estimates are not changed."""
         undecided = self.undecided if outcome is Outcome.RIGHT else (0,) * len(self.undecided)
         correct = [one + more for one, more in zip(self.correct, undecided or (0,) * len(self.correct), strict=True)]
         return replace(self, correct=tuple(correct), undecided=())
@@ -316,7 +316,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class RoundRecord:
-    """What is remembered of a round. Round 0 is the baseline: no prompts, no update.
+    """The record of a round. Round 0 is the baseline: no prompts, no update.
 
     Attributes:
         round: its number.
@@ -327,10 +327,10 @@ class RoundRecord:
         rows: rows trained on, replayed ones included.
         usage: calls and tokens by purpose and role.
         votes: votes cast, by stage and value.
-        health: how far the judge can be trusted; None where nothing was measured.
-        audit: how well the judge does on held-out candidates, by step of the funnel.
-        update: the trainer's own figures, such as the loss, under its own names.
-        metrics: further figures by dotted name, to be shown; nothing is decided by them.
+        health: judge-health measurements; None if there are none.
+        audit: quality of the judge on held-out candidates, by step of the funnel.
+        update: metrics of the trainer, such as the loss, under its own names.
+        metrics: further values by dotted name, for display only.
         seconds: time by phase.
         funnel: candidates by what happened to them, as in `Episode`.
     """
@@ -358,7 +358,7 @@ class RoundRecord:
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """Where a job stands, as read from its ledger."""
+    """The state of a job, read from its ledger."""
 
     job: str
     history: tuple[RoundRecord, ...] = ()
@@ -377,7 +377,7 @@ class JobState:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """How a job ended: why, and which round is best (never simply the last)."""
+    """The end of a job: the reason, and the best round (which may not be the last)."""
 
     job: str
     stop: StopReason

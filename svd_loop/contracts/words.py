@@ -1,4 +1,4 @@
-"""The fixed vocabularies: everything in the project that is one of a few named things."""
+"""The enumerations of the project."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final
 
 THOUGHT_MARKS = ("<think>", "</think>")
-"""What encloses a model's thought in `Reply.text` and `Candidate.text`, whatever marks the model itself writes."""
+"""The marks around a thought in `Reply.text` and `Candidate.text`, for every model."""
 
 
 DomainName = str
@@ -22,7 +22,7 @@ class Domain:
 
 
 BUILT_IN_DOMAINS: tuple[DomainName, ...] = (Domain.MATH, Domain.SCIENCE, Domain.CODING)
-"""In the order of tables."""
+"""The built-in domains in the order of tables."""
 
 
 RoleName = str
@@ -30,7 +30,7 @@ RoleName = str
 
 
 class Role:
-    """Roles of the solver and of the built-in stages' judges."""
+    """Roles in which the policy is called."""
 
     SOLVER: Final = "solver"
     QUESTION_INFERRER: Final = "question_inferrer"
@@ -54,7 +54,7 @@ StageName = str
 
 
 class Stage:
-    """Names of the built-in stages."""
+    """The three stages of the cascade, in the paper's order."""
 
     CYCLE_CONSISTENCY: Final = "cycle_consistency"
     FACTUALITY: Final = "factuality"
@@ -66,7 +66,7 @@ BUILT_IN_STAGES: tuple[StageName, ...] = (Stage.CYCLE_CONSISTENCY, Stage.FACTUAL
 
 
 class VoteValue(StrEnum):
-    """One judge reply. A reply without a readable verdict is INVALID, never a quiet NO."""
+    """The value of a judge's reply. A reply without a readable verdict is INVALID, never NO."""
 
     YES = "yes"
     NO = "no"
@@ -74,9 +74,9 @@ class VoteValue(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What scoring found about one solution.
+    """The result of scoring one solution.
 
-    UNDECIDED means that the scorer could not tell: a limit of time or memory was reached, or a tool failed. It says
+    UNDECIDED means that the scorer has no result: a limit of time or memory was reached, or a tool failed. It says
     nothing about the solution and is never counted as WRONG. An outcome has no truth value, since "not right" and
     "wrong" differ: compare it with a member.
     """
@@ -95,7 +95,7 @@ class Outcome(StrEnum):
 
 
 class FinishReason(StrEnum):
-    """Why generation ended: a stop token, or the token limit (the text is cut off)."""
+    """Why generation ended: a stop token, or the token limit (the text is truncated)."""
 
     STOP = "stop"
     LENGTH = "length"
@@ -134,7 +134,7 @@ class StopReason(StrEnum):
 
 
 class AlarmAction(StrEnum):
-    """What follows when a round's judge is found unhealthy."""
+    """The effect of an alarm about a round's judge."""
 
     WARN = "warn"
     STOP = "stop"
@@ -142,7 +142,7 @@ class AlarmAction(StrEnum):
 
 
 class UsagePurpose(StrEnum):
-    """What calls of a round were for, as its usage is counted."""
+    """Purpose of the calls of a round, by which usage is counted."""
 
     ROUND = "round"
     """Sampling candidates and voting on them."""
@@ -153,7 +153,7 @@ class UsagePurpose(StrEnum):
 
 
 class HealthMeasure(StrEnum):
-    """What a figure of the judge's health measures; `svd_loop.loop.health_rule` explains each."""
+    """The measures of judge health; `svd_loop.loop.health_rule` explains each."""
 
     FALSE_ACCEPT = "false_accept"
     TRUE_POSITIVE = "true_positive"

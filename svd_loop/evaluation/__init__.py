@@ -1,1 +1,1 @@
-"""Held-out measurement, the audit of the judge against it, and the second look at leaks."""
+"""Held-out measurement, the audit of the judge against gold, and the leak check of completions."""

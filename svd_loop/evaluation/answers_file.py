@@ -1,7 +1,7 @@
-"""Answers from anywhere in, verdicts out: the two files of `svd-loop judge`, and answers that somebody has labelled.
+"""The input and output files of `svd-loop judge`, and files of labelled answers.
 
 Lines are read as the prompts of a job are (`envs.prompts.files`), so that a line is what JSON Lines says it is,
-whatever characters its texts hold. A solution without a word is an answer like any other: its candidate is rejected as
+with any characters in its texts. An empty solution is a valid answer: its candidate is rejected as
 empty, and the rest of the file is judged. Left out: joining answers with a second file of questions.
 """
 
@@ -26,7 +26,7 @@ _FIELDS = ("prompt", "solution", "domain", "id", "correct")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One line: a solution to be judged, the name its file gives it, and its label; None where it has none."""
+    """One line: a solution to judge, its id in the file, and its label; None if it has none."""
 
     prompt: Prompt
     candidate: Candidate
@@ -35,13 +35,13 @@ class Answer:
 
 
 def read_answers(path: Path, domain: DomainName, *, labelled: bool = False) -> list[Answer]:
-    """The answers of a file of `{"prompt", "solution"}` lines, each with optional `id` and `domain`.
+    """Read the answers of a file of `{"prompt", "solution"}` lines, each with optional `id` and `domain`.
 
     Several answers to one prompt are candidates 0, 1, ... of it, in the order of the file.
 
     Args:
         path: JSON Lines; `.gz` and `.zst` are unpacked.
-        domain: of lines that name none.
+        domain: default for lines without one.
         labelled: whether every line must say `"correct": true` or `false`; otherwise a label is not looked at.
 
     Raises:
@@ -62,7 +62,7 @@ def read_answers(path: Path, domain: DomainName, *, labelled: bool = False) -> l
 
 
 def refuse_unwritable(output: Path, source: Path) -> None:
-    """Tell before anything is paid for that the verdicts could not be put where they are wanted.
+    """Raise an error before any work if the verdicts cannot be written to `output`.
 
     Raises:
         ConfigError: the folder does not exist or cannot be written to, or the name is taken by a folder or the input.
@@ -80,10 +80,10 @@ def refuse_unwritable(output: Path, source: Path) -> None:
 
 
 def write_verdicts(output: Path, answers: Iterable[Answer], verdicts: Iterable[Verdict]) -> None:
-    """One line each, in their order; the file appears when it is complete.
+    """Write one line per answer, in order; the file appears when it is complete.
 
     Raises:
-        SvdError: the disk is full, or the folder has gone; the votes are kept, the same command writes them.
+        SvdError: the disk is full, or the folder was removed; the votes are kept, the same command writes them.
     """
     partial = _partial(output)
     try:

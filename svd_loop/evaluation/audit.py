@@ -1,7 +1,7 @@
-"""How well the policy judges its own held-out solutions: precision and recall of every stage, round by round.
+"""Measure the judge on held-out solutions: precision and recall of every stage, round by round.
 
-It measures and never trains: the cascade votes on samples of development problems that the evaluation has already
-drawn, and gold says which of the survivors were right. So judge drift is seen without a label near a training prompt.
+It is never used for training: the cascade votes on samples of development problems that the evaluation has already
+drawn, and gold tells which of the survivors were right. So judge drift shows without a label for any training prompt.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class JudgeAudit:
     """Judges the first sample of some development problems.
 
     Attributes:
-        problems: the problems to audit on; none switches the audit off.
-        solver: asks for the samples, which the ledger already has.
+        problems: the problems of the audit; an empty list disables it.
+        solver: requests the samples, which the ledger already has.
         cascade: the job's own.
         test_seconds: time limit of one program's tests.
         domains: settings of domains, `evaluation.domains`.
@@ -64,7 +64,7 @@ class JudgeAudit:
 
 
 def audit_sample(problems: Sequence[Problem], count: int) -> list[Problem]:
-    """`count` problems in equal steps through the list, so that every domain has its share."""
+    """`count` problems in equal steps through the list, so that every domain is represented."""
     if count >= len(problems):
         return list(problems)
     return [problems[place * len(problems) // count] for place in range(count)]

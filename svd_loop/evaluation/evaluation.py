@@ -1,8 +1,8 @@
-"""Held-out measurement: the only place where gold answers and tests are read.
+"""Held-out measurement: the only module that reads gold answers and tests.
 
 Problems are sampled with the purpose of their split and round 0, whatever the job's round, so that every version
 answers with the same seeds and rounds can be compared problem by problem. Scoring is `envs.domains`; this module
-groups, counts and puts intervals on the counts, always over problems (`svd_loop.support.statistics`).
+groups, counts and adds intervals to the counts, always over problems (`svd_loop.support.statistics`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _NAMED_IDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """A solution someone else produced, to the problem of this id (see `score_solutions`); `where` is `file:line`."""
+    """A solution from a file; `where` is `file:line` for messages."""
 
     problem_id: str
     text: str
@@ -57,12 +57,12 @@ class Evaluator:
     def __init__(
         self, problems: Mapping[str, Sequence[Problem]], solver: Solver, settings: EvaluationSection, seed: int = 0
     ) -> None:
-        """Build.
+        """Store the problems and settings.
 
         Args:
             problems: by split (`development`, `test`).
-            solver: asks the policy.
-            settings: how many samples, which figures.
+            solver: samples solutions.
+            settings: number of samples, and metrics.
             seed: of the bootstrap; the samples' seeds are the policy's.
         """
         self._problems = problems
@@ -93,13 +93,13 @@ class Evaluator:
 
 
 def problems_digest(problems: Iterable[Problem]) -> str:
-    """Digest of held-out problems with their gold, in hex: scores are of the same problems when theirs are equal."""
+    """Digest of held-out problems with their gold, in hex; scores with equal digests are of the same problems."""
     rows = sorted([problem.id, problem.domain, problem.answer, list(problem.tests)] for problem in problems)
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def read_solutions(path: Path) -> list[Solution]:
-    """Read `{"id", "solution"}` lines (empty lines are skipped); an id is text or a whole number.
+    """Read `{"id", "solution"}` lines; empty lines are skipped.
 
     Raises:
         DataError: naming file and line.
@@ -152,15 +152,15 @@ def score_solutions(
 
 
 def final_answer(prompt: Prompt, text: str, domains: Sequence[DomainSection] = ()) -> str | None:
-    """The final answer (or program) in a solution, read as scoring reads it; None if it has none."""
+    """The final answer (or program) in a solution, extracted as in scoring; None if it has none."""
     return domain_of(prompt.domain, domains).extract(text)
 
 
 def same_answers(pairs: Sequence[tuple[Prompt, str, str]], domains: Sequence[DomainSection] = ()) -> list[Outcome]:
-    """Whether the second solution of a prompt comes to the answer of the first: compared as scoring does, without gold.
+    """Whether two solutions of a prompt have the same final answer; compared as in scoring, without gold.
 
     RIGHT means the same, WRONG another. Programs are compared as they are written, since they cannot be run without
-    tests. A solution without an answer comes to none.
+    tests. A solution without an answer agrees with none.
     """
     answers = [final_answer(prompt, answer_of(one), domains) for prompt, one, _ in pairs]
     same = [Outcome.WRONG] * len(pairs)
@@ -177,7 +177,7 @@ def same_answers(pairs: Sequence[tuple[Prompt, str, str]], domains: Sequence[Dom
 
 
 def score_pairs(pairs: Sequence[Pair], test_seconds: float, domains: Sequence[DomainSection] = ()) -> list[Outcome]:
-    """What is found about each solution, by what stands behind its thought; each domain's share is scored in one go."""
+    """Score solutions by the text behind their thought; all solutions of a domain are scored in one call."""
     places: dict[DomainName, list[int]] = defaultdict(list)
     for place, (_, problem) in enumerate(pairs):
         places[problem.domain].append(place)
@@ -199,7 +199,7 @@ def _scores(
     seed: int,
     extra_M: Mapping[str, FloatArray],
 ) -> Scores:
-    """Count what is right and estimate every metric overall and by domain; `extra_M` are metrics by problem."""
+    """Count correct samples and estimate every metric overall and by domain; `extra_M` are metrics by problem."""
     pairs = [(text, problem) for problem, texts in zip(problems, texts_M_K, strict=True) for text in texts]
     outcomes = np.array(score_pairs(pairs, settings.test_seconds, settings.domains), dtype=object).reshape(
         len(problems), -1
@@ -243,7 +243,7 @@ def estimate_pass_at_k(
     k: int,
     estimate: Callable[[FloatArray], Estimate],
 ) -> Estimate:
-    """Pass@k of the decided samples, with an interval that holds whatever the undecided ones are.
+    """Pass@k of the decided samples, with an interval that covers every result of the undecided ones.
 
     Its low end is that of the estimate with every undecided sample wrong, its high end that with every one right.
     """

@@ -1,7 +1,7 @@
-"""The second look at leaks: held-out problems in what the policy itself wrote.
+"""The leak check of completions: held-out problems in text that the policy wrote.
 
-Training prompts are checked at the door. A model may still know a held-out problem by heart and write it into a
-solution of something else, so accepted completions are checked by the same rules before they become rows.
+Training prompts are checked when they are read. A model may still have memorised a held-out problem and write it into a
+solution of another prompt, so accepted completions are checked by the same rules before they become rows.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _SHOWN = 5
 
 
 class CompletionFirewall:
-    """Leaves out, or refuses, selected completions that hold a held-out problem.
+    """Drops, or refuses, selected completions that hold a held-out problem.
 
     Args:
-        problems: all held-out problems of the job; their texts alone are read.
-        settings: `data.leak`; `refuse` raises, `drop` leaves the completions out, aloud.
-        report: where the pairs of a round are listed, JSON Lines; written when there are any.
+        problems: all held-out problems of the job; only their texts are read.
+        settings: `data.leak`; `refuse` raises, `drop` leaves the completions out with a warning.
+        report: the JSON Lines file for the pairs of a round; written if there are any.
     """
 
     def __init__(self, problems: Iterable[Problem], settings: LeakSection, report: Path) -> None:
@@ -41,7 +41,7 @@ class CompletionFirewall:
         """The episode without the leaking completions among its `selected`.
 
         Raises:
-            LeakError: there are some, and the configuration says to refuse. Nothing that was paid for is lost.
+            LeakError: there are some, and the configuration says to refuse. All finished work is kept.
         """
         selected = episode.selected
         held = self._index.find_each([one.text for one in selected], [_name(episode, one) for one in selected])

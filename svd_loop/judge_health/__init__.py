@@ -1,1 +1,1 @@
-"""The judge measured every round: canaries and labelled answers, without gold of training prompts."""
+"""Measure the judge every round with canaries and labelled answers, without gold of training prompts."""

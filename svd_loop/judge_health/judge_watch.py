@@ -1,4 +1,4 @@
-"""The round's judge, watched: canaries made of what it has just accepted, judged by it, and the episode's own figures.
+"""Measure the round's judge: canaries made from accepted candidates, and measures of the episode.
 
 It needs no label, so it can watch where there are none. Where a user has some, `svd_loop.judge_health.labelled` adds
 how often the judge is right; `svd_loop.evaluation.audit` measures it on held-out problems.
@@ -22,9 +22,9 @@ class JudgeWatch:
 
     Attributes:
         cascade: the job's own.
-        per_kind: canaries of each kind; 0 plants none, and the episode's own figures are all there is.
-        seed: the job's; with the round, it decides which canaries are planted.
-        labelled: answers with labels, where the user has some.
+        per_kind: canaries of each kind; with 0 only the episode's own measures are reported.
+        seed: the job's seed; with the round, it decides which canaries are planted.
+        labelled: answers with labels, if the user has some.
     """
 
     cascade: Cascade
@@ -35,7 +35,7 @@ class JudgeWatch:
     def __call__(self, judge: Policy, episode: Episode, prompts: Sequence[Prompt]) -> HealthReport | None:
         """The round's figures; None where nothing could be measured.
 
-        An episode that accepted nothing has nothing to make canaries of.
+        Canaries are made from accepted candidates, so an episode without any has none.
 
         Raises:
             EngineError: the judge left a call unanswered.
@@ -57,5 +57,5 @@ class JudgeWatch:
 
 
 def watch_nothing(judge: Policy, episode: Episode, prompts: Sequence[Prompt]) -> None:
-    """For controls, whose candidates no judge accepted."""
+    """Return None: used by controls, which have no judge."""
     return None

@@ -1,7 +1,7 @@
-"""Answers that somebody has labelled, judged every round: how often the judge is right, where there is somebody to ask.
+"""Labelled answers, judged every round: true and false positive rates of the judge.
 
-They measure and never train: they are no candidates of the round, their votes have a purpose of their own, and the
-label is read after the verdict. Every vote is asked, so that a stage's rates are its own and not those of survivors.
+They are never trained on: they are not candidates of the round, their votes have a purpose of their own, and the
+label is read after the verdict. Every vote is asked, so that a stage's rates do not depend on earlier stages.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ PURPOSE = "labelled"
 
 @dataclass(frozen=True, slots=True)
 class LabelledAnswers:
-    """Labelled answers; none measures nothing."""
+    """Labelled answers; an empty set measures nothing."""
 
     answers: Sequence[Answer] = ()
 
     def shares(self, cascade: Cascade, judge: Policy, round: int) -> dict[HealthFigure, Estimate]:
         """True and false positives, of the cascade and of each stage, with intervals.
 
-        The first is the share of the right answers that are let through, the second that of the wrong ones; a kind of
-        which there is none has no rate.
+        The first is the share of correct answers that are accepted, the second that of wrong ones; without answers of
+        a kind there is no rate.
 
         Raises:
             EngineError: the judge left a call unanswered.
@@ -48,7 +48,7 @@ class LabelledAnswers:
 
 
 def read_labelled(path: Path, domain: DomainName) -> LabelledAnswers:
-    """The labelled answers of a file of `{"prompt", "solution", "correct"}` lines.
+    """Read the labelled answers of a file of `{"prompt", "solution", "correct"}` lines.
 
     Raises:
         DataError: a line cannot be used, naming file and line, or all labels are the same.
@@ -60,7 +60,7 @@ def read_labelled(path: Path, domain: DomainName) -> LabelledAnswers:
 
 
 def _shares(measure: HealthMeasure, verdicts: Sequence[Verdict], cascade: Cascade) -> dict[HealthFigure, Estimate]:
-    """How many of them are accepted, and how many each stage lets through."""
+    """The shares accepted by the cascade and let through by each stage."""
     needed, total = cascade.settings.needed, len(verdicts)
     found = {HealthFigure(measure): wilson(sum(verdict.accepted for verdict in verdicts), total)}
     for stage in cascade.settings.stage_names:

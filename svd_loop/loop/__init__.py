@@ -1,1 +1,1 @@
-"""The loop: the controller, the parts it is handed, and its pure decisions (plateau, limits, replay, health)."""
+"""The loop: the controller, its parts, and its pure decisions (plateau, limits, replay, health)."""

@@ -1,8 +1,8 @@
-"""The loop itself: rounds of sample, judge, select, update and evaluate until there is a reason to stop.
+"""The controller: rounds of sample, judge, select, update and evaluate until there is a reason to stop.
 
-Everything it uses is handed in complete (see `svd_loop.assembly`), so this file knows no engine, no file
-format and no library. Every step may be repeated: answers, updates and rounds are looked up before they
-are paid for, which is all that resuming needs.
+Its parts are passed in complete (see `svd_loop.assembly`), so this file depends on no engine, file
+format or library. Every step may be repeated: answers, updates and rounds are looked up before they
+are computed, which is all that resuming needs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from svd_loop.support.usage import MeteredPolicy, added, votes_cast
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One version, measured: its scores, how well it judges by step of the funnel, and what finding out cost."""
+    """The measurement of one version: scores, quality of the judge by step of the funnel, and usage."""
 
     scores: Scores
     audit: Mapping[str, StepRates]
@@ -45,7 +45,7 @@ class Measured:
 
 
 class Controller:
-    """One job, from where its ledger stands to a declared stop."""
+    """Runs one job from the state of its ledger to a stop reason."""
 
     def __init__(self, parts: Parts, plan: Plan, on_round: Callable[[JobState], None] = lambda state: None) -> None:
         self.parts = parts
@@ -65,7 +65,7 @@ class Controller:
         return self.finish(state, stop)
 
     def decide(self, state: JobState) -> StopReason | None:
-        """Why the job should end now, or None."""
+        """The reason to end the job now, or None."""
         last = state.last
         if self.parts.health.ends(last):
             return StopReason.JUDGE_UNHEALTHY
@@ -85,16 +85,16 @@ class Controller:
         return self.commit(RoundRecord(0, policy.version, measured.scores, usage=usage, audit=measured.audit))
 
     def play_round(self, state: JobState) -> JobState:
-        """One round: an episode, a look at its judge, an update on what it accepted, a measurement of the result."""
+        """One round: an episode, a check of its judge, an update on accepted rows, a measurement."""
         round = state.next_round
         prompts = self.parts.prompts.for_round(round, self.plan.prompts_per_round, self.plan.seed)
         parent = state.last.version.round
-        with self.policy(parent) as policy:  # closed before training: the engine's memory is training's memory
+        with self.policy(parent) as policy:  # closed before training, which needs the engine's memory
             episode, record = self.play_episode(policy, prompts, state)
         if self.parts.health.distrusts(record):
             return self.withdraw(record, episode, state)
 
-        # Refused rows are never called accepted: neither replayed nor found in anyone's lineage.
+        # Refused rows are not recorded as accepted, so they appear neither in replay nor in a lineage.
         new, refused = self.parts.usable(accepted_rows(episode, prompts))
         record = replace(record, metrics={**record.metrics, **refused})
         rows = self.parts.replay.mix(new, self.parts.ledger.accepted_rows(), round=round)
@@ -116,7 +116,7 @@ class Controller:
         return self.commit(record, episode, new, update)
 
     def withdraw(self, record: RoundRecord, episode: Episode, state: JobState) -> JobState:
-        """Close a round whose judge cannot be trusted: nothing is learned, and a rollback puts the best in force."""
+        """Close a round whose judge is not trusted: no update; a rollback restores the best version."""
         if self.parts.health.settings.action is AlarmAction.ROLLBACK:
             best = self.parts.plateau.best(state.history)
             record = replace(record, version=best.version, scores=best.scores)
@@ -128,7 +128,7 @@ class Controller:
         """The agent-environment loop: sample for the open prompts, let the environment judge, until terminated.
 
         Returns:
-            The episode, and the round's record as far as it goes: with the version and the scores it started from.
+            The episode, and the round's partial record: with the version and the scores it started from.
         """
         environment, round = self.parts.environment, state.next_round
         with self.judge(policy) as judge:
@@ -161,7 +161,7 @@ class Controller:
         return episode, record
 
     def measure(self, policy: MeteredPolicy) -> Measured:
-        """Development scores of one version, how well it judges, and what finding out cost."""
+        """Measure one version: development scores, quality of the judge, and usage."""
         with self.phase(policy.version.round, "evaluate"):
             scores = self.parts.evaluator.evaluate(policy, "development")
             audit = self.parts.audit(policy)
@@ -174,7 +174,7 @@ class Controller:
         new: list[TrainingRow] | None = None,
         update: UpdateResult | None = None,
     ) -> JobState:
-        """Make the round durable, then visible."""
+        """Commit the round to the ledger, then show it to trackers."""
         self.parts.ledger.commit_round(replace(record, seconds=self.watch.take()), episode, new or [], update)
         state = self.parts.ledger.state()
         self.parts.tracker.sync(state.history)
@@ -182,7 +182,7 @@ class Controller:
         return state
 
     def finish(self, state: JobState, stop: StopReason) -> JobResult:
-        """Name the best round, touch the test split once for it and the base, and close the books."""
+        """Name the best round, run the test split once for it and the base, and end the job."""
         best = self.parts.plateau.best(state.history)
         tests: dict[str, Scores] = {}
         for round in sorted({0, best.version.round}) if self.plan.test_split else ():
@@ -203,12 +203,12 @@ class Controller:
             yield
 
     def policy(self, round: int) -> closing[MeteredPolicy]:
-        """The version of a round, closed when the block ends."""
+        """The policy of a round's version, closed when the block ends."""
         return closing(self.parts.open_policy(round))
 
     @contextmanager
     def judge(self, policy: MeteredPolicy) -> Iterator[MeteredPolicy]:
-        """The policy itself, or round 0's weights when the judge is frozen."""
+        """The judge: the policy itself, or round 0's weights if the judge is frozen."""
         if self.plan.frozen_judge and policy.version.round > 0:
             with self.policy(0) as frozen:
                 yield frozen

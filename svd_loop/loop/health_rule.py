@@ -1,20 +1,20 @@
-"""Whether a round's judge can be trusted, told without a label: figures of an episode, and the rule that reads them.
+"""Judge health without labels: the measures of an episode, and the rule that raises alarms.
 
-The figures make a `HealthReport`; shares are estimates with their 95% Wilson interval:
+The measures form a `HealthReport`; shares are estimates with their 95% Wilson interval:
 
-- `false_accept`, `false_accept.<stage>`, `canary.<kind>`: planted wrong candidates let through (`envs.canaries`).
-- `true_positive`, `false_positive`, each also by stage: labelled answers let through, where the user has some
+- `false_accept`, `false_accept.<stage>`, `canary.<kind>`: planted wrong candidates accepted (`envs.canaries`).
+- `true_positive`, `false_positive`, each also by stage: labelled answers accepted, if the user has some
   (`svd_loop.judge_health.labelled`).
 - `invalid.<stage>`: votes without a readable verdict.
 - `agreement.<stage>`: of the candidates that got more than one vote of the stage, those whose votes were all the same.
-  Under early exit a first no is a last one, so these are candidates whose first vote was a yes.
+  Under early exit a first no ends the votes, so these are candidates whose first vote was a yes.
 - `accepted`: candidates accepted. `distinct`: different texts among the accepted ones.
 - `length_ratio`: mean length in tokens of accepted over that of generated candidates; only from `ENOUGH` accepted on.
 - `entropy`: bits in the distribution of solution texts over the candidates of a prompt, averaged over prompts with more
-  than one. Of texts and not of final answers, since finding those is part of scoring, which nothing that trains may
-  reach.
+  than one. It uses texts and not final answers, because extracting those is part of scoring, which training must
+  not use.
 
-The rule compares a share by the end of its interval that favours the judge. It is a function of the report and the
+The rule compares the end of a share's interval that favours the judge. It is a function of the report and the
 history alone, so a resumed job decides as an uninterrupted one. Left out: combining figures into one score.
 """
 
@@ -43,7 +43,7 @@ from svd_loop.contracts import (
 from svd_loop.support.statistics import difference_of_shares, wilson
 
 ENOUGH = 20
-"""Accepted candidates below which a mean length says little."""
+"""Least number of accepted candidates for a mean length."""
 
 _WORDS = {
     HealthMeasure.FALSE_ACCEPT: "canaries accepted by the cascade",
@@ -62,7 +62,7 @@ _LENGTH_RATIO = HealthFigure(HealthMeasure.LENGTH_RATIO)
 
 
 def episode_health(episode: Episode) -> HealthReport:
-    """The figures that need no canaries; those that an episode cannot show are left out."""
+    """The measures that need no canaries; those that the episode does not provide are left out."""
     kept = {(verdict.prompt_id, verdict.candidate) for verdict in episode.verdicts if verdict.accepted}
     accepted = [candidate for candidate in episode.candidates if (candidate.prompt_id, candidate.index) in kept]
     shares = _vote_shares(episode)
@@ -87,10 +87,10 @@ class HealthRule:
         self.settings = settings
 
     def assess(self, report: HealthReport | None, history: Sequence[RoundRecord]) -> HealthReport | None:
-        """The report with its drift, its alarms and what they do to the round.
+        """The report with its drift, its alarms and their action.
 
         Args:
-            report: what was measured; None (a control) has nothing to assess.
+            report: the measurements; None for a control, which has none.
             history: the rounds before it.
         """
         if report is None:
@@ -100,7 +100,7 @@ class HealthRule:
         return replace(report, alarms=alarms, action=self.settings.action if alarms else None)
 
     def distrusts(self, record: RoundRecord) -> bool:
-        """Whether nothing may be learned from a round."""
+        """Whether the round must not be trained on."""
         return self.settings.action is not AlarmAction.WARN and bool(alarms_of(record))
 
     def ends(self, record: RoundRecord) -> bool:
@@ -108,14 +108,14 @@ class HealthRule:
         return self.settings.action is AlarmAction.STOP and bool(alarms_of(record))
 
     def _drift(self, report: HealthReport, history: Sequence[RoundRecord]) -> Estimate | None:
-        """How far the share of accepted canaries has moved since the first round that has one."""
+        """Change of the share of accepted canaries since the first round that has one."""
         earlier = (record.health.shares.get(FALSE_ACCEPT) for record in history if record.health)
         first = next(filter(None, earlier), None)
         now = report.shares.get(FALSE_ACCEPT)
         return difference_of_shares(now, first) if now and first else None
 
     def _crossed(self, report: HealthReport) -> dict[HealthFigure, float]:
-        """Figures out of bounds, with the limit they crossed."""
+        """Values out of bounds, with the limit they crossed."""
         limits = self.settings
         highest = {
             FALSE_ACCEPT: limits.false_accept,
@@ -146,17 +146,17 @@ class HealthRule:
 
 
 def alarms_of(record: RoundRecord) -> tuple[HealthAlarm, ...]:
-    """The figures of a round that were out of bounds."""
+    """The alarms of a round."""
     return record.health.alarms if record.health else ()
 
 
 def alarm_action(record: RoundRecord) -> AlarmAction | None:
-    """What an alarm of this round did; None without one."""
+    """The action of this round's alarms; None without alarms."""
     return record.health.action if record.health else None
 
 
 def outcome(record: RoundRecord) -> str:
-    """What became of a round with an alarm, in a few words; empty without one."""
+    """A short text on the effect of the alarms; empty without alarms."""
     match alarm_action(record):
         case AlarmAction.WARN:
             return "alarm, went on"
@@ -169,7 +169,7 @@ def outcome(record: RoundRecord) -> str:
 
 
 def explain(record: RoundRecord) -> str:
-    """One sentence on a round's alarms, with the figures; empty without one."""
+    """A sentence on a round's alarms, with their values; empty without alarms."""
     if record.health is None or not record.health.alarms:
         return ""
     figures = "; ".join(_told(record.health, alarm) for alarm in record.health.alarms)

@@ -12,11 +12,11 @@ from svd_loop.contracts import RoundRecord
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Where a job ends at the latest. None means no limit.
+    """The limits at which a job ends. None means no limit.
 
     Attributes:
         rounds: largest number of rounds.
-        hours: time all processes spent on the job, in hours.
+        hours: total time of all processes of the job, in hours.
         tokens: generated tokens, judging and evaluation included.
     """
 
@@ -25,13 +25,13 @@ class Limits:
     tokens: int | None = None
 
     def spent(self, history: Sequence[RoundRecord], hours: float) -> bool:
-        """Whether time is used up, or tokens by the recorded rounds."""
+        """Whether the limit of hours is reached, or that of tokens by the recorded rounds."""
         tokens = sum(record.output_tokens for record in history)
         return (self.hours is not None and hours >= self.hours) or (self.tokens is not None and tokens >= self.tokens)
 
 
 class Stopwatch:
-    """Adds up seconds by phase. Uses the monotonic clock: the wall clock may jump."""
+    """Measures seconds by phase with the monotonic clock, because the wall clock may jump."""
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""What the controller is handed: the parts of a job, and the user's plan as far as the loop needs it."""
+"""The controller's inputs: the parts of a job, and its plan."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from svd_loop.support.usage import MeteredPolicy
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a job is made of.
+    """The parts of a job.
 
     `open_policy(round)` loads the version a round produced (0 is the base); `update(material, round, parent)` trains
     from the version of round `parent` and stores that of `round`; `usable(rows)` keeps those it can train on and
     counts the others by reason; `environment` is a `SelfVerification` environment;
-    `firewall` takes completions that hold held-out problems out of an episode;
-    `judge_watch` measures without labels how far a round's judge can be trusted, and `health` says what follows;
+    `firewall` removes completions that hold held-out problems from an episode;
+    `judge_watch` measures judge health without labels, and `health` decides the consequence;
     `audit` measures how well a policy judges; `register` offers the best version of a finished job for use.
     """
 
@@ -61,7 +61,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the user asked for, as far as the loop itself needs to know."""
+    """The user's settings that the loop needs."""
 
     job: str
     seed: int

@@ -9,9 +9,9 @@ before it:
 - the upper bound of d's bootstrap interval (level `confidence`, over problems) lies below -`regression`: REGRESSION.
 
 The best round is the one with the highest pass@1, the earlier one in a tie. It is chosen on the problems that
-steer the job, so its own figure there is flattered; the test split exists to measure it.
+steer the job, so its score there is biased upwards; the test split exists to measure it.
 
-Why a point difference and no significance test for progress: patience is what averages noise out. Simulated with
+Progress uses a point difference, not a significance test, because patience averages the noise. Simulated with
 `benchmarks/plateau.py` (400 jobs of at most 12 rounds, 4 samples a problem, difficulty normal in the logit with sd 1.5,
 pass@1 from 30% up or flat at 40%, `minimal_effect` 0.01, `regression` 0.05): share of jobs stopped although still
 rising / mean round at which a flat curve stops.
@@ -28,7 +28,7 @@ rising / mean round at which a flat curve stops.
 The fourth row is a variant that the benchmark does not carry: asking the interval to exclude 0 before a rise counts
 would stop three of four jobs that gain three points a round. No flat curve ran to the round limit and fewer than 1%
 of them ended as a false regression (1% at 100 problems, patience 3); a curve that falls four points a round after its
-peak always stopped, within about two rounds. Where rounds are cheap, patience 3 is the better choice: it still hears
+peak always stopped, within about two rounds. If rounds are cheap, patience 3 is the better choice: it still detects
 two points a round.
 
 Left out: fitting a curve to the history, and sequential tests, which need more rounds than a job has.
@@ -50,13 +50,13 @@ _POWER = 0.8
 
 
 class PlateauRule:
-    """The declared rule with its parameters; stateless, so a resumed job decides as an uninterrupted one."""
+    """The declared rule with its parameters; stateless, so a resumed job decides like an uninterrupted one."""
 
     def __init__(self, settings: PlateauSection) -> None:
         self.settings = settings
 
     def decide(self, history: Sequence[RoundRecord]) -> StopReason | None:
-        """Why the job should end after the newest round, or None.
+        """The reason to end the job after the newest round, or None.
 
         Args:
             history: all rounds in order, the baseline (round 0) first.
@@ -80,7 +80,7 @@ class PlateauRule:
         return max(history, key=lambda record: (_total(record), -record.round))
 
     def rounds_without_progress(self, history: Sequence[RoundRecord]) -> int:
-        """How many of the newest rounds in a row beat the best before them by no more than the minimal effect."""
+        """Newest rounds in a row that beat the best before them by at most the minimal effect."""
         progress = [
             _mean_difference(history[place], self.best(history[:place])) > self.settings.minimal_effect
             for place in range(1, len(history))
@@ -88,7 +88,7 @@ class PlateauRule:
         return sum(1 for _ in itertools.takewhile(lambda made: not made, reversed(progress)))
 
     def explain(self, history: Sequence[RoundRecord]) -> str:
-        """One sentence with the figures the decision rests on, and a warning where they cannot carry it."""
+        """A sentence with the numbers behind the decision, and a warning if they are too few."""
         if not history:
             return "No round was measured."
         best = self.best(history)
@@ -124,7 +124,7 @@ class PlateauRule:
 def paired_rates(newest: RoundRecord, best: RoundRecord) -> tuple[FloatArray, FloatArray]:
     """Per-problem pass@1 of both rounds over their decided samples, checked to be about the same problems.
 
-    A problem of which either round has no decided sample says nothing about their difference and is left out.
+    A problem without a decided sample in either round is left out.
     """
     if newest.scores.problem_ids != best.scores.problem_ids:
         raise ValueError(f"plateau: rounds {best.round} and {newest.round} were measured on different problems")

@@ -1,4 +1,4 @@
-"""What an update trains on: this round's accepted rows, earlier rounds' rows, and anchors.
+"""The training mixture of an update: this round's accepted rows, earlier rounds' rows, and anchors.
 
 Replacing the data each round lets errors grow without bound, accumulating bounds them (Gerstgrasser et al.,
 2404.01413); anchors keep the judge's roles from being forgotten while the solver's are trained. Pure and
@@ -19,13 +19,13 @@ AnchorSource = Callable[[int, int], Sequence[TrainingRow]]
 
 
 def no_anchors(count: int, round: int) -> Sequence[TrainingRow]:
-    """The anchor source that has none."""
+    """An anchor source without rows."""
     return ()
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The declared mixture.
+    """The declared training mixture.
 
     Attributes:
         rounds: how many earlier rounds are replayed; None all, 0 none.
@@ -46,7 +46,7 @@ class Replay:
     def mix(self, new: Sequence[TrainingRow], earlier: Sequence[TrainingRow], *, round: int) -> list[TrainingRow]:
         """All of `new`, the allowed part of `earlier`, and anchors, shuffled by seed and round.
 
-        A prompt accepted again keeps its newest row only: the current policy's own words, once.
+        A prompt accepted again keeps only its newest row, which the current policy wrote.
 
         Returns:
             The rows of the update; empty when `new` is empty, since anchors alone teach the solver nothing.

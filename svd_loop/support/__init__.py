@@ -1,1 +1,1 @@
-"""Small helpers that know nothing of the loop: progress, statistics, policy wrappers, usage, memory, processes."""
+"""Helpers that do not depend on the loop: progress, statistics, policy wrappers, usage, memory, processes."""

@@ -2,11 +2,11 @@
 
 *Memory.* By default glibc gives every large block back to the kernel when it is freed, and asks for it again, page by
 page, at the next step. Keeping the blocks gained up to a tenth in a bare training loop on a quiet machine
-(docs/results/updates.md); the price is that a process keeps its peak. Other C libraries have no
-`mallopt` and are left alone.
+(docs/results/updates.md); in return a process keeps its peak memory. Other C libraries have no
+`mallopt` and are not changed.
 
-*Threads.* OpenMP threads wait for one another by spinning, which on a machine with anything else to do takes the core
-from the thread that is waited for. Sleeping costs some per cent where nothing else runs.
+*Threads.* OpenMP threads wait for one another by spinning, which on a busy machine takes the core
+from the thread that is waited for. Sleeping costs a few per cent on an idle machine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NEVER = 2**31 - 1
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Keep freed blocks for the next allocation; returns whether the C library took the setting."""
+    """Keep freed blocks for the next allocation; returns whether the C library accepted the setting."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):  # not glibc
@@ -31,5 +31,5 @@ def keep_freed_memory() -> bool:
 
 
 def let_threads_sleep() -> None:
-    """Have OpenMP threads sleep while they wait, unless the user says otherwise; before torch is first imported."""
+    """Let OpenMP threads sleep while they wait, unless the user set otherwise; call before importing torch."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,4 +1,4 @@
-"""Running somebody else's Python code, such as a chat template, for a bounded time."""
+"""Run third-party Python code, such as a chat template, with a time limit."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class OverrunError(Exception):
 
 
 def run_bounded(function: Callable[[], Result], seconds: float) -> Result:
-    """What `function` returns; ended between two of its instructions when it takes too long.
+    """Return the result of `function`; stop it between two bytecode instructions when it takes too long.
 
     A second thread raises the error in this one, which works in any thread and for code that runs as Python bytecode
-    (a compiled template does); a single call into a C library is waited for.
+    (a compiled template does); a single call into a C library is not interrupted.
 
     Args:
         function: takes no arguments.
-        seconds: of wall time; far beyond what the work can take on a busy machine.
+        seconds: wall time; must be far longer than the work takes on a busy machine.
 
     Raises:
         OverrunError: it did not end.

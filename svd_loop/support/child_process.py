@@ -1,4 +1,4 @@
-"""A program in a process of its own that answers messages over a pipe.
+"""A program in its own process that answers messages over a pipe.
 
 For engines that keep hold of memory until their process ends: ending the process is the only sure way to get a GPU
 back. A child is asked for one answer at a time; while it works it may send any number of notices. Messages are
@@ -28,21 +28,21 @@ from svd_loop.errors import EngineError
 from svd_loop.support.environment import without_secrets
 
 FAILED = "failed"
-"""The word of a message that says why the program cannot go on."""
+"""The word of a message that says why the program failed."""
 
 _GRACE_SECONDS = 30.0
-"""How long a child may take to return after its pipe was closed, and its group to be gone after a kill."""
+"""Seconds for a child to return after its pipe was closed, and for its group to end after a kill."""
 _TAIL_BYTES = 2000
 _POLL_SECONDS = 0.5
 
 
 class Child:
-    """One running program.
+    """A running child program.
 
     Args:
         command: the program; the number of its end of the pipe is appended.
-        environment: its environment variables; credentials among them are left out.
-        name: names it in errors.
+        environment: its environment variables; credentials are removed.
+        name: its name in errors.
 
     Raises:
         EngineError: the program cannot be started.
@@ -69,11 +69,11 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process, which is also its process group."""
+        """Its process id, which is also its process group."""
         return self._process.pid
 
     def send(self, word: str, data: Any) -> None:
-        """Ask for something.
+        """Send a request.
 
         Raises:
             EngineError: it is gone.
@@ -84,7 +84,7 @@ class Child:
             raise self.failure(self._ending()) from None
 
     def receive(self) -> tuple[str, Any]:
-        """The message that is ready.
+        """Return the next message.
 
         Raises:
             EngineError: it is gone, or says that it failed.
@@ -103,14 +103,14 @@ class Child:
             raise self.failure(self._ending())
 
     def failure(self, what: str) -> EngineError:
-        """An error that says `what` happened and quotes the end of what the program printed."""
+        """An error that says `what` happened and quotes the end of the program's output."""
         size = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(0, size - _TAIL_BYTES))
         tail = self._log.read().decode(errors="replace").strip()
         return EngineError(f"{self.name} {what}" + (f"; its last words:\n{tail}" if tail else ""))
 
     def close(self, *, at_once: bool = False) -> None:
-        """End it and everything it started, and wait until all of it is gone; may be repeated.
+        """End the child and everything it started, and wait for the end; may be repeated.
 
         Args:
             at_once: kill it instead of letting it return; for one that failed or hangs.
@@ -142,11 +142,11 @@ class Child:
 
 
 def gather(children: Sequence[Child], seconds: float, notice: Callable[[Any], None] = lambda data: None) -> list[Any]:
-    """Wait until every child has answered what it was asked.
+    """Wait until every child has answered its request.
 
     Args:
-        children: each was sent one message.
-        seconds: how long they may send nothing at all, neither an answer nor a notice.
+        children: each has been sent one message.
+        seconds: longest time without any message (an answer or a notice).
         notice: called with the data of every `notice` message.
 
     Returns:
@@ -175,7 +175,7 @@ def gather(children: Sequence[Child], seconds: float, notice: Callable[[Any], No
 
 
 def converse(talk: Callable[[Connection], None]) -> None:
-    """For the program: talk over the pipe whose descriptor is the last argument, until either side is gone.
+    """In the child program: serve the pipe whose descriptor is the last argument, until either side closes.
 
     Args:
         talk: the conversation; it ends with `EOFError` when the parent closes the pipe. Any other error is sent as
@@ -194,7 +194,7 @@ def converse(talk: Callable[[Connection], None]) -> None:
 
 
 def die_with_parent() -> None:
-    """For the program: end its whole group when the parent is gone, in whatever way (its stdin then ends)."""
+    """In the child program: end its whole group when the parent ends in any way (its stdin then closes)."""
 
     def watch() -> None:
         while os.read(0, 1024):
@@ -205,7 +205,7 @@ def die_with_parent() -> None:
 
 
 def _kill(group: int) -> bool:
-    """Kill all processes of a group; returns whether there were any. When they are gone, their memory is free."""
+    """Kill all processes of a group; returns whether there were any. When they have ended, their memory is free."""
     try:
         os.killpg(group, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):

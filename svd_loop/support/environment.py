@@ -1,4 +1,4 @@
-"""Which environment variables a child process gets."""
+"""Select the environment variables of a child process."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _URL_WITH_PASSWORD = re.compile(r"://[^/\s@]+:[^/\s@]+@")
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables of an environment that are no credentials, told by name, or by a URL that holds a password.
+    """The environment without credentials, recognised by name, or by a URL that holds a password.
 
-    Engines, trainers and scorers read files that lie on this machine already and need no key of anybody's.
+    Engines, trainers and scorers read local files only and need no credentials.
     """
     return {
         name: value

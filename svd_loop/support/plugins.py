@@ -1,10 +1,10 @@
-"""Seams: named variants of one part, built in or brought by another installed package.
+"""Seams: named variants of one part, built in or provided by another installed package.
 
 A seam is a table of rows. A row (`Variant`) names the configuration class of a variant and the function that builds it;
 the variant's name is the value of the class's field `type`. Another package adds a row by an entry point of the seam's
 group, whose name is the variant's and whose object is a `Variant` (CONTRIBUTING.md).
 
-Entry points are looked at only for a name that is not built in, and when the known names are listed: a configuration
+Entry points are read only for a name that is not built in, and when the known names are listed: a configuration
 of built-in variants loads no plug-in. A builder is named as `module:function` and imported when it is first needed, so
 that parsing a configuration imports no heavy library.
 """
@@ -60,10 +60,10 @@ class Seam(Generic[Row]):
         self._loaded: dict[str, Row] = {}
 
     def find(self, name: str) -> Row:
-        """The variant of a name.
+        """The variant with a name.
 
         Raises:
-            ConfigError: nobody provides it, two packages do, or the one that does is broken.
+            ConfigError: no package provides it, two packages do, or the plug-in is broken.
         """
         row = self.built_in.get(name) or self._loaded.get(name)
         if row is None:
@@ -79,7 +79,7 @@ class Seam(Generic[Row]):
         return self.load(name, self.find(name).build)
 
     def load(self, name: str, reference: str) -> Callable[..., Any]:
-        """The function that a row names as `module:function`.
+        """Import the function that a row names as `module:function`.
 
         Raises:
             ConfigError: a plug-in names what cannot be imported.
@@ -89,11 +89,11 @@ class Seam(Generic[Row]):
             return _callable(importlib.import_module(module), function)
         try:
             return _callable(importlib.import_module(module), function)
-        except Exception as error:  # whatever a plug-in's module raises
+        except Exception as error:  # a plug-in's module may raise anything
             raise self._broken(name, self._points(name)[0], f"{reference} cannot be imported: {error!r}") from error
 
     def names(self) -> dict[str, str]:
-        """Every known name, and the distribution that provides it; empty for a built-in one. Loads nothing."""
+        """Every known name with the distribution that provides it (empty for a built-in one). Imports nothing."""
         installed = {point.name: _distribution(point) for point in entry_points(group=self.group)}
         return dict(sorted({**installed, **dict.fromkeys(self.built_in, "")}.items()))
 
@@ -112,7 +112,7 @@ class Seam(Generic[Row]):
             raise ConfigError(f"{self.key}: {name!r} is provided by {providers}; uninstall all but one")
         try:
             row = points[0].load()
-        except Exception as error:  # whatever a plug-in's module raises
+        except Exception as error:  # a plug-in's module may raise anything
             raise self._broken(name, points[0], f"{points[0].value} cannot be imported: {error!r}") from error
         if not isinstance(row, self._kind):
             raise self._broken(name, points[0], f"{points[0].value} must be a {self._kind.__name__}, it is {row!r}")

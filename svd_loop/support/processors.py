@@ -1,4 +1,4 @@
-"""How many processors this process may use, which is often fewer than the machine has."""
+"""The number of processors this process may use, which is often lower than that of the machine."""
 
 from __future__ import annotations
 

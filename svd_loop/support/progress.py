@@ -27,7 +27,7 @@ _clock = time.monotonic
 
 
 class Progress(Protocol):
-    """What work reports to."""
+    """Receiver of progress updates."""
 
     def advance(self, rows: int, tokens: int = 0) -> None:
         """Count `rows` finished rows and `tokens` tokens written since the last call."""
@@ -95,10 +95,10 @@ def batch(total: int) -> Iterator[Tally]:
 
 @contextmanager
 def progress(label: str, total: int, unit: str = "rows") -> Iterator[Progress]:
-    """Show `label` with `total` rows until the block ends.
+    """Show a progress line for `total` rows until the block ends.
 
     Args:
-        label: what is being done; an empty label shows nothing.
+        label: text of the line; an empty label shows nothing.
         total: rows to do; inside `batch` its total counts.
         unit: what is counted, in the plural.
 
@@ -132,7 +132,7 @@ def _bar(label: str, total: int) -> Iterator[Progress]:
 
 class _Silent:
     def advance(self, rows: int, tokens: int = 0) -> None:
-        """Nobody watches."""
+        """Do nothing."""
 
 
 class _Lines:

@@ -1,6 +1,6 @@
-"""Addresses of SQLite stores: paths may hold characters that mean something in a URL.
+"""Addresses of SQLite stores for paths with characters that have a meaning in a URL.
 
-SQLAlchemy decodes percent signs in an address from 2.1 on and takes `?` for its end, so it writes and reads addresses
+SQLAlchemy decodes percent signs in an address from 2.1 on and treats `?` as its end, so it writes and reads addresses
 itself here, except for the paths that look the same either way.
 """
 

@@ -1,11 +1,11 @@
-"""Figures with their uncertainty: pass@k, intervals over problems, paired comparisons, power.
+"""Statistics with uncertainty: pass@k, intervals over problems, paired comparisons, power.
 
 Pure functions over arrays, all seeded. The unit of resampling is the problem, never the sample: samples of
 one problem share its difficulty, so treating them as independent would make every interval too narrow.
 
 Empty input has no mean, so its estimate is NaN throughout. NaN input is a defect of the caller and raises
 `ValueError`: a missing score silently skipped would move the mean. Input whose values are all equal has an
-interval of zero width; a bootstrap knows nothing beyond its data (for proportions, `wilson` does).
+interval of zero width, because a bootstrap uses only its data (for proportions, use `wilson`).
 
 `scipy.stats` takes most of a second to import and is therefore imported where it is used: the command line's
 help must not wait for it.
@@ -32,7 +32,7 @@ _BATCH_CELLS = 2_000_000
 
 
 def pass_at_k(correct_M: ArrayLike, samples: int, k: int) -> FloatArray:
-    """Unbiased pass@k of every problem: the chance that k of its samples, drawn without replacement, hold a right one.
+    """Unbiased pass@k of every problem: the chance that k of its samples, without replacement, hold a correct one.
 
     1 - C(n-c, k) / C(n, k), computed as a product so that no binomial overflows (Chen et al. 2021,
     "Evaluating Large Language Models Trained on Code", arXiv 2107.03374, equation 1).
@@ -59,9 +59,9 @@ def pass_at_k(correct_M: ArrayLike, samples: int, k: int) -> FloatArray:
 
 
 def pass_at_k_of_decided(correct_M: ArrayLike, undecided_M: ArrayLike, samples: int, k: int) -> FloatArray:
-    """Pass@k of every problem over those of its samples that were decided; shape (M,).
+    """Pass@k of every problem over its decided samples; shape (M,).
 
-    Where fewer than k were decided, it is the middle between the undecided ones all wrong and all right.
+    If fewer than k were decided, it is the mean of the values with all undecided ones wrong and all right.
 
     Raises:
         ValueError: `k` or a count lies outside its range.
@@ -143,14 +143,14 @@ def paired_bound(new_M: ArrayLike, old_M: ArrayLike, *, level: float) -> tuple[f
 
 
 def crossed_mean(values_SM: npt.NDArray[np.float64], *, confidence: float = 0.95) -> Estimate:
-    """Mean over seeds and problems, both taken as samples of more, with its interval.
+    """Mean over seeds and problems, both treated as random samples, with its interval.
 
     Every seed (row) is measured on the same problems (columns), so values share a seed's luck along a row and a
     problem's difficulty along a column. With the mean squares of the two-way layout the variance of the mean is
     (MS_seeds + MS_problems - MS_rest) / (S M), with Satterthwaite's degrees of freedom (1946; Searle, Casella and
     McCulloch, "Variance Components", 1992, section 4.3 and appendix S). Where that is smaller than what problems or
-    seeds alone would give, the larger of those is taken. One seed says nothing of seeds: the interval is then over
-    problems alone.
+    seeds alone would give, the larger of those is taken. With one seed its variance is unknown: the interval is then
+    over problems alone.
 
     Args:
         values_SM: one value a seed and problem; shape (S, M).
@@ -185,9 +185,9 @@ def crossed_mean(values_SM: npt.NDArray[np.float64], *, confidence: float = 0.95
 
 
 def wilson(successes: int, trials: int, *, confidence: float = 0.95) -> Estimate:
-    """A proportion with Wilson's score interval (1927), sound at 0, at 1 and for few trials.
+    """A proportion with Wilson's score interval (1927), valid at 0, at 1 and for few trials.
 
-    No trials say nothing: the value is NaN and the interval is [0, 1].
+    Without trials the value is NaN and the interval is [0, 1].
 
     Raises:
         ValueError: `successes` lies outside 0 to `trials`.

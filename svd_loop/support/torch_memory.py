@@ -1,4 +1,4 @@
-"""Running out of memory, as torch reports it: recognised in one place for generating and training."""
+"""Detect torch's out-of-memory errors and free memory, for generating and training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_gpu_memory() -> None:
-    """Collect garbage and give cached blocks back to the GPU; cheap without one."""
+    """Collect garbage and return cached blocks to the GPU; fast without a GPU."""
     import torch
 
     if torch.cuda.is_available():
@@ -23,9 +23,9 @@ def release_gpu_memory() -> None:
 
 
 def release_memory() -> None:
-    """Give everything that is free back to the GPU and to the system, for another process to use.
+    """Return all free memory to the GPU and to the system, for use by another process.
 
-    Needed on a CPU because `svd_loop.support.allocator` keeps freed blocks; where the C library cannot trim, they stay.
+    Needed on a CPU because `svd_loop.support.allocator` keeps freed blocks; if the C library cannot trim, they stay.
     """
     gc.collect()
     release_gpu_memory()

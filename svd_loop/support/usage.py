@@ -1,4 +1,4 @@
-"""Counting what a policy was asked and what it answered, by role.
+"""Count a policy's calls and tokens by role.
 
 Counts are taken from replies, whether the engine or the ledger gave them, so that a resumed round reports
 the same usage as an uninterrupted one.
@@ -13,14 +13,14 @@ from svd_loop.support.wrapping import PolicyWrapper
 
 
 class MeteredPolicy(PolicyWrapper):
-    """A policy that keeps count."""
+    """A policy that counts its calls and tokens."""
 
     def __init__(self, policy: Policy) -> None:
         super().__init__(policy)
         self._usage: dict[str, Usage] = {}
 
     def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
-        """Answer and count."""
+        """Answer all calls and count them."""
         replies = self._policy.generate(calls)
         for reply in replies:
             role = reply.call.role
@@ -29,13 +29,13 @@ class MeteredPolicy(PolicyWrapper):
         return replies
 
     def take_usage(self) -> dict[str, Usage]:
-        """Counts by role since the last call of this method."""
+        """Usage by role since the last call of this method."""
         usage, self._usage = self._usage, {}
         return dict(sorted(usage.items()))
 
 
 def votes_cast(episode: Episode) -> dict[StageName, dict[VoteValue, int]]:
-    """Votes by stage and value; under early exit, of what was asked. A value that nobody gave is left out."""
+    """Votes by stage and value; under early exit only cast votes. Values without votes are left out."""
     counts: dict[StageName, dict[VoteValue, int]] = {}
     for verdict in episode.verdicts:
         for vote in verdict.votes:
@@ -45,5 +45,5 @@ def votes_cast(episode: Episode) -> dict[StageName, dict[VoteValue, int]]:
 
 
 def added(one: Mapping[str, Usage], other: Mapping[str, Usage]) -> dict[str, Usage]:
-    """The usage of two policies together, by role."""
+    """The sum of two usages, by role."""
     return {role: one.get(role, Usage()) + other.get(role, Usage()) for role in sorted({*one, *other})}

@@ -1,7 +1,7 @@
-"""The base of policies that wrap another one: everything is passed on, and a subclass changes what it is about.
+"""Base class of policies that wrap another one: it passes everything on, and a subclass overrides one part.
 
-A job wraps its engine's policy as metered(durable(recording(lent(model)))): counting sees every reply, also one the
-ledger knew; recording sees only what was asked.
+A job wraps its engine's policy as metered(durable(recording(borrowed(model)))): metering counts every reply, also one
+from the ledger; recording sees only new ones.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from svd_loop.contracts import AgentCall, Policy, PolicyVersion, Reply
 
 
 class PolicyWrapper:
-    """Passes everything on to the policy it holds."""
+    """Passes every method on to the wrapped policy."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy

@@ -64,7 +64,9 @@ def test_an_adapter_gets_room_for_its_rank(tmp_path: Path, rank: int, room: int)
     assert start["adapter"] == ("round-002-abc", 2, str(tmp_path))
 
 
-@pytest.mark.parametrize(("content", "message"), [('{"r": 513}', "rank 513"), ("{}", "is not an adapter configuration")])
+@pytest.mark.parametrize(
+    ("content", "message"), [('{"r": 513}', "rank 513"), ("{}", "is not an adapter configuration")]
+)
 def test_an_adapter_that_cannot_be_served_is_refused(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "adapter_config.json").write_text(content)
     with pytest.raises(ModelError, match=message):
