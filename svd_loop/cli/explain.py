@@ -1,8 +1,8 @@
-"""`svd-loop explain`: where a training row comes from, and which versions it was used for."""
+"""`svd-loop explain`: the prompts of a job, and why each candidate of one was accepted or not."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,43 +14,73 @@ from svd_loop.cli.output import print_json, stderr
 
 if TYPE_CHECKING:
     from svd_loop.promotion.lineage import Explanation, TrainedVersion
+    from svd_loop.promotion.verdicts_of_prompts import JudgedCandidate
 
 
 def explain(
     job: Annotated[str, typer.Argument(help="Job name.")],
-    example: Annotated[str, typer.Argument(metavar="EXAMPLE", help="PROMPT_ID or PROMPT_ID:CANDIDATE.")],
+    example: Annotated[
+        str | None,
+        typer.Argument(metavar="[EXAMPLE]", help="PROMPT_ID or PROMPT_ID:CANDIDATE; without it prompts are listed."),
+    ] = None,
     root: Annotated[Path, typer.Option(help="Folder of jobs (job.root).")] = Path("mlruns"),
+    offset: Annotated[int, typer.Option(min=0, help="First prompt of the list.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="Prompts in the list.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Show why the model was trained on a solution: its prompt, its votes, and the versions trained on it."""
-    from svd_loop.promotion.lineage import explain as explain_rows
-
-    rows = explain_rows(job, root, example)
-    if as_json:
-        print_json({"job": job, "rows": [asdict(row) for row in rows]})
+    """Show what became of a prompt: candidates, votes, what decided, the versions trained on it; or list prompts."""
+    if example is None:
+        _list(job, root, offset, limit, as_json)
         return
-    for row in rows:
-        for line in _lines(row):
-            stderr().print(line, markup=False, highlight=False)
+    from svd_loop.promotion.lineage import explain as explain_rows
+    from svd_loop.promotion.verdicts_of_prompts import judged_candidates
+
+    candidates, rows = judged_candidates(job, root, example), explain_rows(job, root, example)
+    if as_json:
+        print_json(
+            {"job": job, "rows": [asdict(row) for row in rows], "candidates": [asdict(one) for one in candidates]}
+        )
+        return
+    learned = {(row.round, row.candidate): row for row in rows}
+    _say(f"prompt {candidates[0].prompt_id} ({candidates[0].domain}, {candidates[0].source or 'generated'}):")
+    _say(*_indented(candidates[0].text), "")
+    for one in candidates:
+        _say(*_lines(one, learned.get((one.round, one.candidate))))
 
 
-def _lines(row: Explanation) -> list[str]:
-    return [
-        f"accepted in round {row.round}: candidate {row.candidate} of prompt {row.prompt_id} ({row.domain})",
-        f"prompt ({row.source or 'generated'}):",
-        *_indented(row.text),
-        f"solution by {row.written_by['name']} ({row.written_by['fingerprint'][:12]}):",
-        *_indented(row.solution),
-        f"votes ({len(row.votes)}):" if row.votes else "no votes: it was not judged by the policy",
-        *(
-            line
-            for vote in row.votes
-            for line in (f"  {vote['stage']} {vote['vote']}: {vote['value']}", *_indented(vote["words"], "    "))
-        ),
-        f"trained on it: {_names(row.trained)}",
-        f"built on those: {_names(row.inherited)}",
-        "",
-    ]
+def _list(job: str, root: Path, offset: int, limit: int, as_json: bool) -> None:
+    from svd_loop.promotion.verdicts_of_prompts import list_prompts
+
+    total, prompts = list_prompts(job, root, offset=offset, limit=limit)
+    if as_json:
+        print_json({"job": job, "total": total, "offset": offset, "prompts": [asdict(one) for one in prompts]})
+        return
+    for one in prompts:
+        _say(
+            f"{one.id}  round {one.round}  {one.domain}  {one.accepted} of {one.candidates} candidates accepted  "
+            f"{one.words}"
+        )
+    last = offset + len(prompts)
+    _say(f"{total} prompts played" + (f"; --offset {last} shows more" if prompts and last < total else ""))
+
+
+def _lines(one: JudgedCandidate, row: Explanation | None) -> Iterator[str]:
+    yield f"candidate {one.candidate} in round {one.round}: {one.decided}"
+    yield f"solution by {one.written_by['name']} ({one.written_by['fingerprint'][:12]}):"
+    yield from _indented(one.solution)
+    yield f"votes ({len(one.votes)}):" if one.votes else "no votes: it was not judged by the policy"
+    for vote in one.votes:
+        yield f"  {vote['stage']} {vote['vote']}: {vote['value']}"
+        yield from _indented(vote["words"], "    ")
+    if row is not None:
+        yield f"trained on it: {_names(row.trained)}"
+        yield f"built on those: {_names(row.inherited)}"
+    yield ""
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        stderr().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _indented(text: str, indent: str = "  ") -> list[str]:

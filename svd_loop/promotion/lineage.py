@@ -14,9 +14,9 @@ from typing import Any
 from svd_loop.assembly.inherited import inherited_rows
 from svd_loop.config import parse_config
 from svd_loop.contracts import RootPaths, TrainingRow
-from svd_loop.errors import DataError
 from svd_loop.ledger import LedgerReader
 from svd_loop.loop.replay import Replay
+from svd_loop.promotion.verdicts_of_prompts import VOTES, find_prompt, parse_example
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +64,10 @@ LEFT JOIN prompts ON prompts.id = rows.prompt_id
 JOIN candidates AS c ON c.round = rows.round AND c.prompt_id = rows.prompt_id AND c.candidate = rows.candidate
 WHERE rows.prompt_id = ? AND (? IS NULL OR rows.candidate = ?) ORDER BY rows.round, rows.candidate
 """
-_VOTES = """
-SELECT stage, vote, value, content_text(text) AS words FROM votes
-WHERE round = ? AND prompt_id = ? AND candidate = ? ORDER BY place
-"""
 
 
 def explain(job: str, root: Path, example: str) -> list[Explanation]:
-    """Every accepted row that `PROMPT_ID[:CANDIDATE]` names, oldest round first.
+    """Every accepted row that `PROMPT_ID[:CANDIDATE]` names, oldest round first; none if nothing was accepted.
 
     Args:
         job: job name.
@@ -79,19 +75,14 @@ def explain(job: str, root: Path, example: str) -> list[Explanation]:
         example: a prompt's id, or the beginning of one that no other shares, and a candidate's number if wanted.
 
     Raises:
-        DataError: no accepted row fits, saying what became of the prompt.
+        DataError: there is no such prompt.
         LedgerError: there is no such job.
     """
-    name, sign, number = example.partition(":")
-    if not name or (sign and not number.isdigit()):
-        raise DataError(f"{example}: an example looks like PROMPT_ID or PROMPT_ID:CANDIDATE")
-    candidate = int(number) if sign else None
+    name, candidate = parse_example(example)
     with LedgerReader.open_for_reading(RootPaths(root).job(job).folder) as reader:
-        reader.verify()
-        prompt_id = _prompt_id(reader, job, name)
-        rows = list(reader.query(_ROWS, [prompt_id, candidate, candidate]))
+        rows = list(reader.query(_ROWS, [find_prompt(reader, job, name), candidate, candidate]))
         if not rows:
-            raise DataError(_never_accepted(reader, job, prompt_id, candidate))
+            return []
         updates = _updates(reader)
         return [_explanation(reader, row, updates) for row in rows]
 
@@ -116,7 +107,7 @@ def _explanation(reader: LedgerReader, row: Mapping[str, Any], updates: Mapping[
         candidate=row["candidate"],
         solution=row["solution"],
         written_by={"name": "" if writer is None else f"round-{writer:03d}", "fingerprint": row["fingerprint"] or ""},
-        votes=list(reader.query(_VOTES, [row["round"], row["prompt_id"], row["candidate"]])),
+        votes=list(reader.query(VOTES, [row["round"], row["prompt_id"], row["candidate"]])),
         trained=trained,
         inherited=inherited,
     )
@@ -148,29 +139,3 @@ def _updates(reader: LedgerReader) -> dict[int, _Update]:
 
 def _key(row: TrainingRow) -> tuple[str, int, int]:
     return row.prompt_id, row.candidate, row.round
-
-
-def _prompt_id(reader: LedgerReader, job: str, name: str) -> str:
-    query = """SELECT DISTINCT id FROM (SELECT id FROM prompts UNION SELECT prompt_id FROM candidates)
-               WHERE substr(id, 1, length(?)) = ? ORDER BY id LIMIT 6"""
-    found = [row["id"] for row in reader.query(query, [name, name])]
-    if name in found:
-        return name
-    if not found:
-        raise DataError(
-            f"{job}: has no prompt {name!r}; python -m svd_loop.ledger query FOLDER 'SELECT id FROM prompts'"
-        )
-    if len(found) > 1:
-        raise DataError(f"{job}: several prompts begin with {name!r}: {', '.join(found)}")
-    return str(found[0])
-
-
-def _never_accepted(reader: LedgerReader, job: str, prompt_id: str, candidate: int | None) -> str:
-    query = """SELECT round, candidate, coalesce(stage, rejection, 'not selected') AS why FROM verdicts
-               WHERE prompt_id = ? AND (? IS NULL OR candidate = ?) ORDER BY round, candidate"""
-    verdicts = list(reader.query(query, [prompt_id, candidate, candidate]))
-    what = f"{job}: {prompt_id}" if candidate is None else f"{job}: candidate {candidate} of {prompt_id}"
-    if not verdicts:
-        return f"{what}: was never sampled in a finished round"
-    told = ", ".join(f"round {row['round']} candidate {row['candidate']}: {row['why']}" for row in verdicts[:8])
-    return f"{what}: never became a training row ({told}{', ...' if len(verdicts) > 8 else ''})"

@@ -10,6 +10,7 @@ from svd_loop.errors import DataError
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader
 from svd_loop.promotion.lineage import explain
+from svd_loop.promotion.verdicts_of_prompts import judged_candidates, list_prompts
 from tests.processes import run
 from tests.svd_loop.jobs_support import small
 
@@ -102,15 +103,42 @@ def test_the_beginning_of_an_id_is_enough(root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("example", "message"),
-    [("", "PROMPT_ID"), ("x:y", "PROMPT_ID"), ("nobody", "has no prompt"), ("REJECTED", "never became a training row")],
+    [("", "PROMPT_ID"), ("x:y", "PROMPT_ID"), ("nobody", "has no prompt 'nobody'; it has [0-9a-f]{16}, ")],
 )
 def test_what_cannot_be_explained_says_why(root: Path, example: str, message: str) -> None:
-    if example == "REJECTED":
-        with LedgerReader.open_for_reading(root / "jobs" / "scripted") as reader:
-            (row,) = reader.query("SELECT prompt_id, candidate FROM candidates WHERE NOT selected LIMIT 1")
+    for tell in (explain, judged_candidates):
+        with pytest.raises(DataError, match=message):
+            tell("scripted", root, example)
+
+
+def test_a_rejected_candidate_tells_what_decided(root: Path) -> None:
+    with LedgerReader.open_for_reading(root / "jobs" / "scripted") as reader:
+        rows = list(reader.query("SELECT * FROM verdicts WHERE rejection = 'vote'"))
+    for row in rows[:5]:
         example = f"{row['prompt_id']}:{row['candidate']}"
-    with pytest.raises(DataError, match=message):
-        explain("scripted", root, example)
+        (one,) = judged_candidates("scripted", root, example)
+        deciding = [vote for vote in one.votes if (vote["stage"], vote["vote"]) == (row["stage"], row["vote"])]
+        assert not one.accepted and explain("scripted", root, example) == []
+        assert one.decided == f"rejected: vote {row['vote']} of stage {row['stage']} is {deciding[0]['value']}"
+        assert deciding[0]["words"] and one.text.startswith("What is ") and one.solution
+    assert rows
+
+
+def test_every_judged_candidate_of_every_prompt_is_listed_and_explained(root: Path) -> None:
+    total, prompts = list_prompts("scripted", root)
+    assert total == len(prompts) == 24
+    assert [
+        one for start in (0, 10, 20) for one in list_prompts("scripted", root, offset=start, limit=10)[1]
+    ] == prompts
+    selected = set(accepted(root))
+    for prompt in prompts:
+        found = [one for one in judged_candidates("scripted", root, prompt.id) if one.round == prompt.round]
+        assert (len(found), sum(one.accepted for one in found)) == (prompt.candidates, prompt.accepted)
+        assert found[0].text.startswith(prompt.words) and prompt.words.startswith("What is ")
+        told = {(one.prompt_id, one.candidate, one.round) for one in found if one.selected}
+        assert told == {key for key in selected if key[0] == prompt.id}
+    with pytest.raises(DataError, match="no such candidate; it has 0, 1"):
+        judged_candidates("scripted", root, f"{prompts[0].id}:99")
 
 
 def test_the_command_prints_the_judges_words(root: Path) -> None:
@@ -119,5 +147,8 @@ def test_the_command_prints_the_judges_words(root: Path) -> None:
     done = run([*base, "--root", str(root)])
     assert done.returncode == 0, done.stderr
     assert "I recomputed it and find no error." in done.stderr and "trained on it: round-001" in done.stderr
+    listed = json.loads(run([*base[:-1], "--root", str(root), "--limit", "3", "--json"]).stdout)
+    assert (listed["total"], len(listed["prompts"])) == (24, 3)
+    assert "24 prompts played; --offset 3" in run([*base[:-1], "--root", str(root), "--limit", "3"]).stderr
     done = run([*base, "--root", str(root), "--json"])
     assert json.loads(done.stdout)["rows"][0]["prompt_id"] == prompt_id
