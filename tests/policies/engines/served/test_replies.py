@@ -44,7 +44,7 @@ def test_a_good_answer_is_read() -> None:
     ],
 )
 def test_the_first_thing_that_is_wrong_is_named(found: object, place: str) -> None:
-    with pytest.raises(ReplyError, match=f"is no completion: {place}"):
+    with pytest.raises(ReplyError, match=f"is not a completion: {place}"):
         read_completion(found)
 
 

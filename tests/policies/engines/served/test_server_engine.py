@@ -187,8 +187,8 @@ def test_what_the_server_refuses_is_not_asked_again(servers: Servers) -> None:
         ({"token_ids": None}, "gives no token ids"),
         ({"token_ids": [11] * 51}, "answered with 51 tokens where at most 50 were asked for"),
         ({"finish_reason": "stop", "token_ids": [STOP, 11, STOP]}, "went on after a token that ends an answer"),
-        ({"token_ids": [5.0]}, "is no completion: choices.0.token_ids.0"),
-        ({"token_ids": [10**30]}, "is no completion: choices.0.token_ids.0"),
+        ({"token_ids": [5.0]}, "is not a completion: choices.0.token_ids.0"),
+        ({"token_ids": [10**30]}, "is not a completion: choices.0.token_ids.0"),
         (
             {"finish_reason": "stop", "token_ids": [99_999, STOP]},
             "answered with token 99999; the model has 512 of them",
@@ -213,10 +213,13 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
         "redirects to http://203.0.113.1/v1/completions, which is not followed",
     ),
     "huge": ({"body": b"[" + b" " * 2**21}, "answers with more than 1 MiB"),
-    "charset": ({"body": b"{}", "headers": {"Content-Type": "application/json; charset=klingon"}}, "is no completion"),
-    "text choices": ({"text": '{"choices": "abc"}'}, "is no completion: choices"),
-    "null choice": ({"text": '{"choices": [null]}'}, "is no completion: choices.0"),
-    "usage list": ({"text": '{"choices": [{"token_ids": [1]}], "usage": []}'}, "is no completion: usage"),
+    "charset": (
+        {"body": b"{}", "headers": {"Content-Type": "application/json; charset=klingon"}},
+        "is not a completion",
+    ),
+    "text choices": ({"text": '{"choices": "abc"}'}, "is not a completion: choices"),
+    "null choice": ({"text": '{"choices": [null]}'}, "is not a completion: choices.0"),
+    "usage list": ({"text": '{"choices": [{"token_ids": [1]}], "usage": []}'}, "is not a completion: usage"),
     "deep": ({"text": "[" * 100_000}, "something that is not JSON"),
     "bomb": (
         {"body": gzip.compress(b" " * 2**26), "headers": {"Content-Encoding": "gzip"}},
