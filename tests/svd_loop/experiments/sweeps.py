@@ -11,7 +11,7 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 
 
 def sweep_data(root: Path) -> dict[str, Any]:
-    """Five arms and two seeds that take a few seconds together, none of them in the coding sandbox."""
+    """Five arms and two seeds that take a few seconds together."""
     return {
         "name": "small",
         "config": str(CONFIGS / "scripted.yaml"),
@@ -21,7 +21,6 @@ def sweep_data(root: Path) -> dict[str, Any]:
         "ceiling": "gold",
         "set": {
             "job.rounds": 2,
-            **{f"data.{split}.domains": ["math", "science"] for split in ("train", "development", "test")},
             "data.train.count": 30,
             "data.development.count": 20,
             "data.test.count": 20,
@@ -30,7 +29,7 @@ def sweep_data(root: Path) -> dict[str, Any]:
             "health.canaries": 1,
             "evaluation.resamples": 100,
         },
-        "held_out": {"other": {"type": "arithmetic", "count": 20, "seed": 7, "domains": ["math", "science"]}},
+        "held_out": {"other": {"type": "arithmetic", "count": 20, "seed": 7}},
         "arms": {
             "svd": {"says": "n = 8, v = 3", "also": ["other"], "group": "main"},
             "votes": {"says": "n = 8, v = 1", "set": {"cascade.votes": 1}},
