@@ -29,7 +29,7 @@ def control_ids(tokenizer: Any) -> frozenset[int]:
         int(index)
         for index, token in added.items()
         if str(token).strip() and (token.special or not str(token).isalnum())
-    ) | frozenset(int(index) for index in tokenizer.all_special_ids)
+    ) | frozenset(int(index) for index in tokenizer.all_special_ids if index is not None)
 
 
 def role_words(pieces: Sequence[str]) -> set[str]:
