@@ -16,8 +16,9 @@ VLLM   := $(VENV)/.ready-vllm
 PIP    := $(BIN)/python -m pip install --quiet --no-deps
 LOCKED := $(PIP) --require-hashes -r
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-# A process a core; files that start engines come first (tests/conftest.py), so that none of them is left to the end.
-SPREAD := -n auto --dist loadfile --no-loadscope-reorder
+# A process a core. The first begins with what starts engines and takes long (tests/conftest.py), the others with the rest
+# of the list, and whoever is done takes over from the end of another's: neighbours, which share fixtures, stay together.
+SPREAD := -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-vllm coverage lint reference setup-vllm lock clean

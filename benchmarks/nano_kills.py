@@ -20,13 +20,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from svd_loop.config import load_config
 from svd_loop.contracts import RootPaths
+from svd_loop.jobs import run_job
 from tests.kill import run_until_it_kills_itself, run_with_kills
 from tests.svd_loop import kill_cli
 from tests.svd_loop.job_outcome import Outcome, asked_again, outcome_of
 
 REPOSITORY = Path(__file__).parents[1]
+CONFIG = "configs/nano.yaml"
 CHUNK = 8
+TO_THE_END = "to the end"
 OVERRIDES = (
     "data.train.count=20",
     "data.development.count=4",
@@ -75,7 +79,7 @@ class KillRun:
     @property
     def kills(self) -> int:
         """How often the job was killed."""
-        return len(self.seconds) - 2
+        return len(self.seconds) - 1
 
     @property
     def ok(self) -> bool:
@@ -86,23 +90,24 @@ class KillRun:
 def command(root: Path, place: str) -> list[str]:
     """A job that kills itself at `place`, or nowhere if there is no such place."""
     options = [part for item in (*OVERRIDES, f"job.root={root}") for part in ("-o", item)]
-    job = ["run", "configs/nano.yaml", "--record", str(root / "replies.jsonl"), *options]
+    job = ["run", CONFIG, "--record", str(root / "replies.jsonl"), *options]
     return [sys.executable, "-m", kill_cli.__name__, place, *job]
 
 
 def kill_nano(folder: Path, places: Sequence[str]) -> KillRun:
-    """Play the job once in one go and once with a kill at each of `places`; starts `len(places) + 2` processes."""
+    """Play the job once in one go, here, and once in `len(places) + 1` processes with a kill at each of `places`."""
     seconds: dict[str, float] = {}
     whole, killed = folder / "whole", folder / "killed"
-    for root, stops in ((whole, ()), (killed, places)):
-        root.mkdir()
-        for place in stops:
-            began = time.monotonic()
-            run_until_it_kills_itself(command(root, place), cwd=REPOSITORY, timeout=300)
-            seconds[place] = time.monotonic() - began
+    whole.mkdir()
+    run_job(load_config(REPOSITORY / CONFIG, [*OVERRIDES, f"job.root={whole}"]), record=whole / "replies.jsonl")
+    killed.mkdir()
+    for place in places:
         began = time.monotonic()
-        run_with_kills(command(root, "-"), kills=0, seed=0, window=0.0, cwd=REPOSITORY, timeout=300)
-        seconds[f"{root.name}, to the end"] = time.monotonic() - began
+        run_until_it_kills_itself(command(killed, place), cwd=REPOSITORY, timeout=300)
+        seconds[place] = time.monotonic() - began
+    began = time.monotonic()
+    run_with_kills(command(killed, "-"), kills=0, seed=0, window=0.0, cwd=REPOSITORY, timeout=300)
+    seconds[TO_THE_END] = time.monotonic() - began
     expected, found = (outcome_of(RootPaths(root).job("nano").folder) for root in (whole, killed))
     return KillRun(expected, found, asked_again(killed / "replies.jsonl"), seconds)
 

@@ -18,7 +18,7 @@ settings.load_profile("svd-loop")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that start vLLM first, then others with slow tests: processes that share the suite then end together."""
+    """Files that start vLLM first, then others with slow tests: what is left to the end is then short."""
     rank: dict[object, int] = {}
     for item in items:
         own = 0 if item.get_closest_marker("vllm") else 1 if item.get_closest_marker("slow") else 2
