@@ -54,9 +54,7 @@ def test_tokens_are_exchanged_between_equal_vocabularies_alone(tmp_path: Path) -
         data |= {"model": {"path": str(folder)}, "engine": {"type": "transformers"}}
         return tokenizer_digest(Config.model_validate(data))
 
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    shutil.copy(NANO_CHECKPOINT / "tokenizer.json", copy)
+    copy = shutil.copytree(NANO_CHECKPOINT, tmp_path / "copy")
     tokenizer = json.loads((copy / "tokenizer.json").read_text())
     tokenizer["pre_tokenizer"] = None
     (copy / "tokenizer.json").write_text(json.dumps(tokenizer, indent=1))
