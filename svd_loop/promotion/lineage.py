@@ -80,6 +80,7 @@ def explain(job: str, root: Path, example: str) -> list[Explanation]:
     """
     name, candidate = parse_example(example)
     with LedgerReader.open_for_reading(RootPaths(root).job(job).folder) as reader:
+        reader.verify()
         rows = list(reader.query(_ROWS, [find_prompt(reader, job, name), candidate, candidate]))
         if not rows:
             return []
