@@ -97,5 +97,5 @@ def test_a_cell_as_long_as_a_line_is_read(tmp_path: Path) -> None:
 
 def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.jsonl")
-    with pytest.raises(DataError, match="is no plain file"):
+    with pytest.raises(DataError, match="is not a plain file"):
         list(rows(tmp_path / "a.jsonl", ["prompt"]))

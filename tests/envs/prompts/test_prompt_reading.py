@@ -273,7 +273,7 @@ def test_bad_held_out_rows(row: dict[str, Any], message: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("pattern", "message"), [("(", "no regular"), ("#", "no group"), ("# (.)", "held.jsonl:1: .*finds nothing")]
+    ("pattern", "message"), [("(", "not a regular"), ("#", "no group"), ("# (.)", "held.jsonl:1: .*finds nothing")]
 )
 def test_answer_patterns_that_do_not_work(pattern: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
