@@ -13,7 +13,7 @@ from svd_loop.contracts import FinishReason, Generation, GenerationRequest, Samp
 from tests.policies.engines.completion_server import STOP, CompletionServer, reference, sampled
 
 BASE = Served(Path("/versions/base"), "round-000-abc", 0)
-QUICK = {"backoff_seconds": 0.0, "heartbeat_seconds": 0.05, "recovery_seconds": 0.0, "request_seconds": 20.0}
+QUICK = {"backoff_seconds": 0.0, "heartbeat_seconds": 0.2, "recovery_seconds": 0.0, "request_seconds": 20.0}
 
 
 def open_engine(
