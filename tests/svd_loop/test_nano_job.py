@@ -137,7 +137,11 @@ def test_mlflow_holds_the_story_and_the_registered_model(tmp_path: Path, migrate
 
 @pytest.mark.parametrize(
     ("damage", "message"),
-    [("chat_template", "has no chat template"), ("pad", "also ends an answer"), ("weights", "holds no weights")],
+    [
+        ("chat_template", "has no chat template"),
+        ("layers", "says 9 layers, the weights have 4"),
+        ("weights", "has no weights"),
+    ],
 )
 def test_an_unusable_checkpoint_is_refused_before_any_work(tmp_path: Path, damage: str, message: str) -> None:
     import json
@@ -152,9 +156,8 @@ def test_an_unusable_checkpoint_is_refused_before_any_work(tmp_path: Path, damag
     elif damage == "weights":
         (checkpoint / "model.safetensors").unlink()
     else:
-        path = checkpoint / "tokenizer_config.json"
-        settings = json.loads(path.read_text())
-        path.write_text(json.dumps({**settings, "pad_token": settings["eos_token"]}))
+        path = checkpoint / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "num_hidden_layers": 9}))
     with pytest.raises(SvdError, match=message):
         run_job(small(tmp_path, f"model.path={checkpoint}", "update.replay.anchor=none"))
     assert not (tmp_path / "jobs" / "nano" / "prompts.sqlite").exists()
