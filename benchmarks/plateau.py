@@ -2,7 +2,7 @@
 
     python benchmarks/plateau.py --jobs 400
 
-Problems differ in difficulty (normal in the logit, sd 1.5) and every round samples each of them anew, which is harder
+Problems differ in difficulty (normal in the logit, sd 1.5) and every round samples each of them again, which is harder
 for the rule than real rounds, whose shared seeds make them agree.
 """
 

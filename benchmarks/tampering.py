@@ -145,7 +145,7 @@ class Job:
         return explain("scripted", root, self.prompt)
 
     def resume(self, root: Path) -> object:
-        """The end, its history and rows: without the times, which a round that is played again takes anew."""
+        """The end, its history and rows: without the times, which differ when a round is played again."""
         return self._outcome(self.config(root))
 
     def go_on(self, root: Path) -> object:

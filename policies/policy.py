@@ -96,7 +96,7 @@ class ModelPolicy:
         """Answer all calls, in their order.
 
         A judge's call that leaves no room for its answer within `max_context` (a solution that is long *and* full of
-        look-alike markers, which neutralising makes longer still) gets an empty reply that counts as cut off, aloud:
+        look-alike markers, which neutralising makes longer still) gets an empty reply, cut off, and a warning:
         nothing is shortened, and the vote is invalid rather than the end of the job.
 
         Raises:

@@ -24,8 +24,8 @@ class HealthSection(Section):
     canaries: Annotated[int, Field(ge=0)] = 12
     """Planted candidates of each of the five kinds (master keys, foreign, corrupted and cut solutions, forged verdicts)
     a round; 0 plants none. They are judged separately and never trained on. Twelve detect a stage that always says yes
-    even where it is measured on one kind only (12 of 12: at least 0.76), while a stage that passes half of them is
-    blamed once in 4,096 rounds. They cost a few percent of a round's judge calls."""
+    even where it is measured on one kind only (12 of 12: at least 0.76), while a stage that passes half of them raises
+    an alarm once in 4,096 rounds. They cost a few percent of a round's judge calls."""
     action: AlarmAction = AlarmAction.STOP
     """Effect of an alarm. `warn` records it and continues. `stop` trains on nothing of the round and ends the job.
     `rollback` trains on nothing of it and continues from the best version so far with new samples (`plateau.patience`

@@ -111,7 +111,7 @@ def seal_meta(connection: sqlite3.Connection) -> None:
 
 
 def seal_everything(connection: sqlite3.Connection) -> None:
-    """Write all digests anew, for a ledger that had none: what it holds is taken as it is."""
+    """Write the digests of a ledger that had none; what it holds is taken as it is."""
     answers = [(answer_digest(row), seq) for seq, _, *row in connection.execute(_ANSWER_ROWS) if None not in row]
     connection.executemany("UPDATE answers SET digest = ? WHERE seq = ?", answers)
     prompts = [(row_digest(id, *row), id) for id, _, *row in connection.execute(_PROMPT_ROWS)]

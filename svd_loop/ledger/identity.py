@@ -64,7 +64,7 @@ def refuse_changes(folder: Path, old: Mapping[str, Any], new: Config) -> None:
         raise JobConflictError(
             f"{folder.name}: the job was started with another configuration:\n"
             + "\n".join(f"  {change}" for change in changes)
-            + "\nUndo these changes to go on, or start anew under another name (--job NEW), for a job with rounds from "
+            + "\nUndo these changes to go on, or start under another name (--job NEW), for a job with rounds from "
             f"a finished one: svd-loop run CONFIG --job NEW --fork {folder.name}@ROUND"
         )
 

@@ -212,7 +212,7 @@ def _refuse_lost(folder: Path) -> None:
     if JobPaths(folder).config.exists() and (not path.exists() or path.stat().st_size == 0):
         raise LedgerError(
             f"{path}: the job's configuration is there but its ledger is {'empty' if path.exists() else 'missing'}; "
-            f"put the ledger back, or move {folder} away to start the job anew"
+            f"put the ledger back, or move {folder} away to start the job again"
         )
 
 

@@ -1,7 +1,7 @@
 """From a registered version to the one in use: measure, ask the gate, move the aliases, write down what happened.
 
 Every step may be repeated. Answers are kept (see `examination`), a promotion that was cut short is completed by asking
-again, and a champion that was moved while two versions were measured is met by comparing anew, not by overwriting it.
+again, and a champion that was moved while two versions were measured leads to a new comparison, not to overwriting it.
 """
 
 from __future__ import annotations

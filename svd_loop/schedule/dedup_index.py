@@ -2,7 +2,7 @@
 
 The keys and the comparison are those of the door (`envs.prompts`); what differs is that the keys stay, in the
 schedule's book, in the transaction of the prompts they belong to. As there, a prompt is compared with prompts that were
-kept, and the first of a kind stays. Keys depend on `data.dedup`, so they are made anew when that section changes.
+kept, and the first of a kind stays. Keys depend on `data.dedup`, so they are made again when that section changes.
 """
 
 from __future__ import annotations

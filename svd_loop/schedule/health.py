@@ -1,4 +1,4 @@
-"""How a schedule is doing over the months: jobs that bring nothing, and the drift of what all jobs are measured by."""
+"""How a schedule is doing over the months: jobs without gain, and the drift of what all jobs are measured by."""
 
 from __future__ import annotations
 

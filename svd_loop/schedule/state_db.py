@@ -112,7 +112,7 @@ class Book:
             self.connection.execute("PRAGMA foreign_keys = ON")
 
     def _bring_up_to_date(self) -> None:
-        """Books of older programs know fewer outcomes and columns; a table's checks change by building it anew."""
+        """Older state files know fewer outcomes and columns; a table's checks change by building it again."""
         if self._is_up_to_date():
             return
         with transaction(self.connection):

@@ -8,7 +8,7 @@ for by the next one:
 - `decided`: hooks are called;
 - `closed`: over.
 
-A job keeps the configuration it was started with. The configuration file is read anew at every tick and decides about
+A job keeps the configuration it was started with. The configuration file is read again at every tick and decides about
 files, hooks, and the next job.
 """
 
