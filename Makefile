@@ -33,20 +33,22 @@ setup: $(READY)  ## virtual environment with the pinned dependencies
 # the CUDA libraries that it cannot be imported without.
 TORCH := $(shell sed -n 's/^torch==\([^ ]*\).*/\1/p' requirements-torch.lock)
 
+# Nothing but a result goes to stdout: `make run ARGS=--json` can be piped.
 $(READY): requirements.lock requirements-torch.lock pyproject.toml
 	@$(or $(PYTHON),false) -c '$(SUPPORTED)' || { echo "Python 3.11 or 3.12 is needed, and $(or $(PYTHON),python3) is not" \
 		"one that runs. Install one (Debian, Ubuntu: apt install python3 python3-venv), or: make $(MAKECMDGOALS)" \
 		"PYTHON=/path/to/python3.11" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(LOCKED) requirements.lock
-	@if $(PIP) "torch==$(TORCH)+cpu" 2>/dev/null; then echo "torch $(TORCH)+cpu: the CPU build that pip finds here"; \
-	else echo "torch $(TORCH): pip finds no CPU build, so the index's, for CUDA (about 3 GB to download)" && \
+	@echo 'setting up $(VENV), which takes some minutes' >&2
+	@$(PYTHON) -m venv $(VENV)
+	@$(LOCKED) requirements.lock
+	@if $(PIP) "torch==$(TORCH)+cpu" 2>/dev/null; then echo "torch $(TORCH)+cpu: the CPU build that pip finds here" >&2; \
+	else echo "torch $(TORCH): pip finds no CPU build, so the index's, for CUDA (about 3 GB to download)" >&2 && \
 		$(LOCKED) requirements-torch.lock; fi
-	$(PIP) --no-build-isolation --editable .
-	touch $@
+	@$(PIP) --no-build-isolation --editable .
+	@touch $@
 
 run: $(READY)  ## the main job: the embedded model improves itself (ARGS="--json" and the like)
-	$(BIN)/svd-loop run configs/nano.yaml $(ARGS)
+	@$(BIN)/svd-loop run configs/nano.yaml $(ARGS)
 
 test: $(VLLM)  ## the test suite, real vLLM engines and servers included
 	$(PYTEST) $(SPREAD) -m "not (vllm and slow)" $(ARGS)
