@@ -225,18 +225,28 @@ RIGHT = "def f(n):\n    return n * 7 + 1\nif __name__ == '__main__':\n    print(
 
 
 def descendants(process: int) -> list[int]:
-    """Processes below this one."""
+    """Processes below this one that still run; a zombie does not."""
     parents: dict[int, int] = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
-                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            except (OSError, IndexError):
+                state, parent, *_ = (folder / "stat").read_text().rpartition(")")[2].split()
+            except (OSError, ValueError):
                 continue
+            if state not in "ZX":
+                parents[int(folder.name)] = int(parent)
     found = {process}
     while more := {child for child, parent in parents.items() if parent in found} - found:
         found |= more
     return sorted(found - {process})
+
+
+def outliving(process: int, before: set[int], seconds: float = 10.0) -> list[int]:
+    """Processes below this one that were not there before; one that was killed has `seconds` to be gone."""
+    end = time.monotonic() + seconds
+    while (left := sorted(set(descendants(process)) - before)) and time.monotonic() < end:
+        time.sleep(0.05)
+    return left
 
 
 def score(count: int, seed: int, seconds: float = 0.5) -> dict[str, Any]:
@@ -264,13 +274,12 @@ def score(count: int, seed: int, seconds: float = 0.5) -> dict[str, Any]:
         for (family, source, problem), finding in zip(cases, found, strict=True)
         if finding.outcome is not (Outcome.RIGHT if family == "right" else Outcome.WRONG)
     ]
-    left = sorted(set(descendants(os.getpid())) - before)
     return {
         "hostile": count,
         "outcomes": dict(sorted(outcomes.items())),
         "failed": failed,
-        "processes_left": left,
         "seconds": round(time.perf_counter() - started, 1),
+        "processes_left": outliving(os.getpid(), before),
     }
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version as installed
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from svd_loop.contracts import Role
 from svd_loop.ledger.identity import write_atomically
 
 CODE = "chat_model.py"
-_SOURCE = Path(__file__).parents[2] / "policies" / "versions" / CODE
 _EXAMPLE = {"messages": [{"role": "user", "content": "What is 17 + 25?"}]}
 _PLACEHOLDER = "\N{SYMBOL FOR UNIT SEPARATOR}question\N{SYMBOL FOR UNIT SEPARATOR}"
 """Stands for the question in the solver's words; no text of a template set."""
@@ -45,7 +44,7 @@ def make_loadable(folder: Path, config: Config, templates: TemplateSet) -> None:
     (folder / "serving").mkdir(exist_ok=True)
     write_atomically(folder / "serving" / "settings.json", json.dumps(settings, indent=1, sort_keys=True) + "\n")
     write_atomically(folder / _EXAMPLE_FILE, json.dumps(_EXAMPLE) + "\n")
-    shutil.copyfile(_SOURCE, folder / CODE)
+    (folder / CODE).write_bytes(files("policies.versions").joinpath(CODE).read_bytes())
     packages = ["mlflow", "torch", "transformers", *(["peft"] if stored.kind == "lora" else [])]
     pinned = [f"{name}=={installed(name).partition('+')[0]}" for name in packages]
     environment = {"python": platform.python_version(), "build_dependencies": ["pip"], "dependencies": pinned}
