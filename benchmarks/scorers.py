@@ -28,9 +28,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from envs.domains import DOMAINS
+from envs.domains import domain_of
 from envs.domains.extraction import final_answer
-from svd_loop.contracts import Domain, Outcome, Problem
+from svd_loop.contracts import Domain, DomainName, Outcome, Problem
 
 OWN = Path(__file__).parent / "data" / "scorers.jsonl"
 KIB = (10, 32, 100, 320, 1000)
@@ -58,7 +58,7 @@ class Case:
     gold: str
     answer: str
     expected: bool
-    domain: Domain
+    domain: DomainName
     question: str
     note: str
 
@@ -89,7 +89,7 @@ def read(path: Path) -> Iterator[Case]:
     for line in path.read_text(encoding="utf-8").split("\n"):
         if line.strip():
             row = json.loads(line)
-            domain, question = Domain(row.get("domain", "math")), row.get("question", "?")
+            domain, question = row.get("domain", Domain.MATH), row.get("question", "?")
             yield Case(path.stem, row["gold"], row["answer"], row["expected"], domain, question, row.get("note", ""))
 
 
@@ -97,12 +97,12 @@ def score(cases: Sequence[Case]) -> list[Outcome]:
     """Our outcome of every case, in order."""
     found: dict[int, Outcome] = {}
     for domain in (Domain.MATH, Domain.SCIENCE):
-        places = [place for place, case in enumerate(cases) if case.domain is domain]
+        places = [place for place, case in enumerate(cases) if case.domain == domain]
         pairs = [
             (cases[place].answer, Problem(str(place), cases[place].question, domain, cases[place].gold))
             for place in places
         ]
-        found |= zip(places, DOMAINS[domain].score_all(pairs, seconds=5.0), strict=True)
+        found |= zip(places, domain_of(domain).score_all(pairs, seconds=5.0), strict=True)
     return [found[place] for place in range(len(cases))]
 
 
@@ -159,7 +159,7 @@ def timing() -> None:
             text = unit * (size * 1024 // len(unit))
             start = time.process_time()
             for domain in (Domain.MATH, Domain.SCIENCE):
-                DOMAINS[domain].score(text, problem)
+                domain_of(domain).score(text, problem)
             figures.append(1000 * (time.process_time() - start))
         print(f"{name:<22}" + "".join(f"{figure:>9.1f}" for figure in figures))
 

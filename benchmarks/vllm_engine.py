@@ -31,11 +31,12 @@ from policies.policy import ModelPolicy
 from policies.text.chat import ChatCodec
 from policies.versions.checkpoints import load_checkpoint, load_codec
 from policies.versions.weights import WeightStore
+from svd_loop.assembly.backends import samplings_of
 from svd_loop.assembly.data import held_out
 from svd_loop.assembly.job import template_set
 from svd_loop.config import Config, load_config
 from svd_loop.contracts import Engine, Generation, GenerationRequest, PolicyVersion, Prompt, Role, Sampling
-from svd_loop.nano import NANO_CHECKPOINT, samplings_of
+from svd_loop.nano import NANO_CHECKPOINT
 
 CONFIG = Path(__file__).parents[1] / "configs" / "nano.yaml"
 VLLM = ("type=vllm", "enforce_eager=true", "kv_cache_gib=0.5")
