@@ -40,11 +40,10 @@ from envs.cascade.ordering import Unit, paper_order
 from envs.cascade.stage import Ballot
 from envs.cascade.tally import Tally
 from envs.cascade.template_sets import TemplateSet
-from envs.cascade.votes import answer_of, is_blank
+from envs.cascade.votes import unfit
 from svd_loop.config.sections import CascadeSection
 from svd_loop.contracts import (
     Candidate,
-    FinishReason,
     Policy,
     Prompt,
     Rejection,
@@ -203,13 +202,6 @@ class Cascade:
         )
         for (state, _, _), vote in zip(asked, votes, strict=True):
             state.record(vote)
-
-
-def unfit(candidate: Candidate) -> Rejection | None:
-    """The reason to reject a candidate without a vote (truncated, or no answer), or None."""
-    if candidate.finish_reason is FinishReason.LENGTH:
-        return Rejection.TRUNCATED
-    return Rejection.EMPTY if is_blank(answer_of(candidate.text)) else None
 
 
 def funnel(verdicts: Sequence[Verdict], stages: Sequence[StageName]) -> dict[str, int]:

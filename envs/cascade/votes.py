@@ -27,7 +27,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from envs.cascade.markers import BROKEN, DOUBTFUL, EXACT, INVISIBLE, MARKER_LIKE
-from svd_loop.contracts import THOUGHT_MARKS, FinishReason, VoteValue
+from svd_loop.contracts import THOUGHT_MARKS, Candidate, FinishReason, Rejection, VoteValue
 
 _THINK_OPEN, _THINK_CLOSE = THOUGHT_MARKS
 
@@ -61,6 +61,13 @@ def is_blank(text: str) -> bool:
 def says_nothing(text: str) -> bool:
     """Whether a text has no letter, digit or symbol (blank, or punctuation only)."""
     return is_blank(text) or not any(character.isalnum() for character in text)
+
+
+def unfit(candidate: Candidate) -> Rejection | None:
+    """The reason to reject a candidate without a vote (truncated, or no answer), or None."""
+    if candidate.finish_reason is FinishReason.LENGTH:
+        return Rejection.TRUNCATED
+    return Rejection.EMPTY if is_blank(answer_of(candidate.text)) else None
 
 
 def read_verdict(text: str, finish_reason: FinishReason = FinishReason.STOP) -> VoteValue:

@@ -12,11 +12,13 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from envs.cascade.agreement import AnswerComparison
 from envs.cascade.votes import answer_of
 from envs.domains import Pair, domain_of
 from svd_loop.config.domains import DomainSection, section_of
@@ -174,6 +176,11 @@ def same_answers(pairs: Sequence[tuple[Prompt, str, str]], domains: Sequence[Dom
     for (place, _), result in zip(scored, found, strict=True):
         same[place] = result
     return same
+
+
+def answer_comparison(domains: Sequence[DomainSection] = ()) -> AnswerComparison:
+    """How final answers are found and compared without gold, for agreement among candidates."""
+    return AnswerComparison(partial(final_answer, domains=domains), partial(same_answers, domains=domains))
 
 
 def score_pairs(pairs: Sequence[Pair], test_seconds: float, domains: Sequence[DomainSection] = ()) -> list[Outcome]:

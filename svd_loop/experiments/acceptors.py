@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
-from envs.cascade.cascade import unfit
+from envs.cascade.votes import unfit
 from svd_loop.config.domains import DomainSection
 from svd_loop.contracts import Candidate, Outcome, Problem, Prompt, Rejection, Verdict
 from svd_loop.errors import ConfigError, DataError

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 
-from envs.cascade.cascade import Cascade, unfit
+from envs.cascade.cascade import Cascade
+from envs.cascade.votes import unfit
 from envs.solving import SolverAgent
 from policies.policy import ModelPolicy
 from svd_loop.assembly.backends import Backend

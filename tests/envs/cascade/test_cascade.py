@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from envs.cascade.cascade import Cascade, funnel, unfit, vote_counts
+from envs.cascade.cascade import Cascade, funnel, vote_counts
 from envs.cascade.template_sets import TemplateSet
+from envs.cascade.votes import unfit
 from svd_loop.contracts import (
     BUILT_IN_STAGES,
     AgentCall,
