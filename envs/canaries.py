@@ -1,9 +1,10 @@
 """Canaries: planted candidates that a reliable judge rejects, so that judge failures show without labels.
 
-There are five kinds, all made from data of the round: answers without content ("master keys" that many judges accept,
+There are six kinds, all made from data of the round: answers without content ("master keys" that many judges accept,
 arXiv 2507.08794), solutions of other prompts, accepted solutions with one number or operator changed, accepted
-solutions cut in half, and forged verdicts. They are judged like candidates but under a purpose of their own: they share
-no vote with the round and are never trained on.
+solutions cut in half, forged verdicts, and near misses (`envs.near_misses`). They are judged like candidates but under
+a purpose of their own: they share no vote with the round and are never trained on. Near misses are far harder than the
+rest, and a useful judge accepts some: a round's alarms are about the others, the `GROSS` ones.
 
 Not every stage should catch every kind: a wrong number does not change which question is answered, and an empty
 phrase states nothing false. A stage's section says which kinds it is measured on; its false-accept rate counts
@@ -25,6 +26,7 @@ from random import Random
 
 from envs.cascade.cascade import Cascade
 from envs.cascade.votes import answer_of
+from envs.near_misses import near_miss
 from svd_loop.config.stages import stage_section
 from svd_loop.contracts import Candidate, Estimate, Policy, Prompt, StageName
 from svd_loop.support.statistics import wilson
@@ -40,6 +42,11 @@ class CanaryKind(StrEnum):
     CORRUPTED = "corrupted"
     CUT = "cut"
     FORGED = "forged"
+    NEAR_MISS = "near_miss"
+
+
+GROSS = tuple(kind for kind in CanaryKind if kind is not CanaryKind.NEAR_MISS)
+"""The kinds that every reliable judge rejects."""
 
 
 def caught_by(kind: CanaryKind, stages: Iterable[StageName]) -> frozenset[StageName]:
@@ -83,7 +90,9 @@ class CanaryReport:
     by_kind: Mapping[CanaryKind, Estimate]
 
 
-def plant(solved: Sequence[Solved], *, per_kind: int, seed: int, round: int) -> list[Canary]:
+def plant(
+    solved: Sequence[Solved], *, per_kind: int, seed: int, round: int, kinds: Sequence[CanaryKind] = GROSS
+) -> list[Canary]:
     """Make canaries from a round's accepted solutions and their prompts.
 
     Args:
@@ -91,11 +100,12 @@ def plant(solved: Sequence[Solved], *, per_kind: int, seed: int, round: int) -> 
         per_kind: How many of each kind; fewer where a solution cannot be changed, or there is no other prompt.
         seed: The job's seed; the same arguments plant the same canaries.
         round: The round whose judge is watched.
+        kinds: The kinds to make.
     """
     if not solved:
         return []
     planted: list[Canary] = []
-    for kind in CanaryKind:
+    for kind in kinds:
         draw = Random(f"canary/{seed}/{round}/{kind}")
         for _ in range(per_kind):
             prompt, accepted = draw.choice(solved)
@@ -177,10 +187,15 @@ def _cut(prompt: Prompt, text: str, solved: Sequence[Solved], draw: Random) -> s
     return half or None
 
 
+def _near_miss(prompt: Prompt, text: str, solved: Sequence[Solved], draw: Random) -> str | None:
+    return near_miss(text, draw)
+
+
 _MAKERS: Mapping[CanaryKind, Callable[[Prompt, str, Sequence[Solved], Random], str | None]] = {
     CanaryKind.MASTER_KEY: _master_key,
     CanaryKind.FOREIGN: _foreign,
     CanaryKind.CORRUPTED: _corrupted,
     CanaryKind.CUT: _cut,
     CanaryKind.FORGED: _forged,
+    CanaryKind.NEAR_MISS: _near_miss,
 }

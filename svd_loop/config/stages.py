@@ -41,7 +41,7 @@ class FactualitySection(StageSection):
     type: Literal["factuality"] = "factuality"
 
     roles: ClassVar[tuple[RoleName, ...]] = (Role.FACT_CHECKER,)
-    refuses: ClassVar[frozenset[str]] = frozenset({"corrupted"})
+    refuses: ClassVar[frozenset[str]] = frozenset({"corrupted", "near_miss"})
 
 
 class CorrectnessSection(StageSection):
@@ -50,7 +50,7 @@ class CorrectnessSection(StageSection):
     type: Literal["correctness"] = "correctness"
 
     roles: ClassVar[tuple[RoleName, ...]] = (Role.GRADER,)
-    refuses: ClassVar[frozenset[str]] = frozenset({"master_key", "foreign", "corrupted", "cut", "forged"})
+    refuses: ClassVar[frozenset[str]] = frozenset({"master_key", "foreign", "corrupted", "cut", "forged", "near_miss"})
 
 
 STAGES = Seam(

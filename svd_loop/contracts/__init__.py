@@ -3,7 +3,18 @@
 Standard library only, so that every layer can import it and importing costs nothing.
 """
 
-from svd_loop.contracts.figures import Estimate, HealthAlarm, HealthFigure, HealthReport, StepRates, Usage
+from svd_loop.contracts.figures import (
+    Estimate,
+    HealthAlarm,
+    HealthFigure,
+    HealthReport,
+    StepRates,
+    Usage,
+    VerifierRates,
+    VerifierReport,
+    VoteFigures,
+)
+from svd_loop.contracts.judged import JudgedCandidate
 from svd_loop.contracts.paths import JobPaths, RootPaths
 from svd_loop.contracts.protocols import (
     Engine,
@@ -86,6 +97,7 @@ __all__ = [
     "JobPaths",
     "JobResult",
     "JobState",
+    "JudgedCandidate",
     "Ledger",
     "Message",
     "Outcome",
@@ -117,6 +129,9 @@ __all__ = [
     "Usage",
     "UsagePurpose",
     "Verdict",
+    "VerifierRates",
+    "VerifierReport",
     "Vote",
+    "VoteFigures",
     "VoteValue",
 ]

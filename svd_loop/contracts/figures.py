@@ -99,3 +99,67 @@ class HealthReport:
     def is_empty(self) -> bool:
         """Whether nothing was measured."""
         return not (self.shares or self.canaries) and self.length_ratio is None and self.entropy is None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierRates:
+    """The rates of one verifier, with their 95% intervals.
+
+    Attributes:
+        name: a stage, `cascade`, or `agreement_<k>_of_<n>`.
+        tpr: share of the right candidates that it accepts.
+        fpr: share of the wrong candidates that it accepts.
+        j: `tpr - fpr`; 0 is chance, 1 is a verifier without errors.
+        labelled: whether gold said which candidates are right; if not, a latent class model estimated it.
+        right, wrong: candidates behind the two rates; expected numbers without labels.
+    """
+
+    name: str
+    tpr: Estimate
+    fpr: Estimate
+    j: Estimate
+    labelled: bool
+    right: float
+    wrong: float
+
+
+@dataclass(frozen=True, slots=True)
+class VoteFigures:
+    """What the votes of one stage look like; NaN without votes.
+
+    Attributes:
+        votes: votes cast.
+        invalid: share without a readable verdict.
+        characters: median length of a reply.
+        bare: share of the replies that begin with the verdict, so that no reason can have led to it.
+        spread: standard deviation, between candidates, of the share of yes votes; 0: all candidates are alike to it.
+        split: share of the candidates with several votes on which the votes differ.
+    """
+
+    votes: int
+    invalid: float
+    characters: float
+    bare: float
+    spread: float
+    split: float
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierReport:
+    """The result of a verifier test.
+
+    Attributes:
+        rates: by verifier; with labels first.
+        votes: by stage.
+        canaries: share of the planted wrong candidates that the cascade accepted, by kind.
+        complete: share of the wrong candidates that were neither truncated nor empty; the rates are of complete ones.
+        candidates: candidates that were judged, canaries not counted.
+        tokens: generated for the test.
+    """
+
+    rates: tuple[VerifierRates, ...] = ()
+    votes: Mapping[StageName, VoteFigures] = field(default_factory=dict)
+    canaries: Mapping[str, Estimate] = field(default_factory=dict)
+    complete: float = 1.0
+    candidates: int = 0
+    tokens: int = 0

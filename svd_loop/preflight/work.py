@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from operator import attrgetter
 
-from envs.canaries import CanaryKind
+from envs.canaries import GROSS
 from svd_loop.config import Config
 from svd_loop.config.stages import stage_section
 from svd_loop.contracts import Role, RoleName, Selection, StageName
@@ -207,7 +207,7 @@ def _evaluation(config: Config, measured: Measured, held_out: Mapping[str, int])
     votes, _ = _cascade(config, measured, _rates(config, measured, "value"), alike=True)
     judged = replace(_candidate(config, measured, 1.0, votes), candidates=0.0)
     audited = min(config.evaluation.audit, held_out.get("development", 0)) * measurements
-    planted = len(CanaryKind) * config.health.canaries * config.job.rounds
+    planted = len(GROSS) * config.health.canaries * config.job.rounds
     extra = _scaled(judged, audited + planted)
     return Work(
         0,

@@ -202,6 +202,36 @@ def wilson(successes: int, trials: int, *, confidence: float = 0.95) -> Estimate
     return Estimate(successes / trials, float(interval.low), float(interval.high))
 
 
+def share_of_clusters(passed_C: npt.NDArray[np.bool_], clusters_C: npt.NDArray[np.generic]) -> Estimate:
+    """A proportion over candidates that come in clusters, with Wilson's interval at the effective number of them.
+
+    That number is C / d, where d, at least 1, is the design effect: the variance of the proportion as a ratio over
+    clusters, G / (G - 1) * sum((sum of the cluster's deviations)^2) / C^2, over that of clusters of one (Kish 1965).
+    Without candidates the value is NaN and the interval is [0, 1].
+
+    Args:
+        passed_C: whether each candidate passed; shape (C,).
+        clusters_C: the cluster of each; shape (C,).
+    """
+    from scipy import stats
+
+    count = passed_C.size
+    if count == 0:
+        return Estimate(math.nan, 0.0, 1.0)
+    share = float(passed_C.mean())
+    members = np.unique(clusters_C, return_inverse=True)[1]
+    sums = np.bincount(members, weights=passed_C - share)
+    effect = 1.0
+    if 0.0 < share < 1.0 and sums.size > 1:
+        alone = count**2 / (count - 1) * share * (1 - share)
+        effect = max(1.0, sums.size / (sums.size - 1) * float((sums**2).sum()) / alone)
+    effective = count / effect
+    z = float(stats.norm.ppf(0.975))
+    centre = (share + z**2 / (2 * effective)) / (1 + z**2 / effective)
+    half = z / (1 + z**2 / effective) * math.sqrt(share * (1 - share) / effective + z**2 / (4 * effective**2))
+    return Estimate(share, max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share)))
+
+
 def difference_of_shares(new: Estimate, old: Estimate) -> Estimate:
     """`new - old` of two independent proportions with Newcombe's hybrid score interval (1998, method 10).
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.canaries import Canary, CanaryKind, caught_by, plant, watch
+from envs.canaries import GROSS, Canary, CanaryKind, caught_by, plant, watch
 from envs.cascade.cascade import Cascade
 from envs.cascade.template_sets import TemplateSet
 from svd_loop.contracts import BUILT_IN_STAGES, Candidate, Domain, Prompt, Role, RoleName, Stage, StageName, VoteValue
@@ -27,7 +27,7 @@ def test_planting_follows_the_seed_and_round_and_has_every_kind() -> None:
     assert first == plant(SOLVED, per_kind=5, seed=1, round=2)
     assert first != plant(SOLVED, per_kind=5, seed=2, round=2)
     assert first != plant(SOLVED, per_kind=5, seed=1, round=3)
-    assert {kind: len(of_kind(first, kind)) for kind in CanaryKind} == dict.fromkeys(CanaryKind, 5)
+    assert {kind: len(of_kind(first, kind)) for kind in GROSS} == dict.fromkeys(GROSS, 5)
 
 
 def test_no_two_canaries_share_a_question_to_the_judge() -> None:
@@ -72,7 +72,7 @@ def test_a_judge_that_nods_is_caught() -> None:
     report = watch(CASCADE, always("[[Y]]"), plant(SOLVED, per_kind=10, seed=0, round=1), round=1)
     assert all(estimate.value == 1.0 and estimate.low > 0.7 for estimate in report.by_stage.values())
     assert all(estimate.value == 1.0 for estimate in report.by_kind.values())
-    assert set(report.by_stage) == set(BUILT_IN_STAGES) and set(report.by_kind) == set(CanaryKind)
+    assert set(report.by_stage) == set(BUILT_IN_STAGES) and set(report.by_kind) == set(GROSS)
 
 
 def test_a_strict_judge_raises_no_alarm() -> None:

@@ -1,0 +1,240 @@
+"""Rates of verifiers from judged candidates: with labels, and without by a latent class model.
+
+With labels, candidates of one prompt are alike, so a rate's interval is Wilson's at the effective number of candidates
+n / d, where the design effect d is the cluster-robust variance of the rate over its variance under independence (Kish
+1965, at least 1). The interval of J = TPR - FPR is Newcombe's for two such rates.
+
+Without labels, the verifiers' votes are explained by two classes of candidates, right and wrong, within which verifiers
+are independent (Dawid and Skene 1979), fitted by expectation maximisation. The votes of one stage on a candidate are
+anything but independent, so a stage counts as one indicator, with the share of its yes votes as value. Two classes need
+three indicators; with fewer nothing is estimated. Canaries enter as candidates known to be wrong, which tells the two
+classes apart. Intervals come from a bootstrap over prompts.
+
+Read the unlabelled figures with care: a class that the verifiers agree on need not be correctness, and verifiers that
+make the same errors look better than they are.
+
+Pure functions. Empty input gives NaN rates with the interval 0 to 1 (J: -1 to 1); NaN input raises `ValueError`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from svd_loop.contracts import Estimate, JudgedCandidate, StageName, VerifierRates, VoteFigures, VoteValue
+from svd_loop.support.statistics import difference_of_shares, share_of_clusters
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+CASCADE = "cascade"
+_STEPS, _RESAMPLES, _LEAST_INDICATORS = 60, 200, 3
+
+
+def agreement_name(needed: int, compared: int) -> str:
+    """The name of the verifier that accepts an answer which `needed` of `compared` candidates reach."""
+    return f"agreement_{needed}_of_{compared}"
+
+
+def decisions(
+    judged: Sequence[JudgedCandidate], stages: Sequence[StageName], needed: int
+) -> dict[str, tuple[BoolArray, BoolArray]]:
+    """What each verifier says: by name, whether a candidate passes, and whether the verifier was asked about it.
+
+    Both have length C. Agreement is given for every k from 2 to the number of candidates compared.
+    """
+    passed = {
+        stage: np.array([_yes(one, stage) >= needed for one in judged], dtype=bool) for stage in dict.fromkeys(stages)
+    }
+    everywhere = np.ones(len(judged), dtype=bool)
+    found = {str(stage): (values, everywhere) for stage, values in passed.items()}
+    if passed:
+        found[CASCADE] = (np.logical_and.reduce(list(passed.values())), everywhere)
+    compared = np.array([one.compared if one.agreeing is not None else 0 for one in judged], dtype=int)
+    agreeing = np.array([one.agreeing or 0 for one in judged], dtype=int)
+    largest = int(compared.max(initial=0))
+    for k in range(2, largest + 1):
+        found[agreement_name(k, largest)] = (agreeing >= k, compared == largest)
+    return found
+
+
+def labelled_rates(
+    judged: Sequence[JudgedCandidate], stages: Sequence[StageName], needed: int
+) -> tuple[VerifierRates, ...]:
+    """Rates of every verifier on the candidates with labels; none without any."""
+    labelled = [one for one in judged if one.right is not None]
+    if not labelled:
+        return ()
+    right = np.array([one.right for one in labelled], dtype=bool)
+    prompts = np.array([one.prompt_id for one in labelled])
+    rates = []
+    for name, (passed, asked) in decisions(labelled, stages, needed).items():
+        of_right, of_wrong = right & asked, ~right & asked
+        tpr = share_of_clusters(passed[of_right], prompts[of_right])
+        fpr = share_of_clusters(passed[of_wrong], prompts[of_wrong])
+        rates.append(VerifierRates(name, tpr, fpr, j_of(tpr, fpr), True, int(of_right.sum()), int(of_wrong.sum())))
+    return tuple(rates)
+
+
+def j_of(tpr: Estimate, fpr: Estimate) -> Estimate:
+    """J with its interval; the whole of -1 to 1 where a rate is unknown."""
+    if math.isnan(tpr.value) or math.isnan(fpr.value):
+        return Estimate(math.nan, -1.0, 1.0)
+    return difference_of_shares(tpr, fpr)
+
+
+def latent_rates(
+    judged: Sequence[JudgedCandidate],
+    wrong: Sequence[JudgedCandidate],
+    stages: Sequence[StageName],
+    needed: int,
+    *,
+    seed: int = 0,
+) -> tuple[VerifierRates, ...]:
+    """Rates without labels, by the latent class model of the module's docstring.
+
+    Args:
+        judged: candidates whose labels are not used.
+        wrong: planted candidates, known to be wrong.
+        stages: of the cascade.
+        needed: yes votes that a stage needs.
+        seed: of the bootstrap.
+
+    Returns:
+        None for fewer than three indicators, or without candidates.
+    """
+    values, known = _indicators(judged, wrong, stages)
+    if not judged or values.shape[1] < _LEAST_INDICATORS:
+        return ()
+    prompts = np.unique([one.prompt_id for one in [*judged, *wrong]], return_inverse=True)[1]
+    verifiers = decisions(judged, stages, needed)
+    weights = [np.ones(len(values))]
+    rng = np.random.default_rng(seed)
+    clusters = int(prompts.max()) + 1
+    draws = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=_RESAMPLES)
+    weights += [draw[prompts].astype(np.float64) for draw in draws]
+    beliefs = [class_beliefs(values, known, weight)[: len(judged)] * weight[: len(judged)] for weight in weights]
+    return tuple(
+        _latent(name, passed, asked, beliefs, [w[: len(judged)] for w in weights])
+        for name, (passed, asked) in verifiers.items()
+    )
+
+
+def class_beliefs(values_C_I: FloatArray, known_wrong_C: BoolArray, weights_C: FloatArray) -> FloatArray:
+    """The chance that each candidate belongs to the class of right ones; length C.
+
+    Args:
+        values_C_I: yes shares in [0, 1] by indicator; NaN where an indicator says nothing about a candidate.
+        known_wrong_C: candidates that belong to the other class.
+        weights_C: how often each candidate counts.
+
+    Every rate is pulled towards one half by one pseudo-count of yes and one of no. The fit starts twice, from the mean
+    of a candidate's indicators and from the opposite, and the more likely end counts: where verifiers say yes to known
+    wrong candidates, the class with fewer yes is that of the right ones. Ties keep the first.
+    """
+    there = ~np.isnan(values_C_I)
+    if np.any((values_C_I[there] < 0) | (values_C_I[there] > 1)) or not np.all(np.isfinite(weights_C)):
+        raise ValueError("class_beliefs: indicators must lie within 0 to 1 and weights must be finite")
+    yes, no = np.where(there, values_C_I, 0.0), np.where(there, 1.0 - values_C_I, 0.0)
+    mean = yes.sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+    starts = (mean, 1.0 - mean) if known_wrong_C.any() else (mean,)
+    fits = [_maximised(yes, no, known_wrong_C, weights_C, 0.1 + 0.8 * start) for start in starts]
+    return max(fits, key=lambda fit: round(fit[1], 6))[0]
+
+
+def _maximised(
+    yes: FloatArray, no: FloatArray, known_wrong: BoolArray, weights: FloatArray, start: FloatArray
+) -> tuple[FloatArray, float]:
+    """The beliefs at the end of expectation maximisation, and the log-likelihood there."""
+    belief, likelihood = np.where(known_wrong, 0.0, start), 0.0
+    free = weights * ~known_wrong
+    for _ in range(_STEPS):
+        classes = np.stack([1.0 - belief, belief]) * weights
+        rates = (classes @ yes + 1.0) / (classes @ (yes + no) + 2.0)  # class x indicator
+        share = (free @ belief + 1.0) / (free.sum() + 2.0)
+        wrong, right = (np.log(rate) @ yes.T + np.log1p(-rate) @ no.T for rate in rates)
+        both = np.logaddexp(wrong + math.log1p(-share), right + math.log(share))
+        belief = np.where(known_wrong, 0.0, np.exp(right + math.log(share) - both))
+        likelihood = float(weights @ np.where(known_wrong, wrong, both))
+    return belief, likelihood
+
+
+def vote_figures(judged: Sequence[JudgedCandidate], stage: StageName) -> VoteFigures:
+    """What a stage's votes look like."""
+    by_candidate = [[vote for vote in one.votes if vote.stage == stage] for one in judged]
+    by_candidate = [votes for votes in by_candidate if votes]
+    votes = [vote for group in by_candidate for vote in group]
+    if not votes:
+        return VoteFigures(0, *[math.nan] * 5)
+    shares = [sum(vote.value is VoteValue.YES for vote in group) / len(group) for group in by_candidate]
+    several = [len({vote.value for vote in group}) > 1 for group in by_candidate if len(group) > 1]
+    return VoteFigures(
+        votes=len(votes),
+        invalid=sum(vote.value is VoteValue.INVALID for vote in votes) / len(votes),
+        characters=float(np.median([len(vote.text.strip()) for vote in votes])),
+        bare=sum(vote.text.lstrip(" \t\r\n*_").startswith("[[") for vote in votes) / len(votes),
+        spread=float(np.std(shares)),
+        split=sum(several) / len(several) if several else math.nan,
+    )
+
+
+def _yes(one: JudgedCandidate, stage: StageName) -> int:
+    return sum(vote.stage == stage and vote.value is VoteValue.YES for vote in one.votes)
+
+
+def _indicators(
+    judged: Sequence[JudgedCandidate], wrong: Sequence[JudgedCandidate], stages: Sequence[StageName]
+) -> tuple[FloatArray, BoolArray]:
+    """Yes shares by candidate and indicator (the stages, and agreement if there is any), and who is known wrong."""
+    rows = []
+    for one in [*judged, *wrong]:
+        cast = {stage: sum(vote.stage == stage for vote in one.votes) for stage in stages}
+        row = [_yes(one, stage) / cast[stage] if cast[stage] else math.nan for stage in stages]
+        rows.append([*row, _agreeing_share(one)])
+    values = np.array(rows, dtype=np.float64).reshape(len(rows), len(stages) + 1)
+    useful = ~np.all(np.isnan(values[: len(judged)]), axis=0)
+    known = np.arange(len(rows)) >= len(judged)
+    return values[:, useful], known
+
+
+def _agreeing_share(one: JudgedCandidate) -> float:
+    """Share of the prompt's other candidates that reach this one's answer; NaN if none was compared."""
+    if one.agreeing is None or one.compared < 2:
+        return math.nan
+    return max(one.agreeing - 1, 0) / (one.compared - 1)
+
+
+def _latent(
+    name: str, passed: BoolArray, asked: BoolArray, beliefs: Sequence[FloatArray], weights: Sequence[FloatArray]
+) -> VerifierRates:
+    """A verifier's rates under the fit to the data (the first) and to its resamples (the others)."""
+    draws = np.array([_weighted(passed, asked, b, w) for b, w in zip(beliefs, weights, strict=True)])
+    tpr, fpr = (_percentiles(draws[:, place]) for place in (0, 1))
+    j = _percentiles(draws[:, 0] - draws[:, 1], whole=(-1.0, 1.0))
+    right = float(beliefs[0][asked].sum())
+    return VerifierRates(name, tpr, fpr, j, False, right, float(asked.sum()) - right)
+
+
+def _weighted(passed: BoolArray, asked: BoolArray, right: FloatArray, weights: FloatArray) -> tuple[float, float]:
+    wrong = weights - right
+    rates = []
+    for mass in (right, wrong):
+        total = mass[asked].sum()
+        rates.append(float(mass[asked & passed].sum() / total) if total > 1e-9 else math.nan)
+    return rates[0], rates[1]
+
+
+def _percentiles(draws: FloatArray, whole: tuple[float, float] = (0.0, 1.0)) -> Estimate:
+    usable = draws[1:][np.isfinite(draws[1:])]
+    if not np.isfinite(draws[0]) or usable.size == 0:
+        return Estimate(float(draws[0]), *whole)
+    low, high = np.percentile(usable, [2.5, 97.5])
+    return Estimate(float(draws[0]), min(float(low), float(draws[0])), max(float(high), float(draws[0])))
+
+
+def by_name(rates: Sequence[VerifierRates], *, labelled: bool) -> Mapping[str, VerifierRates]:
+    """The rates by verifier, of one kind."""
+    return {one.name: one for one in rates if one.labelled is labelled}
