@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import sqlite3
@@ -32,7 +33,9 @@ from svd_loop.config.data import DedupSection, LeakSection
 from svd_loop.contracts import Problem, Prompt
 from svd_loop.errors import DataError, LeakError, SvdError
 
-_VERSION = 1
+_VERSION = 2
+"""Part of every pool's key: a pool of another version is built again. Since 2 a pool holds a digest of its rows."""
+log = logging.getLogger(__name__)
 _SELECT = "SELECT id, text, domain, source FROM prompts"
 _PAIRS_SHOWN = 5
 _AT_ONCE = 512
@@ -81,7 +84,7 @@ class PromptPool:
         """
         self.path = path
         with _storage(path):
-            self._rows = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, check_same_thread=False)
+            self._rows = _open(path)
             meta = dict(self._rows.execute("SELECT key, value FROM meta"))
         self.key: str = meta.get("key", "")
         self.report = IngestReport(**json.loads(meta.get("report", "{}")))
@@ -239,7 +242,8 @@ class _Builder:
             gold_fields=dict(self._gold_fields),
         )
         with _storage(self._file):
-            meta = {"key": key, "report": json.dumps(asdict(report))}
+            told = {"key": key, "report": json.dumps(asdict(report))}
+            meta = told | {"digest": _digest_of(self._rows, told)}
             self._rows.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
             self._rows.execute("COMMIT")
             self.close()
@@ -311,13 +315,29 @@ def _up_to_date(path: Path, key: str) -> PromptPool | None:
     if not path.exists():
         return None
     try:
-        pool = PromptPool(path)
-    except SvdError:  # damaged: derived data can be built again
+        with _storage(path), closing(_open(path)) as rows:
+            meta = dict(rows.execute("SELECT key, value FROM meta"))
+            if meta.get("key") != key:
+                return None
+            if meta.pop("digest", None) != _digest_of(rows, meta):
+                log.warning("%s: is damaged; it is built again from the inputs", path)
+                return None
+    except SvdError as error:  # derived data can be built again
+        log.warning("%s; it is built again", error)
         return None
-    if pool.key == key:
-        return pool
-    pool.close()
-    return None
+    return PromptPool(path)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, check_same_thread=False)
+
+
+def _digest_of(rows: sqlite3.Connection, meta: Mapping[str, str]) -> str:
+    """One digest over all prompts in order and the rest of `meta`: about two seconds for a million prompts."""
+    digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
+    for row in rows.execute("SELECT position, id, text, domain, source FROM prompts ORDER BY position"):
+        digest.update(repr(row).encode())
+    return digest.hexdigest()
 
 
 def _refusal(report: IngestReport, pairs: Sequence[Leak], listing: Path) -> str:
@@ -347,7 +367,7 @@ def _storage(path: Path) -> Iterator[None]:
     """Convert failures of the disk and the database to one error message."""
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last: SQLite quotes a damaged page
         raise SvdError(
             f"{path}: the prompt pool cannot be read or written: {error}. Check free space and permissions; a "
             "damaged pool may be deleted, it is built again from the inputs."

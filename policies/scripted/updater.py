@@ -13,6 +13,7 @@ from policies.scripted import tasks
 from policies.scripted.policy import decode
 from policies.scripted.simulation import Traits
 from policies.versions.stored import MANIFEST, Manifest, StoredVersion, fingerprint_of, stored_version
+from policies.versions.weights import check_intact
 from svd_loop.contracts import PolicyVersion, TrainingRow, UpdateResult
 from svd_loop.errors import TrainingError, WeightsError
 
@@ -52,12 +53,13 @@ class ScriptedUpdater:
 
 
 def read_traits(folder: Path) -> Traits:
-    """The traits stored in a version folder.
+    """The traits stored in a version folder, checked against the digest in its manifest.
 
     Raises:
-        WeightsError: The folder holds no readable scripted policy.
+        WeightsError: The folder holds no intact scripted policy.
     """
     path = folder / POLICY_FILE
+    check_intact(stored_version(folder))
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         return Traits(**{field.name: float(stored[field.name]) for field in fields(Traits)})

@@ -9,7 +9,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +17,8 @@ from svd_loop.contracts import PolicyVersion
 from svd_loop.errors import WeightsError
 
 MANIFEST = "manifest.json"
-FORMAT = 1
-"""Layout of the manifest; a newer one is refused."""
+FORMAT = 2
+"""Layout of the manifest; a newer one is refused. Since 2 it ends with a digest of its other fields."""
 
 Kind = Literal["base", "full", "lora"]
 
@@ -76,26 +76,34 @@ class Manifest:
     format: int = FORMAT
 
     def dump(self) -> str:
-        """As JSON text."""
-        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+        """As JSON text, with a digest of all fields."""
+        data = asdict(replace(self, format=FORMAT))
+        return json.dumps(data | {"digest": _digest_of(data)}, indent=2, sort_keys=True) + "\n"
 
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a version folder.
 
     Raises:
-        WeightsError: it is missing, unreadable, or of a newer format.
+        WeightsError: it is missing, damaged, or of a newer format.
     """
     path = folder / MANIFEST
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if data.get("format", 0) > FORMAT:
             raise WeightsError(f"{path}: format {data['format']} is of a newer svd-loop; this one reads {FORMAT}")
+        written = data.pop("digest", None)
+        if written != _digest_of(data) and (written is not None or data.get("format") == FORMAT):
+            raise WeightsError(f"{path}: damaged: its fields changed since the version was written")
         return Manifest(**data)
     except FileNotFoundError:
         raise WeightsError(f"{folder}: no version is stored here (no {MANIFEST})") from None
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path}: damaged: {error}") from None
+
+
+def _digest_of(data: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def stored_version(folder: Path) -> StoredVersion:

@@ -166,6 +166,18 @@ def verify_prompts(connection: sqlite3.Connection, path: Path) -> None:
         raise damaged(path, f"table prompts: prompt {row[0]} is missing")
 
 
+def verify_everything(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise `LedgerError` unless all that has a digest is what was written, whatever tables its version had."""
+    verify_meta(connection, path)
+    verify_history(connection, path)
+    for round, written in connection.execute("SELECT round, digests FROM rounds").fetchall():
+        verify_tables(connection, path, round, json.loads(written))
+    verify_prompts(connection, path)
+    for table, bad in (("answers", damaged_answers(connection)), ("sessions", damaged_sessions(connection))):
+        if bad:
+            raise damaged(path, f"table {table}: row {bad[0]} does not match its digest")
+
+
 def damaged_prompts(connection: sqlite3.Connection) -> list[str]:
     """Ids of prompts that are not what was recorded."""
     rows = connection.execute(_PROMPT_ROWS)

@@ -43,7 +43,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
             connection.execute("PRAGMA cache_size = -65536")
             if 0 < (version := version_of(connection)) < len(MIGRATIONS):
                 _copy(connection, path.with_name(f"{path.name}.v{version}"))
-            migrate(connection)
+            migrate(connection, path=path)
         except BaseException:
             connection.close()
             raise
@@ -74,7 +74,7 @@ def open_for_reading(path: Path, *, as_it_is: bool = False) -> sqlite3.Connectio
         try:
             refuse_newer(connection)
             if not as_it_is and 0 < version_of(connection) < len(MIGRATIONS):
-                connection = _migrated(connection)
+                connection = _migrated(connection, path)
         except BaseException:
             connection.close()
             raise
@@ -89,13 +89,13 @@ def _no_such_job(path: Path) -> str:
     return f"{path}: no such ledger; the job has not been started, or its folder was moved; {known}"
 
 
-def _migrated(connection: sqlite3.Connection) -> sqlite3.Connection:
+def _migrated(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
     """A copy with today's schema that is gone when it is closed; closes the original."""
     copy = sqlite3.connect("", isolation_level=None)
     try:
         with closing(connection):
             connection.backup(copy)
-        migrate(copy)
+        migrate(copy, path=path)
         copy.execute("PRAGMA query_only = ON")
     except BaseException:
         copy.close()
@@ -149,6 +149,8 @@ def advice(path: Path) -> Iterator[None]:
         raise _explain(path, error) from error
     except OSError as error:
         raise LedgerError(f"{path}: {error.strerror or error}; nothing committed is lost") from error
+    except UnicodeDecodeError as error:  # the driver cannot read SQLite's own message, which quotes a damaged page
+        raise damaged(path, f"a message of SQLite is not UTF-8: {error}") from error
     except UnicodeEncodeError as error:
         raise LedgerError(
             f"{path}: an identifier holds a lone surrogate ({error.object!r}); identifiers must be valid Unicode"

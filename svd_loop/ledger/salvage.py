@@ -8,11 +8,13 @@ from the answers that are left. Structure is checked by SQLite, contents and row
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from svd_loop.config import changed_keys
 from svd_loop.contracts import JobPaths
 from svd_loop.errors import LedgerError
 from svd_loop.ledger.checks import (
@@ -30,6 +32,7 @@ from svd_loop.ledger.lock import JobLock
 from svd_loop.ledger.rounds import count_rows
 from svd_loop.ledger.schema import MIGRATIONS, TABLES, migrate, version_of
 
+log = logging.getLogger(__name__)
 _LAST_ROW = 2**62
 
 
@@ -78,7 +81,7 @@ def copy_readable(damaged: Path, sound: Path) -> dict[str, int]:
                     target.execute(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(row))})", row)
             if not target.execute("SELECT 1 FROM meta WHERE name = 'config'").fetchone():
                 raise LedgerError(f"{damaged}: not even the job's configuration is readable; restore a backup")
-            _drop_inconsistent(target, sound)
+            _drop_inconsistent(target, sound, damaged)
         return {table: target.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES}
 
 
@@ -112,7 +115,7 @@ def _from_both_ends(connection: sqlite3.Connection, table: str) -> Iterator[tupl
             continue
 
 
-def _drop_inconsistent(connection: sqlite3.Connection, path: Path) -> None:
+def _drop_inconsistent(connection: sqlite3.Connection, path: Path, damaged: Path) -> None:
     store = ContentStore(connection, path)
     ids = [row[0] for row in connection.execute("SELECT id FROM contents")]
     connection.executemany("DELETE FROM contents WHERE id = ?", [(id,) for id in ids if not store.intact(id)])
@@ -128,12 +131,28 @@ def _drop_inconsistent(connection: sqlite3.Connection, path: Path) -> None:
         verify_meta(connection, path)
     except LedgerError:
         connection.execute("DELETE FROM stops")  # how a job ended is decided again
+        log.warning(
+            "%s: table meta, table stops or the last round was not what was written. How the job ended is decided "
+            "again; its name and configuration are taken as they are and sealed again: %s",
+            damaged,
+            _beside(connection, JobPaths(damaged.parent).config),
+        )
     for name in TABLES:
         for _, _, parent, column, key, *_ in connection.execute(f"PRAGMA foreign_key_list({name})").fetchall():
             lost = f"{column} IS NOT NULL AND {column} NOT IN (SELECT {key} FROM {parent})"
             connection.execute(f"DELETE FROM {name} WHERE {lost}")
     drop_rounds(connection, min(rounds, _whole_rounds(connection)))
     seal_everything(connection)
+
+
+def _beside(connection: sqlite3.Connection, copy: Path) -> str:
+    """How the configuration in the ledger compares with its readable copy."""
+    try:
+        (text,) = connection.execute("SELECT value FROM meta WHERE name = 'config'").fetchone()
+        changes = changed_keys(json.loads(copy.read_text("utf-8")), json.loads(text))
+    except (OSError, ValueError, AttributeError):
+        return f"they could not be compared with {copy}"
+    return f"{copy} differs: {'; '.join(changes)}" if changes else f"they are those of {copy}"
 
 
 def drop_rounds(connection: sqlite3.Connection, first: int) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
 
 from svd_loop.errors import LedgerError
-from svd_loop.ledger.checks import ROUND_TABLES, seal_everything
+from svd_loop.ledger.checks import ROUND_TABLES, seal_everything, verify_everything
 
 _TABLES = """
 -- The job itself: name, config (JSON), config_digest, created_at (for people; nothing is ordered by time).
@@ -264,21 +265,28 @@ def refuse_newer(connection: sqlite3.Connection, migrations: Sequence[str] = MIG
         )
 
 
-def migrate(connection: sqlite3.Connection, migrations: Sequence[str] = MIGRATIONS) -> None:
+def migrate(
+    connection: sqlite3.Connection, migrations: Sequence[str] = MIGRATIONS, *, path: Path = Path("ledger.sqlite")
+) -> None:
     """Bring the file to the newest version, all missing steps in one transaction.
+
+    A file that has digests is verified as a whole before new ones are written over them.
 
     Args:
         connection: in autocommit mode, without an open transaction.
         migrations: the ordered scripts; the parameter exists to test with more of them.
+        path: the file, for messages.
 
     Raises:
-        LedgerError: the file is newer than `migrations`.
+        LedgerError: the file is newer than `migrations`, or its rows are not what was written.
         sqlite3.Error: a script failed; the file is as it was.
     """
     refuse_newer(connection, migrations)
     start = version_of(connection)
     if start == len(migrations):
         return
+    if start >= _SEALED:
+        verify_everything(connection, path)
     script = "\n".join(migrations[start:])
     try:
         connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {len(migrations)};")

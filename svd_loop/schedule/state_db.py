@@ -238,7 +238,7 @@ class Book:
     def _advice(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             raise ScheduleError(
                 f"{self.path}: the schedule's book cannot be read or written: {error}; check free space and "
                 "permissions, nothing written before is lost"

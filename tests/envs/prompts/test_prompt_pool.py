@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,26 @@ def test_a_truncated_pool_is_built_again(path: Path, keep: int) -> None:
     build(path, prompts(*TEXTS)).close()
     os.truncate(path, keep)
     assert len(build(path, prompts(*TEXTS))) == 20
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE prompts SET text = 'another' WHERE position = 3",
+        "DELETE FROM prompts WHERE position = 19",
+        "UPDATE prompts SET position = 99 WHERE position = 0",
+        "UPDATE meta SET value = replace(value, '20', '19') WHERE key = 'report'",
+        "DELETE FROM meta WHERE key = 'digest'",
+        "DROP TABLE meta",
+    ],
+)
+def test_a_changed_pool_is_built_again(path: Path, sql: str, caplog: pytest.LogCaptureFixture) -> None:
+    build(path, prompts(*TEXTS)).close()
+    with closing(sqlite3.connect(path)) as pool:
+        pool.executescript(sql)
+    with closing(build(path, prompts(*TEXTS))) as pool_again:
+        assert [prompt.text for prompt in pool_again] == TEXTS
+    assert f"{path}" in caplog.text and "built again" in caplog.text
 
 
 def test_a_failed_build_leaves_the_old_pool(path: Path) -> None:

@@ -1,5 +1,6 @@
 """The version store: whole or not at all, damage found, nothing deleted that is needed."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -121,6 +122,29 @@ def test_a_missing_version_and_a_damaged_manifest_are_clear_errors(tmp_path: Pat
     (store.path(1) / MANIFEST).write_text('{"format": 99}')
     with pytest.raises(WeightsError, match="newer svd-loop"):
         store.load(1)
+
+
+@pytest.mark.parametrize("change", ["parent", "steps", "data_digest", "digest", "digest lost"])
+def test_a_changed_manifest_is_damaged(tmp_path: Path, change: str) -> None:
+    store = store_with(tmp_path)
+    path = store.path(2) / MANIFEST
+    data = json.loads(path.read_text())
+    if change == "digest lost":
+        del data["digest"]
+    else:
+        data[change] = f"{data[change]}1" if isinstance(data[change], str) else data[change] + 1
+    path.write_text(json.dumps(data))
+    with pytest.raises(WeightsError, match=r"round-002/manifest\.json: damaged.*last good version is round-001"):
+        store.load(2)
+
+
+def test_a_manifest_from_before_the_digest_is_read(tmp_path: Path) -> None:
+    store = store_with(tmp_path)
+    path = store.path(2) / MANIFEST
+    data = json.loads(path.read_text())
+    del data["digest"]
+    path.write_text(json.dumps(data | {"format": 1}))
+    assert store.load(2).parent == 1
 
 
 def test_a_damaged_base_leaves_nothing_to_go_back_to(tmp_path: Path) -> None:

@@ -118,6 +118,26 @@ def test_an_edit_is_named_and_salvage_restores_the_job(
         everything(reader)
 
 
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        (
+            "UPDATE meta SET value = replace(value, '\"seed\": 0', '\"seed\": 1') WHERE name = 'config'",
+            "job.seed: 0 -> 1",
+        ),
+        ("DELETE FROM stops", "they are those of"),
+        ("UPDATE votes SET value = 'no' WHERE round = 2", None),
+    ],
+)
+def test_salvage_says_when_it_takes_the_configuration_as_it_is(
+    sql: str, told: str | None, job: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    edit(job, sql)
+    salvage(job)
+    assert ("sealed again" in caplog.text) == (told is not None)
+    assert (told or "") in caplog.text and (told is None or str(JobPaths(job).config) in caplog.text)
+
+
 def test_a_lost_batch_is_harmless(job: Path, sound: tuple[Path, str]) -> None:
     edit(job, "DELETE FROM batches")
     with LedgerReader.open_for_reading(job) as reader:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -61,15 +62,47 @@ def test_a_failing_migration_leaves_the_file_as_it_was() -> None:
     assert connection.execute("SELECT * FROM notes").fetchall() == []
 
 
-def test_an_older_ledger_is_copied_and_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Ledger.open(tmp_path, samples.config()) as ledger:
-        samples.commit_rounds(ledger, 1)
+def install_a_newer_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose schema has a further migration."""
     newer = (*schema.MIGRATIONS, SECOND)
     monkeypatch.setattr("svd_loop.ledger.database.MIGRATIONS", newer)
-    monkeypatch.setattr("svd_loop.ledger.database.migrate", lambda connection: schema.migrate(connection, newer))
+    monkeypatch.setattr(
+        "svd_loop.ledger.database.migrate", lambda connection, path: schema.migrate(connection, newer, path=path)
+    )
     monkeypatch.setattr(
         "svd_loop.ledger.database.refuse_newer", lambda connection: schema.refuse_newer(connection, newer)
     )
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE votes SET value = 'no' WHERE round = 1",
+        "UPDATE meta SET value = 'another' WHERE name = 'name'",
+        "UPDATE sessions SET seconds = 1e6",
+        "UPDATE rounds SET prompts = 7 WHERE round = 0",
+    ],
+)
+@pytest.mark.parametrize("for_writing", [True, False])
+def test_a_changed_older_ledger_is_not_sealed_again(
+    sql: str, for_writing: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Ledger.open(tmp_path, samples.config()) as ledger:
+        samples.commit_rounds(ledger, 1)
+    path = JobPaths(tmp_path).ledger
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript(sql)
+    install_a_newer_program(monkeypatch)
+    with pytest.raises(LedgerError, match=f"{path}: the ledger is damaged"):
+        Ledger.open(tmp_path, samples.config()) if for_writing else LedgerReader.open_for_reading(tmp_path)
+    with closing(sqlite3.connect(path)) as old:
+        assert schema.version_of(old) == len(schema.MIGRATIONS)
+
+
+def test_an_older_ledger_is_copied_and_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Ledger.open(tmp_path, samples.config()) as ledger:
+        samples.commit_rounds(ledger, 1)
+    install_a_newer_program(monkeypatch)
     with Ledger.open(tmp_path, samples.config()) as ledger:
         assert [row["remark"] for row in ledger.query("SELECT remark FROM rounds")] == ["from before"] * 2
         assert ledger.state().history == (samples.record(0), samples.record(1))
