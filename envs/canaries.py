@@ -121,7 +121,8 @@ def watch(cascade: Cascade, judge: Policy, canaries: Sequence[Canary], *, round:
     Raises:
         EngineError: The judge left a call unanswered.
     """
-    sections = {section.type: section for section in cascade.settings.stages}
+    # A canary is not among the samples of its prompt, so it has nothing to agree with.
+    sections = {section.type: section for section in cascade.settings.with_judge_only().stages}
     stages = tuple(sections)
     caught = {kind: caught_by(kind, stages) for kind in CanaryKind}
     used = [canary for canary in canaries if caught[canary.kind]]

@@ -123,7 +123,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
                 None keeps the block.
 
         Raises:
-            ConfigError: `n` or `block` is below 1.
+            ConfigError: `n` or `block` is below 1, or a stage has to see all n candidates and `block` is smaller.
             DataError: Two prompts share an id, a prompt has no text, or there are no prompts.
         """
         if n < 1 or (block is not None and block < 1):
@@ -132,6 +132,10 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         self._judge: Policy = judge or DemoJudge()
         self._cascade = cascade or Cascade(TemplateSet.load("chat"))
         self._acceptor = acceptor
+        if acceptor is None and self._cascade.settings.deciding_stages and (block or n) < n:
+            raise ConfigError(
+                f"sampling.block: {block} hides candidates from a stage that decides about all {n} of a prompt at once"
+            )
         self._accept: Acceptor = acceptor or partial(self._cascade.judge, self._judge)
         self._n = n
         self._block = min(block or n, n)

@@ -14,13 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from envs.cascade.cascade import Cascade
 from envs.solving import SolverAgent
 from policies.versions.stored import stored_version
 from svd_loop.assembly.backends import make_backend, open_stored
 from svd_loop.assembly.data import held_out_sources, problems_of
 from svd_loop.assembly.forking import fork_job
-from svd_loop.assembly.job import Control, build_job, policy_opener, template_set
+from svd_loop.assembly.job import Control, build_job, make_cascade, policy_opener, template_set
 from svd_loop.config import Config, parse_config
 from svd_loop.contracts import Domain, JobResult, JobState, Policy, Problem, RootPaths, Scores
 from svd_loop.errors import ConfigError, JobInterrupted
@@ -136,7 +135,7 @@ def judge_file(config: Config, source: Path, output: Path) -> dict[str, Any]:
     items = [(answer.prompt, answer.candidate) for answer in answers]
     with Interrupt(_announce_stop) as interrupt, Ledger.open(config.job.paths.folder, config) as ledger:
         backend = make_backend(config, config.job.paths.versions)
-        cascade = Cascade(template_set(config), config.cascade, config.job.seed)
+        cascade = make_cascade(config, template_set(config))
         with closing(policy_opener(config, backend.open, ledger, interrupt)(0)) as judge:
             verdicts = cascade.judge(judge, items, round=0, purpose="judge")
             usage = judge.take_usage()

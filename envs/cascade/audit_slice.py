@@ -9,7 +9,7 @@ that were judged; with `sampling.block`, these come more often from hard prompts
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from svd_loop.contracts import StageName, Verdict, VoteValue
 from svd_loop.support.statistics import wilson
@@ -21,13 +21,15 @@ def in_slice(share: float, seed: int, round: int, prompt_id: str, candidate: int
     return int.from_bytes(digest[:6], "big") < share * 2**48
 
 
-def audit_metrics(verdicts: Sequence[Verdict], stages: Sequence[StageName], needed: int) -> dict[str, float]:
+def audit_metrics(
+    verdicts: Sequence[Verdict], stages: Sequence[StageName], needed_of: Callable[[StageName], int]
+) -> dict[str, float]:
     """Yes rates by stage of the slice, with Wilson intervals at 95%.
 
     Args:
         verdicts: Verdicts of the slice with every vote; those without votes (truncated, empty) are left out.
         stages: The stages of the cascade.
-        needed: Yes votes that let a candidate through a stage.
+        needed_of: Yes votes that let a candidate through a stage.
 
     Returns:
         `audit.candidates`, and for each stage `audit.<stage>.yes`, the share of candidates whose first vote said yes
@@ -40,7 +42,7 @@ def audit_metrics(verdicts: Sequence[Verdict], stages: Sequence[StageName], need
         values_C_V = [[vote.value is VoteValue.YES for vote in cast if vote.stage == stage] for cast in votes]
         counts = {
             "yes": sum(values[0] for values in values_C_V),
-            "passes": sum(sum(values) >= needed for values in values_C_V),
+            "passes": sum(sum(values) >= needed_of(stage) for values in values_C_V),
         }
         for name, count in counts.items():
             rate = wilson(count, len(votes))

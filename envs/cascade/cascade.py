@@ -22,6 +22,8 @@ is accepted.
 - `fill_rows` lets a batch of few candidates ask several of the next units at once (`envs.cascade.look_ahead`): fewer
   batches for a few more votes. Votes are recorded in the order of the units, so a rejection still names the first vote
   that decided; votes after it only cost.
+- A stage that `sees_all` candidates of a prompt (`envs.cascade.group_votes`) casts one vote on each, decided when the
+  first of them gets that far. With a measured order such stages come first, since they cost no call.
 - A `rule` other than `unanimous` asks for k yes votes of v in every stage, an approximation of the method
   (`envs.cascade.tally`). Early exit then leaves a stage as soon as its outcome is settled, and a rejection names the
   vote that settled it.
@@ -30,10 +32,13 @@ is accepted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
+from envs.cascade.agreement import AnswerComparison
 from envs.cascade.audit_slice import audit_metrics, in_slice
+from envs.cascade.group_votes import GroupVotes
 from envs.cascade.judging import cast_votes
 from envs.cascade.look_ahead import reach
 from envs.cascade.ordering import Unit, paper_order
@@ -52,6 +57,9 @@ from svd_loop.contracts import (
     Vote,
     VoteValue,
 )
+
+Cast = Callable[[Sequence[Ballot]], list[Vote]]
+"""Casts ballots and returns their votes, aligned."""
 
 
 @dataclass(slots=True)
@@ -99,19 +107,22 @@ class Cascade:
         settings: How candidates are judged.
         seed: The job's seed; it draws the audit slice.
         order_of: The measured order of the units in a round, used when `settings.order` is `measured`; it must return
-            the same order at every call. None keeps the paper's order.
+            the same order at every call, without stages that see all candidates. None keeps the paper's order.
+        comparison: How final answers are found and compared, for stages that see all candidates of a prompt.
     """
 
     templates: TemplateSet
     settings: CascadeSection = field(default_factory=CascadeSection)
     seed: int = 0
     order_of: Callable[[int], tuple[Unit, ...]] | None = None
+    comparison: AnswerComparison | None = None
 
     def units(self, round: int) -> tuple[Unit, ...]:
         """Every (stage, vote) in the order in which it is asked in the round."""
         if self.settings.order == "measured" and self.order_of is not None:
-            return self.order_of(round)
-        return paper_order(self.settings.stage_names, self.settings.votes)
+            free = [stage.type for stage in self.settings.stages if stage.sees_all]
+            return (*paper_order(free, 1), *self.order_of(round))
+        return paper_order(self.settings.stage_names, self.settings.votes, self.settings.deciding_stages)
 
     def metrics(self, round: int, verdicts: Sequence[Verdict]) -> dict[str, float]:
         """Metrics of a round beside its verdicts, each only where its setting is on.
@@ -126,7 +137,7 @@ class Cascade:
             metrics |= {f"order.{stage}.{vote}": float(place) for place, (stage, vote) in units}
         audited = [v for v in verdicts if self._is_audited(v, round)]
         if self.settings.audit_share > 0.0:
-            metrics |= audit_metrics(audited, self.settings.stage_names, self.settings.needed)
+            metrics |= audit_metrics(audited, self.settings.stage_names, self.settings.needed_of)
         if self.settings.fill_rows is not None:
             ahead = sum(votes_beyond(v) for v in verdicts if not self._is_audited(v, round))
             metrics["ahead.votes"] = float(ahead)
@@ -138,7 +149,13 @@ class Cascade:
         return in_slice(self.settings.audit_share, self.seed, round, of.prompt_id, index)
 
     def judge(
-        self, judge: Policy, items: Sequence[tuple[Prompt, Candidate]], *, round: int, purpose: str = "train"
+        self,
+        judge: Policy,
+        items: Sequence[tuple[Prompt, Candidate]],
+        *,
+        round: int,
+        purpose: str = "train",
+        groups: Mapping[str, Sequence[Candidate]] | None = None,
     ) -> list[Verdict]:
         """Return a verdict for each candidate.
 
@@ -147,6 +164,8 @@ class Cascade:
             items: C candidates with their prompts, in any order.
             round: The round being played, part of every vote's seed.
             purpose: Namespace of the calls (`CallId.purpose`).
+            groups: All candidates of each prompt by its id, for stages that see all of them; None takes those in
+                `items`.
 
         Returns:
             Verdicts aligned with `items`. A rejection names the vote that decided it, in the order of the units: under
@@ -155,26 +174,28 @@ class Cascade:
 
         Raises:
             EngineError: The judge left a call unanswered.
+            ConfigError: A stage that sees all candidates cannot decide about a prompt's domain.
         """
+        cast = partial(self._cast, judge, GroupVotes(groups or _grouped(items), self.settings.stages, self.comparison))
         states = [self._state(*item) for item in items]
         open_states = [state for state in states if state.is_open]
         # The audit slice goes first and gets every unit: its rates would be biased if early exit could skip any of
         # them. Canaries and experiments (other purposes) are not part of the measured population.
         audited = [t for t in open_states if purpose == "train" and self._is_audited(t.candidate, round)]
-        self._ask(judge, audited, self.units(round), round, purpose)
+        self._ask(cast, audited, self.units(round), round, purpose)
         # `_ask` has changed the audited states: only those that are open and have no votes are still to be asked.
         others = [state for state in open_states if state.is_open and not state.votes]
         if not self.settings.early_exit:
-            self._ask(judge, others, self.units(round), round, purpose)
+            self._ask(cast, others, self.units(round), round, purpose)
         else:
-            self._ask_in_waves(judge, others, round, purpose)
+            self._ask_in_waves(cast, others, round, purpose)
         return [state.verdict() for state in states]
 
     def _state(self, prompt: Prompt, candidate: Candidate) -> _CandidateState:
-        tally = Tally(self.settings.votes, self.settings.needed)
+        tally = Tally(self.settings.votes, self.settings.needed, self.settings.deciding_stages)
         return _CandidateState(prompt, candidate, self.settings.stage_names, tally, unfit(candidate))
 
-    def _ask_in_waves(self, judge: Policy, states: Sequence[_CandidateState], round: int, purpose: str) -> None:
+    def _ask_in_waves(self, cast: Cast, states: Sequence[_CandidateState], round: int, purpose: str) -> None:
         """Ask one unit per batch of the candidates that are still undecided; several where `fill_rows` leaves room."""
         units = rest = self.units(round)
         # `rest` shrinks from the front, and `record` relies on it: votes reach a candidate in the order of the units. A
@@ -182,26 +203,43 @@ class Cascade:
         while rest and (alive := [state for state in states if any(state.wants(stage) for stage, _ in rest)]):
             # All of them stand at the same unit (earlier ones were asked or settled): one count serves for the batch.
             count = reach(self.settings.fill_rows, len(alive), len(units) - len(rest), len(rest))
-            self._ask(judge, alive, rest[:count], round, purpose)
+            self._ask(cast, alive, rest[:count], round, purpose)
             rest = rest[count:]
 
     def _ask(
-        self, judge: Policy, states: Sequence[_CandidateState], wave: Sequence[Unit], round: int, purpose: str
+        self, cast: Cast, states: Sequence[_CandidateState], wave: Sequence[Unit], round: int, purpose: str
     ) -> None:
         """Ask all units of a wave that can still change each candidate's outcome, in one batch."""
         # States outside, units inside: `record` below sees the votes of one candidate in the order of the units.
         asked = [(t, stage, vote) for t in states for stage, vote in wave if not t.tally.is_settled(stage)]
         ballots = [Ballot(t.prompt, t.candidate, stage, vote, round, purpose) for t, stage, vote in asked]
-        votes = cast_votes(
-            judge,
-            ballots,
-            self.templates,
-            invalid_retries=self.settings.invalid_retries,
-            show_thought=self.settings.show_thought,
-            stages=self.settings.stages,
-        )
-        for (state, _, _), vote in zip(asked, votes, strict=True):
+        for (state, _, _), vote in zip(asked, cast(ballots), strict=True):
             state.record(vote)
+
+    def _cast(self, judge: Policy, group_votes: GroupVotes, ballots: Sequence[Ballot]) -> list[Vote]:
+        """Cast all ballots: those of stages that see all candidates without the judge."""
+        deciding = self.settings.deciding_stages
+        free = [ballot for ballot in ballots if ballot.stage in deciding]
+        asked = [ballot for ballot in ballots if ballot.stage not in deciding]
+        settings = self.settings
+        judged = cast_votes(
+            judge,
+            asked,
+            self.templates,
+            invalid_retries=settings.invalid_retries,
+            show_thought=settings.show_thought,
+            stages=settings.stages,
+        )
+        votes = {False: iter(judged), True: iter(group_votes.cast(free))}
+        return [next(votes[ballot.stage in deciding]) for ballot in ballots]
+
+
+def _grouped(items: Sequence[tuple[Prompt, Candidate]]) -> dict[str, list[Candidate]]:
+    """The candidates of each prompt, by its id."""
+    groups: dict[str, list[Candidate]] = {}
+    for prompt, candidate in items:
+        groups.setdefault(prompt.id, []).append(candidate)
+    return groups
 
 
 def funnel(verdicts: Sequence[Verdict], stages: Sequence[StageName]) -> dict[str, int]:

@@ -19,6 +19,7 @@ from envs.cascade.stage import Ballot, CallBuilder, stage_of
 from envs.cascade.template_sets import TemplateSet
 from svd_loop.config.stages import StageSection
 from svd_loop.contracts import AgentCall, Policy, Reply, Vote, VoteValue
+from svd_loop.errors import ConfigError
 
 Conversation = Generator[AgentCall, Reply, Vote]
 
@@ -67,10 +68,12 @@ def _converse(
     ballot: Ballot, templates: TemplateSet, invalid_retries: int, show_thought: bool, stages: Sequence[StageSection]
 ) -> Conversation:
     """Ask the stage's question, and ask again while the answer has no readable verdict."""
-    stage = stage_of(ballot.stage, stages)
+    ask_once = stage_of(ballot.stage, stages).ask
+    if ask_once is None:
+        raise ConfigError(f"cascade.stages: {ballot.stage} neither asks a judge nor decides by itself")
     value, text = VoteValue.INVALID, ""
     for attempt in range(1 + invalid_retries):
-        value, text = yield from stage.ask(CallBuilder(templates, ballot, attempt, show_thought))
+        value, text = yield from ask_once(CallBuilder(templates, ballot, attempt, show_thought))
         if value is not VoteValue.INVALID:
             break
     return Vote(ballot.prompt.id, ballot.candidate.index, ballot.stage, ballot.vote, value, text)

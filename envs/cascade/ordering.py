@@ -15,7 +15,7 @@ changes. Left out: a different order per candidate within a wave.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,9 +42,9 @@ class Measurements:
     prices: Mapping[StageName, float]
 
 
-def paper_order(stages: Sequence[StageName], votes: int) -> tuple[Unit, ...]:
-    """All votes of a stage before the next stage; length S * V."""
-    return tuple((stage, vote) for stage in stages for vote in range(votes))
+def paper_order(stages: Sequence[StageName], votes: int, once: Collection[StageName] = frozenset()) -> tuple[Unit, ...]:
+    """All votes of a stage before the next stage; length S * V. Stages in `once` have a single vote."""
+    return tuple((stage, vote) for stage in stages for vote in range(1 if stage in once else votes))
 
 
 def measured_order(stages: Sequence[StageName], votes: int, measured: Measurements) -> tuple[Unit, ...]:

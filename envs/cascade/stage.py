@@ -4,7 +4,8 @@ A stage is a file in this package with `make_stage(section) -> CascadeStage`, or
 row are in `svd_loop.config.stages`.
 
 One vote is written as a conversation: a generator that yields a call, is sent the reply, and returns the opinion and
-the text it was read from. It may yield no call at all: a stage that needs no judge decides by itself.
+the text it was read from. It may yield no call at all: a stage that needs no judge decides by itself. A stage that has
+to see all candidates of a prompt at once offers `decide` instead of `ask` (`envs.cascade.group_votes`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from envs.cascade.agreement import AnswerComparison, Group
 from envs.cascade.votes import answer_of, read_verdict, with_thought
 from svd_loop.config.stages import STAGES, StageSection, stage_section
 from svd_loop.contracts import AgentCall, CallId, Candidate, Prompt, Reply, RoleName, StageName, VoteValue
@@ -24,7 +26,9 @@ from svd_loop.errors import ConfigError
 if TYPE_CHECKING:
     from envs.cascade.template_sets import TemplateSet
 
-Opinion = Generator[AgentCall, Reply, tuple[VoteValue, str]]
+Decision = tuple[VoteValue, str]
+"""A vote's value and the text that explains it."""
+Opinion = Generator[AgentCall, Reply, Decision]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +46,17 @@ class RoleTemplate:
 
 @dataclass(frozen=True, slots=True)
 class CascadeStage:
-    """How a stage judges.
+    """How a stage judges: one of `ask` and `decide`.
 
     Attributes:
         ask: writes one attempt at a vote as a conversation.
         templates: the template of each role that the section names.
+        decide: the votes on all candidates of each prompt, aligned with them; for a section that `sees_all`.
     """
 
-    ask: Callable[[CallBuilder], Opinion]
+    ask: Callable[[CallBuilder], Opinion] | None = None
     templates: Mapping[RoleName, RoleTemplate] = field(default_factory=dict)
+    decide: Callable[[Sequence[Group], AnswerComparison], Sequence[Sequence[Decision]]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

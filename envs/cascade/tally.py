@@ -19,10 +19,12 @@ class Tally:
     Attributes:
         votes: votes per stage (v).
         needed: yes votes a stage needs (k), from 1 to `votes`; k = v is unanimity, the method's rule.
+        once: stages that cast a single vote, whatever `votes` is.
     """
 
     votes: int
     needed: int
+    once: frozenset[StageName] = frozenset()
     _yes: Counter[StageName] = field(default_factory=Counter)
     _other: Counter[StageName] = field(default_factory=Counter)
 
@@ -32,11 +34,11 @@ class Tally:
 
     def is_passed(self, stage: StageName) -> bool:
         """Whether the stage has its k yes votes; later votes cannot change this."""
-        return self._yes[stage] >= self.needed
+        return self._yes[stage] >= (1 if stage in self.once else self.needed)
 
     def is_failed(self, stage: StageName) -> bool:
         """Whether so many votes were not yes that k cannot be reached any more."""
-        return self._other[stage] > self.votes - self.needed
+        return self._other[stage] > (0 if stage in self.once else self.votes - self.needed)
 
     def is_settled(self, stage: StageName) -> bool:
         """Whether no further vote of the stage can change its outcome."""

@@ -16,6 +16,7 @@ import gymnasium
 import envs  # registers the environment
 from envs.acceptors import Acceptor
 from envs.cascade.cascade import Cascade
+from envs.cascade.ordering import Unit
 from envs.cascade.template_sets import TemplateSet
 from envs.prompts import PromptPool
 from envs.solving import SolverAgent
@@ -40,7 +41,7 @@ from svd_loop.contracts import (
     TrainingRow,
 )
 from svd_loop.evaluation.audit import JudgeAudit, audit_sample
-from svd_loop.evaluation.evaluation import Evaluator, same_answers
+from svd_loop.evaluation.evaluation import Evaluator, answer_comparison, same_answers
 from svd_loop.evaluation.leak_firewall import CompletionFirewall
 from svd_loop.judge_health.judge_watch import JudgeWatch, watch_nothing
 from svd_loop.judge_health.labelled import LabelledAnswers, read_labelled
@@ -125,7 +126,7 @@ def build_job(
         tracker = make_trackers(tracked)
         opener = policy_opener(config, cache.open, ledger, interrupt, record, shared)
         solver = SolverAgent(templates)
-        cascade = Cascade(templates, config.cascade, config.job.seed)
+        cascade = make_cascade(config, templates)
         audited = audit_sample(problems["development"], config.evaluation.audit)
         parts = Parts(
             ledger=ledger,
@@ -140,7 +141,14 @@ def build_job(
             evaluator=Evaluator(problems, solver, config.evaluation, seed=config.job.seed),
             judge_watch=watch_nothing if control else make_judge_watch(config, cascade),
             health=HealthRule(config.health),
-            audit=JudgeAudit(audited, solver, cascade, config.evaluation.test_seconds, config.evaluation.domains),
+            audit=JudgeAudit(
+                audited,
+                solver,
+                cascade,
+                config.evaluation.test_seconds,
+                config.evaluation.domains,
+                config.evaluation.samples,
+            ),
             plateau=PlateauRule(config.plateau),
             tracker=tracker,
             register=make_registrar(config, tracked).register_best,
@@ -178,6 +186,14 @@ def template_set(config: Config) -> TemplateSet:
     return TemplateSet.load(name, config.cascade.stages)
 
 
+def make_cascade(
+    config: Config, templates: TemplateSet, order_of: Callable[[int], tuple[Unit, ...]] | None = None
+) -> Cascade:
+    """The configured cascade."""
+    comparison = answer_comparison(config.evaluation.domains)
+    return Cascade(templates, config.cascade, config.job.seed, order_of, comparison)
+
+
 def open_prompts(
     config: Config,
     problems: Mapping[str, Sequence[Problem]],
@@ -188,7 +204,7 @@ def open_prompts(
     """The job's prompt pool in the file `path`, built on first use.
 
     Raises:
-        ConfigError: no question at all fits the context.
+        ConfigError: no question at all fits the context, or a stage cannot judge candidates of a domain.
         DataError: a row cannot be used, none is left, or a held-out problem does not fit.
         LeakError: held-out problems were found and the configuration says to refuse.
     """
@@ -197,7 +213,12 @@ def open_prompts(
     check = too_long(room, backend, templates)
     if check is not None:
         refuse_long(everything, check)
-    return build_prompts(config, everything, path, check, f"{backend.fit_digest}/{room}")
+    pool = build_prompts(config, everything, path, check, f"{backend.fit_digest}/{room}")
+    audited = {problem.domain for problem in problems.get("development", ()) if config.evaluation.audit}
+    for stage in config.cascade.stages:
+        for domain in sorted({*pool.report.domains, *audited}):
+            stage.refuse_domain(domain)
+    return pool
 
 
 def policy_opener(
@@ -228,15 +249,11 @@ def make_environment(
     config: Config, templates: TemplateSet, ledger: LedgerReader, acceptor: Acceptor | None
 ) -> RoundEnvironment:
     """Build the environment; `acceptor` replaces the cascade if given."""
+    judged = config.cascade.with_judge_only()
     environment: Any = gymnasium.make(  # typed here, because Gymnasium types every info as a dict of Any
         ENVIRONMENT,
         disable_env_checker=True,
-        cascade=Cascade(
-            templates,
-            config.cascade,
-            config.job.seed,
-            MeasuredOrder(ledger, config.cascade.stage_names, config.cascade.votes),
-        ),
+        cascade=make_cascade(config, templates, MeasuredOrder(ledger, judged.stage_names, judged.votes)),
         acceptor=acceptor,
         n=config.sampling.n,
         block=config.sampling.block,

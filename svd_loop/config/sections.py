@@ -192,6 +192,23 @@ class CascadeSection(Section):
         return tuple(stage.type for stage in self.stages)
 
     @property
+    def deciding_stages(self) -> frozenset[StageName]:
+        """The stages that decide about all candidates of a prompt at once, by a single vote on each."""
+        return frozenset(stage.type for stage in self.stages if stage.sees_all)
+
+    def needed_of(self, stage: StageName) -> int:
+        """Yes votes that a stage needs to pass a candidate."""
+        return 1 if stage in self.deciding_stages else self.needed
+
+    def votes_of(self, stage: StageName) -> int:
+        """Votes that a stage casts on a candidate."""
+        return 1 if stage in self.deciding_stages else self.votes
+
+    def with_judge_only(self) -> CascadeSection:
+        """These settings without the stages that see all candidates, for judging candidates one by one."""
+        return self.model_copy(update={"stages": tuple(stage for stage in self.stages if not stage.sees_all)})
+
+    @property
     def judge_roles(self) -> tuple[RoleName, ...]:
         """The roles that the built-in stages and the configured ones call."""
         return tuple(dict.fromkeys(role for stage in (*PAPER, *self.stages) for role in stage.roles))
@@ -303,6 +320,13 @@ class Config(Section):
                 f"sampling.block: {self.sampling.block} stops at the first accepted candidate, which "
                 "contradicts cascade.selection: all_valid; remove sampling.block"
             )
+        for stage in self.cascade.stages:
+            stage.refuse_count(self.sampling.n)
+            if stage.sees_all and self.sampling.block not in (None, self.sampling.n):
+                raise ValueError(
+                    f"sampling.block: {self.sampling.block} hides candidates from cascade.stages: {stage.type}, which "
+                    f"decides about all {self.sampling.n} of a prompt at once; remove sampling.block"
+                )
         self.engine.refuse_conflicts(self)
         if self.sampling.max_tokens >= self.model.max_context:
             raise ValueError(

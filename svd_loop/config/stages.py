@@ -6,11 +6,16 @@ settings if it has any. How it asks and reads a vote is a file in `envs.cascade`
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar, Literal
 
+from pydantic import Field
+
 from svd_loop.config.base import Section
+from svd_loop.config.domains import section_of
 from svd_loop.config.variants import OneOf
-from svd_loop.contracts import Role, RoleName, StageName
+from svd_loop.contracts import DomainName, Role, RoleName, StageName
+from svd_loop.errors import ConfigError
 from svd_loop.support.plugins import Seam, Variant
 
 
@@ -24,6 +29,14 @@ class StageSection(Section):
     """Roles called for one vote, in this order; the last one gives the verdict. Empty for one that asks no judge."""
     refuses: ClassVar[frozenset[str]] = frozenset()
     """Kinds of canaries (`envs.canaries.CanaryKind`) that the stage ought to refuse, and is measured on."""
+    sees_all: ClassVar[bool] = False
+    """Whether the stage decides about all candidates of a prompt at once, by one vote on each and without a judge."""
+
+    def refuse_count(self, candidates: int) -> None:
+        """Raise `ValueError` if a prompt with this many candidates (`sampling.n`) can never pass."""
+
+    def refuse_domain(self, domain: DomainName) -> None:
+        """Raise `ConfigError` if the stage cannot judge candidates of the domain."""
 
 
 class CycleConsistencySection(StageSection):
@@ -53,6 +66,39 @@ class CorrectnessSection(StageSection):
     refuses: ClassVar[frozenset[str]] = frozenset({"master_key", "foreign", "corrupted", "cut", "forged", "near_miss"})
 
 
+class AgreementSection(StageSection):
+    """Candidates whose final answer enough of the prompt's candidates reach. Asks no judge, costs no call."""
+
+    type: Literal["agreement"] = "agreement"
+    share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.375
+    """Share of the prompt's candidates that have to reach a candidate's final answer, itself included: 0.375 is 3 of 8.
+    Truncated and empty candidates count among the prompt's. Never fewer than two candidates."""
+    count: Annotated[int, Field(ge=2)] | None = None
+    """Number of candidates in place of `share`; null uses `share`."""
+
+    sees_all: ClassVar[bool] = True
+
+    def needed(self, candidates: int) -> int:
+        """How many of a prompt's candidates have to reach an answer."""
+        return self.count or max(2, math.ceil(self.share * candidates - 1e-9))  # 0.3 * 10 is above 3 as a float
+
+    def refuse_count(self, candidates: int) -> None:
+        """Refuse a threshold that no prompt can reach."""
+        if self.needed(candidates) > candidates:
+            raise ValueError(
+                f"cascade.stages: agreement needs {self.needed(candidates)} candidates with the same answer, and "
+                f"sampling.n is {candidates}; raise sampling.n or lower the stage's count"
+            )
+
+    def refuse_domain(self, domain: DomainName) -> None:
+        """Refuse programs: nothing runs them, so their answers cannot be compared."""
+        if section_of(domain).gold == "tests":
+            raise ConfigError(
+                f"cascade.stages: agreement compares final answers, and the domain {domain} has programs, which are "
+                "never run to compare them; remove the stage, or the prompts of this domain"
+            )
+
+
 STAGES = Seam(
     "stage",
     "cascade.stages",
@@ -60,6 +106,7 @@ STAGES = Seam(
     Variant(CycleConsistencySection, "envs.cascade.cycle_consistency:make_stage"),
     Variant(FactualitySection, "envs.cascade.factuality:make_stage"),
     Variant(CorrectnessSection, "envs.cascade.correctness:make_stage"),
+    Variant(AgreementSection, "envs.cascade.agreement_stage:make_stage"),
 )
 """Stages; `build` takes the stage's section and gives an `envs.cascade.stage.CascadeStage`."""
 

@@ -54,15 +54,16 @@ StageName = str
 
 
 class Stage:
-    """The three stages of the cascade, in the paper's order."""
+    """The stages of the cascade: three in the paper's order, and agreement, which asks no judge."""
 
     CYCLE_CONSISTENCY: Final = "cycle_consistency"
     FACTUALITY: Final = "factuality"
     CORRECTNESS: Final = "correctness"
+    AGREEMENT: Final = "agreement"
 
 
 BUILT_IN_STAGES: tuple[StageName, ...] = (Stage.CYCLE_CONSISTENCY, Stage.FACTUALITY, Stage.CORRECTNESS)
-"""In the paper's order."""
+"""The stages that ask a judge, in the paper's order."""
 
 
 class VoteValue(StrEnum):

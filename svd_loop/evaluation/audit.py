@@ -13,7 +13,18 @@ import numpy as np
 
 from envs.cascade.cascade import Cascade
 from svd_loop.config.domains import DomainSection
-from svd_loop.contracts import Outcome, Policy, Problem, Rejection, Solver, StageName, StepRates, Verdict
+from svd_loop.contracts import (
+    Candidate,
+    Outcome,
+    Policy,
+    Problem,
+    Prompt,
+    Rejection,
+    Solver,
+    StageName,
+    StepRates,
+    Verdict,
+)
 from svd_loop.evaluation.evaluation import score_pairs
 
 
@@ -27,6 +38,7 @@ class JudgeAudit:
         cascade: the job's own.
         test_seconds: time limit of one program's tests.
         domains: settings of domains, `evaluation.domains`.
+        samples: samples of a problem that the evaluation has drawn, among which agreement is counted.
     """
 
     problems: Sequence[Problem]
@@ -34,6 +46,7 @@ class JudgeAudit:
     cascade: Cascade
     test_seconds: float = 5.0
     domains: Sequence[DomainSection] = ()
+    samples: int = 1
 
     def __call__(self, policy: Policy) -> dict[str, StepRates]:
         """Precision, recall and false positive rate by step of the funnel.
@@ -43,8 +56,10 @@ class JudgeAudit:
         if not self.problems:
             return {}
         prompts = [problem.as_prompt() for problem in self.problems]
-        candidates = self.solver.sample(policy, prompts, [0], round=0, purpose="development")
-        verdicts = self.cascade.judge(policy, list(zip(prompts, candidates, strict=True)), round=0, purpose="audit")
+        groups = self._groups(policy, prompts)
+        candidates = [groups[prompt.id][0] for prompt in prompts]
+        items = list(zip(prompts, candidates, strict=True))
+        verdicts = self.cascade.judge(policy, items, round=0, purpose="audit", groups=groups)
         pairs = [(candidate.text, problem) for candidate, problem in zip(candidates, self.problems, strict=True)]
         outcomes = score_pairs(pairs, self.test_seconds, self.domains)
         decided = [place for place, outcome in enumerate(outcomes) if outcome is not Outcome.UNDECIDED]
@@ -61,6 +76,12 @@ class JudgeAudit:
                 false_positive=float(alive[~right].mean()) if not right.all() else None,
             )
         return rates
+
+    def _groups(self, policy: Policy, prompts: Sequence[Prompt]) -> dict[str, list[Candidate]]:
+        """The samples of each problem: the first one, or all where a stage has to see them."""
+        count = self.samples if self.cascade.settings.deciding_stages else 1
+        found = self.solver.sample(policy, prompts, range(count), round=0, purpose="development")
+        return {prompt.id: found[place * count : (place + 1) * count] for place, prompt in enumerate(prompts)}
 
 
 def audit_sample(problems: Sequence[Problem], count: int) -> list[Problem]:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from envs.cascade.cascade import Cascade
 from envs.solving import SolverAgent
-from svd_loop.assembly.job import template_set
+from svd_loop.assembly.job import make_cascade, template_set
 from svd_loop.config import Config
 from svd_loop.contracts import Candidate, Problem, Scores
 from svd_loop.evaluation.evaluation import Solution, score_solutions
@@ -44,7 +43,7 @@ def answer_at_test_time(config: Config, policy: MeteredPolicy, problems: Sequenc
     candidates = SolverAgent(template_set(config)).sample(policy, prompts, range(n), round=0, purpose=_PURPOSE)
     of = {prompt.id: prompt for prompt in prompts}
     items = [(of[candidate.prompt_id], candidate) for candidate in candidates]
-    cascade = Cascade(template_set(config), config.cascade, config.job.seed)
+    cascade = make_cascade(config, template_set(config))
     verdicts = cascade.judge(policy, items, round=0, purpose="test_time")
     chosen: dict[str, Candidate] = {}
     accepted: set[str] = set()

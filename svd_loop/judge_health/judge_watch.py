@@ -35,7 +35,7 @@ class JudgeWatch:
     def __call__(self, judge: Policy, episode: Episode, prompts: Sequence[Prompt]) -> HealthReport | None:
         """The round's figures; None where nothing could be measured.
 
-        Canaries are made from accepted candidates, so an episode without any has none.
+        Canaries are made from accepted candidates and measure stages that ask the judge; without either there are none.
 
         Raises:
             EngineError: the judge left a call unanswered.
@@ -45,7 +45,8 @@ class JudgeWatch:
         report = replace(report, shares=shares)
         by_id = {prompt.id: prompt for prompt in prompts}
         solved = [(by_id[candidate.prompt_id], candidate) for candidate in episode.selected]
-        canaries = plant(solved, per_kind=self.per_kind, seed=self.seed, round=episode.round)
+        judged = self.cascade.settings.with_judge_only().stages
+        canaries = plant(solved if judged else [], per_kind=self.per_kind, seed=self.seed, round=episode.round)
         if not canaries:
             return None if report.is_empty else report
         found = watch(self.cascade, judge, canaries, round=episode.round)

@@ -36,14 +36,18 @@ class LabelledAnswers:
         """
         if not self.answers:
             return {}
-        whole = replace(cascade, settings=cascade.settings.model_copy(update={"early_exit": False}))
+        # Agreement among a file's answers would say nothing about the policy's own candidates.
+        judged = cascade.settings.with_judge_only()
+        if not judged.stages:
+            return {}
+        whole = replace(cascade, settings=judged.model_copy(update={"early_exit": False}))
         items = [(answer.prompt, answer.candidate) for answer in self.answers]
         verdicts = whole.judge(judge, items, round=round, purpose=PURPOSE)
         found: dict[HealthFigure, Estimate] = {}
         for measure, label in ((HealthMeasure.TRUE_POSITIVE, True), (HealthMeasure.FALSE_POSITIVE, False)):
             chosen = [v for v, answer in zip(verdicts, self.answers, strict=True) if answer.correct is label]
             if chosen:
-                found |= _shares(measure, chosen, cascade)
+                found |= _shares(measure, chosen, whole)
         return found
 
 
@@ -61,10 +65,10 @@ def read_labelled(path: Path, domain: DomainName) -> LabelledAnswers:
 
 def _shares(measure: HealthMeasure, verdicts: Sequence[Verdict], cascade: Cascade) -> dict[HealthFigure, Estimate]:
     """The shares accepted by the cascade and let through by each stage."""
-    needed, total = cascade.settings.needed, len(verdicts)
+    needed_of, total = cascade.settings.needed_of, len(verdicts)
     found = {HealthFigure(measure): wilson(sum(verdict.accepted for verdict in verdicts), total)}
     for stage in cascade.settings.stage_names:
         yes = [sum(vote.stage == stage and vote.value is VoteValue.YES for vote in v.votes) for v in verdicts]
-        passed = sum(count >= needed for count in yes)
+        passed = sum(count >= needed_of(stage) for count in yes)
         found[HealthFigure(measure, stage)] = wilson(passed, total)
     return found

@@ -52,7 +52,7 @@ def measure(config: Config, backend: Backend, prompts: Sequence[Prompt], candida
         by_id = {prompt.id: prompt for prompt in asked}
         items = [(by_id[one.prompt_id], one) for one in sampled]
         once = {"votes": 1, "rule": "unanimous", "early_exit": False, "audit_share": 0.0, "order": "stage_major"}
-        settings = config.cascade.model_copy(update=once)
+        settings = config.cascade.with_judge_only().model_copy(update=once)
         verdicts = Cascade(templates, settings).judge(metered, items, round=1)
         cast = [vote for verdict in verdicts for vote in verdict.votes]
         yes = {

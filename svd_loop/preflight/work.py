@@ -158,7 +158,7 @@ def _cascade(
     votes: dict[StageName, float] = {}
     alive = 1.0
     for stage in section.stage_names:
-        v, needed = section.votes, section.needed
+        v, needed = section.votes_of(stage), section.needed_of(stage)
         # All alike, a right candidate passes every stage and a wrong one fails the strictest: stages nest.
         rate = min(1.0, rates[stage] / alive) if alike and alive > 0.0 else rates[stage]
         cast = float(v)

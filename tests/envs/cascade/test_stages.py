@@ -127,7 +127,7 @@ def test_the_configuration_takes_names_and_sections_and_writes_them_back_as_shor
     ("overrides", "complaint"),
     [
         (["cascade.stages=[tone, tone]"], "a stage is named twice in ['tone', 'tone']"),
-        (["cascade.stages=[lenght]"], "no stage is called 'lenght'; known: correctness, cycle_consistency, factuality"),
+        (["cascade.stages=[lenght]"], "no stage is called 'lenght'; known: agreement, correctness, cycle_consistency"),
         (["cascade.stages=[length]"], "cascade.stages.0.length.least: is required"),
         (["cascade.roles={tone_judge: {max_tokens: 9}}"], "cascade.roles.tone_judge: no stage calls this role"),
     ],
