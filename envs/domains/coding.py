@@ -15,6 +15,9 @@ from __future__ import annotations
 
 import ast
 import functools
+import hashlib
+import json
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
@@ -35,7 +38,9 @@ def make_domain(section: CodingSection) -> DomainSpec:
 
 
 def score_all(pairs: Sequence[Pair], *, seconds: float) -> list[Outcome]:
-    """Whether each solution's program passes its problem's tests, `seconds` each; equal programs run once.
+    """Whether each solution's program passes its problem's tests, `seconds` each.
+
+    Equal programs for equal problems run once a process, unless they stayed undecided.
 
     Raises:
         DataError: a problem has no tests, or one is not Python.
@@ -50,10 +55,34 @@ def findings(pairs: Sequence[Pair], *, seconds: float) -> list[Finding]:
     tests = {name: _tests_of(problem) for name, problem in problems.items()}
     keys = [(extract(solution), problem.id) for solution, problem in pairs]
     runs = list(dict.fromkeys((source, name) for source, name in keys if source is not None))
+    digests = {run: _digest(run[0], problems[run[1]], seconds) for run in runs}
+    by_run: dict[tuple[str | None, str], Finding] = {}
+    by_run |= {run: _DECIDED[digest] for run, digest in digests.items() if digest in _DECIDED}
+    new = [run for run in runs if run not in by_run]
     with Sandbox(seconds=seconds) as sandbox:
-        found = sandbox.map(lambda run: _run(sandbox, run[0], problems[run[1]], tests[run[1]]), runs)
-    by_run: dict[tuple[str | None, str], Finding] = dict(zip(runs, found, strict=True))
+        found = sandbox.map(lambda run: _run(sandbox, run[0], problems[run[1]], tests[run[1]]), new)
+    for run, finding in zip(new, found, strict=True):
+        by_run[run] = finding
+        _remember(digests[run], finding)
     return [by_run.get(key, Finding(Outcome.WRONG, "no complete program in a fenced block")) for key in keys]
+
+
+_DECIDED: OrderedDict[bytes, Finding] = OrderedDict()
+"""Findings of this process: the versions of a policy write many programs again that an earlier one wrote."""
+_MOST_DECIDED = 100_000
+
+
+def _digest(source: str, problem: Problem, seconds: float) -> bytes:
+    """Identifies all that a program's result depends on."""
+    return hashlib.sha256(json.dumps([source, problem.text, problem.tests, seconds]).encode()).digest()
+
+
+def _remember(digest: bytes, finding: Finding) -> None:
+    """Keep a finding, unless it is undecided: the machine's state decided that, and may be another next time."""
+    if finding.outcome is not Outcome.UNDECIDED:
+        _DECIDED[digest] = finding
+        if len(_DECIDED) > _MOST_DECIDED:
+            _DECIDED.popitem(last=False)
 
 
 def _run(sandbox: Sandbox, source: str, problem: Problem, tests: Sequence[ProgramTest]) -> Finding:

@@ -66,18 +66,27 @@ def manifest_tags(folder: Path) -> dict[str, str]:
 
 
 def score_tags(scores: Scores, prefix: str) -> dict[str, str]:
-    """Held-out figures with their intervals: `<prefix>pass_at_1`, `.low` and `.high`; domains as `/math`."""
+    """Held-out figures with their intervals.
+
+    Overall pass@1 is three tags, for comparisons by other programs: `<prefix>pass_at_1`, `.low` and `.high`. Every other
+    figure is one tag, `value (low to high)`, since a store takes one request for each tag; domains are named `/math`.
+    """
     tags: dict[str, str] = {}
     for group, metrics in scores.estimates.items():
         where = "" if group == "overall" else f"/{group}"
         for metric, found in metrics.items():
             name, digits = f"{prefix}{metric.replace('@', '_at_')}{where}", _DIGITS.get(metric, 4)
-            tags |= {
-                name: f"{found.value:.{digits}f}",
-                f"{name}.low": f"{found.low:.{digits}f}",
-                f"{name}.high": f"{found.high:.{digits}f}",
-            }
+            value, low, high = (f"{number:.{digits}f}" for number in (found.value, found.low, found.high))
+            if name == f"{prefix}pass_at_1":
+                tags |= {name: value, f"{name}.low": low, f"{name}.high": high}
+            else:
+                tags[name] = f"{value} ({low} to {high})"
     return tags
+
+
+def tagged_value(tag: str) -> float:
+    """The figure in a tag of `score_tags`, without its interval."""
+    return float(tag.partition(" ")[0])
 
 
 class Registry:

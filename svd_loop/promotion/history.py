@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from svd_loop.mlflow_store.records import NOTHING_GAINED, Event, RegisteredVersion
-from svd_loop.mlflow_store.registry import Registry
+from svd_loop.mlflow_store.registry import Registry, tagged_value
 from svd_loop.promotion.budget import budgets
 from svd_loop.promotion.lookup import event_json
 
@@ -48,7 +48,7 @@ def _measured(event: Event) -> dict[str, Any]:
 def _reign(event: Event, versions: Mapping[int, RegisteredVersion]) -> dict[str, Any]:
     """A champion, and what its job was measured by; a version that was deleted since has no figures."""
     tags = versions[event.version].tags if event.version in versions else {}
-    figures = {name: float(tags[tag]) if tag in tags else None for name, tag in _DRIFTING.items()}
+    figures = {name: tagged_value(tags[tag]) if tag in tags else None for name, tag in _DRIFTING.items()}
     return {"version": event.version, "since": event.at, "what": event.what, "job": tags.get("svd_loop.job"), **figures}
 
 

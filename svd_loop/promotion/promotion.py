@@ -159,14 +159,13 @@ def _spent(budget: AlphaBudget) -> Finding:
 
 
 def _tag_scores(registry: Registry, version: RegisteredVersion, scores: Scores, test: str) -> None:
-    registry.tag(
-        version,
-        {
-            "svd_loop.test.problems": str(len(scores.problem_ids)),
-            "svd_loop.test.digest": test,
-            **score_tags(scores, "svd_loop.test."),
-        },
-    )
+    tags = {
+        "svd_loop.test.problems": str(len(scores.problem_ids)),
+        "svd_loop.test.digest": test,
+        **score_tags(scores, "svd_loop.test."),
+    }
+    # A tag is a request to the store: a champion that is measured again on the same problems has them all.
+    registry.tag(version, {key: value for key, value in tags.items() if version.tags.get(key) != value})
 
 
 def _write_down(
