@@ -68,8 +68,8 @@ def manifest_tags(folder: Path) -> dict[str, str]:
 def score_tags(scores: Scores, prefix: str) -> dict[str, str]:
     """Held-out figures with their intervals.
 
-    Overall pass@1 is three tags, for comparisons by other programs: `<prefix>pass_at_1`, `.low` and `.high`. Every other
-    figure is one tag, `value (low to high)`, since a store takes one request for each tag; domains are named `/math`.
+    Overall pass@1 is three tags, for comparisons by other programs: `<prefix>pass_at_1`, `.low` and `.high`. Every
+    other figure is one tag, `value (low to high)`, since each tag is a request to the store; domains are `/math`.
     """
     tags: dict[str, str] = {}
     for group, metrics in scores.estimates.items():

@@ -29,6 +29,8 @@ SMALL = (
     "plateau.patience=9",
     "plateau.regression=1.0",
     "engine.threads=1",
+    "evaluation.audit=10",
+    "health.canaries=3",
 )
 
 

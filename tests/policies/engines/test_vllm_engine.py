@@ -230,7 +230,10 @@ def job(root: Path, *overrides: str) -> Config:
 
 @pytest.mark.parametrize(
     "update",
-    [("update.method=lora", "update.learning_rate=2.0e-3"), ("update.method=full",)],
+    [
+        ("update.method=lora", "update.learning_rate=2.0e-3"),
+        pytest.param(("update.method=full",), marks=pytest.mark.slow),
+    ],
     ids=["lora", "full"],
 )
 def test_a_job_on_vllm_gets_what_one_on_transformers_gets(update: tuple[str, ...], tmp_path: Path) -> None:

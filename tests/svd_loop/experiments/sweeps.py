@@ -28,6 +28,8 @@ def sweep_data(root: Path) -> dict[str, Any]:
             "evaluation.audit": 10,
             "health.canaries": 1,
             "evaluation.resamples": 100,
+            "evaluation.samples": 2,
+            "evaluation.pass_at": [1, 2],
         },
         "held_out": {"other": {"type": "arithmetic", "count": 20, "seed": 7}},
         "arms": {
