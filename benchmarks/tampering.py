@@ -72,7 +72,7 @@ EDITS: tuple[str, ...] = (
     "DELETE FROM dictionaries WHERE id = 1",
     "DELETE FROM batches WHERE id % 5 = {place}",
     "DELETE FROM sessions",
-    "DELETE FROM meta WHERE rowid = {place}",
+    "DELETE FROM meta WHERE name = (SELECT name FROM meta ORDER BY name LIMIT 1 OFFSET {place})",
     "UPDATE votes SET value = CASE value WHEN 'yes' THEN 'no' ELSE 'yes' END WHERE round = {round} AND place = {place}",
     "UPDATE votes SET text = (SELECT max(id) FROM contents) WHERE round = {round} AND place = {place}",
     "UPDATE verdicts SET accepted = 1 - accepted WHERE round = {round} AND candidate = {place}",

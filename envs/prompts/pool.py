@@ -155,9 +155,10 @@ def build_pool(
         SvdError: The pool cannot be written.
     """
     key = _key(digest, held_out, dedup, leak)
-    if (pool := _up_to_date(path, key)) is not None:
-        return pool
     part = path.with_name(f"{path.name}.part")
+    if (pool := _up_to_date(path, key)) is not None:
+        shutil.rmtree(part, ignore_errors=True)  # of a process that was killed when the pool was in place
+        return pool
     with _storage(path):
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import shutil
-import tempfile
 from pathlib import Path
 
 from svd_loop.errors import ConfigError, ModelError, first_line
+from svd_loop.support.part_folder import part_folder
 
 _MAGIC = b"GGUF"
 
@@ -53,9 +53,7 @@ def unpacked(path: Path, store: Path) -> Path:
         return target
     if importlib.util.find_spec("gguf") is None:
         raise ConfigError(f"model.path: {path} is a GGUF file; reading one needs the package gguf: pip install gguf")
-    store.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=store, prefix=".unpacking-") as work:
-        made = Path(work) / "checkpoint"
+    with part_folder(target) as made:
         _unpack(path, made)
         try:
             made.rename(target)

@@ -44,6 +44,8 @@ OVER_TAG = "svd_loop.gate.over"
 """What the gate said last, `passed`, `refused` or `forced`, and the number of the champion it compared with."""
 ALARMS_TAG = "svd_loop.health_alarms"
 _EVENT_TAG = "svd_loop.event."
+_MOVING_TAG = "svd_loop.moving"
+"""On a version that is being made champion: the event, until the model's history holds it."""
 _DIGITS = {"output_tokens": 1}
 """Decimals of figures that are no shares."""
 
@@ -192,8 +194,10 @@ class Registry:
     def nominate(self, version: RegisteredVersion) -> RegisteredVersion:
         """Make a version the challenger, and the champion too if there is none; returns it with its aliases."""
         with turn(self._client, version.name):
-            if self.by_alias(version.name, CHAMPION) is None:
-                self._move(version, None, Event(0, "first", version.number, 0))
+            champion = self.by_alias(version.name, CHAMPION)
+            self._note_moves(version.name, champion)
+            if champion is None:
+                self._move(version, Event(0, "first", version.number, 0))
             self.set_alias(version.name, CHALLENGER, version.number)
         return self.get(version.name, version.number)
 
@@ -228,10 +232,10 @@ class Registry:
                     f"{version} was compared with version {_number(over) or 'none'}, but meanwhile `{CHAMPION}` was "
                     f"moved to version {_number(champion) or 'none'}; nothing was changed"
                 )
-            if ROLLED_BACK_TAG in version.tags:
-                self._client.delete_model_version_tag(version.name, str(version.number), ROLLED_BACK_TAG)
+            if over is not None:  # first, as a kill in between must leave a champion in use
+                self.set_alias(version.name, PREVIOUS, over.number)
             event = Event(0, "forced" if why else "promoted", version.number, _number(over), why)
-            self._move(version, over, replace(event, **asdict(measured)))
+            self._move(version, replace(event, **asdict(measured)))
 
     def refuse(
         self,
@@ -265,17 +269,14 @@ class Registry:
         """
         with turn(self._client, name):
             champion, previous = self.by_alias(name, CHAMPION), self.by_alias(name, PREVIOUS)
-            self._note_moves(name, champion)
-            if champion is None or previous is None or previous.number == champion.number:
+            settled = self._note_moves(name, champion)
+            if champion is not None and settled is not None and settled.what == "rolled back":
+                previous = champion  # by a process that was killed before it was through
+            elif champion is None or previous is None or previous.number == champion.number:
                 raise RegistryError(f"{name}: there is no `{PREVIOUS}` version to go back to")
-            self.tag(champion, {ROLLED_BACK_TAG: _now()})
-            before = self._before(name, previous)
-            self._set_champion(previous)
-            if before is None:
-                self._client.delete_registered_model_alias(name, PREVIOUS)
             else:
-                self.set_alias(name, PREVIOUS, before)
-            self._record(name, Event(0, "rolled back", previous.number, champion.number))
+                self.tag(champion, {ROLLED_BACK_TAG: _now()})
+                self._move(previous, Event(0, "rolled back", previous.number, champion.number))
         return self.get(name, previous.number)
 
     def history(self, name: str) -> list[Event]:
@@ -287,12 +288,25 @@ class Registry:
 
     # ------------------------------------------------------------------------------------------ the rest
 
-    def _move(self, version: RegisteredVersion, over: RegisteredVersion | None, event: Event) -> None:
-        """Set the aliases, `previous` first: a crash in between leaves a champion in use and nothing to go back to."""
-        if over is not None:
-            self.set_alias(version.name, PREVIOUS, over.number)
+    def _move(self, version: RegisteredVersion, event: Event) -> None:
+        """Make a version the champion and write the event down, on the version first: a kill loses nothing of it."""
+        self.tag(version, {_MOVING_TAG: json.dumps(asdict(event))})
         self._set_champion(version)
-        self._record(version.name, event)
+        self._finish_move(version, event)
+
+    def _finish_move(self, version: RegisteredVersion, event: Event) -> None:
+        if event.what == "rolled back":
+            before = self._before(version.name, version)
+            if before is not None:
+                self.set_alias(version.name, PREVIOUS, before)
+            elif PREVIOUS in self.aliases(version.name):
+                self._client.delete_registered_model_alias(version.name, PREVIOUS)
+        history = self.history(version.name)
+        if not history or replace(history[-1], number=0, at="") != event:
+            self._record(version.name, event)
+        for tag in (ROLLED_BACK_TAG, _MOVING_TAG):  # in use, it is not marked as taken out of use
+            if tag in self.get(version.name, version.number).tags:
+                self._client.delete_model_version_tag(version.name, str(version.number), tag)
 
     def _set_champion(self, version: RegisteredVersion) -> None:
         self.set_alias(version.name, CHAMPION, version.number)
@@ -308,20 +322,19 @@ class Registry:
         with turn(self._client, name):
             self._note_moves(name, self.by_alias(name, CHAMPION))
 
-    def _note_moves(self, name: str, champion: RegisteredVersion | None) -> None:
+    def _note_moves(self, name: str, champion: RegisteredVersion | None) -> Event | None:
+        """Write down a move that the history does not hold; returns the one that a killed process had begun."""
         history = self.history(name)
         known = history[-1].champion if history else 0
-        if not history or known == _number(champion):
-            return
-        tags = champion.tags if champion else {}
-        if tags.get(GATE_TAG) in ("passed", "forced") and tags.get(OVER_TAG) == str(known):
-            what, why = (
-                "promoted" if tags[GATE_TAG] == "passed" else "forced",
-                "its process was killed before it said so",
-            )
-        else:
-            what, why = "moved", "by hand, or by another program"
-        self._record(name, Event(0, what, _number(champion), known, why))
+        begun = None if champion is None else champion.tags.get(_MOVING_TAG)
+        if champion is not None and begun is not None:
+            event = Event(**json.loads(begun))
+            if known in (event.over, event.version):  # else it was given up, and somebody moved the alias here later
+                self._finish_move(champion, event)
+                return event
+        if history and known != _number(champion):
+            self._record(name, Event(0, "moved", _number(champion), known, "by hand, or by another program"))
+        return None
 
     def _before(self, name: str, version: RegisteredVersion) -> int | None:
         """The champion that a version last replaced, if it is still there and was not rolled back itself."""

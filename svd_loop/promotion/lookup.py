@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from svd_loop.loop.plateau import PlateauRule
 from svd_loop.mlflow_store.connection import open_store, tracking_uri
 from svd_loop.mlflow_store.records import Event, RegisteredVersion
 from svd_loop.mlflow_store.registry import CHAMPION, FINGERPRINT_TAG, Registry
+from svd_loop.support.part_folder import part_folder
 
 EXPERIMENT = "svd-loop"
 _LONG_TAGS = ("svd_loop.files", "svd_loop.base_files")
@@ -265,17 +265,14 @@ def _make_once(folder: Path, fill: Callable[[Path], None]) -> None:
     """Make a folder by filling a temporary one and renaming it; does nothing if it is there."""
     if folder.exists():
         return
-    part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     try:
-        part.mkdir(parents=True)
-        fill(part)
-        part.rename(folder)
+        with part_folder(folder) as part:
+            fill(part)
+            part.rename(folder)
     except OSError as error:
         if folder.exists():  # another process was quicker; the contents are the same
             return
         raise WeightsError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _round(reader: LedgerReader, which: str) -> int:

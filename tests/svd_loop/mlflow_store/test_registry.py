@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from svd_loop.mlflow_store.connection import Store, open_store
-from svd_loop.mlflow_store.records import RegisteredVersion
-from svd_loop.mlflow_store.registry import CHALLENGER, CHAMPION, Registry
+from svd_loop.mlflow_store.records import Measured, RegisteredVersion
+from svd_loop.mlflow_store.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 
 
 @pytest.fixture
@@ -50,3 +54,80 @@ def test_the_first_version_becomes_champion_and_the_newest_challenger(store: Sto
     champion, challenger = registry.by_alias("model", CHAMPION), registry.by_alias("model", CHALLENGER)
     assert champion is not None and champion.number == 1 and Path(champion.source) == tmp_path / "a"
     assert challenger is not None and challenger.number == 2
+
+
+class Killed(BaseException):
+    """As a kill: nothing in between may catch it."""
+
+
+class DyingClient:
+    """A client that dies before every k-th write; 0: never."""
+
+    def __init__(self, client: MlflowClient, every: int) -> None:
+        self._client = client
+        self._every = every
+        self.writes = 0
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        if not name.startswith(("set_", "delete_")):
+            return method
+
+        def write(*arguments: Any, **options: Any) -> Any:
+            self.writes += 1
+            if self._every and self.writes % self._every == 0:
+                raise Killed
+            return method(*arguments, **options)
+
+        return write
+
+
+def live(store: Store, folder: Path, name: str, every: int) -> object:
+    """Two versions, a promotion, a rollback and a forced promotion; a step is repeated until it is not killed."""
+    client: Any = DyingClient(store.client, every)
+    registry = Registry(client)
+    run_id = store.client.create_run(store.experiment_id).info.run_id
+    measured = Measured("problems", 0.75, 0.5, 0.01, 0.05, 20)
+
+    def register(number: int) -> None:
+        source = folder / str(number)
+        source.mkdir(exist_ok=True)
+        registry.nominate(registry.register(name, source, fingerprint=str(number), run_id=run_id, tags={"a": "b"}))
+
+    def promote(why: str = "") -> None:
+        champion = registry.by_alias(name, CHAMPION)
+        if champion is not None and champion.number == 2:
+            registry.settle(name)
+        else:
+            registry.promote(registry.get(name, 2), over=champion, why=why, measured=measured)
+
+    steps: tuple[Callable[[], object], ...] = (
+        lambda: register(1),
+        lambda: register(2),
+        promote,
+        lambda: registry.rollback(name),
+        lambda: promote("because"),
+    )
+    for step in steps:
+        while True:
+            try:
+                step()
+                break
+            except Killed:
+                continue
+    tags = [
+        {key: value for key, value in version.tags.items() if "event" not in key} for version in registry.versions(name)
+    ]
+    history = [replace(event, at="") for event in registry.history(name)]
+    return registry.aliases(name), tags, history
+
+
+def test_killed_before_a_write_the_repeated_step_leaves_the_same(store: Store, tmp_path: Path) -> None:
+    expected = live(store, tmp_path, "whole", 0)
+    aliases, tags, history = expected  # type: ignore[misc]
+    assert aliases == {CHAMPION: 2, CHALLENGER: 2, PREVIOUS: 1}
+    assert [event.what for event in history] == ["first", "promoted", "rolled back", "forced"]
+    assert [event.score for event in history] == [None, 0.75, None, 0.75]
+    assert [sorted(one) for one in tags] == [["a", "svd_loop.fingerprint"]] * 2
+    for every in (7, 8):
+        assert live(store, tmp_path, f"killed-{every}", every) == expected
