@@ -8,7 +8,8 @@ A suite is a file `NAME.jsonl` in FOLDER (never committed), one case a line:
 
 `answer` is a solution as a model writes it, `expected` what the suite's authors call right. Two more fields may stand
 there: `question` (multiple choice is read from it) and `domain` (`math` unless it says `science`). Without FOLDER
-only our own suite is scored (`benchmarks/data/scorers.jsonl`: 200 multiple-choice and 150 quantity answers).
+only our own suites are scored (`benchmarks/data/scorers.jsonl`: 200 multiple-choice and 150 quantity answers, and
+`spellings.jsonl`: 1,322 ways to write and to miss an answer; `known` gives the reason where our outcome is another).
 
 `--busy N` scores everything once more beside N processes that keep a processor busy: the outcomes must be the same.
 `--timing` shows the processor time of extraction and scoring on texts of 10 to 1,000 KiB that collapsed models write.
@@ -32,7 +33,7 @@ from envs.domains import domain_of
 from envs.domains.extraction import final_answer
 from svd_loop.contracts import Domain, DomainName, Outcome, Problem
 
-OWN = Path(__file__).parent / "data" / "scorers.jsonl"
+OWN = Path(__file__).parent / "data"
 KIB = (10, 32, 100, 320, 1000)
 ENDLESS = {
     "open boxes": "\\boxed{",
@@ -71,7 +72,7 @@ def main() -> None:
     parser.add_argument("--timing", action="store_true")
     parser.add_argument("--list", type=int, default=20, help="cases of another outcome to print for each suite")
     arguments = parser.parse_args()
-    files = [OWN, *sorted(arguments.folder.glob("*.jsonl") if arguments.folder else [])]
+    files = [*sorted(OWN.glob("*.jsonl")), *sorted(arguments.folder.glob("*.jsonl") if arguments.folder else [])]
     cases = [case for path in files for case in read(path)]
     outcomes = score(cases)
     report(cases, outcomes, arguments.list)
@@ -90,7 +91,8 @@ def read(path: Path) -> Iterator[Case]:
         if line.strip():
             row = json.loads(line)
             domain, question = row.get("domain", Domain.MATH), row.get("question", "?")
-            yield Case(path.stem, row["gold"], row["answer"], row["expected"], domain, question, row.get("note", ""))
+            note = row.get("known", row.get("note", ""))
+            yield Case(path.stem, row["gold"], row["answer"], row["expected"], domain, question, note)
 
 
 def score(cases: Sequence[Case]) -> list[Outcome]:

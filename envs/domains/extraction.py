@@ -2,12 +2,15 @@ r"""Extract the final answer of a solution, the same way in every domain, in tim
 
 1. The last `\boxed{...}` or `\fbox{...}` whose braces balance decides; an escaped brace does not count. Boxes that are
    joined by a comma, "and" or "or" are one answer of several parts, so that two guesses are not one. A box left open (a
-   truncated solution) is no answer. A "final answer" that is named behind the last box overrides it.
-2. Without any box, the last marker with something behind it: `####`, `answer is`, `answer:`, `final result:`, a heading
-   that says no more than "Final Answer", or a line that starts with `A:`. What stands behind it, or on the next line
-   with words where the marker ends its own, counts up to the end of the sentence, or to a reason (", since ...").
-   Sentences about an answer ("the answer is correct") do not count.
-3. Otherwise there is none. A number somewhere in the text is not an answer: guessing one rewards hedging.
+   truncated solution) is no answer. A "final answer" that is named behind the last box, or an `<answer>` element there,
+   overrides it.
+2. Without any box, the last marker with something behind it: `####`, `<answer>`, `answer is`, `answer:` (in English or
+   another language), `final result:`, a heading that says no more than "Final Answer", or a line that starts with `A:`.
+   What stands behind it, or on the next line with words where the marker ends its own, counts up to the end of the
+   sentence, or to a reason (", since ..."). Sentences about an answer ("the answer is correct") do not count.
+3. Without a marker, what is named before one ("B is the correct answer"), then what stands behind `result is` or
+   `result:`.
+4. Otherwise there is none. A number somewhere in the text is not an answer: guessing one rewards hedging.
 """
 
 from __future__ import annotations
@@ -17,35 +20,54 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
-_BOX_TOKEN: Final = re.compile(r"(?P<box>\\{1,2}(?:boxed|fbox)\b[ \t]*(?P<open>\{)?)|\\.|[{}]", re.DOTALL)
-_UNBRACED: Final = re.compile(r"[ \t]*(?P<content>(?:\\[a-zA-Z]+(?:\{[^{}]*\}){1,2}|[^\s$\\,;])+)")
-_BLANK: Final = r"(?:[\s$]|\\q?quad|\\[,;: ])*"
-_BETWEEN_BOXES: Final = re.compile(
-    rf"{_BLANK}(?:[,;]|\\text\{{\s*(?:and|or)\s*\}}|and\b|or\b|[,;]\s*(?:and|or)\b){_BLANK}"
-    rf"(?:[A-Za-z]\w{{0,3}}\s*={_BLANK})?"
+_BOX_TOKEN: Final = re.compile(
+    r"(?P<box>\\{1,2}(?:boxed|fbox|framebox)(?![a-zA-Z])[ \t]*(?P<open>\{)?)|\\.|[{}]", re.DOTALL
 )
-_BETWEEN: Final = 40
+_UNBRACED: Final = re.compile(r"[ \t]*(?P<content>(?:\\[a-zA-Z]+(?:[ \t]*(?:\{[^{}]*\}|[0-9])){1,2}|[^\s$\\,;])+)")
+_BLANK: Final = r"(?:[\s$]|\\q?quad|\\[,;: ()\[\]])*"
+_FOR_A_PART: Final = r"(?:for\s[^{}.\n]{1,30}?\s)?"
+_BETWEEN_BOXES: Final = re.compile(
+    rf"{_BLANK}(?:\\text\{{\s*[,;]?\s*{_FOR_A_PART}(?:and|or)\s*\}}|[,;]?\s*{_FOR_A_PART}(?:and|or)\b|[,;]){_BLANK}"
+    rf"(?:[A-Za-z][\w{{}}]{{0,5}}\s*={_BLANK})?"
+)
+_BETWEEN: Final = 60
 """Characters between two boxes that may still join them."""
 
+_FOREIGN_MARKERS: Final = (  # Spanish, German, French, Italian, Portuguese, Dutch, Swedish, Polish, Russian, ...
+    r"respuestas?|antwort(?:en)?|l(?:ö|oe)sung\s+lautet|r[ée]ponses?|risposta|resposta|antwoord|svar(?:et)?|odpowied[źz]"
+    r"|ответ|відповідь|cevap|jawaban"
+)
+_EASTERN_MARKERS: Final = r"答案|答え|正解|解答|정답|答(?=\s*[:：])"  # no spaces around these, so no ends of words
 _MARKER: Final = re.compile(
-    r"####+|\b(?:answers?|ans|final\s+result|(?:correct|right|best)\s+(?:option|choice))\b"
-    r"|^[ \t]*[*_]{0,3}A[*_]{0,3}(?=[ \t]*:)",
+    rf"####+|<answer>|(?<![^\W_])(?:answers?|ans|final\s+result|(?:correct|right|best)\s+(?:option|choice)"
+    rf"|{_FOREIGN_MARKERS})(?![^\W_])|{_EASTERN_MARKERS}|^[ \t]*[*_]{{0,3}}A[*_]{{0,3}}(?=[ \t]*:)",
     re.IGNORECASE | re.MULTILINE,
+)
+_WEAK_MARKER: Final = re.compile(r"\b(?:results?|resultado|r[ée]sultat|ergebnis|risultato|результат)\b", re.IGNORECASE)
+_STATED: Final = re.compile(  # what is named before a marker: "42 is the answer", "option B is correct"
+    r"(?<!\S)[*_(]{0,3}(?:(?:(?:[Oo]ption|[Cc]hoice)\s+)(?P<option>\(?[A-Z]\)?)[*_)]{0,3}\s+is\s+(?:therefore\s+|thus\s+)?(?:the\s+)?"
+    r"(?:correct|right|best)(?![^\W_])"
+    r"|(?P<value>\$[^$\n]{1,200}\$|\\\([^\n]{1,200}?\\\)|\(?[A-Z]\)?|[+-]?[0-9]\S{0,60})[*_)]{0,3}\s+(?:is|are)"
+    r"\s+(?:therefore\s+|thus\s+|indeed\s+)?(?:the|our|my)\s+(?:(?:correct|final|right|best|only|desired|required)\s+){0,2}"
+    r"(?:answer|option|choice)(?![^\W_]))"
 )
 _OPTION_LINE: Final = re.compile(r"^[ \t]*[*_(]{0,3}B[*_]{0,3}[ \t]*[:.)]", re.MULTILINE)
 _VERB: Final = re.compile(  # what turns the word into a marker, within a bounded reach
-    r"(?:\W{0,3}(?:to|for|of|in)\s[^\n.:=]{1,80}?)?[ \t*_]{0,6}"
-    r"(?:(?:is|are|was|be|should\s+be|would\s+be|will\s+be|must\s+be|equals|comes\s+(?:out\s+)?to)\b(?:[ \t]*[:=])?"
-    r"|(?:[:=\uff1a]|\.(?=[ \t]*\S)|-(?=[ \t]))|(?=[ \t]*(?:\$|\\\(|\\\[)))[*_]{0,3}",
-    re.IGNORECASE,
+    r"(?:\W{0,3}(?:to|for|of|in)\s[^\n.:=]{1,80}?)?(?:[ \t]+(?:final|finale|correct[ae]?|richtige))?[ \t*_]{0,6}"
+    r"(?:(?:is|are|was|be|should\s+be|would\s+be|will\s+be|must\s+be|equals|comes\s+(?:out\s+)?to(?:\s+be)?"
+    r"|es|est|ist|lautet|é|è|jest|är)\b(?:[ \t]*[:=])?"
+    r"|(?:[:=\uff1a\u662f\u4e3a\u70ba\u306f\uc740\u2192\u21d2]{1,3}|\.(?=[ \t]*\S)|-(?=[ \t]))"
+    r"|(?=[ \t]*(?:\$|\\\(|\\\[))"
+    r"|(?=[ \t]+(?:[(\[]?[A-Z][)\]]?|[+-]?[0-9][0-9.,/]{0,30})[.*_]{0,4}[ \t]*$))[*_]{0,3}",
+    re.IGNORECASE | re.MULTILINE,
 )
 _NOTHING_MORE: Final = re.compile(r"[ \t*_#:.]{0,12}$", re.MULTILINE)
 _HEADING_WORDS: Final = re.compile(
     r"^[ \t#*_>\d.]{0,12}(?:(?:the|final|correct|my|your|our|short)[ \t]+){0,3}$", re.IGNORECASE
 )
 _FILLER: Final = re.compile(
-    r"(?:[*_:=>\s]|\\(?:quad|qquad|;|,)"
-    r"|(?:therefore|thus|simply|just|hence|now|clearly|indeed|exactly|given\s+by|equal\s+to|option|choice)\b[,:]?(?=\s*\S))*",
+    r"(?:[*_:=>,\s]|\\(?:quad|qquad|;|,)"
+    r"|(?:therefore|thus|simply|just|hence|now|clearly|indeed|exactly|definitely|certainly|given\s+by|equal\s+to|option|choice)\b[,:]?(?=\s*\S))*",
     re.IGNORECASE,
 )
 _ABOUT: Final = re.compile(  # a sentence about an answer, not the answer
@@ -54,17 +76,23 @@ _ABOUT: Final = re.compile(  # a sentence about an answer, not the answer
     r"|complete|ready|here|therefore|still|already|actually|wanted|asked|given|an?\s+(?!b\b)[a-z]{2,}|the\s+\w+\s+of)\b",
     re.IGNORECASE,
 )
+_REMARK: Final = re.compile(r"[a-z ]{3,}$")
+"""What is no correction of a box: "the final answer is positive"."""
 _REASON: Final = re.compile(
-    r"[,;:.(\s]\s*(?:since|because|as\s+(?:the|it|we|there|this)|which|where|when|so\s+(?:the|that|we|it)|i\s+hope|hope|this\s+is"
-    r"|rounded|assuming|given\s+that|due\s+to|after|for\s+(?:the|a)\s|and\s+(?:this|that|it|so|the\s+answer))\b",
+    r"[,;:.(\s]\s*(?:since|because|as\s+(?:the|it|we|there|this)|which|where|when|so\s+(?:the|that|we|it)|i\s+(?:hope|think|believe|guess)|hope|this\s+is|the\s+(?:other|rest)"
+    r"|rounded|assuming|given\s+that|due\s+to|after|for\s+(?:the|a)\s|and\s+(?:this|that|it|so|the\s+answer))\b"
+    r"|[,;]\s*(?:so|weil|da|denn|porque|pues|ya\s+que|car|puisque|parce\s+que|perch[ée])\s|</answer|(?<=[\d$)])(?::|\s+[\u2013\u2014])\s+[a-z]{2,}|[,，]?\s*因[为為]",
     re.IGNORECASE,
 )
 _SENTENCE_END: Final = re.compile(
-    r"(?<!\b[A-Za-z]\.[a-z])(?<!\bapprox)(?<!\bca)[.?](?=[*_\"')\]$`]{0,4}(?:\s|$))|!(?=[*_]{1,4}(?:\s|$)|\s+[A-Z])"
+    r"(?<!\b[A-Za-z]\.[a-z])(?<!\bapprox)(?<!\bca)\.(?=[*_\"')\]$`]{0,4}(?:\s|$))|\u3002|!(?=[*_]{1,4}(?:\s|$)|\s+[A-Z])"
 )
 _SENTENCE: Final = re.compile(  # "The volume of the box is 12"
-    r"(?:the|there|it|this|that|we|he|she|they|so|a|an|each|its|his|her|[A-Z][a-z]+)\s.{0,200}\b(?:is|are|was|were|equals)\s+"
-    r"(?P<said>[^a-z\s].*)"
+    r"(?:the|there|it|this|that|we|he|she|they|so|not?|a|an|each|its|his|her|[A-Z][a-z]+)\s"
+    r"(?P<before>.{0,200})(?:\b(?:is|are|was|were|equals)|'s)\s+(?P<said>[^a-z\s].*)"
+)
+_TWO_STATEMENTS: Final = re.compile(
+    r"\b(?:is|are|was|were|equals)\s.*\b(?:or|and|but|if|while|when)\b|\b(?:either|if)\b"
 )
 _OPENERS: Final = {"$$": "$$", "\\[": "\\]", "\\(": "\\)", "$": "$"}
 _MOST_MARKERS: Final = 200
@@ -76,8 +104,10 @@ _LONGEST: Final = 2000
 def final_answer(text: str) -> str | None:
     """The final answer by the rules above, stripped; None if there is none or it is empty."""
     boxes = _boxes(text)
-    corrected = next(_marked(text, boxes[-1][3], final=True), None) if boxes else next(_marked(text), None)
-    return corrected or (_joined(text, boxes).strip() if boxes else None) or None
+    if boxes:
+        corrected = next(_marked(text, _MARKER, boxes[-1][3], final=True), None)
+        return corrected or _said(_joined(text, boxes).strip()) or None
+    return next(_marked(text, _MARKER), None) or _stated(text) or next(_marked(text, _WEAK_MARKER), None)
 
 
 def _boxes(text: str) -> list[tuple[int, int, int, int]]:
@@ -109,18 +139,25 @@ def _joined(text: str, boxes: list[tuple[int, int, int, int]]) -> str:
     return ", ".join(dict.fromkeys(reversed(parts)))
 
 
-def _marked(text: str, start: int = 0, *, final: bool = False) -> Iterator[str]:
+def _stated(text: str) -> str | None:
+    """The last value that is named before a marker."""
+    found = next(iter(deque(_STATED.finditer(text), maxlen=1)), None)
+    return (found["option"] or found["value"]).rstrip(".,;:*_") if found else None
+
+
+def _marked(text: str, markers: re.Pattern[str], start: int = 0, *, final: bool = False) -> Iterator[str]:
     """The text behind the markers from `start` on, the last one first; `final` looks for "final answer" only."""
     lists_options = _OPTION_LINE.search(text) is not None
-    for marker in reversed(deque(_MARKER.finditer(text, start), maxlen=_MOST_MARKERS)):
+    for marker in reversed(deque(markers.finditer(text, start), maxlen=_MOST_MARKERS)):
         word = marker[0].strip(" \t*_").lower()
         if word == "a" and lists_options:
             continue
-        if final and not text[max(0, marker.start() - 8) : marker.start()].lower().rstrip().endswith("final"):
+        named_final = text[max(0, marker.start() - 8) : marker.start()].lower().rstrip().endswith("final")
+        if final and not named_final and word != "<answer>":
             continue
-        end = marker.end() if word.startswith("#") else _end_of_marker(text, marker.start(), marker.end())
+        end = marker.end() if word[0] in "#<" else _end_of_marker(text, marker.start(), marker.end())
         value = None if end is None else _value(text, end)
-        if value:
+        if value and not (final and _REMARK.match(value)):
             yield value
 
 
@@ -150,12 +187,17 @@ def _value(text: str, start: int) -> str | None:
     return None if _ABOUT.match(line) else _until_reason("", line)
 
 
+def _said(value: str) -> str:
+    """What a sentence of one statement says at its end ("The volume is 12"); any other text as it is."""
+    sentence = _SENTENCE.match(value)
+    return value if sentence is None or _TWO_STATEMENTS.search(sentence["before"]) else sentence["said"]
+
+
 def _until_reason(head: str, line: str) -> str | None:
     """`head` and the part of the line that belongs to the answer, without formatting commands."""
     ends = [found.start() for found in (_SENTENCE_END.search(line), _REASON.search(line)) if found]
     value = (head + line[: min(ends, default=len(line))]).strip()
-    if sentence := _SENTENCE.match(value):
-        value = sentence["said"]
+    value = _said(value)
     if value.count("(") > value.count(")") and value.endswith("("):
         value = value[:-1]
     value = value.strip(" \t\r*_`").rstrip(".,;:").strip(" *_`")

@@ -6,11 +6,15 @@ without a unit, are compared here, exactly; other expressions by `math-verify` i
 
 Rules of the comparison:
 - A unit behind a number is optional: where gold or the answer has none, the values decide. Where both have one,
-  they must agree or convert. A percentage is its hundredth, and `50\%` also answers 50 (above 1, so that
-  `0.5\%` is not 0.5).
-- Words that change the meaning are part of the answer: `5 or more` is not 5.
+  they must agree or convert. A percentage is its hundredth; 50 answers `50\%`, and `50\%` answers 50 if the question
+  asks for a percentage (above 1, so that `0.5\%` is not 0.5).
+- Words that change the meaning are part of the answer: `5 or more` is not 5. Of a sentence that holds one number, the
+  number answers.
+- A comma is a decimal point where a list makes no sense (`envs.domains.notations`).
+- Inequalities and intervals, a column and a tuple, and words and symbols for a set are the same.
 - `x = 5` answers 5, and 5 answers `x = 5`; under different names values differ.
-- A bare list is unordered, a tuple is ordered; a tuple, a set and an interval differ. The number of parts must agree.
+- A bare list is unordered, a tuple is ordered; a tuple, a set and an interval differ. The number of parts must agree;
+  a tuple that a list names twice counts once.
 - Case matters for single letters and in products, not for words.
 - A number with its base (`12_5`) equals only the same digits in the same base.
 """
@@ -24,8 +28,19 @@ from typing import Final
 
 from envs.domains.extraction import final_answer
 from envs.domains.library import Library, UndecidedError
+from envs.domains.notations import (
+    assigned_tuples,
+    column,
+    interval_of,
+    is_decimal_comma_for_certain,
+    member_of,
+    set_name,
+    with_comma_lists,
+    with_decimal_points,
+)
 from envs.domains.numbers import Number, leading_number, number, same_number
-from envs.domains.parts import Parts, is_equation, named, parts_of, relates
+from envs.domains.parts import Parts, compares, is_equation, named, parts_of, relates
+from envs.domains.prose import said_number, sentence_words, words_of
 from envs.domains.spec import DomainSpec, Pair
 from envs.domains.spelling import spelled
 from envs.domains.units import counts_things, is_set_as_text, is_symbol, same_thing, unit
@@ -39,7 +54,6 @@ _FINEST: Final = 10**12
 """Largest denominator of a converted value: takes off the float's last bits, so that whole numbers stay whole."""
 _BASED: Final = re.compile(r"([0-9A-Z]+)_\s*\{?\s*([0-9]{1,2})\s*\}?")
 _TEXT: Final = re.compile(r"\\text\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
-_WORDS: Final = re.compile(r"[a-zA-Z][a-zA-Z\s'.-]*")
 _CURRENCY: Final = re.compile(r"([+-]?)\s*([$€£¥₹]|US\$)\s*(?=[\d.])")
 _BEHIND: Final = re.compile(
     r"(?P<value>.*[\w)}\]])"
@@ -57,17 +71,55 @@ def make_domain(section: MathSection) -> DomainSpec:
 def score_all(pairs: Sequence[Pair], *, seconds: float) -> list[Outcome]:
     """Whether each solution's final answer equals its problem's; `seconds` is not used (see `DomainSpec`)."""
     with Library() as library:
-        return [compare(problem.answer, extract(solution), library) for solution, problem in pairs]
+        return [
+            compare(problem.answer, extract(solution), library, in_percent=asks_for_percent(problem.text))
+            for solution, problem in pairs
+        ]
 
 
-def compare(gold: str, answer: str | None, library: Library) -> Outcome:
-    """Whether `answer` equals `gold` mathematically; no answer is wrong. Not symmetric: see the module's rules."""
+def compare(gold: str, answer: str | None, library: Library, *, in_percent: bool = False) -> Outcome:
+    """Whether `answer` equals `gold` mathematically; no answer is wrong. Not symmetric: see the module's rules.
+
+    Args:
+        gold: the right answer.
+        answer: a solution's final answer.
+        library: compares expressions.
+        in_percent: the question asks for a percentage, so that a bare gold number may be one.
+    """
     if answer is None or len(answer) > _LONGEST:
         return Outcome.WRONG
+    wanted, given = spelled(gold), spelled(answer)
+    if in_percent and _is_above_one(wanted):
+        value, behind = split_unit(given)
+        given = value if unit(behind) == "%" else given
     try:
-        return Outcome.of(same(spelled(gold), spelled(answer), library))
+        return Outcome.of(same(wanted, given, library) or _same_as_read_elsewhere(wanted, given, library))
     except UndecidedError:
         return Outcome.UNDECIDED
+
+
+def asks_for_percent(question: str) -> bool:
+    """Whether a question mentions a percentage."""
+    return re.search(r"%|percent|\bper cent\b|\bpct\b", question, re.IGNORECASE) is not None
+
+
+def _is_above_one(gold: str) -> bool:
+    found = number(gold)
+    return found is not None and abs(found.value) > 1
+
+
+def _same_as_read_elsewhere(gold: str, answer: str, library: Library) -> bool:
+    """Whether two normalised texts are equal if commas are decimal points, or assignments are tuples."""
+    listed, pointed = with_comma_lists(answer), with_decimal_points(answer)
+    value = number(split_unit(named(gold)[1])[0])
+    if value is not None and (value.measured or value.value.denominator > 1) and pointed != answer:
+        return same(gold, pointed, library)
+    if listed != answer and same(gold, listed, library):
+        return True
+    if is_decimal_comma_for_certain(gold):
+        return same(with_decimal_points(gold), pointed, library)
+    tuples = assigned_tuples(gold) or gold, assigned_tuples(answer) or answer
+    return tuples != (gold, answer) and same(*tuples, library)
 
 
 def same(gold: str, answer: str, library: Library) -> bool:
@@ -78,6 +130,7 @@ def same(gold: str, answer: str, library: Library) -> bool:
     """
     if not gold or not answer:
         return False
+    gold, answer = set_name(gold), set_name(answer)
     if gold == answer:
         return True
     (gold_name, gold_value), (answer_name, answer_value) = _named(gold), _named(answer)
@@ -87,15 +140,33 @@ def same(gold: str, answer: str, library: Library) -> bool:
         return library.equal(gold, answer)
     if (gold_name or answer_name) and (gold, answer) != (gold_value, answer_value):
         return same(gold_value, answer_value, library)
-    one, other = parts_of(gold_value), parts_of(answer_value)
+    gold_set, answer_set = member_of(gold_value), member_of(answer_value)
+    if gold_set or answer_set:
+        return same(gold_set or gold_value, answer_set or answer_value, library)
+    return _same_structure(gold_value, answer_value, library)
+
+
+def _same_structure(gold_value: str, answer_value: str, library: Library) -> bool:
+    """Compare two texts without names by their parts."""
+    one, other = _parts(gold_value, answer_value), _parts(answer_value, gold_value)
     if isinstance(one, str) and isinstance(other, str):
         return _same_value(one, other, library)
     if isinstance(one, Parts) and isinstance(other, Parts):
         return _same_parts(one, other, library) if _alike(one, other) else _related(gold_value, answer_value, library)
     for parts, single in ((one, other), (other, one)):
+        if single == r"\emptyset":
+            return False
         if isinstance(parts, Parts) and isinstance(single, str) and len(parts.items) == 1 and not parts.ordered:
             return same(parts.items[0], single, library) if parts is one else same(single, parts.items[0], library)
     return _related(gold_value, answer_value, library)
+
+
+def _parts(text: str, other: str) -> Parts | str:
+    """The parts of a text; those of an interval or a tuple where it stands for one and the other text is one."""
+    found = parts_of(text)
+    if isinstance(found, str) and isinstance(parts_of(other), Parts):
+        return interval_of(found) or column(found) or found
+    return found
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -118,6 +189,7 @@ def _related(gold: str, answer: str, library: Library) -> bool:
 
 
 def _same_parts(gold: Parts, answer: Parts, library: Library) -> bool:
+    gold, answer = _distinct(gold), _distinct(answer)
     if len(gold.items) != len(answer.items) or len(gold.items) > _MOST_PARTS:
         return False
     names = {named(item)[0] for item in gold.items} - {""}
@@ -130,6 +202,13 @@ def _same_parts(gold: Parts, answer: Parts, library: Library) -> bool:
             return False
         left.remove(found)
     return True
+
+
+def _distinct(parts: Parts) -> Parts:
+    """Parts without the tuples of an unordered list that were there before."""
+    if parts.ordered or not all(item.startswith("(") for item in parts.items):
+        return parts
+    return Parts(parts.brackets, tuple({_without_spaces(item): item for item in parts.items}.values()))
 
 
 def _same_value(gold: str, answer: str, library: Library) -> bool:
@@ -148,6 +227,11 @@ def _same_value(gold: str, answer: str, library: Library) -> bool:
         return same_quantity(numbers[0], gold_unit, numbers[1], answer_unit, library)
     if gold_unit and answer_unit and not _same_unit(gold_unit, answer_unit):
         return False
+    if sentence_words(gold) != sentence_words(answer):
+        said = said_number(answer) if numbers[0] is not None else None
+        return said is not None and _same_value(gold, said, library)
+    if compares(gold) != compares(answer) and (numbers[0] is not None or numbers[1] is not None):
+        return False
     if _leftover(gold_value) != _leftover(answer_value):
         return False
     if (gold_value, answer_value) != (gold, answer) and _without_spaces(gold_value) == _without_spaces(answer_value):
@@ -165,7 +249,9 @@ def split_unit(text: str) -> tuple[str, str]:
         value, behind = split_unit(text)
         return value, behind or currency[2]
     found = leading_number(text)
-    if found and found[1].strip():
+    if found and not found[1].strip():
+        return text, ""
+    if found:
         behind = found[1]
         value = text[: len(text) - len(behind)]
         apart = behind[0] == " " and re.match(r"\s+[a-zA-Z]{3,}", behind) is not None
@@ -188,7 +274,7 @@ def same_quantity(gold: Number, gold_unit: str, answer: Number, answer_unit: str
         if gold_unit and answer_unit:
             return False
         hundredth = Number(share.value / 100, None if share.places is None else share.places + 2, share.digits)
-        return same_number(hundredth, bare) or (abs(bare.value) > 1 and same_number(share, bare))
+        return same_number(hundredth, bare) or (percents[0] and abs(bare.value) > 1 and same_number(share, bare))
     if not gold_unit or not answer_unit or _same_unit(gold_unit, answer_unit):
         return same_number(gold, answer)
     one, other = unit(gold_unit), unit(answer_unit)
@@ -200,12 +286,6 @@ def same_quantity(gold: Number, gold_unit: str, answer: Number, answer_unit: str
 
 def _same_unit(one: str, other: str) -> bool:
     return (unit(one) is not None and unit(one) == unit(other)) or same_thing(one, other)
-
-
-def words_of(text: str) -> str:
-    """The words of a text that holds only words, without formatting commands; empty for all other texts."""
-    plain = " ".join(_TEXT.sub(r" \1 ", text).split())
-    return plain if _WORDS.fullmatch(plain) and plain not in ("i", "e") else ""
 
 
 def _same_words(gold: str, answer: str) -> bool:

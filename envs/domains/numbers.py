@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-_DIGITS: Final = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+"
+_DIGITS: Final = r"(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+"
 _POWER: Final = r"10\s*\^\s*(?:\{\s*(?P<{0}>[+-]?[0-9]+)\s*\}|(?P<{0}b>[+-]?[0-9]+))"
 _NUMBER: Final = re.compile(
     r"(?P<sign>[+-]?)\s*(?:"

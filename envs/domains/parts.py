@@ -29,6 +29,11 @@ _RELATION: Final = re.compile(
     r"[<>=]|\\(?:le|ge|neq|in|pm|mp|equiv|approx|cup|cap|setminus|mid)(?![a-zA-Z])|\||(?<!\\):"
 )
 
+_COMPARISON: Final = re.compile(r"[<>]|\\(?:le|ge|neq)(?![a-zA-Z])")
+_ABOUT_WORD: Final = re.compile(
+    r"(?:\\text\s*\{\s*)?(?:about|approximately|approx\.?|roughly|around)\s*\}?\s*(?=[\d$.-])"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -72,6 +77,7 @@ def named(text: str) -> tuple[str, str]:
     In a chain (`x = 2 + 3 = 5`) the last value counts, but not an approximation (`1/3 \approx 0.3`). An equation whose
     left side is not a name stays whole.
     """
+    text = _ABOUT_WORD.sub("", text, count=1) if _ABOUT_WORD.match(text) else text
     about = _split(text, _ABOUT)
     if len(about) > 1 and not (len(about) == 2 and _NAME.fullmatch(about[0])):
         return named(about[0])
@@ -89,6 +95,11 @@ def is_equation(text: str) -> bool:
 def relates(text: str) -> bool:
     """Whether a text is a relation, such as an inequality, and so may stand for an interval or a list."""
     return _RELATION.search(text) is not None
+
+
+def compares(text: str) -> bool:
+    r"""Whether a text holds an inequality sign (`<`, `\ge`, `\neq`)."""
+    return _COMPARISON.search(text) is not None
 
 
 def _split(text: str, separator: re.Pattern[str]) -> tuple[str, ...]:

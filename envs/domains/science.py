@@ -22,9 +22,11 @@ from typing import Final
 from envs.domains.choices import choice, options_of
 from envs.domains.extraction import final_answer
 from envs.domains.library import Library, UndecidedError
-from envs.domains.math import compare, words_of
+from envs.domains.math import asks_for_percent, compare
+from envs.domains.notations import with_decimal_points
 from envs.domains.numbers import leading_number
 from envs.domains.parts import named
+from envs.domains.prose import words_of
 from envs.domains.spec import DomainSpec, Pair
 from envs.domains.spelling import spelled
 from envs.domains.units import counts_things, same_thing, unit
@@ -41,6 +43,11 @@ _ABOUT: Final = re.compile(
     r"(?:\\(?:approx|sim|simeq)(?![a-zA-Z])|about|approximately|approx\.?|roughly|around|ca\.?|~)\s*"
 )
 _CURRENCY: Final = re.compile(r"([+-]?)\s*[$€£¥₹]\s*(?=[\d.])")
+_DIRECTION: Final = re.compile(
+    r",?\s+(?:(?:to|toward|towards)\s+the\s+)?(?:(?:up|down|left|right|north|south|east|west)(?:wards?|ern)?)\s*$"
+)
+_CONVERTED: Final = Fraction(1, 10**6)
+"""Relative error that a conversion may have: factors such as 760 mmHg in 1 atm are rounded by definition."""
 _FORMULA_WORD: Final = 3
 """Letters; shorter words are symbols, whose case matters."""
 
@@ -102,30 +109,44 @@ def _found(answer: str | None, problem: Problem, library: Library) -> Outcome:
         wanted = choice(_unset(gold), options, same_text)
         if wanted is not None:
             return Outcome.of(choice(_unset(given), options, same_text) == wanted)
-    wanted_quantity, given_quantity = quantity(gold), quantity(given)
+    wanted_quantity, given_quantity = _quantities(gold, given)
     if wanted_quantity is not None and given_quantity is not None:
         try:
-            return Outcome.of(_same_quantity(wanted_quantity, given_quantity, library))
+            in_percent = asks_for_percent(problem.text)
+            return Outcome.of(_same_quantity(wanted_quantity, given_quantity, library, in_percent=in_percent))
         except UndecidedError:
             return Outcome.UNDECIDED
     if same_text(given, gold):
         return Outcome.RIGHT
     if (wanted_quantity is not None and wanted_quantity.unit) or words_of(gold) or words_of(given):
         return Outcome.WRONG
-    return compare(problem.answer, answer, library)
+    return compare(problem.answer, answer, library, in_percent=asks_for_percent(problem.text))
 
 
-def _same_quantity(gold: Quantity, given: Quantity, library: Library) -> bool:
+def _quantities(gold: str, given: str) -> tuple[Quantity | None, Quantity | None]:
+    """Both as quantities; a direction that only the answer names is ignored.
+
+    A comma in the answer is a decimal point where gold is no whole number.
+    """
+    wanted, found = quantity(gold), quantity(given if _DIRECTION.search(gold) else _DIRECTION.sub("", given))
+    if found is None and wanted is not None and (not wanted.exact or wanted.value.denominator > 1):
+        found = quantity(with_decimal_points(given))
+    return wanted, found
+
+
+def _same_quantity(gold: Quantity, given: Quantity, library: Library, *, in_percent: bool) -> bool:
     value = given.value
     if gold.unit == "%" and not given.unit:
         return _met(gold, value) or _met(gold, value * 100)
     if not gold.unit and given.unit == "%":
-        return _met(gold, value / 100) or (abs(gold.value) > 1 and _met(gold, value))
+        return _met(gold, value / 100) or (in_percent and abs(gold.value) > 1 and _met(gold, value))
     if gold.unit and gold.unit != given.unit:
         per_unit = 1.0 if _same_word(gold.unit, given.unit) else library.factor(given.unit, gold.unit)
         if per_unit is None or not math.isfinite(per_unit):
             return False
-        value = (value * Fraction(per_unit)).limit_denominator(_FINEST) if per_unit != 1.0 else value
+        if per_unit != 1.0:
+            value = (value * Fraction(per_unit)).limit_denominator(_FINEST)
+            value = gold.value if abs(gold.value - value) <= _CONVERTED * abs(gold.value) else value
     return _met(gold, value)
 
 

@@ -20,6 +20,7 @@ _CHARACTERS: Final = {
     **{"≥": r"\ge ", "⩾": r"\ge ", "≠": r"\neq ", "≈": r"\approx ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in "},
     **{"∅": r"\emptyset ", "°": r"^{\circ}", "º": r"^{\circ}", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"'},
     **{"→": r"\to ", "µ": r"\mu ", "\N{OHM SIGN}": r"\Omega ", "：": ":", "，": ",", "。": ".", "％": "%"},
+    **{"⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "⟨": "(", "⟩": ")", "℃": r"^{\circ}C"},
     **{"ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℂ": r"\mathbb{C}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}"},
     **{"\N{NO-BREAK SPACE}": " ", "\N{NARROW NO-BREAK SPACE}": r"\,", "\N{THIN SPACE}": r"\,"},
 }
@@ -56,11 +57,17 @@ _TEXT: Final = re.compile(
     r"|boldsymbol|underline)(?=\s*\{)"
 )
 _OLD_TEXT: Final = re.compile(r"\{\s*\\(?:rm|bf|it)\s+([^{}]*)\}")
+_POWER: Final = re.compile(r"(?<=[\w)}\]])\*\*(?=[\d({-]|[a-zA-Z](?![a-zA-Z*]))")
 _DELIMITERS: Final = re.compile(r"\$+|(?<!\\)\\[()\[\]]|\*\*|`")
 _DIGIT_GROUPS: Final = re.compile(r"(?<![\d.])(\d{1,3})((?:(?:\\,|\{,\}|,\\!|\{,\\!\}|\\ |\\;|\\:)\s*\d{3})+)(?!\d)")
-_WHOLE_GROUPS: Final = re.compile(r"(?<![\d.,])(\d{1,3}(?:,\d{3})+)(?![\d,])")
+_WHOLE_GROUPS: Final = re.compile(r"(?<![\d.,])([1-9]\d{0,2}(?:,\d{3})+)(?![\d,])")
+_DECIMAL_COMMA: Final = re.compile(r"(?<=\d)\{,\}(?=\d)")
 _SPACED_GROUPS: Final = re.compile(r"[+-]?\d{1,3}(?: \d{3})+(?:\.\d+)?")
 _REPEATING: Final = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*(?:\{(\d+)\}|(\d))")
+_DOTS: Final = r"(?:\.\.\.|\\[lc]?dots(?![a-zA-Z]))"
+_ENDLESS: Final = re.compile(rf"(?<![\d.])(\d{{0,20}})\.(\d{{0,12}}?)(?:(\d)\3{{2,12}}|(\d{{2,6}})\4{{1,6}}){_DOTS}")
+_IN_BRACKETS: Final = re.compile(r"(?<![\d.])(\d{1,20})\.(\d{0,12})\((\d{1,12})\)()")
+_CHOOSE: Final = re.compile(r"\{([^{}]*)\\choose(?![a-zA-Z])([^{}]*)\}")
 _OVER: Final = re.compile(r"\{([^{}]*)\\over(?![a-zA-Z])([^{}]*)\}")
 _BARE_OVER: Final = re.compile(r"([^{}]*)\\over(?![a-zA-Z])([^{}]*)")
 _NAMES: Final = {
@@ -68,6 +75,13 @@ _NAMES: Final = {
         r"\dfrac": r"\frac",
         r"\tfrac": r"\frac",
         r"\cfrac": r"\frac",
+        r"\nicefrac": r"\frac",
+        r"\sfrac": r"\frac",
+        r"\flatfrac": r"\frac",
+        r"\langle": "(",
+        r"\rangle": ")",
+        r"\lvert": "|",
+        r"\rvert": "|",
         r"\leq": r"\le",
         r"\geq": r"\ge",
         r"\ne": r"\neq",
@@ -94,6 +108,11 @@ _NAMES: Final = {
 _COMMAND: Final = re.compile(r"\\[a-zA-Z]+")
 _PLAIN_NAMES: Final = re.compile(r"(?<![a-zA-Z\\])(pi|sqrt|infinity|inf|oo)(?![a-zA-Z])")
 _PLAIN: Final = {"pi": r"\pi ", "sqrt": r"\sqrt", "infinity": r"\infty ", "inf": r"\infty ", "oo": r"\infty "}
+_FUNCTION: Final = re.compile(
+    r"(?<![a-zA-Z\\])(arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|exp)"
+    r"(?=\s*(?:[(^\\]|_[\d{(])|\s*\d|\s+[a-z](?![a-z]))"
+)
+_UPRIGHT: Final = re.compile(r"\\(?:mathrm|rm|text|operatorname)\s*\{\s*([ei])\s*\}")
 _ROOT_OF: Final = re.compile(r"(\\sqrt(?:\[\d\])?)\s*(?:\(([^()]*)\)|(\d+(?:\.\d+)?|[a-zA-Z]))")
 _SHORT_FRACTION: Final = re.compile(r"\\frac\s*(\d|\{[^{}]*\})\s*(\d|[a-zA-Z]|\{[^{}]*\})")
 
@@ -105,19 +124,22 @@ def spelled(text: str) -> str:
     if "\\begin" not in text:
         text = _DOUBLED.sub(r"\\", text)
     text = _DIGIT_GROUPS.sub(lambda group: group[1] + re.sub(r"\D", "", group[2]), text)
+    text = _DECIMAL_COMMA.sub(".", _UPRIGHT.sub(r" \1 ", text))
     text = _OLD_TEXT.sub(r"\\text{\1}", _SETTING.sub("", text))
     text = _MATRIX.sub(r"\\begin{pmatrix}\1\\end{pmatrix}", _TEXT.sub(r"\\text", text))
     text = _COMMAND.sub(lambda command: _NAMES.get(command[0], command[0]), text)
-    text = _DELIMITERS.sub(_delimiter, text)
+    text = _DELIMITERS.sub(_delimiter, _POWER.sub("^", text))
     text = _SPACE.sub(" ", text).replace(r"\%", "%").replace(r"\$", "$").replace(r"\&", "&").replace(r"\#", "#")
     text = _PLAIN_NAMES.sub(lambda name: _PLAIN[name[1]], text)
+    text = _FUNCTION.sub(r"\\\1 ", text)
     text = _ROOT_OF.sub(lambda root: f"{root[1]}{{{root[2] or root[3]}}}", text)
+    text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
     text = _OVER.sub(r"\\frac{\1}{\2}", text)
     text = _BARE_OVER.sub(r"\\frac{\1}{\2}", text) if text.count(r"\over") == 1 and r"\overline" not in text else text
     text = _SHORT_FRACTION.sub(lambda found: "\\frac" + _braced(found[1]) + _braced(found[2]), text)
     text = re.sub(r"\^\s*\\circ(?![a-zA-Z])", r"^{\\circ}", text)
-    text = _REPEATING.sub(_fraction, text)
-    if not re.search(r"[\[\](){}]", text):
+    text = _ENDLESS.sub(_fraction, _IN_BRACKETS.sub(_fraction, _REPEATING.sub(_fraction, text)))
+    if not re.search(r"[\[\]()]|\\\{|^\s*\{", text):
         text = _WHOLE_GROUPS.sub(lambda group: group[1].replace(",", ""), text)
         text = text.replace(" ", "") if _SPACED_GROUPS.fullmatch(text.strip()) else text
     return " ".join(text.split()).rstrip(" ,;.").strip()
@@ -159,7 +181,7 @@ def _braced(argument: str) -> str:
 
 
 def _fraction(decimal: re.Match[str]) -> str:
-    r"""A repeating decimal: 0.1\overline{6} is (16 - 1) / 90."""
+    r"""A repeating decimal (`0.1\overline{6}`, `0.1(6)`, `0.1666...`) is (16 - 1) / 90."""
     whole, fixed, period = decimal[1], decimal[2], decimal[3] or decimal[4]
     above = int(whole + fixed + period) - int((whole + fixed) or "0")
     return f"\\frac{{{above}}}{{{'9' * len(period)}{'0' * len(fixed)}}}"

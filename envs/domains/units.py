@@ -26,6 +26,12 @@ _NOT_UNITS_TEXT: Final = (
     "roughly mod modulo remainder sin cos tan cot csc log ln exp lim max det gcd lcm sqrt pi infinity undefined"
 )
 NOT_UNITS: Final = frozenset(_NOT_UNITS_TEXT.split())
+_PARTS_OF_NUMBERS_TEXT: Final = (
+    "squared cubed factorial dozen dozens halves thirds fourths fifths sixths sevenths eighths ninths tenths "
+    "hundredths thousandths percentile gross"
+)
+_PARTS_OF_NUMBERS: Final = frozenset(_PARTS_OF_NUMBERS_TEXT.split())
+"""First words behind a number that make another number of it ("3 dozen")."""
 _CURRENCY: Final = {
     **{"$": "dollar", "usd": "dollar", "€": "euro", "eur": "euro", "£": "pound_sterling", "gbp": "pound_sterling"},
     **{"¥": "yen", "₹": "rupee", "rs": "rupee", "¢": "cent", "₽": "ruble", "₩": "won", "bucks": "dollar"},
@@ -38,7 +44,9 @@ _WORDS: Final = {
     "cubic": "3",
     "cu": "3",
 }
-_NO_FACTORS: Final = frozenset(("of", "the", "a", "an", "in", "is", "are", "was", "were", "i", "it", "we", "you"))
+_NO_FACTORS: Final = frozenset(
+    ("of", "the", "a", "an", "in", "is", "are", "was", "were", "i", "it", "we", "you", *NOT_UNITS, *_PARTS_OF_NUMBERS)
+)
 _ALIASES: Final = {
     **{
         "celsius": "degC",
@@ -69,6 +77,7 @@ _ALIASES: Final = {
         "yrs": "year",
         "yr": "year",
         "mol/L": "mol*L^-1",
+        **{"amp": "ampere", "amps": "ampere", "gm": "gram", "gms": "gram", "kgs": "kg", "kms": "km", "cms": "cm"},
         "M": "molar",
     },
 }
@@ -84,7 +93,7 @@ _FRACTION: Final = re.compile(r"\\frac\s*\{((?:[^{}]|\{[^{}]*\})*)\}\s*\{((?:[^{
 _TEXT: Final = re.compile(r"\\text\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _DEGREES: Final = re.compile(
     r"\^\s*\{?\s*(?:\\circ|°)\s*\}?\s*(?:\\text\s*\{\s*([CFKR])\s*\}|([CFKR])(?![a-zA-Z]))?"
-    r"|degrees?\s+(celsius|fahrenheit|[CF]\b)",
+    r"|\bdeg(?:rees?)?\.?\s+(celsius|fahrenheit|[CF]\b)",
     re.IGNORECASE,
 )
 _LETTERS: Final = "a-zA-ZµΩ°Å%$€£¥₹¢₽₩"
@@ -113,7 +122,11 @@ def is_symbol(text: str) -> bool:
     found = unit(text)
     plain = _plain(text)
     names = re.findall(rf"[{_LETTERS}]+", plain)
-    return found is not None and bool(names) and all(name in _SYMBOLS or name in _CURRENCY for name in names)
+    return (
+        found is not None
+        and bool(names)
+        and all(name in _SYMBOLS or name.lower() in _CURRENCY or name.lower() in _WORDS for name in names)
+    )
 
 
 def is_set_as_text(text: str) -> bool:
@@ -129,9 +142,11 @@ def counts_things(text: str) -> bool:
         return False
     plain = re.sub(r"\([a-zA-Z\s.]*\)$", "", _plain(text)).strip(" .,")
     words = re.findall(r"[^\W\d_]+", plain)
-    if len(words) > 2 * _WORDS_OF_A_THING or any(word.lower() in NOT_UNITS for word in words):
+    if len(words) > 2 * _WORDS_OF_A_THING or any(word.lower() in NOT_UNITS for word in words if plain != "times"):
         return False
-    if unit(text) is not None:
+    if words and words[0].lower() in _PARTS_OF_NUMBERS:
+        return False
+    if plain == "times" or unit(text) is not None:
         return True
     return bool(words) and not re.search(r"[\d\\=<>+*^_{}\[\](),;:|!?]", plain)
 
@@ -162,8 +177,12 @@ def _plain(text: str) -> str:
         .replace("\\circ", "°")
         .replace("\\mu", "µ")
     )
+    text = re.sub(r"^\s*1\s*/", "/", text)
+    text = re.sub(r"\b((?:sq|cu|square|cubic)\.?)\s+in\b", r"\1 inch", re.sub(r"(?<=[a-z])-(?=[a-z])", " ", text))
+    text = re.sub(r"\belectron\s+volts?\b", "eV", text)
     text = re.sub(r"µ\s+(?=[a-zA-Z]\b)", "µ", text)
     text = re.sub(r"([a-zA-Z]) Ω", r"\1Ω", text)
+    text = re.sub(r"(?<=[a-zA-Z])\.(?=[\s)]|$)", "", text)
     return " ".join(text.replace("\\", " \\").split()).strip(" .,~")
 
 
@@ -194,7 +213,7 @@ def _factors(text: str) -> dict[str, int] | None:
             factors[last[0]] += last[1] * (power - 1)
             last = None
         elif token in ("*", "·", "/"):
-            sign, last = (-1 if token == "/" else 1), None
+            sign, last = (-1 if token == "/" else sign), None
         elif token == "(":
             outer.append(around)
             around, sign, last = around * sign, 1, None
@@ -204,12 +223,13 @@ def _factors(text: str) -> dict[str, int] | None:
             around, sign, last = outer.pop(), 1, None
         elif token.isdigit():
             raised = int(token)
-        elif token == "?" or token.lower() in NOT_UNITS or token.lower() in _NO_FACTORS:
+        elif token == "?" or token.lower() in _NO_FACTORS:
             return None
         else:
+            token = token.lower() if token.istitle() and len(token) > 3 and token not in _SYMBOLS else token  # "Joule"
             for part in _ALIASES.get(token, _CURRENCY.get(token.lower(), token)).split("*"):
                 name, _, power_of_part = part.partition("^")
                 last = (name, around * sign * raised)
                 factors[name] = factors.get(name, 0) + last[1] * int(power_of_part or 1)
-            sign = raised = 1
+            raised = 1  # and the sign stays: what follows a bare slash is in the denominator, as in J/mol K
     return factors if factors and not outer else None

@@ -48,7 +48,6 @@ EQUAL = [
     ("1<x<2", "(1,2)"),
     (r"\text{north}", "North"),
     (r"\frac34i", r"\frac{3i}{4}"),
-    ("50", r"50\%"),
     (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\left[\begin{array}{cc}1 & 2 \\ 3 & 4\end{array}\right]"),
 ]
 C3_SPELLINGS = [
@@ -89,6 +88,7 @@ C4_NUMBERS = [
     ("1e-07", "0.0000001"),
 ]
 DIFFERENT = [
+    ("50", r"50\%"),
     *(("18", answer) for answer in ("19", "18 or 19", "1 8", "", "{" * 30, "0" * 2000 + "18", "-18", "18x", "18ab")),
     ("1/2", "1/3"),
     ("(1,2)", "(2,1)"),

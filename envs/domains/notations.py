@@ -1,0 +1,119 @@
+r"""Convert notations that mean the same but have another structure: decimal commas, inequalities, words for sets.
+
+A comma between digits separates two numbers in English and is the decimal point in most other languages. It is taken
+for a decimal point only where a list makes no sense (`with_decimal_points`), and `envs.domains.math` compares both
+readings only if the first one differs.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from envs.domains.parts import Parts, named
+
+_DECIMAL_COMMA: Final = re.compile(r"(?<![\d.,])(?P<whole>\d{1,3}(?:[. ]\d{3})+|\d+),(?P<decimals>\d+)(?![\d,.])")
+_SETS: Final = {
+    **dict.fromkeys(
+        (
+            *("all real numbers", "all reals", "any real number", "every real number", "the real numbers"),
+            *("the set of all real numbers", "all real values", r"(-\infty,\infty)", r"\mathbb{R}"),
+        ),
+        r"\mathbb{R}",
+    ),
+    **dict.fromkeys(
+        (
+            *("no solution", "no solutions", "no real solution", "no real solutions", "there is no solution"),
+            *("there are no solutions", "empty set", "the empty set", r"\{\}", r"\emptyset"),
+        ),
+        r"\emptyset",
+    ),
+    **dict.fromkeys(("dne", "does not exist", "undefined", "not defined", "it does not exist"), "undefined"),
+}
+_SIGN: Final = r"<|>|\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])"
+_CHAIN: Final = re.compile(
+    r"(?P<low>[^<>=]+?)\s*(?P<first><|\\le(?![a-zA-Z]))\s*(?:[a-zA-Z]|\\[a-z]+)\s*(?P<second><|\\le(?![a-zA-Z]))"
+    r"\s*(?P<high>[^<>=]+)"
+)
+_BOUND: Final = re.compile(rf"[a-zA-Z]\s*(?P<sign>{_SIGN})\s*(?P<bound>[^<>=]+)")
+_WITHIN: Final = re.compile(r"\|\s*[a-zA-Z]\s*\|\s*(?P<sign><|\\le(?![a-zA-Z]))\s*(?P<bound>[^<>=|]+)")
+_MEMBER: Final = re.compile(r"(?:[a-zA-Z]|\\[a-z]+)\s*\\in(?![a-zA-Z])\s*(?P<set>.+)")
+_GROUP: Final = re.compile(r";|\s+or\s+|\\text\s*\{\s*or\s*\}")
+_COMMA: Final = re.compile(r",|\s+and\s+|\\text\s*\{\s*and\s*\}")
+_COLUMN: Final = re.compile(r"\\begin\{pmatrix\}\s*((?:(?!\\begin|\\end)[^&])*?)\s*\\end\{pmatrix\}")
+
+
+def set_name(text: str) -> str:
+    r"""The symbol of a normalised text that names a set or says that nothing exists; other texts as they are."""
+    if len(text) > 60:
+        return text
+    plain = " ".join(re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text).split()).lower()
+    for spelling in (plain, plain.replace(" ", "").replace("+", "")):
+        if spelling in _SETS or spelling == r"\mathbb{r}":
+            return _SETS.get(spelling, r"\mathbb{R}")
+    return text
+
+
+def with_decimal_points(text: str) -> str:
+    """A normalised text with its decimal commas as points.
+
+    Three digits behind a comma are a thousand (`1,234`), unless the number begins with 0 or has other thousands marks.
+    """
+
+    def pointed(number: re.Match[str]) -> str:
+        whole, decimals = number["whole"], number["decimals"]
+        grouped = not whole.isdigit()
+        if len(decimals) == 3 and not grouped and len(whole) <= 3 and whole != "0":
+            return number[0]
+        return f"{re.sub('[. ]', '', whole)}.{decimals}"
+
+    return _DECIMAL_COMMA.sub(pointed, text)
+
+
+def with_comma_lists(text: str) -> str:
+    """A list separated by semicolons (`(1,5; 2)`) with decimal points and commas."""
+    return with_decimal_points(text).replace(";", ",") if ";" in text else text
+
+
+def is_decimal_comma_for_certain(text: str) -> bool:
+    """Whether a comma in a text that holds one number is a decimal comma: `0,5` and `3,14`, but not `2,5`."""
+    found = _DECIMAL_COMMA.fullmatch(text.lstrip("+- "))
+    return found is not None and (len(found["decimals"]) > 1 or found["whole"] == "0")
+
+
+def interval_of(text: str) -> Parts | None:
+    r"""An inequality of one variable as the interval it describes (`1 < x \le 2`, `x > 3`); None for other texts."""
+    if chain := _CHAIN.fullmatch(text):
+        opening, closing = "(" if chain["first"] == "<" else "[", ")" if chain["second"] == "<" else "]"
+        return Parts(opening + closing, (chain["low"].strip(), chain["high"].strip()))
+    if within := _WITHIN.fullmatch(text):
+        value = within["bound"].strip()
+        return Parts("()" if within["sign"] == "<" else "[]", (f"-({value})", value))
+    if bound := _BOUND.fullmatch(text):
+        value = bound["bound"].strip()
+        if bound["sign"] in (">", r"\ge"):
+            return Parts("()" if bound["sign"] == ">" else "[)", (value, r"\infty"))
+        return Parts("()" if bound["sign"] == "<" else "(]", (r"-\infty", value))
+    return None
+
+
+def member_of(text: str) -> str | None:
+    r"""The set of a text that says where a variable lies (`x \in [0,1]`); None for other texts."""
+    found = _MEMBER.fullmatch(text)
+    return found["set"] if found else None
+
+
+def assigned_tuples(text: str) -> str | None:
+    """Groups of assignments (`p=5, q=2; p=7, q=2`) as a list of tuples; None for other texts."""
+    groups = [[named(item) for item in _COMMA.split(group)] for group in _GROUP.split(text)]
+    names = {tuple(name for name, _ in group) for group in groups}
+    if len(groups) < 2 or len(names) != 1 or not all(len(name) > 1 and all(name) for name in names):
+        return None
+    return ",".join(f"({','.join(value for _, value in group)})" for group in groups)
+
+
+def column(text: str) -> Parts | None:
+    """A matrix of one column as a tuple; None for other texts."""
+    found = _COLUMN.fullmatch(text)
+    items = [item.strip() for item in found[1].split(r"\\")] if found else []
+    return Parts("()", tuple(item for item in items if item)) if len(items) > 1 else None

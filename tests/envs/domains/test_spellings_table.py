@@ -1,0 +1,37 @@
+"""1,322 ways to write an answer or to miss it, by kinds of faults (C2 to C5, D1 to D4), with what a person would say.
+
+The table also is a suite of `benchmarks.scorers`. It takes about two seconds of processor time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from envs.domains import domain_of
+from svd_loop.contracts import Domain, DomainName, Outcome, Problem
+
+TABLE = Path(__file__).parents[3] / "benchmarks" / "data" / "spellings.jsonl"
+ROWS = [json.loads(line) for line in TABLE.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("domain", [Domain.MATH, Domain.SCIENCE])
+def test_answers_are_scored_as_a_person_would_except_the_known_ones(domain: DomainName) -> None:
+    rows = [row for row in ROWS if row.get("domain", Domain.MATH) == domain]
+    pairs = [(row["answer"], Problem("p", row.get("question", "?"), domain, row["gold"])) for row in rows]
+    outcomes = domain_of(domain).score_all(pairs, seconds=5.0)
+    others = [
+        (row["note"], row["gold"], row["answer"])
+        for row, outcome in zip(rows, outcomes, strict=True)
+        if outcome is not Outcome.of(row["expected"])
+    ]
+    assert others == [(row["note"], row["gold"], row["answer"]) for row in rows if "known" in row]
+
+
+def test_every_kind_has_sixty_rows() -> None:
+    kinds = Counter(row["note"] for row in ROWS)
+    assert sorted(kinds) == ["C2", "C3", "C4", "C5", "D1", "D2", "D3", "D4"]
+    assert min(kinds.values()) >= 60
