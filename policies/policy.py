@@ -89,6 +89,7 @@ class ModelPolicy:
             self._codec.identity(sampling.thinking),
             call.id.seed(self._job_seed),
             astuple(call.id),
+            *([list(call.choices)] if call.choices else []),
         )
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -101,7 +102,8 @@ class ModelPolicy:
 
         Raises:
             DataError: a solver's prompt leaves no room for its answer; names the prompt.
-            ModelError: a role is to think, and the checkpoint's template cannot be told to.
+            ModelError: a role is to think and the template has no switch for it, or an answer is limited to a few texts
+                and the template begins every answer with a thought.
             EngineError: the engine failed or returned another number of answers than it was asked for.
         """
         if not calls:
@@ -194,7 +196,9 @@ class ModelPolicy:
         return FinishReason.LENGTH if length > sampling.max_answer else FinishReason.STOP
 
     def _request(self, call: AgentCall, prompt: tuple[int, ...]) -> GenerationRequest | None:
-        limit = self._plain_sampling(call).max_tokens
+        choices = self._codec.choices(call.choices, thinking=self._plain_sampling(call).thinking)
+        longest = max((len(choice.token_ids) for choice in choices), default=0)
+        limit = longest or self._plain_sampling(call).max_tokens
         room = self._max_context - len(prompt)
         if room < limit and call.id.role != Role.SOLVER:
             return None
@@ -205,9 +209,8 @@ class ModelPolicy:
                 "the role's max_tokens, or remove the prompt (nothing is cut)"
             )
         sampling = self._sampling(call)
-        return GenerationRequest(
-            prompt, replace(sampling, max_tokens=min(sampling.max_tokens, room)), call.id.seed(self._job_seed)
-        )
+        most = longest or min(sampling.max_tokens, room)
+        return GenerationRequest(prompt, replace(sampling, max_tokens=most), call.id.seed(self._job_seed), choices)
 
     def _sampling(self, call: AgentCall) -> Sampling:
         """The call's parameters; a repeated call may use twice the length, as far as the context allows."""

@@ -48,10 +48,12 @@ from envs.cascade.template_sets import TemplateSet
 from envs.cascade.votes import unfit
 from svd_loop.config.sections import CascadeSection
 from svd_loop.contracts import (
+    CallId,
     Candidate,
     Policy,
     Prompt,
     Rejection,
+    Reply,
     StageName,
     Verdict,
     Vote,
@@ -176,7 +178,8 @@ class Cascade:
             EngineError: The judge left a call unanswered.
             ConfigError: A stage that sees all candidates cannot decide about a prompt's domain.
         """
-        cast = partial(self._cast, judge, GroupVotes(groups or _grouped(items), self.settings.stages, self.comparison))
+        group_votes = GroupVotes(groups or _grouped(items), self.settings.stages, self.comparison)
+        cast = partial(self._cast, judge, group_votes, {})
         states = [self._state(*item) for item in items]
         open_states = [state for state in states if state.is_open]
         # The audit slice goes first and gets every unit: its rates would be biased if early exit could skip any of
@@ -216,7 +219,9 @@ class Cascade:
         for (state, _, _), vote in zip(asked, cast(ballots), strict=True):
             state.record(vote)
 
-    def _cast(self, judge: Policy, group_votes: GroupVotes, ballots: Sequence[Ballot]) -> list[Vote]:
+    def _cast(
+        self, judge: Policy, group_votes: GroupVotes, shared: dict[CallId, Reply], ballots: Sequence[Ballot]
+    ) -> list[Vote]:
         """Cast all ballots: those of stages that see all candidates without the judge."""
         deciding = self.settings.deciding_stages
         free = [ballot for ballot in ballots if ballot.stage in deciding]
@@ -229,6 +234,8 @@ class Cascade:
             invalid_retries=settings.invalid_retries,
             show_thought=settings.show_thought,
             stages=settings.stages,
+            asking=settings.asking,
+            shared=shared,
         )
         votes = {False: iter(judged), True: iter(group_votes.cast(free))}
         return [next(votes[ballot.stage in deciding]) for ballot in ballots]

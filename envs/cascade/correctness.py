@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from envs.cascade.stage import CascadeStage, RoleTemplate, single_call
+from envs.cascade.check import Check
+from envs.cascade.stage import CallBuilder, CascadeStage, Opinion, RoleTemplate
 from svd_loop.config.stages import CorrectnessSection
 from svd_loop.contracts import Role
+
+_CHECK = Check(Role.GRADER, Role.ANSWER_REVIEWER, Role.ANSWER_COMPARER)
+_TEMPLATES = {
+    Role.GRADER: RoleTemplate(frozenset({"question", "solution"})),
+    Role.ANSWER_REVIEWER: RoleTemplate(frozenset({"question", "solution"})),
+    Role.ANSWER_COMPARER: RoleTemplate(frozenset({"solution"})),
+    Role.VERDICT_GIVER: RoleTemplate(frozenset()),
+}
 
 
 def make_stage(section: CorrectnessSection) -> CascadeStage:
     """The stage; it has no settings."""
-    templates = {Role.GRADER: RoleTemplate(frozenset({"question", "solution"}))}
-    return CascadeStage(partial(single_call, role=Role.GRADER), templates)
+    return CascadeStage(_ask, _TEMPLATES)
+
+
+def _ask(calls: CallBuilder) -> Opinion:
+    return _CHECK.ask(calls, question=calls.question, solution=calls.examined)

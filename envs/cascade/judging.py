@@ -13,12 +13,13 @@ reasoning to the stages that see the question anyway.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
 
 from envs.cascade.asking import ask
 from envs.cascade.stage import Ballot, CallBuilder, stage_of
 from envs.cascade.template_sets import TemplateSet
 from svd_loop.config.stages import StageSection
-from svd_loop.contracts import AgentCall, Policy, Reply, Vote, VoteValue
+from svd_loop.contracts import NO_CANDIDATE, AgentCall, Asking, CallId, Policy, Reply, Vote, VoteValue
 from svd_loop.errors import ConfigError
 
 Conversation = Generator[AgentCall, Reply, Vote]
@@ -32,6 +33,8 @@ def cast_votes(
     invalid_retries: int,
     show_thought: bool = False,
     stages: Sequence[StageSection] = (),
+    asking: Asking = Asking.DIRECT,
+    shared: dict[CallId, Reply] | None = None,
 ) -> list[Vote]:
     """Cast all ballots: per turn, one batch with the next call of every unfinished conversation.
 
@@ -42,6 +45,9 @@ def cast_votes(
         invalid_retries: How often a vote without a readable verdict is asked again (with `attempt` counting up).
         show_thought: Whether fact checker and grader see the candidate's reasoning.
         stages: Settings of stages (`cascade.stages`); others take their defaults.
+        asking: How a vote of the built-in stages is asked (`envs.cascade.ways`).
+        shared: Replies to calls that all candidates of a prompt share, by earlier calls of this function; new ones are
+            added.
 
     Returns:
         The votes, aligned with `ballots`.
@@ -49,7 +55,9 @@ def cast_votes(
     Raises:
         EngineError: The judge left a call unanswered.
     """
-    conversations = [_converse(ballot, templates, invalid_retries, show_thought, stages) for ballot in ballots]
+    settings = _Settings(templates, invalid_retries, show_thought, stages, asking)
+    conversations = [_converse(ballot, settings) for ballot in ballots]
+    shared = {} if shared is None else shared
     votes: dict[int, Vote] = {}
     waiting: dict[int, AgentCall] = {}
     replies: Mapping[int, Reply | None] = dict.fromkeys(range(len(ballots)))  # a conversation begins without a reply
@@ -60,20 +68,38 @@ def cast_votes(
             except StopIteration as finished:
                 votes[place] = finished.value
                 waiting.pop(place, None)
-        replies = dict(zip(waiting, ask(judge, list(waiting.values())), strict=True)) if waiting else {}
+        replies = dict(zip(waiting, _ask_each_once(judge, list(waiting.values()), shared), strict=True))
     return [votes[place] for place in range(len(ballots))]
 
 
-def _converse(
-    ballot: Ballot, templates: TemplateSet, invalid_retries: int, show_thought: bool, stages: Sequence[StageSection]
-) -> Conversation:
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """The arguments of `cast_votes`."""
+
+    templates: TemplateSet
+    invalid_retries: int
+    show_thought: bool
+    stages: Sequence[StageSection]
+    asking: Asking
+
+
+def _ask_each_once(judge: Policy, calls: Sequence[AgentCall], shared: dict[CallId, Reply]) -> list[Reply]:
+    """The replies to all calls; a call that candidates share is asked once, and its reply is kept in `shared`."""
+    new = {call.id: call for call in calls if call.id not in shared}
+    replies = dict(zip(new, ask(judge, list(new.values())), strict=True))
+    shared |= {call_id: reply for call_id, reply in replies.items() if call_id.candidate == NO_CANDIDATE}
+    return [shared[call.id] if call.id in shared else replies[call.id] for call in calls]
+
+
+def _converse(ballot: Ballot, settings: _Settings) -> Conversation:
     """Ask the stage's question, and ask again while the answer has no readable verdict."""
-    ask_once = stage_of(ballot.stage, stages).ask
+    ask_once = stage_of(ballot.stage, settings.stages).ask
     if ask_once is None:
         raise ConfigError(f"cascade.stages: {ballot.stage} neither asks a judge nor decides by itself")
     value, text = VoteValue.INVALID, ""
-    for attempt in range(1 + invalid_retries):
-        value, text = yield from ask_once(CallBuilder(templates, ballot, attempt, show_thought))
+    for attempt in range(1 + settings.invalid_retries):
+        calls = CallBuilder(settings.templates, ballot, attempt, settings.show_thought, settings.asking)
+        value, text = yield from ask_once(calls)
         if value is not VoteValue.INVALID:
             break
     return Vote(ballot.prompt.id, ballot.candidate.index, ballot.stage, ballot.vote, value, text)

@@ -14,6 +14,7 @@ import unicodedata
 from svd_loop.contracts import VoteValue
 
 EXACT = {"[[Y]]": VoteValue.YES, "[[N]]": VoteValue.NO}
+MARKERS = tuple(EXACT)
 
 _OPENERS = "[［【〔〖〘❲⦋⁅⟬『「⟦〚"
 _CLOSERS = "]］】〕〗〙❳⦌⁆⟭』」⟧〛"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -20,7 +20,19 @@ from pydantic import ValidationError
 from envs.cascade.agreement import AnswerComparison, Group
 from envs.cascade.votes import answer_of, read_verdict, with_thought
 from svd_loop.config.stages import STAGES, StageSection, stage_section
-from svd_loop.contracts import AgentCall, CallId, Candidate, Prompt, Reply, RoleName, StageName, VoteValue
+from svd_loop.contracts import (
+    NO_CANDIDATE,
+    AgentCall,
+    Asking,
+    CallId,
+    Candidate,
+    Message,
+    Prompt,
+    Reply,
+    RoleName,
+    StageName,
+    VoteValue,
+)
 from svd_loop.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -79,22 +91,38 @@ class CallBuilder:
     ballot: Ballot
     attempt: int
     show_thought: bool = False
+    asking: Asking = Asking.DIRECT
 
     def call(self, role: RoleName, **fields: str) -> AgentCall:
         """A call in a role; its id says which vote it belongs to."""
-        ballot, domain = self.ballot, self.ballot.prompt.domain
-        call_id = CallId(
-            ballot.purpose,
-            ballot.round,
-            role,
-            ballot.prompt.id,
-            candidate=ballot.candidate.index,
-            stage=ballot.stage,
-            vote=ballot.vote,
-            attempt=self.attempt,
-        )
+        domain = self.ballot.prompt.domain
         messages = self.templates.render(role, domain, **fields)
+        call_id = self._id(role, self.ballot.candidate.index, self.attempt)
         return AgentCall(call_id, messages, self.templates.version(role, domain))
+
+    def next_turn(
+        self, before: tuple[Message, ...], role: RoleName, fields: Mapping[str, str], choices: tuple[str, ...] = ()
+    ) -> AgentCall:
+        """A call in a role whose user message continues a conversation; `choices` are the only possible replies."""
+        call = self.call(role, **fields)
+        turn = tuple(message for message in call.messages if message.role == "user")
+        return replace(call, messages=(*before, *turn), choices=choices)
+
+    def shared_call(self, role: RoleName, template: RoleName, attempt: int, **fields: str) -> AgentCall:
+        """A call in a role, by another role's template, that is the same for all candidates of the prompt."""
+        domain = self.ballot.prompt.domain
+        messages = self.templates.render(template, domain, **fields)
+        return AgentCall(self._id(role, NO_CANDIDATE, attempt), messages, self.templates.version(template, domain))
+
+    def neutral(self, role: RoleName, text: str) -> str:
+        """A text of the judge's own, broken up like a candidate's before it is shown in a role's conversation."""
+        return self.templates.neutral(role, self.ballot.prompt.domain, text)
+
+    def _id(self, role: RoleName, candidate: int, attempt: int) -> CallId:
+        ballot = self.ballot
+        return CallId(
+            ballot.purpose, ballot.round, role, ballot.prompt.id, candidate, ballot.stage, ballot.vote, attempt
+        )
 
     @property
     def question(self) -> str:

@@ -1,7 +1,8 @@
 """Prompt templates as versioned files: one folder per set, one file per role.
 
 A set is a folder under `envs/templates` (or any path) with `solver.txt`, `question_inferrer.txt`,
-`question_comparer.txt`, `fact_checker.txt` and `grader.txt`; `<role>.<domain>.txt` takes precedence for its domain. A
+`question_comparer.txt`, `fact_checker.txt` and `grader.txt`, and files of the roles that other ways of asking call
+(`cascade.asking`); `<role>.<domain>.txt` takes precedence for its domain. A
 file is one user message; a line `---user---` separates a system message from it. Placeholders are `$question`,
 `$solution` and `$inferred` (`$$` is a dollar sign). Which of them a role may use is fixed here; this keeps the question
 inferrer from seeing the question.
@@ -26,7 +27,7 @@ from envs.cascade.markers import delimiter_lines, neutralise, without_delimiters
 from envs.cascade.stage import RoleTemplate, stage_of
 from svd_loop.config.domains import section_of
 from svd_loop.config.stages import PAPER, StageSection
-from svd_loop.contracts import BUILT_IN_DOMAINS, DomainName, Message, Role, RoleName
+from svd_loop.contracts import BUILT_IN_DOMAINS, Asking, DomainName, Message, Role, RoleName
 from svd_loop.errors import ConfigError
 
 _SETS = Path(__file__).parents[1] / "templates"
@@ -60,12 +61,15 @@ class TemplateSet:
     _templates: Mapping[tuple[RoleName, DomainName | None], _Parsed]
 
     @classmethod
-    def load(cls, name_or_path: str, stages: Sequence[StageSection] = ()) -> TemplateSet:
+    def load(
+        cls, name_or_path: str, stages: Sequence[StageSection] = (), asking: Asking = Asking.DIRECT
+    ) -> TemplateSet:
         """Read a set by its name under `envs/templates`, or by the path of its folder.
 
         Args:
             name_or_path: Which.
             stages: Stages beside the built-in ones, whose roles it has to speak to as well.
+            asking: How votes are asked: other ways call other roles.
 
         Raises:
             ConfigError: There is no such set, a role has no file, or a file's placeholders are not its role's.
@@ -73,7 +77,8 @@ class TemplateSet:
         folder = _find(name_or_path)
         roles = {Role.SOLVER: _SOLVER}
         for section in (*PAPER, *stages):
-            roles |= stage_of(section.type, (section,)).templates
+            templates = stage_of(section.type, (section,)).templates
+            roles |= {role: templates[role] for role in section.roles_for(asking) if role in templates}
         found = cls(folder.name, folder, roles, dict(_read_all(folder, roles)))
         for role in roles:
             for domain in BUILT_IN_DOMAINS:
@@ -103,6 +108,13 @@ class TemplateSet:
         template = self._template(role, domain)
         safe = {name: template.safe(text) if name in _WRITTEN_BY_CANDIDATES else text for name, text in fields.items()}
         return tuple(Message(who, part.substitute(safe)) for who, part in template.messages)
+
+    def neutral(self, role: RoleName, domain: DomainName, text: str) -> str:
+        """A judge's own text, changed so that it can neither form a verdict nor end a section of the template.
+
+        A role without a template (it uses the solver's) has no sections.
+        """
+        return self._template(role, domain).safe(text) if role in self._roles else neutralise(text)
 
     def version(self, role: RoleName, domain: DomainName) -> str:
         """`<set>/<first 12 hex digits of the SHA-256 of the template's text>`."""

@@ -22,6 +22,7 @@ from typing import Any
 from policies.engines.serving import PrefixCache, Served, probe_prompts_of, served_version
 from policies.engines.sharding import shards_by_prefix
 from policies.engines.vllm_child import Answer, Row, Start, Started
+from policies.engines.vllm_choices import CHOICES
 from policies.text.chat import ChatCodec
 from policies.versions.stored import StoredVersion
 from svd_loop.config.engines import RepetitionSection, VllmEngineSection
@@ -218,6 +219,7 @@ def start_message(
         "gpu_memory_utilization": settings.gpu_memory_utilization,
         "enforce_eager": settings.enforce_eager,
         "disable_log_stats": True,
+        "logits_processors": ["policies.engines.vllm_choices:ChoicesProcessor"],
     }
     if settings.kv_cache_gib is not None:
         engine["kv_cache_memory_bytes"] = int(settings.kv_cache_gib * _GIB)
@@ -367,4 +369,7 @@ def _spawn(settings: VllmEngineSection, index: int, name: str) -> Child:
 
 
 def _row(request: GenerationRequest) -> Row:
-    return list(request.prompt_ids), token_sampling(request.sampling), request.seed
+    sampling = token_sampling(request.sampling)
+    if request.choices:
+        sampling["extra_args"] = {CHOICES: [list(choice.token_ids) for choice in request.choices]}
+    return list(request.prompt_ids), sampling, request.seed

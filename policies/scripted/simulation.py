@@ -13,6 +13,18 @@ from policies.scripted import tasks
 from policies.scripted.tasks import Task
 from svd_loop.contracts import AgentCall, FinishReason, Role
 
+MARKS = ("[[N]]", "[[Y]]")
+_FOUND_GOOD = ("I recomputed it and find no error.", "Both ask the same.")
+_FOUND_BAD = ("I recomputed it and something is wrong.", "The questions differ.")
+_REVIEWERS = (
+    Role.FACT_REVIEWER,
+    Role.ANSWER_REVIEWER,
+    Role.QUESTION_REVIEWER,
+    Role.FACT_COMPARER,
+    Role.ANSWER_COMPARER,
+)
+"""Roles that give findings and leave the verdict to another turn."""
+
 
 @dataclass(frozen=True, slots=True)
 class Traits:
@@ -35,7 +47,8 @@ class SimulatedScript:
     The solver computes the answer and states it with chance `skill`, otherwise a wrong one. Fact checker and grader
     recompute and vote yes with chance `true_positive` or `false_positive`. For cycle consistency the same two chances
     decide whether the question inferrer restates the question faithfully; the comparer then compares honestly. A
-    vote is left without a verdict with chance `invalid`.
+    vote is left without a verdict with chance `invalid`. Findings in a turn of their own are decided in the same way;
+    the verdict then follows them, and an own solution of the judge changes nothing.
     """
 
     def __init__(self, traits: Traits) -> None:
@@ -48,11 +61,16 @@ class SimulatedScript:
             return self._solve(_question(text, call.id.prompt_id), seed), FinishReason.STOP
         if call.id.role == Role.QUESTION_INFERRER:
             return self._infer(text, call.id.prompt_id, seed), FinishReason.STOP
+        if call.id.role == Role.REFERENCE_SOLVER:
+            return self._solve(_question(text, call.id.prompt_id), seed), FinishReason.STOP
+        if call.id.role == Role.VERDICT_GIVER:
+            return MARKS[call.messages[-2].content in _FOUND_GOOD], FinishReason.STOP
         if _draw(seed, "invalid") < self._traits.invalid:
-            return "I cannot say.", FinishReason.STOP
-        if call.id.role == Role.QUESTION_COMPARER:
-            return self._compare(text, call.id.prompt_id), FinishReason.STOP
-        return self._judge(text, call.id.prompt_id, seed), FinishReason.STOP
+            return ("I cannot say." if call.id.role not in _REVIEWERS else "..."), FinishReason.STOP
+        of_questions = call.id.role in (Role.QUESTION_COMPARER, Role.QUESTION_REVIEWER)
+        passes = (self._compare if of_questions else self._judge)(text, call.id.prompt_id, seed)
+        findings = (_FOUND_GOOD if passes else _FOUND_BAD)[of_questions]
+        return findings if call.id.role in _REVIEWERS else f"{findings}\n{MARKS[passes]}", FinishReason.STOP
 
     def _solve(self, task: Task, seed: int) -> str:
         if _draw(seed, "skill") < self._traits.skill:
@@ -64,18 +82,14 @@ class SimulatedScript:
         task = solved[-1] if solved else tasks.stand_in(prompt_id)
         return (task if self._approves(task.is_solved_by(text), seed) else task.drifted()).question()
 
-    def _compare(self, text: str, prompt_id: str) -> str:
+    def _compare(self, text: str, prompt_id: str, seed: int) -> bool:
         found = tasks.questions_in(text)
         if len(found) == 1:  # The original has an unknown form; only the inferred question was found.
             found = [tasks.stand_in(prompt_id), *found]
-        if len(found) > 1 and found[0] == found[-1]:
-            return "Both ask the same.\n[[Y]]"
-        return "The questions differ.\n[[N]]"
+        return len(found) > 1 and found[0] == found[-1]
 
-    def _judge(self, text: str, prompt_id: str, seed: int) -> str:
-        if self._approves(_question(text, prompt_id).is_solved_by(text), seed):
-            return "I recomputed it and find no error.\n[[Y]]"
-        return "I recomputed it and something is wrong.\n[[N]]"
+    def _judge(self, text: str, prompt_id: str, seed: int) -> bool:
+        return self._approves(_question(text, prompt_id).is_solved_by(text), seed)
 
     def _approves(self, right: bool, seed: int) -> bool:
         return _draw(seed, "vote") < (self._traits.true_positive if right else self._traits.false_positive)

@@ -22,7 +22,7 @@ from policies.text.dates import DAY, OTHER_DAY, strftime_on
 from policies.text.forgery import ForgeryCheck, control_ids, role_words
 from policies.text.stop_tokens import TEMPLATE_SECONDS, find_stop_tokens
 from policies.text.thoughts import ThoughtReader, spread_apart
-from svd_loop.contracts import THOUGHT_MARKS, Message
+from svd_loop.contracts import THOUGHT_MARKS, Choice, Message
 from svd_loop.errors import ModelError, first_line
 from svd_loop.support.bounded import OverrunError, run_bounded
 
@@ -69,6 +69,7 @@ class ChatCodec:
         self._thought = thought
         self._name = name
         self._cache: dict[tuple[bool, tuple[Message, ...]], tuple[int, ...]] = {}
+        self._choices: dict[tuple[str, ...], tuple[Choice, ...]] = {}
         self._reader = ThoughtReader(tokenizer, thought)
         self._forgery = ForgeryCheck(tokenizer, self._shown, special=plain, name=name)
         self.control: list[str] = []
@@ -190,6 +191,47 @@ class ChatCodec:
     def decode(self, answers: Sequence[tuple[int, ...]], *, thinking: bool = False) -> list[str]:
         """The text of each answer without stop and special tokens, a thought between `THOUGHT_MARKS`."""
         return self._reader.read([self._body(ids) for ids in answers], inside=self._opens[thinking])
+
+    def check_two_turns(self, texts: tuple[str, ...]) -> None:
+        """Check that a reply can be put back as a turn, and that the next one can be limited to a few texts.
+
+        Raises:
+            ModelError: as `choices`, or the template leaves out a turn of a conversation.
+        """
+        self.choices(texts)
+        said = [f"{_SENTINEL}{place}" for place in range(3)]
+        roles = ("user", "assistant", "user")
+        shown = self._render([Message(role, text) for role, text in zip(roles, said, strict=True)])
+        if not all(text in shown for text in said):
+            raise ModelError(
+                f"model.path: {self._name}: its chat template leaves out an earlier turn of a conversation, so a judge "
+                "cannot be asked for its verdict after its findings; set cascade.asking: think or direct"
+            )
+
+    def choices(self, texts: tuple[str, ...], *, thinking: bool = False) -> tuple[Choice, ...]:
+        """The only possible answers of a call as token ids, each with the stop token behind it.
+
+        Raises:
+            ModelError: answers begin inside a thought, or the tokenizer does not give a text back as it was.
+        """
+        if not texts:
+            return ()
+        if self._opens[thinking]:
+            raise ModelError(
+                f"model.path: {self._name}: its chat template begins every answer with a thought, so a verdict cannot "
+                "be limited to its markers; set cascade.asking: think or direct"
+            )
+        if texts not in self._choices:
+            self._choices[texts] = tuple(self._choice(text) for text in texts)
+        return self._choices[texts]
+
+    def _choice(self, text: str) -> Choice:
+        ids = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        eos = self.tokenizer.eos_token_id
+        choice = Choice(text, (*ids, eos if eos in self.stop_ids else min(self.stop_ids)))
+        if not ids or self.decode([choice.token_ids]) != [text]:
+            raise ModelError(f"model.path: {self._name}: its tokenizer does not give {text!r} back as it was")
+        return choice
 
     def answer_tokens(self, ids: tuple[int, ...], *, thinking: bool = False) -> int:
         """Number of tokens of an answer behind its thought; 0 if the thought never closes."""

@@ -63,6 +63,10 @@ class Backend(Protocol):
         """Length of a rendered prompt, for a role that thinks or does not."""
         ...
 
+    def check_two_turns(self, texts: tuple[str, ...]) -> None:
+        """Raise `ModelError` if a reply cannot be put back as a turn and be followed by one of these texts."""
+        ...
+
     def encode_rows(self, texts: list[tuple[str, str]]) -> list[TrainingRow]:
         """(user text, reply) pairs as anchor rows."""
         ...
@@ -82,8 +86,7 @@ def make_backend(config: Config, versions: Path, config_digest: str = "") -> Bac
 
 def samplings_of(config: Config) -> dict[RoleName, Sampling]:
     """Sampling parameters by role."""
-    judge = config.cascade.judge
-    sections = {role: config.cascade.roles.get(role, judge) for role in config.cascade.judge_roles}
+    sections = {role: config.cascade.sampling_of(role) for role in config.cascade.judge_roles}
     sections |= {Role.SOLVER: config.sampling}
     return {role: section.to_sampling() for role, section in sections.items()}
 
@@ -158,6 +161,10 @@ class ModelBackend:
         """Length with the base's tokenizer."""
         (ids,) = self._codec.encode([messages], thinking=thinking)
         return len(ids)
+
+    def check_two_turns(self, texts: tuple[str, ...]) -> None:
+        """Ask the base's chat template."""
+        self._codec.check_two_turns(texts)
 
     def encode_rows(self, texts: list[tuple[str, str]]) -> list[TrainingRow]:
         """Replies end with the tokenizer's end token, like sampled ones."""

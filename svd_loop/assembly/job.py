@@ -183,7 +183,7 @@ def labelled_answers(config: Config) -> LabelledAnswers:
 def template_set(config: Config) -> TemplateSet:
     """The configured templates; base models without a chat template use the `chat` set as plain text."""
     name = "chat" if config.model.templates == "plain" else config.model.templates
-    return TemplateSet.load(name, config.cascade.stages)
+    return TemplateSet.load(name, config.cascade.stages, config.cascade.asking)
 
 
 def make_cascade(

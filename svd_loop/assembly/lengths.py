@@ -8,16 +8,24 @@ Training rows must fit `update.max_length` as well, or a finished round would be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from envs.cascade.markers import MARKERS
 from envs.cascade.template_sets import TemplateSet
 from svd_loop.assembly.backends import Backend, samplings_of
 from svd_loop.config import Config
-from svd_loop.contracts import Domain, DomainName, Problem, Role, RoleName, Sampling
+from svd_loop.contracts import Asking, Domain, DomainName, Problem, Role, RoleName, Sampling
 from svd_loop.errors import ConfigError, DataError
 
-_SEE_THOUGHTS = (Role.FACT_CHECKER, Role.GRADER)
+_SEE_THOUGHTS = (
+    Role.FACT_CHECKER,
+    Role.GRADER,
+    Role.FACT_REVIEWER,
+    Role.ANSWER_REVIEWER,
+    Role.FACT_COMPARER,
+    Role.ANSWER_COMPARER,
+)
 _MARGIN = 16
 """Tokens kept free, because joining texts can change how their ends are tokenised."""
 
@@ -58,7 +66,8 @@ def budgets(config: Config, backend: Backend, templates: TemplateSet) -> list[Bu
 
     Raises:
         ConfigError: `model.max_context` is more than the checkpoint was made for.
-        ModelError: a role is to think, and the template has no switch for it.
+        ModelError: a role is to think, and the template has no switch for it; or the template cannot show the turns of
+            a conversation that `cascade.asking` needs.
     """
     context = backend.max_context
     if context is None:
@@ -69,6 +78,8 @@ def budgets(config: Config, backend: Backend, templates: TemplateSet) -> list[Bu
             f"{config.model.path} was made for (max_position_embeddings); lower it, or stretch the "
             "positions in the checkpoint's config.json"
         )
+    if config.cascade.asking in (Asking.TWO_TURNS, Asking.SOLVE_FIRST):
+        backend.check_two_turns(MARKERS)
     return list(_budgets(config, context, backend, templates))
 
 
@@ -112,15 +123,21 @@ def _budgets(config: Config, context: int, backend: Backend, templates: Template
     if measured is not None and config.evaluation.audit:
         judged.append(measured.to_sampling())
 
-    def budget(role: RoleName, sampling: Sampling, key: str, limit: int) -> Budget:
-        longest = {
-            "solution": max(one.max_tokens if _shows_thought(config, role) else one.longest_answer for one in judged),
-            "inferred": samplings[Role.QUESTION_INFERRER].longest_answer,
-        }
-        template = max(
-            _template_tokens(role, domain, backend, templates, sampling.thinking) for domain in config.domains
-        )
-        others = sum(longest[name] for name in templates.placeholders(role) if name != "question")
+    def budget(role: RoleName, sampling: Sampling, key: str, limit: int, before: Sequence[RoleName] = ()) -> Budget:
+        template = others = 0
+        for turn in (*before, role):
+            asked_as = Role.SOLVER if turn == Role.REFERENCE_SOLVER else turn
+            longest = {
+                "solution": max(
+                    one.max_tokens if _shows_thought(config, turn) else one.longest_answer for one in judged
+                ),
+                "inferred": samplings[Role.QUESTION_INFERRER].longest_answer,
+            }
+            template += max(
+                _template_tokens(asked_as, domain, backend, templates, sampling.thinking) for domain in config.domains
+            )
+            others += sum(longest[name] for name in templates.placeholders(asked_as) if name != "question")
+            others += samplings[turn].longest_answer if turn != role else 0
         return Budget(role, key, limit, template, others, sampling.max_tokens)
 
     trained = ("update.max_length", min(context, config.update.max_length))
@@ -129,12 +146,20 @@ def _budgets(config: Config, context: int, backend: Backend, templates: Template
     if measured is not None:
         yield budget(Role.SOLVER, measured.to_sampling(), *asked)
     own = config.update.replay.anchor == "own" and trained[1] < context  # judgements become training rows, too
-    for role in _judges(config):
-        yield budget(role, samplings[role], *(trained if own else asked))
+    for role, before in _judges(config):
+        yield budget(role, samplings[role], *(trained if own else asked), before)
 
 
-def _judges(config: Config) -> list[RoleName]:
-    return [role for stage in config.cascade.stages for role in stage.roles]
+def _judges(config: Config) -> Iterator[tuple[RoleName, Sequence[RoleName]]]:
+    """Every judge role with the roles whose turns stand before its own in the same conversation."""
+    asking = config.cascade.asking
+    for stage in config.cascade.stages:
+        before: list[RoleName] = []
+        for role in stage.roles_for(asking):
+            yield role, tuple(before)
+            # Roles that a stage calls under every way of asking, as the question inferrer, have a conversation each.
+            if role not in stage.roles:
+                before.append(role)
 
 
 def _shows_thought(config: Config, role: RoleName) -> bool:

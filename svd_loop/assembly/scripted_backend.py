@@ -67,6 +67,9 @@ class ScriptedBackend:
         """Length in bytes, which are the tokens."""
         return sum(len(message.content.encode()) for message in messages)
 
+    def check_two_turns(self, texts: tuple[str, ...]) -> None:
+        """Accept all: a script has no chat template."""
+
     def encode_rows(self, texts: list[tuple[str, str]]) -> list[TrainingRow]:
         """Encode texts as bytes, which are the tokens."""
         from policies.scripted import encode

@@ -25,6 +25,7 @@ from svd_loop.config.update import UpdateSection
 from svd_loop.contracts import (
     BUILT_IN_DOMAINS,
     THOUGHT_MARKS,
+    Asking,
     DomainName,
     JobPaths,
     Role,
@@ -128,6 +129,17 @@ class AtLeast(Section):
     """Yes votes that a stage needs, at most `cascade.votes`."""
 
 
+_THINKING = {"thinking": True, "temperature": 0.6, "top_p": 0.95, "max_tokens": 16_384}
+"""How the paper's judge samples, but for its longest reply of 32,768 tokens, which would leave a prompt no room."""
+_VERDICT_TOKENS = 16
+"""Room for a marker."""
+
+
+def _thinking(given: Any) -> Any:
+    """A role's settings, with those of a thinking judge where it gives none."""
+    return {**_THINKING, **given} if isinstance(given, dict) else given
+
+
 class CascadeSection(Section):
     """How candidates are judged and chosen."""
 
@@ -135,6 +147,13 @@ class CascadeSection(Section):
     """Votes of every stage. All must say yes unless `rule` says otherwise."""
     stages: Annotated[tuple[AnyStage, ...], Field(min_length=1)] = PAPER
     """Stages asked, in order, each by its name or as a section: `[factuality, {type: correctness}]`."""
+    asking: Asking = Asking.DIRECT
+    """How a vote of the built-in stages is asked (docs/guides/asking.md). `direct`: one reply, findings and verdict.
+    `think`: the same, and the judge thinks first by the switch of its chat template; judge roles then sample by default
+    at temperature 0.6 and `top_p` 0.95, up to 16,384 tokens. `two_turns`: findings in a first turn, and in a second one
+    a verdict that can be nothing but one of the two markers. `solve_first`: the judge solves the question without sight
+    of a candidate, once per vote and prompt, compares the candidate with that, and gives the verdict as in
+    `two_turns`."""
     rule: Literal["unanimous", "majority"] | AtLeast = "unanimous"
     """`unanimous` is the method: every vote of every stage says yes. `majority` (more than half of a stage's votes) and
     `{at_least: k}` approximate the method: they accept more candidates, wrong ones among them."""
@@ -166,6 +185,16 @@ class CascadeSection(Section):
     """Sampling parameters by judge role; other roles use `judge`."""
     judge: SamplingSection = SamplingSection()
     """Sampling parameters of judge roles not named in `roles`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _thinking_is_sampled_as_published(cls, data: Any) -> Any:
+        """Fill in what judge roles leave open under `asking: think`, so that the resolved settings say it."""
+        if not isinstance(data, dict) or data.get("asking") != Asking.THINK:
+            return data
+        roles = data.get("roles", {})
+        filled = {role: _thinking(given) for role, given in roles.items()} if isinstance(roles, dict) else roles
+        return {**data, "judge": _thinking(data.get("judge", {})), "roles": filled}
 
     @field_validator("rule", mode="before")
     @classmethod
@@ -211,7 +240,15 @@ class CascadeSection(Section):
     @property
     def judge_roles(self) -> tuple[RoleName, ...]:
         """The roles that the built-in stages and the configured ones call."""
-        return tuple(dict.fromkeys(role for stage in (*PAPER, *self.stages) for role in stage.roles))
+        called = (role for stage in (*PAPER, *self.stages) for role in stage.roles_for(self.asking))
+        return tuple(dict.fromkeys(called))
+
+    def sampling_of(self, role: RoleName) -> SamplingSection:
+        """Sampling parameters of a judge role; a verdict that can only be a marker is short and without a thought."""
+        section = self.roles.get(role, self.judge)
+        if role == Role.VERDICT_GIVER:
+            return section.model_copy(update={"max_tokens": _VERDICT_TOKENS, "max_answer": None, "thinking": False})
+        return section
 
     @model_validator(mode="after")
     def _roles_are_judges(self) -> CascadeSection:

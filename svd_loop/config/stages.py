@@ -7,6 +7,7 @@ settings if it has any. How it asks and reads a vote is a file in `envs.cascade`
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -14,7 +15,7 @@ from pydantic import Field
 from svd_loop.config.base import Section
 from svd_loop.config.domains import section_of
 from svd_loop.config.variants import OneOf
-from svd_loop.contracts import DomainName, Role, RoleName, StageName
+from svd_loop.contracts import Asking, DomainName, Role, RoleName, StageName
 from svd_loop.errors import ConfigError
 from svd_loop.support.plugins import Seam, Variant
 
@@ -27,10 +28,17 @@ class StageSection(Section):
 
     roles: ClassVar[tuple[RoleName, ...]] = ()
     """Roles called for one vote, in this order; the last one gives the verdict. Empty for one that asks no judge."""
+    roles_by_asking: ClassVar[Mapping[Asking, tuple[RoleName, ...]]] = {}
+    """The ways of asking (`cascade.asking`) in which a vote calls other roles than `roles`."""
     refuses: ClassVar[frozenset[str]] = frozenset()
     """Kinds of canaries (`envs.canaries.CanaryKind`) that the stage ought to refuse, and is measured on."""
     sees_all: ClassVar[bool] = False
     """Whether the stage decides about all candidates of a prompt at once, by one vote on each and without a judge."""
+
+    @classmethod
+    def roles_for(cls, asking: Asking) -> tuple[RoleName, ...]:
+        """Roles called for one vote under a way of asking; `Role.REFERENCE_SOLVER` once per vote and prompt."""
+        return cls.roles_by_asking.get(asking, cls.roles)
 
     def refuse_count(self, candidates: int) -> None:
         """Raise `ValueError` if a prompt with this many candidates (`sampling.n`) can never pass."""
@@ -45,6 +53,9 @@ class CycleConsistencySection(StageSection):
     type: Literal["cycle_consistency"] = "cycle_consistency"
 
     roles: ClassVar[tuple[RoleName, ...]] = (Role.QUESTION_INFERRER, Role.QUESTION_COMPARER)
+    roles_by_asking: ClassVar[Mapping[Asking, tuple[RoleName, ...]]] = dict.fromkeys(
+        (Asking.TWO_TURNS, Asking.SOLVE_FIRST), (Role.QUESTION_INFERRER, Role.QUESTION_REVIEWER, Role.VERDICT_GIVER)
+    )
     refuses: ClassVar[frozenset[str]] = frozenset({"master_key", "foreign", "forged"})
 
 
@@ -54,6 +65,10 @@ class FactualitySection(StageSection):
     type: Literal["factuality"] = "factuality"
 
     roles: ClassVar[tuple[RoleName, ...]] = (Role.FACT_CHECKER,)
+    roles_by_asking: ClassVar[Mapping[Asking, tuple[RoleName, ...]]] = {
+        Asking.TWO_TURNS: (Role.FACT_REVIEWER, Role.VERDICT_GIVER),
+        Asking.SOLVE_FIRST: (Role.REFERENCE_SOLVER, Role.FACT_COMPARER, Role.VERDICT_GIVER),
+    }
     refuses: ClassVar[frozenset[str]] = frozenset({"corrupted", "near_miss"})
 
 
@@ -63,6 +78,10 @@ class CorrectnessSection(StageSection):
     type: Literal["correctness"] = "correctness"
 
     roles: ClassVar[tuple[RoleName, ...]] = (Role.GRADER,)
+    roles_by_asking: ClassVar[Mapping[Asking, tuple[RoleName, ...]]] = {
+        Asking.TWO_TURNS: (Role.ANSWER_REVIEWER, Role.VERDICT_GIVER),
+        Asking.SOLVE_FIRST: (Role.REFERENCE_SOLVER, Role.ANSWER_COMPARER, Role.VERDICT_GIVER),
+    }
     refuses: ClassVar[frozenset[str]] = frozenset({"master_key", "foreign", "corrupted", "cut", "forged", "near_miss"})
 
 
@@ -129,9 +148,14 @@ def stage_section(name: StageName) -> type[StageSection]:
 
 def known_roles() -> list[RoleName]:
     """The solver's role, and those of all stages known so far."""
-    return list(dict.fromkeys([Role.SOLVER, *(role for row in STAGES.known() for role in row.section.roles)]))
+    return list(dict.fromkeys([Role.SOLVER, *(role for roles in _sequences() for role in roles)]))
 
 
 def roles_before_the_verdict() -> frozenset[RoleName]:
     """Roles whose replies are no verdicts, such as an inferred question, of all stages known so far."""
-    return frozenset(role for row in STAGES.known() for role in row.section.roles[:-1])
+    return frozenset(role for roles in _sequences() for role in roles[:-1])
+
+
+def _sequences() -> Iterator[tuple[RoleName, ...]]:
+    """The roles of one vote, of every stage known so far and every way of asking."""
+    return (row.section.roles_for(asking) for row in STAGES.known() for asking in Asking)

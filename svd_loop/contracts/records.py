@@ -99,13 +99,17 @@ class Message:
     content: str
 
 
+NO_CANDIDATE = -1
+"""`CallId.candidate` of a judge's call that all candidates of a prompt share."""
+
+
 @dataclass(frozen=True, slots=True)
 class CallId:
     """The identity of a call, independent of the version that answers it.
 
     `purpose` separates namespaces that must never share an answer: `train` for the loop, `development`
-    and `test` for held-out evaluation, `canary` for planted candidates. `attempt` counts repeats of an
-    invalid vote.
+    and `test` for held-out evaluation, `canary` for planted candidates. `candidate` is `NO_CANDIDATE` where a
+    judge's call belongs to the prompt. `attempt` counts repeats of an invalid vote.
     """
 
     purpose: str
@@ -136,11 +140,15 @@ class CallId:
 
 @dataclass(frozen=True, slots=True)
 class AgentCall:
-    """One call of the policy in one role: rendered messages and the version of their template."""
+    """One call of the policy in one role: rendered messages and the version of their template.
+
+    `choices` are the only texts that the answer may be; empty leaves it free.
+    """
 
     id: CallId
     messages: tuple[Message, ...]
     template_version: str
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +171,24 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """One answer of a row that may give no others: its text, and its token ids, which end with a stop token."""
+
+    text: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One row for an engine: prompt ids, sampling parameters, and this row's own seed."""
+    """One row for an engine: prompt ids, sampling parameters, and this row's own seed.
+
+    With `choices` the answer is one of them: each token is sampled among those that some choice goes on with.
+    """
 
     prompt_ids: tuple[int, ...]
     sampling: Sampling
     seed: int
+    choices: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

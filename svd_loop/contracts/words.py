@@ -37,6 +37,13 @@ class Role:
     QUESTION_COMPARER: Final = "question_comparer"
     FACT_CHECKER: Final = "fact_checker"
     GRADER: Final = "grader"
+    FACT_REVIEWER: Final = "fact_reviewer"
+    ANSWER_REVIEWER: Final = "answer_reviewer"
+    QUESTION_REVIEWER: Final = "question_reviewer"
+    FACT_COMPARER: Final = "fact_comparer"
+    ANSWER_COMPARER: Final = "answer_comparer"
+    REFERENCE_SOLVER: Final = "reference_solver"
+    VERDICT_GIVER: Final = "verdict_giver"
 
 
 BUILT_IN_ROLES: tuple[RoleName, ...] = (
@@ -46,7 +53,16 @@ BUILT_IN_ROLES: tuple[RoleName, ...] = (
     Role.FACT_CHECKER,
     Role.GRADER,
 )
-"""In the order in which the paper calls them."""
+"""In the order in which the paper calls them; other ways of asking call others of `Role`."""
+
+
+class Asking(StrEnum):
+    """How a vote of a built-in stage is asked (`envs.cascade.ways`)."""
+
+    DIRECT = "direct"
+    THINK = "think"
+    TWO_TURNS = "two_turns"
+    SOLVE_FIRST = "solve_first"
 
 
 StageName = str

@@ -19,7 +19,7 @@ from svd_loop.assembly.lengths import room_for_question
 from svd_loop.config import Config
 from svd_loop.config.engines import ServerEngineSection
 from svd_loop.config.tracking import TRACKERS
-from svd_loop.contracts import Domain, JobPaths, Problem
+from svd_loop.contracts import Domain, JobPaths, Problem, Role
 from svd_loop.errors import SvdError
 from svd_loop.preflight.cautions import Caution, precision, smallest_effect
 from svd_loop.preflight.probe import measure
@@ -203,7 +203,11 @@ def _work(config: Config) -> str:
     prompts = config.data.prompts_per_round
     if prompts is None:
         return "every prompt, every round (data.prompts_per_round is null)"
-    settings = config.cascade
-    calls = settings.votes * sum(len(stage.roles) for stage in settings.stages)
+    called = [
+        (role == Role.REFERENCE_SOLVER, config.cascade.votes_of(stage.type))
+        for stage in config.cascade.stages
+        for role in stage.roles_for(config.cascade.asking)
+    ]
     candidates = prompts * config.sampling.n
-    return f"at most {candidates:,} candidates and {candidates * calls:,} judge calls"
+    calls = sum(votes * (prompts if once_a_prompt else candidates) for once_a_prompt, votes in called)
+    return f"at most {candidates:,} candidates and {calls:,} judge calls"

@@ -10,6 +10,7 @@ the second burst is nearly all writing. Reading is thus measured without what ro
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -22,7 +23,7 @@ from svd_loop.assembly.backends import Backend
 from svd_loop.assembly.job import template_set
 from svd_loop.config import Config
 from svd_loop.config.stages import stage_section
-from svd_loop.contracts import AgentCall, Policy, Prompt, Reply, RoleName, StageName, Usage, VoteValue
+from svd_loop.contracts import AgentCall, Asking, Policy, Prompt, Reply, RoleName, StageName, Usage, VoteValue
 from svd_loop.preflight.work import Measured, RoleMeans
 from svd_loop.support.usage import MeteredPolicy
 
@@ -63,7 +64,7 @@ def measure(config: Config, backend: Backend, prompts: Sequence[Prompt], candida
             for stage in config.cascade.stage_names
         }
         complete = sum(unfit(candidate) is None for candidate in sampled)
-        measured = Measured(len(sampled), complete, _roles(metered.take_usage(), yes), yes)
+        measured = Measured(len(sampled), complete, _roles(metered.take_usage(), yes, settings.asking), yes)
         if not isinstance(policy, ModelPolicy):
             return measured
         return _with_speed(measured, policy, metered.prompts, _rows(config))
@@ -104,13 +105,17 @@ def _rows(config: Config) -> int:
     return min(together, _MOST_ROWS, config.sampling.n * (config.data.prompts_per_round or _MOST_ROWS))
 
 
-def _roles(usage: Mapping[str, Usage], yes: Mapping[StageName, tuple[int, int]]) -> dict[RoleName, RoleMeans]:
+def _roles(
+    usage: Mapping[str, Usage], yes: Mapping[StageName, tuple[int, int]], asking: Asking
+) -> dict[RoleName, RoleMeans]:
     """Mean calls by role; a judge's also by vote, since invalid votes are asked again."""
-    votes = {role: yes[stage][1] for stage in yes for role in stage_section(stage).roles}
+    votes: Counter[RoleName] = Counter()
+    for stage, (_, cast) in yes.items():
+        votes.update(dict.fromkeys(stage_section(stage).roles_for(asking), cast))
     means = {}
     for name, counts in usage.items():
         role, calls = name, counts.calls
         means[role] = RoleMeans(
-            counts.prompt_tokens / calls, counts.output_tokens / calls, calls / votes.get(role, calls)
+            counts.prompt_tokens / calls, counts.output_tokens / calls, calls / (votes[role] or calls)
         )
     return means

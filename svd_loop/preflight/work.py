@@ -13,6 +13,7 @@ the cascade, and the repeats of votes beyond their share in the probe.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -21,7 +22,7 @@ from operator import attrgetter
 from envs.canaries import GROSS
 from svd_loop.config import Config
 from svd_loop.config.stages import stage_section
-from svd_loop.contracts import Role, RoleName, Selection, StageName
+from svd_loop.contracts import Asking, Role, RoleName, Selection, StageName
 from svd_loop.support.statistics import wilson
 
 _CONFIDENCE = 0.9
@@ -146,8 +147,9 @@ def _round(config: Config, measured: Measured, prompts: int, rates: Mapping[Stag
     chance = complete * passing
     each = _per_prompt(config, chance, alike)
     share = chance if alike else 1 - (1 - chance) ** each
-    work = _scaled(_candidate(config, measured, complete, judged), prompts * each)
-    return replace(work, accepted=prompts * share)
+    candidates = _scaled(_candidate(config, measured, complete, judged), prompts * each)
+    shared = _scaled(_shared(config, measured, complete, judged, each), prompts)
+    return replace(_sum(candidates, shared), accepted=prompts * share)
 
 
 def _cascade(
@@ -173,11 +175,11 @@ def _cascade(
 def _candidate(config: Config, measured: Measured, complete: float, votes: Mapping[StageName, float]) -> Work:
     """The mean work of one candidate: sampling it and, where it is complete, judging it."""
     solver = _means(config, measured, Role.SOLVER)
-    calls = {
-        role: complete * cast * _means(config, measured, role).calls
-        for stage, cast in votes.items()
-        for role in stage_section(stage).roles
-    }
+    calls: dict[RoleName, float] = defaultdict(float)
+    for stage, cast in votes.items():
+        for role in stage_section(stage).roles_for(config.cascade.asking):
+            if role != Role.REFERENCE_SOLVER:
+                calls[role] += complete * cast * _means(config, measured, role).calls
     judge = {role: _means(config, measured, role) for role in calls}
     return Work(
         1.0,
@@ -185,6 +187,19 @@ def _candidate(config: Config, measured: Measured, complete: float, votes: Mappi
         solver.prompt_tokens + sum(count * judge[role].prompt_tokens for role, count in calls.items()),
         solver.output_tokens + sum(count * judge[role].output_tokens for role, count in calls.items()),
     )
+
+
+def _shared(config: Config, measured: Measured, complete: float, votes: Mapping[StageName, float], each: float) -> Work:
+    """The mean work on one prompt of calls that its candidates share: one for each vote that any of them gets."""
+    if config.cascade.asking is not Asking.SOLVE_FIRST:
+        return Work()
+    solver = _means(config, measured, Role.REFERENCE_SOLVER)
+    calls = sum(
+        min(config.cascade.votes_of(stage), complete * cast * each)
+        for stage, cast in votes.items()
+        if Role.REFERENCE_SOLVER in stage_section(stage).roles_for(config.cascade.asking)
+    )
+    return Work(0.0, calls, calls * solver.prompt_tokens, calls * solver.output_tokens)
 
 
 def _per_prompt(config: Config, chance: float, alike: bool) -> float:
@@ -233,7 +248,7 @@ def _means(config: Config, measured: Measured, role: RoleName) -> RoleMeans:
     if role in measured.roles:
         return measured.roles[role]
     solver = measured.roles[Role.SOLVER]
-    longest = config.cascade.roles.get(role, config.cascade.judge).max_tokens
+    longest = config.cascade.sampling_of(role).max_tokens
     return RoleMeans(solver.prompt_tokens + solver.output_tokens, longest)
 
 
@@ -265,6 +280,10 @@ def _seconds(work: Work, measured: Measured) -> float:
 
 def _scaled(work: Work, factor: float) -> Work:
     return Work(*(getattr(work, name) * factor for name in Work.__slots__))
+
+
+def _sum(one: Work, other: Work) -> Work:
+    return Work(*(getattr(one, name) + getattr(other, name) for name in Work.__slots__))
 
 
 def _exactly(value: float) -> Range:

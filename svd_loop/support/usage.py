@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from svd_loop.contracts import AgentCall, Episode, Policy, Reply, StageName, Usage, VoteValue
+from svd_loop.contracts import NO_CANDIDATE, AgentCall, CallId, Episode, Policy, Reply, StageName, Usage, VoteValue
 from svd_loop.support.wrapping import PolicyWrapper
 
 
@@ -18,11 +18,16 @@ class MeteredPolicy(PolicyWrapper):
     def __init__(self, policy: Policy) -> None:
         super().__init__(policy)
         self._usage: dict[str, Usage] = {}
+        self._shared: set[CallId] = set()
 
     def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
-        """Answer all calls and count them."""
+        """Answer all calls and count them; one that candidates share is counted when it is asked first."""
         replies = self._policy.generate(calls)
         for reply in replies:
+            if reply.call.candidate == NO_CANDIDATE:
+                if reply.call in self._shared:
+                    continue
+                self._shared.add(reply.call)
             role = reply.call.role
             asked = Usage(1, reply.prompt_tokens, reply.output_tokens)
             self._usage[role] = self._usage.get(role, Usage()) + asked

@@ -226,3 +226,23 @@ def test_a_gpu_that_is_not_there_is_a_model_error(checkpoint: Path, tmp_path: Pa
         pytest.skip("there is a GPU")
     with pytest.raises(ModelError, match=r"model\.device"):
         open_tiny(checkpoint, tmp_path, device="cuda")
+
+
+MARKERS = ("[[Y]]", "[[N]]")
+
+
+def test_a_call_with_choices_gets_one_of_them_whatever_the_roles_length(checkpoint: Path, tmp_path: Path) -> None:
+    policy = open_tiny(checkpoint, tmp_path)
+    calls = [replace(call(f"p{i}", role=Role.GRADER, attempt=i % 2), choices=MARKERS) for i in range(30)]
+    replies = policy.generate(calls)
+    assert {reply.text for reply in replies} <= set(MARKERS)
+    assert all(reply.finish_reason is FinishReason.STOP for reply in replies)
+    policy.close()
+
+
+def test_choices_are_part_of_the_key_and_no_choices_are_not(checkpoint: Path, tmp_path: Path) -> None:
+    policy = open_tiny(checkpoint, tmp_path)
+    free = call(role=Role.GRADER)
+    keys = {policy.key(one) for one in (free, replace(free, choices=MARKERS), replace(free, choices=MARKERS[:1]))}
+    assert len(keys) == 3
+    policy.close()

@@ -27,8 +27,8 @@ import torch
 from transformers import DynamicCache
 
 from policies.engines.decoding.kv_cache import RowCache
-from policies.engines.decoding.sampling import SamplingRows, choose, counter_uniform
-from svd_loop.contracts import FinishReason, Generation, GenerationRequest
+from policies.engines.decoding.sampling import SamplingRows, allowed_next, choose, counter_uniform
+from svd_loop.contracts import Choice, FinishReason, Generation, GenerationRequest
 from svd_loop.errors import EngineError
 
 PREFILL_TOKENS = 16_384
@@ -114,6 +114,7 @@ class DecodingPool:
         self._cache: RowCache | None = None
         self._rows = self._fresh([], columns=0)
         self._owners: list[int] = []
+        self._choices: dict[int, tuple[Choice, ...]] = {}
         self._visible = torch.zeros((0, 0), dtype=torch.bool, device=self._device)
 
     def __len__(self) -> int:
@@ -144,8 +145,10 @@ class DecodingPool:
         """
         requests = [request for _, request in newcomers]
         places = self._make_room(requests)
-        for place, (owner, _) in zip(places.tolist(), newcomers, strict=True):
+        for place, (owner, request) in zip(places.tolist(), newcomers, strict=True):
             self._owners[place] = owner
+            if request.choices:
+                self._choices[owner] = request.choices
         done = 0
         for prompts, copies in _prefill_chunks([request.prompt_ids for request in requests]):
             source, logits = self._prefill(prompts)
@@ -266,6 +269,8 @@ class DecodingPool:
         alive, steps = rows.alive[places], rows.steps[places]
         # The noise depends on the row's seed and step only, never on its place or neighbours: a row samples the same
         # tokens in any batch.
+        if self._choices:
+            logits = self._limited(places, logits)
         token = choose(logits, rows.sampling.select(places), counter_uniform(rows.seed[places], steps))
         # Finished rows go through the model as well, because the batch is one tensor. Their tokens go to the last
         # column and their `steps` stay, so that nothing of their output changes.
@@ -275,6 +280,18 @@ class DecodingPool:
         rows.steps[places] = steps + alive
         ended = torch.isin(token, self._stop_ids) | (rows.steps[places] >= rows.limit[places])
         rows.alive[places] = alive & ~ended
+
+    def _limited(self, places: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """The logits, without the tokens that no choice of a row goes on with; rows without choices keep all."""
+        rows, limited = self._rows, logits.clone()
+        for row, place in enumerate(places.tolist()):
+            choices = self._choices.get(self._owners[place])
+            if choices is None or not bool(rows.alive[place]):
+                continue
+            allowed = allowed_next(choices, rows.output[place, : int(rows.steps[place])].tolist())
+            limited[row] = -torch.inf
+            limited[row, allowed] = logits[row, allowed]
+        return limited
 
 
 def _prefill_chunks(

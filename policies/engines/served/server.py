@@ -14,7 +14,7 @@ import math
 import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from policies.engines.probe import reference_in_child
@@ -298,8 +298,10 @@ class ServedReplica:
             Unavailable: it is gone, fails after all retries, or does not serve the version any more.
             EngineError: it refuses the request, or its answer cannot be used.
         """
-        request = self._requests[row]
+        request = _in_any_spelling(self._requests[row])
         body = {**self._shared, **token_sampling(request.sampling), "seed": request.seed}
+        if request.choices:
+            body["structured_outputs"] = {"choice": [choice.text for choice in request.choices]}
         found = await self.endpoint.complete(self._proven[self.name], list(request.prompt_ids), body)
         finish = str(found.choice.finish_reason)
         if finish in _CUT_OFF:
@@ -379,3 +381,11 @@ async def _try(replica: ServedReplica, away: dict[str, str]) -> None:
         await replica.ready()
     except Unavailable as error:
         away[replica.name] = str(error)
+
+
+def _in_any_spelling(request: GenerationRequest) -> GenerationRequest:
+    """A request with room for its choices as a server may spell them: in tokens of a byte each, and a stop token."""
+    if not request.choices:
+        return request
+    longest = 1 + max(len(choice.text.encode()) for choice in request.choices)
+    return replace(request, sampling=replace(request.sampling, max_tokens=longest))

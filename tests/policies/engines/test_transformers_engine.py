@@ -15,7 +15,7 @@ from transformers import (
 
 from policies.engines.decoding import pool as decoding
 from policies.engines.transformers import TransformersEngine
-from svd_loop.contracts import FinishReason, Generation, GenerationRequest, Sampling
+from svd_loop.contracts import Choice, FinishReason, Generation, GenerationRequest, Sampling
 from svd_loop.errors import EngineError, ModelError
 from tests.policies.agreement import agreeing
 
@@ -210,3 +210,48 @@ def test_edges() -> None:
         engine.generate(requests(1))
     with pytest.raises(ModelError, match="eos_token_id"):
         TransformersEngine(qwen(), stop_ids=())
+
+
+CHOICES = (Choice("a", (5, 6, 7, 1)), Choice("b", (5, 6, 9, 1)), Choice("c", (8, 2)))
+
+
+def limited(prompt: tuple[int, ...], seed: int, **sampling: float) -> GenerationRequest:
+    return GenerationRequest(prompt, Sampling(4, **{"temperature": 1.0, **sampling}), seed, CHOICES)  # type: ignore[arg-type]
+
+
+def test_an_answer_with_choices_is_one_of_them_alone_and_in_any_batch() -> None:
+    engine = TransformersEngine(qwen(), stop_ids=STOPS, batch_size=16)
+    free = requests(30)
+    rows = [limited(request.prompt_ids, 7 + place) for place, request in enumerate(free)]
+    together = engine.generate([row for pair in zip(rows, free, strict=True) for row in pair])
+    assert {answer.token_ids for answer in together[::2]} == {choice.token_ids for choice in CHOICES}
+    assert all(answer.finish_reason is FinishReason.STOP for answer in together[::2])
+    assert agreeing(together[1::2], engine.generate(free)) >= 0.95
+    alone = TransformersEngine(qwen(), stop_ids=STOPS, batch_size=1).generate(rows)
+    assert agreeing(together[::2], alone) >= 0.95
+
+
+def test_choices_are_sampled_in_proportion_to_the_models_own_probabilities() -> None:
+    model = qwen()
+    engine = TransformersEngine(model, stop_ids=STOPS)
+    prompt = (3, 10, 20)
+    with torch.inference_mode():
+        first = model(torch.tensor([prompt])).logits[0, -1].softmax(-1)
+        third = model(torch.tensor([(*prompt, 5, 6)])).logits[0, -1].softmax(-1)
+    starts = float(first[5] / (first[5] + first[8]))
+    wanted = {
+        (5, 6, 7, 1): starts * float(third[7] / (third[7] + third[9])),
+        (5, 6, 9, 1): starts * float(third[9] / (third[7] + third[9])),
+        (8, 2): 1 - starts,
+    }
+    count = 4000
+    found = [answer.token_ids for answer in engine.generate([limited(prompt, seed) for seed in range(count)])]
+    for ids, share in wanted.items():
+        assert found.count(ids) / count == pytest.approx(share, abs=4 * (share * (1 - share) / count) ** 0.5 + 1e-9)
+
+
+@pytest.mark.parametrize("filters", [{"temperature": 0.0}, {"top_k": 1}, {"top_p": 0.1}, {"min_p": 1.0}])
+def test_filters_apply_to_what_the_choices_leave(filters: dict[str, float]) -> None:
+    engine = TransformersEngine(qwen(), stop_ids=STOPS)
+    found = {engine.generate([limited((3, 10, 20), seed, **filters)])[0].token_ids for seed in range(8)}
+    assert len(found) == 1 and found <= {choice.token_ids for choice in CHOICES}

@@ -97,6 +97,23 @@ def test_the_same_requests_get_the_same_tokens_and_seeds_matter(
     assert agreeing(engine.generate(others), answers) < 0.9
 
 
+def test_an_answer_with_choices_is_one_of_them_beside_rows_without(
+    engine: VllmEngine, codec: ChatCodec, prompts: list[tuple[int, ...]]
+) -> None:
+    choices = codec.choices(("[[Y]]", "[[N]]", "[[Y]] or not"))
+    longest = max(len(choice.token_ids) for choice in choices)
+    limited = [
+        GenerationRequest(prompt, Sampling(longest, 1.0), 2**40 + seed, choices)
+        for seed, prompt in enumerate(prompts[:200])
+    ]
+    free = sampled(prompts[:200])
+    found = engine.generate([row for pair in zip(limited, free, strict=True) for row in pair])
+    assert {answer.token_ids for answer in found[::2]} <= {choice.token_ids for choice in choices}
+    assert all(answer.finish_reason is FinishReason.STOP for answer in found[::2])
+    assert len({answer.token_ids for answer in found[::2]}) > 1
+    assert agreeing(found[1::2], engine.generate(free)) >= 0.99
+
+
 def test_votes_of_one_prompt_share_its_prefix(engine: VllmEngine, prompts: list[tuple[int, ...]]) -> None:
     long = max(prompts, key=len) * 4
     asked = [GenerationRequest(long, Sampling(4, 1.0), seed) for seed in range(10)]

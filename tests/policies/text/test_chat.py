@@ -172,3 +172,38 @@ def test_a_template_without_a_date_keeps_its_keys(checkpoint: Path, tmp_path: Pa
         ChatCodec.load(saved(checkpoint, tmp_path / "b", chat_template=DATED), plain=True),
     ):
         assert codec.identity() == f"plain={codec.plain} thinking=False"
+
+
+MARKERS = ("[[Y]]", "[[N]]")
+
+
+def test_choices_are_ids_with_a_stop_token_that_read_as_they_were(checkpoint: Path) -> None:
+    codec = ChatCodec.load(checkpoint)
+    choices = codec.choices(MARKERS)
+    assert [choice.text for choice in choices] == list(MARKERS)
+    assert codec.decode([choice.token_ids for choice in choices]) == list(MARKERS)
+    assert all(choice.token_ids[-1] in codec.stop_ids for choice in choices)
+    assert codec.choices(()) == ()
+
+
+def test_two_turns_work_with_a_template_and_without_one(checkpoint: Path) -> None:
+    talk = (Message("user", "FIRST"), Message("assistant", "MIDDLE"), Message("user", "LAST"))
+    for plain in (False, True):
+        codec = ChatCodec.load(checkpoint, plain=plain)
+        codec.check_two_turns(MARKERS)
+        text = codec.tokenizer.decode(codec.encode([talk])[0])
+        assert text.index("FIRST") < text.index("MIDDLE") < text.index("LAST")
+        [first] = codec.encode([talk[:1]])
+        assert plain or codec.encode([talk])[0][: len(first)] == first  # the second turn shares the first as its prefix
+
+
+def test_templates_that_cannot_limit_or_show_a_turn_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    turn = "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+    thinks = "{% for m in messages %}" + turn + "<think>\n"
+    codec = ChatCodec.load(saved(checkpoint, tmp_path / "thinks", chat_template=thinks))
+    with pytest.raises(ModelError, match=r"begins every answer with a thought.*cascade\.asking: think or direct"):
+        codec.check_two_turns(MARKERS)
+    forgets = "{% for m in messages if m.role == 'user' %}" + turn
+    codec = ChatCodec.load(saved(checkpoint, tmp_path / "forgets", chat_template=forgets))
+    with pytest.raises(ModelError, match="leaves out an earlier turn"):
+        codec.check_two_turns(MARKERS)

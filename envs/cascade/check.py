@@ -1,0 +1,39 @@
+"""Ask about a candidate in the configured way (`cascade.asking`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from envs.cascade.stage import CallBuilder, Opinion
+from envs.cascade.ways import direct, solve_first, two_turns
+from svd_loop.contracts import Asking, RoleName
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a stage asks about: the role, and with it the template, of each way of asking.
+
+    Attributes:
+        judge: gives findings and verdict in one reply.
+        reviewer: gives findings alone.
+        comparer: gives findings after an own solution; None where an own solution does not help.
+    """
+
+    judge: RoleName
+    reviewer: RoleName
+    comparer: RoleName | None = None
+
+    def ask(self, calls: CallBuilder, **fields: str) -> Opinion:
+        """One attempt at a vote.
+
+        Args:
+            calls: builds the calls; knows the way of asking.
+            **fields: the texts that judge and reviewer are shown; the comparer, who knows the question, is shown the
+                others.
+        """
+        if calls.asking in (Asking.DIRECT, Asking.THINK):
+            return direct.ask(calls, self.judge, **fields)
+        if calls.asking is Asking.SOLVE_FIRST and self.comparer is not None:
+            shown = {name: text for name, text in fields.items() if name != "question"}
+            return solve_first.ask(calls, self.comparer, **shown)
+        return two_turns.ask(calls, self.reviewer, **fields)
