@@ -175,9 +175,9 @@ class ChatCodec:
         """
         if thinking and not self.can_think:
             raise ModelError(
-                f"model.path: {self._name}: a role has thinking: true, but the chat template has no "
-                f"switch for it ({' or '.join(_SWITCHES)}) and opens no thought by itself; set it to "
-                "false"
+                f"model.path: {self._name}: a role has thinking: true (as under cascade.asking: think), but the chat "
+                f"template has no switch for it ({' or '.join(_SWITCHES)}) and opens no thought by itself; set it to "
+                "false, or choose another way of asking"
             )
         keys = [(thinking, messages) for messages in conversations]
         missing = [key for key in dict.fromkeys(keys) if key not in self._cache]
