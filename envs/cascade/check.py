@@ -1,11 +1,21 @@
-"""Ask about a candidate in the configured way (`cascade.asking`)."""
+"""Ask a judge for a vote in the configured way (`cascade.asking`); each way is a file beside this one.
+
+A built-in stage says what it asks about (`Check`) and which texts it shows; a way turns that into calls:
+
+    direct, think   instruction ──> findings and verdict in one reply
+    two_turns       instruction ──> findings ──> "does it pass?" ──> one of the two markers
+    solve_first     the question ──> own solution ──> the candidate, compare ──> findings ──> "does it pass?" ──> marker
+                    (once per vote and prompt)
+
+`think` differs from `direct` by its sampling parameters alone (`svd_loop.config.sections`).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from envs.cascade import direct, solve_first, two_turns
 from envs.cascade.stage import CallBuilder, Opinion
-from envs.cascade.ways import direct, solve_first, two_turns
 from svd_loop.contracts import Asking, RoleName
 
 

@@ -45,7 +45,7 @@ def cast_votes(
         invalid_retries: How often a vote without a readable verdict is asked again (with `attempt` counting up).
         show_thought: Whether fact checker and grader see the candidate's reasoning.
         stages: Settings of stages (`cascade.stages`); others take their defaults.
-        asking: How a vote of the built-in stages is asked (`envs.cascade.ways`).
+        asking: How a vote of the built-in stages is asked (`envs.cascade.check`).
         shared: Replies to calls that all candidates of a prompt share, by earlier calls of this function; new ones are
             added.
 

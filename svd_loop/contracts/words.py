@@ -57,7 +57,7 @@ BUILT_IN_ROLES: tuple[RoleName, ...] = (
 
 
 class Asking(StrEnum):
-    """How a vote of a built-in stage is asked (`envs.cascade.ways`)."""
+    """How a vote of a built-in stage is asked (`envs.cascade.check`)."""
 
     DIRECT = "direct"
     THINK = "think"

@@ -8,7 +8,7 @@ their prefix. A solution that is cut off or empty is asked again when the vote i
 from __future__ import annotations
 
 from envs.cascade.stage import CallBuilder, Opinion
-from envs.cascade.ways.two_turns import continued, decide, is_usable
+from envs.cascade.two_turns import continued, decide, is_usable
 from svd_loop.contracts import Role, RoleName, VoteValue
 
 
