@@ -35,7 +35,7 @@ from policies.versions.inspection import usable_checkpoint
 from svd_loop.config import load_config
 from svd_loop.errors import SvdError
 from svd_loop.nano import NANO_CHECKPOINT
-from svd_loop.schedule import Book, Inbox
+from svd_loop.schedule import Inbox, StateDb
 from tests.policies.engines.completion_server import CompletionServer
 from tests.policies.engines.server_engines import open_engine, rows
 from tests.svd_loop.schedule.schedule_support import START, schedule_config
@@ -227,9 +227,9 @@ def inbox_file(folder: Path, draw: random.Random) -> str:
         Path(os.fsdecode(path)).write_bytes(packed[: len(packed) - draw.choice((0, 0, 3))])
     os.utime(path, (START - 7200, START - 7200))
     config = schedule_config(folder)
-    with Book(folder / "schedule") as book:
-        taken = Inbox(book, config, list).take_in(inbox, START)
-        if Inbox(book, config, list).take_in(inbox, START).files or len(taken.files) != 1:
+    with StateDb(folder / "schedule") as db:
+        taken = Inbox(db, config, list).take_in(inbox, START)
+        if Inbox(db, config, list).take_in(inbox, START).files or len(taken.files) != 1:
             return "left in the inbox"
     shutil.rmtree(folder)
     return "quarantined" if taken.quarantined else "good"

@@ -29,7 +29,7 @@ from svd_loop.nano import NANO_CHECKPOINT
 from svd_loop.promotion.history import model_history
 from svd_loop.promotion.lookup import registry_of
 from svd_loop.promotion.promotion import consider
-from svd_loop.schedule import Book, RegisteredModels, Schedule, schedule_folder, schedule_health
+from svd_loop.schedule import RegisteredModels, Schedule, StateDb, schedule_folder, schedule_health
 
 MODEL = "nano"
 START, WEEK = 1_750_000_000.0, 7 * 86_400.0
@@ -114,8 +114,8 @@ def _write(path: Path, text: str, now: float) -> None:
 
 def summary(quarter: Quarter) -> dict[str, Any]:
     """What became of weeks, prompts and the model, as plain data."""
-    with Book(schedule_folder(quarter.config)) as book:
-        account, jobs = book.account(), book.jobs()
+    with StateDb(schedule_folder(quarter.config)) as db:
+        account, jobs = db.counts(), db.jobs()
     health = schedule_health(jobs, quarter.config.schedule.idle_jobs)
     return {
         "weeks": quarter.weeks,

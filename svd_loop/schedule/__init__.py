@@ -1,7 +1,7 @@
-"""Scheduled retraining: prompts arrive in a folder, a job starts when enough have come, a gate decides what goes live.
+"""Scheduled retraining: prompts arrive in a folder, a job starts when there are enough, a gate decides on promotion.
 
-`inbox` takes files in, `book` remembers what became of every prompt and job, `tick` does whatever is due, `cron` calls
-it at the given times. Everything can be killed anywhere and goes on at the next tick.
+`inbox` imports files, `state_db` records the state of every prompt and job, `tick` performs the steps that are due,
+`cron` runs ticks at given times. A process may be killed at any point; the next tick continues.
 """
 
 from svd_loop.schedule.cron import run_on_cron
@@ -9,11 +9,10 @@ from svd_loop.schedule.forgetting import Forgotten, forget
 from svd_loop.schedule.health import ScheduleHealth, schedule_health
 from svd_loop.schedule.inbox import Inbox, Intake
 from svd_loop.schedule.models import Models, RegisteredModels
-from svd_loop.schedule.state_db import Book, JobRow
+from svd_loop.schedule.state_db import JobRow, StateDb
 from svd_loop.schedule.tick import Schedule, TickReport, schedule_folder
 
 __all__ = [
-    "Book",
     "Forgotten",
     "Inbox",
     "Intake",
@@ -22,6 +21,7 @@ __all__ = [
     "RegisteredModels",
     "Schedule",
     "ScheduleHealth",
+    "StateDb",
     "TickReport",
     "forget",
     "run_on_cron",

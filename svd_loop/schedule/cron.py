@@ -1,10 +1,10 @@
-"""Ticks at the times of a cron expression, in this process.
+"""Run ticks at the times of a cron expression, in this process.
 
-cronsim reads the expression and computes its times as Debian's cron does. At a change of summer time, a fixed time that
-is skipped comes when the clock has jumped, and one that occurs twice comes the first time; a `*` or `*/n` in the minute
-or hour follows the clock. No scheduler library runs the ticks: those work in threads, and a job listens to Ctrl-C,
-which Python allows on the main thread alone. Times that pass while a tick is at work, or while no process was running,
-are made up for by one tick.
+cronsim parses the expression and computes the times as Debian's cron does. When summer time changes, a fixed time that
+is skipped runs right after the clock jumps, and one that occurs twice runs at its first occurrence; a `*` or `*/n` in
+the minute or hour field follows the clock. No scheduler library runs the ticks, because those use threads, and a job
+handles Ctrl-C, which Python allows only on the main thread. If times pass during a tick, or while no process was
+running, one tick makes up for all of them.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from svd_loop.errors import ConfigError, JobInterrupted, SvdError
 
 log = logging.getLogger(__name__)
 _LONGEST_SLEEP = 60.0
-"""Seconds. A machine that was suspended, or whose clock was set, is noticed within this time."""
+"""Seconds; a suspended machine or a changed clock is noticed within this time."""
 
 
 @dataclass(frozen=True)
 class CronTrigger:
-    """A five-field cron expression, known to be valid, in a time zone."""
+    """A valid five-field cron expression in a time zone."""
 
     expression: str
     zone: tzinfo
 
     def next_time(self, after: float) -> float | None:
-        """The first time later than `after`, both in seconds since 1970; None when there is none in fifty years."""
+        """Return the first time later than `after` (seconds since 1970), or None if there is none within 50 years."""
         from cronsim import CronSim
 
         for moment in CronSim(self.expression, datetime.fromtimestamp(after, self.zone)):
-            # In the hour that occurs twice, cronsim starts from the local time and may name a time already past.
+            # In the hour that occurs twice, cronsim starts from the local time and may return a time already past.
             if (due := float(moment.timestamp())) > after:
                 return due
         return None
 
 
 def cron_trigger(expression: str, timezone: str | None = None) -> CronTrigger:
-    """The trigger of a five-field cron expression, in a time zone (None: the machine's).
+    """Parse a five-field cron expression in a time zone (None: the machine's).
 
     Raises:
-        ConfigError: it is no such expression, or there is no such zone.
+        ConfigError: the expression is invalid, or the time zone does not exist.
     """
     from cronsim import CronSim, CronSimError
 
@@ -81,16 +81,16 @@ def run_on_cron(
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Tick for ever, or until the trigger has no further time.
+    """Call `tick` at each time of the trigger until it has no further time.
 
-    An error a user can cause is logged, and the next tick comes at its time; a defect ends the process.
+    An `SvdError` is logged, and the next tick runs at its time; any other exception ends the process.
 
     Args:
-        tick: does what is due.
+        tick: performs one tick.
         trigger: see `cron_trigger`.
-        last: when the last tick was (seconds since 1970), in whatever process; None: never.
-        clock: seconds since 1970.
-        sleep: waits so many seconds.
+        last: time of the last tick of any process (seconds since 1970); None if there was none.
+        clock: returns seconds since 1970.
+        sleep: waits the given number of seconds.
     """
     due = trigger.next_time(clock() if last is None else min(last, clock()))
     while due is not None:
@@ -102,5 +102,5 @@ def run_on_cron(
         except JobInterrupted:
             raise
         except SvdError as error:
-            log.warning("the tick failed, the next one comes at its time: %s: %s", type(error).__name__, error)
+            log.warning("the tick failed, the next one runs at its time: %s: %s", type(error).__name__, error)
         due = trigger.next_time(clock())

@@ -1,8 +1,8 @@
-"""Duplicates among all prompts a schedule has ever seen, across files and months.
+"""Find duplicates among all prompts that a schedule has ever read, across files and months.
 
-The keys and the comparison are those of the door (`envs.prompts`); what differs is that the keys stay, in the
-schedule's book, in the transaction of the prompts they belong to. As there, a prompt is compared with prompts that were
-kept, and the first of a kind stays. Keys depend on `data.dedup`, so they are made again when that section changes.
+Keys and comparison are those of `envs.prompts`. Here the keys are stored in the schedule's state database, in the same
+transaction as their prompts. As in `envs.prompts`, a prompt is compared with prompts that were kept, and the first of
+several duplicates is kept. Keys depend on `data.dedup`, so they are rebuilt when that section changes.
 """
 
 from __future__ import annotations
@@ -16,29 +16,30 @@ from envs.prompts.sifting import Sifter
 from envs.prompts.similarity import jaccard
 from svd_loop.config.data import DedupSection, LeakSection
 from svd_loop.contracts import Prompt
-from svd_loop.schedule.state_db import Book
+from svd_loop.schedule.state_db import StateDb
 
-_AT_ONCE = 512
+_BATCH_SIZE = 512
 _NO_LEAKS = LeakSection(ngram=0, minhash=0.0)
 
 
-class SeenPrompts:
-    """Recognises prompts that came before."""
+class DedupIndex:
+    """Index of the text and near-duplicate keys of all kept prompts."""
 
-    def __init__(self, book: Book, dedup: DedupSection) -> None:
-        """Make the keys fit `dedup`; takes time only when the section has changed since the last call."""
-        self._connection: sqlite3.Connection = book.connection
+    def __init__(self, db: StateDb, dedup: DedupSection) -> None:
+        """Open the index; it is rebuilt if `dedup` has changed since the last call."""
+        self._connection: sqlite3.Connection = db.connection
         self._dedup = dedup
         settings = dedup.model_dump_json()
-        if book.noted("dedup") != settings:
-            with book.writing():
-                self._make_anew()
-                book.note("dedup", settings)
+        if db.meta("dedup") != settings:
+            with db.writing():
+                self._rebuild()
+                db.set_meta("dedup", settings)
 
-    def earlier(self, prompt: Prompt, keys: Keys) -> tuple[int, str] | None:
-        """The prompt that this one repeats, and how (`same`, `exact`, `near`); None for a new one.
+    def find(self, prompt: Prompt, keys: Keys) -> tuple[int, str] | None:
+        """Return the number of the earlier prompt and the kind of match (`same`, `exact`, `near`); None if new.
 
-        The very same text is recognised whatever became of the earlier one; the other ways ask kept prompts.
+        `same` (identical text) compares with every earlier prompt, whatever its state; `exact` and `near` compare with
+        kept prompts only.
         """
         query = "SELECT number FROM prompts WHERE id = ? ORDER BY number LIMIT 1"
         if row := self._connection.execute(query, (prompt.id,)).fetchone():
@@ -49,8 +50,8 @@ class SeenPrompts:
                 return int(row[0]), "exact"
         return self._near(prompt, keys.bands)
 
-    def remember(self, number: int, keys: Keys) -> None:
-        """Recognise repetitions of a kept prompt from now on."""
+    def add(self, number: int, keys: Keys) -> None:
+        """Add the keys of a kept prompt."""
         if self._dedup.exact:
             self._connection.execute("INSERT OR IGNORE INTO text_keys VALUES (?, ?)", (keys.text, number))
         self._connection.executemany(
@@ -58,9 +59,9 @@ class SeenPrompts:
         )
 
     def _near(self, prompt: Prompt, bands: Sequence[int]) -> tuple[int, str] | None:
-        holes = ",".join("?" * len(bands))
+        placeholders = ",".join("?" * len(bands))
         query = f"""SELECT DISTINCT number, text FROM band_keys JOIN prompts ON prompts.number = band_keys.prompt
-                    WHERE key IN ({holes}) AND text IS NOT NULL ORDER BY number"""
+                    WHERE key IN ({placeholders}) AND text IS NOT NULL ORDER BY number"""
         candidates = self._connection.execute(query, list(bands)).fetchall() if bands else []
         form = compared(prompt.text) if candidates else None
         for number, text in candidates:
@@ -71,13 +72,13 @@ class SeenPrompts:
                 return int(number), "near"
         return None
 
-    def _make_anew(self) -> None:
+    def _rebuild(self) -> None:
         self._connection.execute("DELETE FROM text_keys")
         self._connection.execute("DELETE FROM band_keys")
         sifter = Sifter((), self._dedup, _NO_LEAKS)
         query = "SELECT number, id, text, domain FROM prompts WHERE text IS NOT NULL ORDER BY number"
         kept = self._connection.execute(query)
-        while rows := kept.fetchmany(_AT_ONCE):
+        while rows := kept.fetchmany(_BATCH_SIZE):
             prompts = [Prompt(id, text, domain) for _, id, text, domain in rows]
             for (number, *_), found in zip(rows, sifter.sift(prompts), strict=True):
-                self.remember(number, found.keys)
+                self.add(number, found.keys)

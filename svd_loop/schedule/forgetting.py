@@ -1,6 +1,6 @@
-"""Taking a prompt back: no job plays or replays it any more, and it is said which versions learned from it.
+"""Remove a prompt from a schedule: no later job plays or replays it; lists the versions that were trained on it.
 
-What weights have learned stays learned; that takes a job from older weights.
+Existing weights are not changed. To get weights without the prompt, train from a version older than it.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from svd_loop.config import Config
 from svd_loop.contracts import RootPaths
 from svd_loop.errors import DataError, JobConflictError
 from svd_loop.ledger import LedgerReader
-from svd_loop.schedule.state_db import Book, JobRow
+from svd_loop.schedule.state_db import JobRow, StateDb
 from svd_loop.schedule.tick import schedule_folder
 
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What forgetting a prompt meant.
+    """Result of forgetting a prompt.
 
     Attributes:
-        prompt: its id.
-        sources: files and lines it came from.
-        learned: versions (`JOB@ROUND`) whose own job accepted a row of it.
-        descended: further versions, which started from one of those or may have drawn such a row in replay.
-        running: the job that is not over yet and goes on with it, if there is one.
+        prompt: id of the prompt.
+        sources: files and lines that contained it.
+        learned: versions (`JOB@ROUND`) whose own job trained on a row of it.
+        descended: further versions that started from one of those, or may have drawn such a row in replay.
+        running: the unfinished job that still uses it, if any.
     """
 
     prompt: str
@@ -39,49 +39,51 @@ class Forgotten:
     running: str | None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Return JSON data."""
         return asdict(self)
 
 
 def forget(config: Config, prompt_id: str) -> Forgotten:
-    """Forget a prompt of a schedule; may be repeated. Its text is deleted from the book, its id stays known.
+    """Delete a prompt's text from the state database and exclude the prompt from later jobs; its id stays known.
+
+    Calling it again for the same prompt is allowed.
 
     Raises:
-        DataError: the schedule never saw such a prompt.
-        JobConflictError: a tick is at work.
-        LedgerError: a job's ledger is gone or damaged.
+        DataError: the schedule has never read such a prompt.
+        JobConflictError: a tick is running.
+        LedgerError: a job's ledger is missing or damaged.
     """
     folder = schedule_folder(config)
     if not folder.exists():
-        raise DataError(f"{folder}: this schedule has never ticked; job.root and job.name say where it lies")
+        raise DataError(f"{folder}: this schedule has never run a tick; job.root and job.name give its folder")
     try:
-        with FileLock(folder / "lock", timeout=0), Book(folder) as book:
-            return _forget(book, RootPaths(config.job.root), prompt_id)
+        with FileLock(folder / "lock", timeout=0), StateDb(folder) as db:
+            return _forget(db, RootPaths(config.job.root), prompt_id)
     except Timeout:
-        raise JobConflictError(f"{folder}: a tick is at work; stop it or wait, then forget") from None
+        raise JobConflictError(f"{folder}: a tick is running; stop it or wait, then run forget again") from None
 
 
-def _forget(book: Book, paths: RootPaths, prompt_id: str) -> Forgotten:
-    with book.writing() as connection:
+def _forget(db: StateDb, paths: RootPaths, prompt_id: str) -> Forgotten:
+    with db.writing() as connection:
         query = "SELECT source FROM prompts WHERE id = ? ORDER BY number"
         sources = tuple(source for (source,) in connection.execute(query, (prompt_id,)))
         if not sources:
-            raise DataError(f"--prompt {prompt_id}: no file of this schedule held a prompt with this id")
+            raise DataError(f"--prompt {prompt_id}: no file of this schedule contained a prompt with this id")
         connection.execute(
             "UPDATE prompts SET fate = 'forgotten', detail = 'on request', text = NULL"
             " WHERE id = ? AND fate IN ('waiting', 'used')",
             (prompt_id,),
         )
-    jobs = [job for job in book.jobs() if paths.job(job.name).config.exists()]
+    jobs = [job for job in db.jobs() if paths.job(job.name).config.exists()]
     learned, descended = _versions(jobs, paths, prompt_id)
     query = "SELECT 1 FROM prompts WHERE id = ? AND job = ?"
-    unfinished = book.unfinished()
-    plays = unfinished and book.connection.execute(query, (prompt_id, unfinished.number)).fetchone()
-    return Forgotten(prompt_id, sources, learned, descended, unfinished.name if unfinished and plays else None)
+    unfinished = db.unfinished()
+    uses_it = unfinished and db.connection.execute(query, (prompt_id, unfinished.number)).fetchone()
+    return Forgotten(prompt_id, sources, learned, descended, unfinished.name if unfinished and uses_it else None)
 
 
 def _versions(jobs: Sequence[JobRow], paths: RootPaths, prompt_id: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Versions that learned from a prompt themselves, and those that did by descent or by replay."""
+    """Return the versions trained on a prompt by their own job, and those affected by descent or replay."""
     learned: list[str] = []
     descended: list[str] = []
     first_rounds: dict[str, int] = {}
@@ -101,7 +103,7 @@ def _versions(jobs: Sequence[JobRow], paths: RootPaths, prompt_id: str) -> tuple
 
 
 def _inherits(job: JobRow, first_rounds: Mapping[str, int], tainted: Sequence[str], prompt_id: str) -> bool:
-    """Whether a job started from a version in `tainted`, or replayed rows of the prompt."""
+    """Return whether a job started from a version in `tainted`, or replayed rows of the prompt."""
     if job.champion is not None:
         champion = Path(job.champion)
         if f"{champion.parents[1].name}@{int(champion.name.removeprefix('round-'))}" in tainted:

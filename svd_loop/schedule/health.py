@@ -1,4 +1,4 @@
-"""How a schedule is doing over the months: jobs without gain, and the drift of what all jobs are measured by."""
+"""Health of a schedule over many jobs: jobs in a row without a new champion, and drift of two figures."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from svd_loop.schedule.state_db import JobRow
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A figure of the newest job that has it beside the mean of all jobs before; None where there is none."""
+    """A figure of the newest job that has it, and its mean over all earlier jobs; None where there is no value."""
 
     newest: float | None
     before: float | None
 
     @classmethod
     def of(cls, values: Sequence[float | None]) -> Drift:
-        """From the figure of every job, oldest first."""
+        """Compute the drift from the figure of every job, oldest first."""
         known = [value for value in values if value is not None]
         return cls(known[-1] if known else None, sum(known[:-1]) / len(known[:-1]) if len(known) > 1 else None)
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleHealth:
-    """What months of jobs amount to.
+    """Health of a schedule.
 
     Attributes:
-        idle_jobs: how many of the newest jobs in a row made no champion: refused, nothing gained, or failed.
-        limit: at how many the alarm is raised; None is never.
-        accepted_fraction: accepted prompts over prompts played.
-        output_tokens: mean length of answers to the development problems.
+        idle_jobs: number of newest jobs in a row without a new champion (refused, nothing gained, or failed).
+        limit: number of such jobs that raises the alarm; None means no alarm.
+        accepted_fraction: accepted prompts divided by prompts played.
+        output_tokens: mean length of answers to the development problems, in tokens.
     """
 
     idle_jobs: int
@@ -42,23 +42,23 @@ class ScheduleHealth:
 
     @property
     def alarm(self) -> bool:
-        """Whether too many jobs in a row brought nothing."""
+        """Whether too many jobs in a row brought no new champion."""
         return self.limit is not None and self.idle_jobs >= self.limit
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Return JSON data."""
         return {**asdict(self), "alarm": self.alarm}
 
     def __str__(self) -> str:
-        """One sentence."""
+        """Return one sentence for logs and reports."""
         return f"{self.idle_jobs} jobs in a row brought no new champion (schedule.idle_jobs: {self.limit})"
 
 
 def schedule_health(jobs: Sequence[JobRow], limit: int | None) -> ScheduleHealth:
-    """The health of a schedule.
+    """Compute the health of a schedule.
 
     Args:
-        jobs: all of them, oldest first; those without an outcome are not over and say nothing yet.
+        jobs: all jobs, oldest first; jobs without an outcome are left out.
         limit: `schedule.idle_jobs`.
     """
     over = [job for job in jobs if job.outcome is not None]

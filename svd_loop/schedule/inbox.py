@@ -1,13 +1,13 @@
-"""New prompt files: picked up whole, checked at the door, and every row of them accounted for.
+"""Import new prompt files from a folder; the state of every row is recorded.
 
-A file goes through three places of the schedule's folder. It is *renamed* out of the inbox into `accepted/` (so two
-ticks can never share it), then read through the same door as a job's own data, all of it in one transaction. A file
-that cannot be used is moved on into `quarantine/` with the reason beside it; put right and dropped into the inbox
-again, it is a new file.
+A file passes through the folders of the schedule. It is *renamed* from the inbox into `accepted/` (so two ticks cannot
+process it twice), then read by the same reader as a job's own data, in one transaction per file. A file that cannot be
+used is moved to `quarantine/`, with the reason in a text file next to it; after a correction it can be dropped into the
+inbox again and counts as a new file.
 
-A kill in between leaves a file in `accepted/` that the book does not know, or one that the book calls quarantined;
-both are found at the next tick. Left alone in the inbox: hidden files, names that say they are unfinished
-(`.part`, `.tmp`), and whatever changed a moment ago.
+If the process is killed in between, `accepted/` holds a file that the database does not list, or one that it lists as
+quarantined; the next tick handles both. These entries stay in the inbox: hidden files, unfinished files (`.part`,
+`.tmp`), and files that changed less than `schedule.settle_seconds` ago.
 """
 
 from __future__ import annotations
@@ -30,22 +30,25 @@ from svd_loop.config.data import FilesSource
 from svd_loop.contracts import Problem, Prompt
 from svd_loop.errors import DataError, ScheduleError
 from svd_loop.ledger.identity import write_atomically
-from svd_loop.schedule.dedup_index import SeenPrompts
-from svd_loop.schedule.state_db import Book, Fate
+from svd_loop.schedule.dedup_index import DedupIndex
+from svd_loop.schedule.state_db import PromptState, StateDb
 
 ACCEPTED, QUARANTINE = "accepted", "quarantine"
 _UNFINISHED = (".part", ".tmp")
 _LONGEST_NAME = 180
-"""Bytes; the number before it and `.reason.txt` behind it fit into a file system's 255."""
-_AT_ONCE = 512
+"""Bytes; leaves room for the number in front and `.reason.txt` at the end within a file system's limit of 255."""
+_BATCH_SIZE = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """What one look into the inbox brought.
+    """Result of one import from the inbox.
 
-    `files` were taken in, `quarantined` are those of them that could not be used; `left` stay in the inbox for now.
-    `counts` has the new prompts by fate.
+    Attributes:
+        files: files that were taken from the inbox.
+        quarantined: those of them that could not be used.
+        left: entries that stay in the inbox for now.
+        counts: number of new prompts by state.
     """
 
     files: tuple[str, ...] = ()
@@ -54,59 +57,59 @@ class Intake:
     counts: tuple[tuple[str, int], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Return JSON data."""
         return {**asdict(self), "counts": dict(self.counts)}
 
 
 class Inbox:
-    """Takes files from a folder into a schedule.
+    """Imports prompt files from a folder into a schedule.
 
     Args:
-        book: the schedule's book; files are kept in its folder.
-        config: `data.train` says which columns hold what if its type is `files`; `data.dedup` and `data.leak` hold
-            as for a job, but that a leaked prompt is always left out and never a reason to stop.
-        held_out: the held-out problems; asked for only when there is a file to check.
+        db: the schedule's state database; files are kept in its folder.
+        config: `data.train` maps columns to fields if its type is `files`; `data.dedup` and `data.leak` apply as in a
+            job, except that a leaked prompt is always left out and never stops the import.
+        held_out: returns the held-out problems; called only when there is a file to check.
     """
 
-    def __init__(self, book: Book, config: Config, held_out: Callable[[], Sequence[Problem]]) -> None:
-        self._book = book
+    def __init__(self, db: StateDb, config: Config, held_out: Callable[[], Sequence[Problem]]) -> None:
+        self._db = db
         self._config = config
         self._held_out = held_out
-        self._accepted = book.folder / ACCEPTED
-        self._quarantine = book.folder / QUARANTINE
+        self._accepted = db.folder / ACCEPTED
+        self._quarantine = db.folder / QUARANTINE
 
     def take_in(self, inbox: Path, now: float) -> Intake:
-        """Everything that is ready in `inbox`, at the time `now` (seconds since 1970).
+        """Import every file in `inbox` that is ready at the time `now` (seconds since 1970).
 
         Raises:
             ScheduleError: a folder cannot be read or written.
         """
         if inbox.exists() and not inbox.is_dir():
-            raise ScheduleError(f"--inbox {inbox}: is a file; prompts arrive in a folder")
+            raise ScheduleError(f"--inbox {inbox}: is a file; give the folder in which prompt files arrive")
         try:
             for folder in (inbox, self._accepted, self._quarantine):
                 folder.mkdir(parents=True, exist_ok=True)
             self._finish_quarantine()
             left = self._pick_up(inbox, now)
-            files = self._unknown_files()
-            before = self._book.account()
+            files = self._unlisted_files()
+            before = self._db.counts()
             if files:
                 sifter = Sifter(self._held_out(), self._config.data.dedup, self._config.data.leak)
-                seen = SeenPrompts(self._book, self._config.data.dedup)
+                index = DedupIndex(self._db, self._config.data.dedup)
                 for place in files:
-                    self._admit(place, sifter, seen, now)
+                    self._import(place, sifter, index, now)
                 self._finish_quarantine()
         except OSError as error:
             raise ScheduleError(
-                f"{error.filename or inbox}: {error.strerror or error}; --inbox cannot be taken in, nothing is lost"
+                f"{error.filename or inbox}: {error.strerror or error}; --inbox cannot be imported; no file is lost"
             ) from error
-        counts = Counter(self._book.account())
+        counts = Counter(self._db.counts())
         counts.subtract(before)
-        bad = {row["place"] for row in self._book.files("quarantined")}
+        bad = {row["place"] for row in self._db.files("quarantined")}
         return Intake(tuple(files), tuple(file for file in files if file in bad), tuple(left), tuple(counts.items()))
 
     def _pick_up(self, inbox: Path, now: float) -> list[str]:
-        """Rename ready files into `accepted/`, oldest first; returns the names of the others."""
+        """Rename ready files into `accepted/`, oldest first; return the names of the others."""
         settle = self._config.schedule.settle_seconds
         left: list[str] = []
         ready: list[tuple[float, str]] = []
@@ -124,31 +127,31 @@ class Inbox:
         return left
 
     def _next_number(self) -> int:
-        taken = [entry.name for entry in self._accepted.iterdir()] + [row["place"] for row in self._book.files()]
+        taken = [entry.name for entry in self._accepted.iterdir()] + [row["place"] for row in self._db.files()]
         numbers = (name.partition("-")[0] for name in taken)
         return max((int(number) for number in numbers if number.isdecimal()), default=0) + 1
 
-    def _unknown_files(self) -> list[str]:
-        known = {row["place"] for row in self._book.files()}
+    def _unlisted_files(self) -> list[str]:
+        listed = {row["place"] for row in self._db.files()}
         return sorted(
             entry.name
             for entry in self._accepted.iterdir()
-            if entry.name not in known and not entry.name.startswith(".")
+            if entry.name not in listed and not entry.name.startswith(".")
         )
 
-    def _admit(self, place: str, sifter: Sifter, seen: SeenPrompts, now: float) -> None:
-        """Read one file into the book, all of it or nothing but its name, how far it could be read, and why."""
+    def _import(self, place: str, sifter: Sifter, index: DedupIndex, now: float) -> None:
+        """Store all prompts of a file; if that fails, only its name, the number of rows read and the reason."""
         number, _, name = place.partition("-")
         insert = "INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?)"
         reader = _Counted(self._prompts_of(place))
         try:
-            with self._book.writing() as connection:
+            with self._db.writing() as connection:
                 connection.execute(insert, (number, place, name, now, "accepted", 0, ""))
-                while bundle := list(islice(reader, _AT_ONCE)):
-                    self._pass(bundle, int(number), sifter, seen)
+                while batch := list(islice(reader, _BATCH_SIZE)):
+                    self._store(batch, int(number), sifter, index)
                 connection.execute("UPDATE files SET rows = ? WHERE number = ?", (reader.count, number))
         except DataError as error:
-            with self._book.writing() as connection:
+            with self._db.writing() as connection:
                 reason = _printable(str(error)).replace(f"{self._accepted}{os.sep}", "")
                 connection.execute(insert, (number, place, name, now, "quarantined", reader.count, reason))
 
@@ -162,24 +165,24 @@ class Inbox:
         for prompt in stream:
             yield Prompt(prompt.id, prompt.text, prompt.domain, prompt.source.replace(path, place, 1))
 
-    def _pass(self, bundle: Sequence[Prompt], file: int, sifter: Sifter, seen: SeenPrompts) -> None:
+    def _store(self, batch: Sequence[Prompt], file: int, sifter: Sifter, index: DedupIndex) -> None:
         insert = "INSERT INTO prompts (file, source, id, fate, detail, domain, text) VALUES (?, ?, ?, ?, ?, ?, ?)"
-        for prompt, found in zip(bundle, sifter.sift(bundle), strict=True):
-            fate: Fate = "waiting"
+        for prompt, found in zip(batch, sifter.sift(batch), strict=True):
+            state: PromptState = "waiting"
             detail = ""
             if found.leaks:
-                fate, detail = "leaked", "; ".join(map(str, found.leaks))
-            elif earlier := seen.earlier(prompt, found.keys):
-                fate, detail = "duplicate", f"{earlier[1]} as prompt {earlier[0]}"
-            text = prompt.text if fate == "waiting" else None
-            values = (file, prompt.source, prompt.id, fate, detail, prompt.domain, text)
-            number = self._book.connection.execute(insert, values).lastrowid
-            if fate == "waiting" and number is not None:
-                seen.remember(number, found.keys)
+                state, detail = "leaked", "; ".join(map(str, found.leaks))
+            elif earlier := index.find(prompt, found.keys):
+                state, detail = "duplicate", f"{earlier[1]} as prompt {earlier[0]}"
+            text = prompt.text if state == "waiting" else None
+            values = (file, prompt.source, prompt.id, state, detail, prompt.domain, text)
+            number = self._db.connection.execute(insert, values).lastrowid
+            if state == "waiting" and number is not None:
+                index.add(number, found.keys)
 
     def _finish_quarantine(self) -> None:
-        """Move files the book calls quarantined to where they belong, the reason first."""
-        for row in self._book.files("quarantined"):
+        """Move files that the database lists as quarantined; the reason is written first."""
+        for row in self._db.files("quarantined"):
             path = self._accepted / row["place"]
             if path.exists() or path.is_symlink():
                 write_atomically(self._quarantine / f"{row['place']}.reason.txt", f"{row['reason']}\n")
@@ -187,7 +190,7 @@ class Inbox:
 
 
 class _Counted(Iterator[Prompt]):
-    """Prompts passed on and counted."""
+    """Iterator over prompts that counts them and turns a reader's errors into `DataError`."""
 
     def __init__(self, prompts: Iterable[Prompt]) -> None:
         self.count = 0
@@ -198,17 +201,17 @@ class _Counted(Iterator[Prompt]):
             prompt = next(self._prompts)
         except (StopIteration, DataError):
             raise
-        except Exception as error:  # whatever a reader trips over is this file's fault, and must not stop the schedule
+        except Exception as error:  # any error of a reader concerns this file alone and must not stop the schedule
             raise DataError(f"row {self.count + 1}: cannot be read: {type(error).__name__}: {error}") from error
         self.count += 1
         return prompt
 
 
 def safe_name(name: str) -> str:
-    """A file's name in the schedule's own folders: printable, and short enough to get a number and an ending.
+    """Return a file's name for the schedule's own folders: printable, and short enough for a number and a suffix.
 
-    Names are bytes to the file system: up to 255 of them, in any encoding. A long one keeps its beginning, its endings
-    (which tell the format) and a few digits of its digest.
+    A file system takes names as up to 255 bytes in any encoding. A long name keeps its beginning, its suffixes (the
+    file format) and a few digits of its digest.
     """
     shown = _printable(name)
     if len(os.fsencode(shown)) <= _LONGEST_NAME:
@@ -221,7 +224,7 @@ def safe_name(name: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """Text without bytes that are no UTF-8 and without control characters, each written as an escape."""
+    """Return the text with bytes that are not UTF-8 and control characters written as escapes."""
     escaped = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in escaped
@@ -229,7 +232,7 @@ def _printable(text: str) -> str:
 
 
 def _last_change(path: Path) -> float | None:
-    """When a file, or anything in a folder, changed last (seconds since 1970); None while it is being renamed."""
+    """Return the last change of a file or of anything in a folder (seconds since 1970); None if it has just gone."""
     inside = path.rglob("*") if path.is_dir() and not path.is_symlink() else ()
     try:
         return max(float(entry.lstat().st_mtime) for entry in (path, *inside))
@@ -238,10 +241,10 @@ def _last_change(path: Path) -> float | None:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Rename; from another file system, copy under a hidden name first, so that `target` is complete when it appears.
+    """Rename; across file systems, copy to a hidden name first, so that `target` is complete when it appears.
 
-    A kill between the copy's appearance and the removal of the original brings the file twice; its prompts are then
-    duplicates the second time.
+    If the process is killed after the copy has its final name and before the original is removed, the file is imported
+    twice; the second time all its prompts are duplicates.
     """
     try:
         source.rename(target)

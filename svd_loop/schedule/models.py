@@ -1,4 +1,4 @@
-"""What a schedule asks of the registry, and how a registered version becomes the start of a job."""
+"""Registry operations that a schedule needs, and the checkpoint a job starts from."""
 
 from __future__ import annotations
 
@@ -16,67 +16,70 @@ from svd_loop.promotion.lookup import local_folder, registry_of, servable_folder
 
 
 class Models(Protocol):
-    """The registered versions of one model, by the folders their weights lie in."""
+    """The registered versions of one model, identified by the folders of their weights."""
 
     def champion(self) -> Path | None:
-        """A folder with the champion's weights; None while there is none."""
+        """Return a folder with the champion's weights; None if there is no champion."""
         ...
 
     def is_champion(self, folder: Path) -> bool:
-        """Whether the version in `folder` is the champion."""
+        """Return whether the version in `folder` is the champion."""
         ...
 
-    def holds(self, folder: Path) -> bool:
-        """Whether the version in `folder` is registered."""
+    def is_registered(self, folder: Path) -> bool:
+        """Return whether the version in `folder` is registered."""
         ...
 
-    def nothing_gained(self, why: str) -> None:
-        """Write into the model's history that a job brought no version to promote; may be repeated."""
+    def record_nothing_gained(self, why: str) -> None:
+        """Record in the model's history that a job brought no version to promote; may be called again."""
         ...
 
 
 class RegisteredModels:
-    """`Models` of MLflow's registry. Versions are told apart by their weights: a server keeps copies of its own.
+    """`Models` of MLflow's registry.
 
+    Versions are identified by the fingerprint of their weights, because a server stores copies in folders of its own.
     All methods raise `RegistryError` when the store fails.
     """
 
     def __init__(self, config: Config, name: str) -> None:
-        """Connect.
+        """Connect to the registry.
 
         Raises:
             ConfigError: tracking is switched off, or the store cannot be reached.
         """
         if not config.tracking.enabled:
-            raise ConfigError("tracking.enabled: false, but a schedule finds its champion in the registry; set it true")
+            raise ConfigError(
+                "tracking.enabled: false, but a schedule reads its champion from the registry; set it true"
+            )
         self._registry = registry_of(config)
         self._name = name
         self._root = config.job.root
 
     def champion(self) -> Path | None:
-        """The intact weights behind the alias `champion`, fetched if a server has them.
+        """Return the folder of the verified weights with the alias `champion`, downloaded if a server stores them.
 
         Raises:
-            WeightsError: they are gone or damaged.
+            WeightsError: the weights are missing or damaged.
         """
         with talking_to_registry():
             version = self._champion()
             return None if version is None else local_folder(self._registry, version, self._root)
 
     def is_champion(self, folder: Path) -> bool:
-        """Whether the champion has the weights in `folder`."""
+        """Return whether the champion's weights are those in `folder`."""
         with talking_to_registry():
             version = self._champion()
         return version is not None and version.tags.get(FINGERPRINT_TAG) == _fingerprint(folder)
 
-    def holds(self, folder: Path) -> bool:
-        """Whether any version has the weights in `folder`."""
+    def is_registered(self, folder: Path) -> bool:
+        """Return whether any version's weights are those in `folder`."""
         with talking_to_registry():
             known = {version.tags.get(FINGERPRINT_TAG) for version in self._registry.versions(self._name)}
         return folder.exists() and _fingerprint(folder) in known
 
-    def nothing_gained(self, why: str) -> None:
-        """Into the history, unless it is there or there is no model to keep one."""
+    def record_nothing_gained(self, why: str) -> None:
+        """Add an entry to the model's history, unless it is there already or the model does not exist."""
         with talking_to_registry():
             self._registry.record_idle(self._name, why)
 
@@ -85,18 +88,18 @@ class RegisteredModels:
 
 
 def starting_checkpoint(champion: Path, cache: Path) -> Path:
-    """A checkpoint folder with the champion's weights: its own, or for an adapter a merged copy in `cache`.
+    """Return a checkpoint folder with the champion's weights: its own, or for an adapter a merged copy in `cache`.
 
     Raises:
-        WeightsError: the version is gone or damaged.
+        WeightsError: the version is missing or damaged.
     """
     return servable_folder(champion, cache).resolve()
 
 
 def tokenizer_digest(config: Config) -> str:
-    """What token ids mean to `model.path`: equal for two checkpoints exactly when their ids can be exchanged.
+    """Return a digest of the vocabulary of `model.path`; equal digests mean that token ids are interchangeable.
 
-    A script's ids are bytes.
+    A scripted policy's token ids are bytes.
     """
     if not config.engine.has_weights:
         return "bytes"

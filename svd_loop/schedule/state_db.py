@@ -1,8 +1,8 @@
-"""What became of every file, prompt and job of a schedule: one SQLite file, written in transactions.
+"""State database of a schedule: the state of every file, prompt and job in one SQLite file, written in transactions.
 
-A prompt here is one row of an accepted file, so that the counts add up to what came in: `waiting`, `used` by a job,
-`duplicate` of an earlier one, `leaked` (it holds a held-out problem) or `forgotten` on request; rows of a quarantined
-file are counted with their file. Texts are kept of waiting and used prompts alone.
+A prompt here is one row of an accepted file, so that the counts add up to the rows read. Its state is `waiting`, `used`
+by a job, `duplicate` of an earlier prompt, `leaked` (it contains a held-out problem) or `forgotten` on request. Rows of
+a quarantined file are counted with their file. Only waiting and used prompts keep their text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from svd_loop.errors import ScheduleError
 from svd_loop.ledger.database import transaction
 
 FILE = "schedule.sqlite"
-Fate = Literal["waiting", "used", "duplicate", "leaked", "forgotten"]
+PromptState = Literal["waiting", "used", "duplicate", "leaked", "forgotten"]
+"""Values of the column `fate`, whose name is kept so that existing files stay readable."""
 State = Literal["running", "ran", "decided", "closed"]
 Outcome = Literal["promoted", "refused", "nothing_gained", "failed"]
 
@@ -56,14 +57,14 @@ class JobRow:
     """One job of the schedule.
 
     Attributes:
-        config: the resolved configuration it runs under, whatever the file says by now.
-        champion: folder of the version that was champion when it started, None when there was none.
-        prompts: how many new prompts it was given.
-        score_before: development pass@1 of the weights it started from; `score` that of its best round.
-        accepted_fraction: accepted prompts of all its rounds over prompts played; None before it was over, or in
-            schedules of older programs.
+        config: the resolved configuration it started with; later changes of the file do not apply to it.
+        champion: folder of the version that was champion when it started; None if there was none.
+        prompts: number of new prompts.
+        score_before: development pass@1 of the weights it started from; `score` is that of its best round.
+        accepted_fraction: accepted prompts of all its rounds divided by prompts played; None until it has ended, and
+            in files of earlier program versions.
         output_tokens: mean tokens of its best round's answers to the development problems.
-        findings: what was looked at in deciding, as plain data with `rule`, `passed`, `value`, `limit` and `text`.
+        findings: results of the checks behind the decision, each with `rule`, `passed`, `value`, `limit` and `text`.
     """
 
     number: int
@@ -86,37 +87,37 @@ class JobRow:
     output_tokens: float | None
 
     def as_dict(self) -> dict[str, Any]:
-        """For people: everything but the configuration."""
+        """Return JSON data of all fields except configuration and tokenizer digest."""
         hidden = {"config", "tokenizer"}
         return {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in hidden}
 
 
-class Book:
-    """An open book. Every method is one transaction, or takes part in the caller's (`writing`)."""
+class StateDb:
+    """An open db. Every method is one transaction, or takes part in the caller's (`writing`)."""
 
     def __init__(self, folder: Path) -> None:
-        """Open or create the book of the schedule in `folder`.
+        """Open or create the state database of the schedule in `folder`.
 
         Raises:
-            ScheduleError: it cannot be read or written.
+            ScheduleError: the file cannot be read or written.
         """
         self.folder = folder
         self.path = folder / FILE
-        with self._advice():
+        with self._as_schedule_error():
             folder.mkdir(parents=True, exist_ok=True)
             self.connection = sqlite3.connect(self.path, isolation_level=None, timeout=30.0)
             self.connection.execute("PRAGMA journal_mode = WAL")
             self.connection.execute("PRAGMA synchronous = FULL")
             self.connection.executescript(_SCHEMA)
-            self._bring_up_to_date()
+            self._migrate()
             self.connection.execute("PRAGMA foreign_keys = ON")
 
-    def _bring_up_to_date(self) -> None:
-        """Older state files know fewer outcomes and columns; a table's checks change by building it again."""
-        if self._is_up_to_date():
+    def _migrate(self) -> None:
+        """Add outcomes and columns that earlier versions did not have; SQLite needs a new table to change checks."""
+        if self._is_migrated():
             return
         with transaction(self.connection):
-            if self._is_up_to_date():  # by now: another process was quicker
+            if self._is_migrated():  # by another process in the meantime
                 return
             known = ", ".join(name for _, name, *_ in self.connection.execute("PRAGMA table_info(jobs)"))
             self.connection.execute(f"CREATE TABLE jobs_new {_JOBS}")
@@ -124,14 +125,14 @@ class Book:
             self.connection.execute("DROP TABLE jobs")
             self.connection.execute("ALTER TABLE jobs_new RENAME TO jobs")
 
-    def _is_up_to_date(self) -> bool:
-        (made,) = self.connection.execute("SELECT sql FROM sqlite_master WHERE name = 'jobs'").fetchone()
-        return "nothing_gained" in made
+    def _is_migrated(self) -> bool:
+        (definition,) = self.connection.execute("SELECT sql FROM sqlite_master WHERE name = 'jobs'").fetchone()
+        return "nothing_gained" in definition
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """All writes of the body, or none; within another such block, part of that one."""
-        with self._advice():
+        """Run the body in one transaction; a nested block is part of the outer transaction."""
+        with self._as_schedule_error():
             if self.connection.in_transaction:
                 yield self.connection
                 return
@@ -140,66 +141,66 @@ class Book:
 
     # ------------------------------------------------------------------------------------- prompts
 
-    def account(self) -> dict[str, int]:
-        """How many prompts were `seen`, and what became of them; the others add up to `seen`."""
-        with self._advice():
-            fates = dict(self.connection.execute("SELECT fate, count(*) FROM prompts GROUP BY fate"))
+    def counts(self) -> dict[str, int]:
+        """Return the number of prompts `seen`, and the number in each state; the latter add up to `seen`."""
+        with self._as_schedule_error():
+            by_state = dict(self.connection.execute("SELECT fate, count(*) FROM prompts GROUP BY fate"))
             query = "SELECT coalesce(sum(rows), 0) FROM files WHERE state = 'quarantined'"
             (quarantined,) = self.connection.execute(query).fetchone()
-        names: tuple[Fate, ...] = ("waiting", "used", "duplicate", "leaked", "forgotten")
-        counts = {name: int(fates.get(name, 0)) for name in names} | {"quarantined": int(quarantined)}
+        names: tuple[PromptState, ...] = ("waiting", "used", "duplicate", "leaked", "forgotten")
+        counts = {name: int(by_state.get(name, 0)) for name in names} | {"quarantined": int(quarantined)}
         return {"seen": sum(counts.values()), **counts}
 
     def waiting(self, limit: int | None = None) -> list[tuple[int, Prompt]]:
-        """Prompts no job has had, oldest first, with their numbers."""
+        """Return the prompts that no job has used yet, oldest first, with their numbers."""
         query = "SELECT number, id, text, domain, source FROM prompts WHERE fate = 'waiting' ORDER BY number LIMIT ?"
-        with self._advice():
+        with self._as_schedule_error():
             rows = self.connection.execute(query, (-1 if limit is None else limit,)).fetchall()
         return [(number, Prompt(id, text, domain, source)) for number, id, text, domain, source in rows]
 
-    def settle(self, number: int, fate: Fate, detail: str = "", job: int | None = None) -> None:
-        """Write down what became of a waiting prompt."""
+    def set_prompt_state(self, number: int, state: PromptState, detail: str = "", job: int | None = None) -> None:
+        """Record the new state of a waiting prompt."""
         with self.writing() as connection:
             connection.execute(
-                "UPDATE prompts SET fate = ?, detail = ?, job = ? WHERE number = ?", (fate, detail, job, number)
+                "UPDATE prompts SET fate = ?, detail = ?, job = ? WHERE number = ?", (state, detail, job, number)
             )
 
     def files(self, state: str | None = None) -> list[dict[str, Any]]:
-        """The files taken in, oldest first."""
+        """Return the imported files, oldest first; with `state`, only those in that state."""
         columns = ("number", "place", "name", "taken_at", "state", "rows", "reason")
         query = f"SELECT {', '.join(columns)} FROM files WHERE ? IN (state, '') ORDER BY number"
-        with self._advice():
+        with self._as_schedule_error():
             return [dict(zip(columns, row, strict=True)) for row in self.connection.execute(query, (state or "",))]
 
     def forgotten(self) -> list[str]:
-        """Ids of prompts whose rows no job may replay any more."""
-        with self._advice():
+        """Return the ids of forgotten prompts, whose rows no job may replay."""
+        with self._as_schedule_error():
             query = "SELECT DISTINCT id FROM prompts WHERE fate = 'forgotten' ORDER BY id"
             return [id for (id,) in self.connection.execute(query)]
 
     # ---------------------------------------------------------------------------------------- jobs
 
     def jobs(self) -> list[JobRow]:
-        """All jobs, oldest first."""
-        with self._advice():
+        """Return all jobs, oldest first."""
+        with self._as_schedule_error():
             columns = tuple(JobRow.__dataclass_fields__)
             rows = self.connection.execute(f"SELECT {', '.join(columns)} FROM jobs ORDER BY number").fetchall()
         found = [dict(zip(columns, row, strict=True)) for row in rows]
         return [JobRow(**job | {name: json.loads(job[name]) for name in ("config", "findings")}) for job in found]
 
     def unfinished(self) -> JobRow | None:
-        """The job that is not over yet; there is never more than one."""
+        """Return the job that is not closed yet, or None; there is never more than one."""
         return next((job for job in self.jobs() if job.state != "closed"), None)
 
     def add_job(self, number: int, name: str, **values: Any) -> None:
-        """Write down a job that is about to start; see `JobRow` for the values."""
+        """Record a job that is about to start; `values` are fields of `JobRow`."""
         columns = {"number": number, "name": name, "state": "running", **_stored(values)}
         with self.writing() as connection:
-            holes = ", ".join("?" * len(columns))
-            connection.execute(f"INSERT INTO jobs ({', '.join(columns)}) VALUES ({holes})", list(columns.values()))
+            marks = ", ".join("?" * len(columns))
+            connection.execute(f"INSERT INTO jobs ({', '.join(columns)}) VALUES ({marks})", list(columns.values()))
 
     def update_job(self, number: int, **values: Any) -> JobRow:
-        """Change columns of a job; returns it as it is now."""
+        """Change columns of a job and return the changed row."""
         columns = _stored(values)
         with self.writing() as connection:
             changes = ", ".join(f"{name} = ?" for name in columns)
@@ -208,19 +209,19 @@ class Book:
 
     # ---------------------------------------------------------------------------------------- meta
 
-    def note(self, key: str, value: str) -> None:
-        """Keep a value under a name."""
+    def set_meta(self, key: str, value: str) -> None:
+        """Store a value under a key."""
         with self.writing() as connection:
             connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
-    def forget_note(self, key: str) -> None:
-        """Keep nothing under a name any more."""
+    def delete_meta(self, key: str) -> None:
+        """Delete the value of a key, if there is one."""
         with self.writing() as connection:
             connection.execute("DELETE FROM meta WHERE key = ?", (key,))
 
-    def noted(self, key: str) -> str | None:
-        """The value kept under a name."""
-        with self._advice():
+    def meta(self, key: str) -> str | None:
+        """Return the value of a key, or None."""
+        with self._as_schedule_error():
             row = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
@@ -235,18 +236,18 @@ class Book:
         self.close()
 
     @contextmanager
-    def _advice(self) -> Iterator[None]:
+    def _as_schedule_error(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             raise ScheduleError(
-                f"{self.path}: the schedule's book cannot be read or written: {error}; check free space and "
-                "permissions, nothing written before is lost"
+                f"{self.path}: the schedule's state database cannot be read or written: {error}; check free space and "
+                "permissions; earlier transactions are intact"
             ) from error
 
 
 def _stored(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as SQLite keeps them: mappings and lists as JSON."""
+    """Return values as SQLite stores them: mappings and lists as JSON."""
     return {
         name: json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | tuple) else value
         for name, value in values.items()

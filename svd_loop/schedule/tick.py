@@ -1,15 +1,15 @@
-"""One tick: take in files, start or go on with a job, let the gate decide, tell how it ended.
+"""One tick of a schedule: import files, start or continue a job, run the gate, call the hooks.
 
-Where a job stands is in the book, and each step may be repeated, so that a tick that was killed anywhere is made up
-for by the next one:
+The state of a job is in the state database, and each step may be repeated, so that a tick continues where a killed one
+stopped:
 
-- `running`: `run_job` goes on by itself; a job that has ended ends again at once;
-- `ran`: the gate is asked, unless the champion is this job's version already;
+- `running`: `run_job` is called and continues by itself; for a job that has ended it returns at once;
+- `ran`: the gate is run, unless this job's version is the champion already;
 - `decided`: hooks are called;
-- `closed`: over.
+- `closed`: nothing is left to do.
 
-A job keeps the configuration it was started with. The configuration file is read again at every tick and decides about
-files, hooks, and the next job.
+A job keeps the configuration it was started with. The configuration file is read again at every tick and applies to
+files, hooks and the next job.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from svd_loop.schedule.health import ScheduleHealth, schedule_health
 from svd_loop.schedule.hooks import call_hooks
 from svd_loop.schedule.inbox import Inbox, Intake
 from svd_loop.schedule.models import Models, starting_checkpoint, tokenizer_digest
-from svd_loop.schedule.state_db import Book, JobRow, Outcome
+from svd_loop.schedule.state_db import JobRow, Outcome, StateDb
 
 log = logging.getLogger(__name__)
 
@@ -54,37 +54,42 @@ _EVENTS: dict[Outcome, HookEvent] = {
 
 
 Gate = Callable[[Config, str], Decision]
-"""`(job's configuration, model name)`: compares the job's best version with the champion, and promotes it or not."""
+"""`(job's configuration, model name)`: compares the job's best version with the champion and promotes it if it wins."""
 
 
 @dataclass(frozen=True, slots=True)
 class TickReport:
-    """What a tick did.
+    """Result of a tick.
 
-    `busy`: another tick was at work, nothing was done. `waiting`: too few prompts. `promoted`, `refused`,
-    `nothing_gained`, `failed`: a job ended. `stumbled`: a job failed and will be tried again. `alarm`: with this job
-    too many in a row have brought nothing.
+    Attributes:
+        action: `busy`: another tick was running, nothing was done. `waiting`: too few prompts. `promoted`, `refused`,
+            `nothing_gained`, `failed`: a job ended. `stumbled`: a job failed and the next tick tries it again.
+        intake: result of the import from the inbox.
+        counts: number of prompts by state.
+        job: the job of this tick, if any.
+        unheard: failures of hooks, one sentence each.
+        health: health of the schedule; None if `busy`.
     """
 
     action: Action
     intake: Intake = field(default_factory=Intake)
-    account: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
     job: JobRow | None = None
     unheard: tuple[str, ...] = ()
     health: ScheduleHealth | None = None
 
     @property
     def alarm(self) -> bool:
-        """Whether a job ended in this tick that brought nothing, as several before it."""
+        """Whether a job ended in this tick, and too many jobs in a row have brought no new champion."""
         ended = self.job is not None and self.job.state == "closed"
         return ended and self.health is not None and self.health.alarm
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; `unheard` are hooks that could not be told."""
+        """Return JSON data."""
         return {
             "action": self.action,
             "intake": self.intake.as_dict(),
-            "prompts": dict(self.account),
+            "prompts": dict(self.counts),
             "job": self.job.as_dict() if self.job else None,
             "unheard": list(self.unheard),
             "health": self.health.as_dict() if self.health else None,
@@ -93,20 +98,20 @@ class TickReport:
 
 
 def schedule_folder(config: Config) -> Path:
-    """Where a schedule's files lie; it is named as the configuration's job."""
+    """Return the folder of a schedule's files; a schedule is named after the configuration's job."""
     return RootPaths(config.job.root.resolve()).schedule(config.job.name)
 
 
 class Schedule:
-    """A schedule, ready to tick.
+    """A schedule whose ticks can be run.
 
     Args:
-        config: its configuration; `data.train` is replaced by what arrives.
-        inbox: folder the prompts arrive in.
-        gate: decides about a job's best version.
-        models: where the champion is found.
-        run: runs a job to its stop.
-        clock: seconds since 1970.
+        config: configuration of the schedule; `data.train` is replaced by the imported prompts.
+        inbox: folder in which prompt files arrive.
+        gate: decides whether a job's best version is promoted.
+        models: the registered versions of the model.
+        run: runs a job until it stops.
+        clock: returns seconds since 1970.
     """
 
     def __init__(
@@ -130,11 +135,11 @@ class Schedule:
         self._problems: list[Problem] | None = None
 
     def tick(self) -> TickReport:
-        """Do whatever is due.
+        """Perform the steps that are due.
 
         Raises:
-            JobInterrupted: a stop was asked for; the next tick goes on.
-            SvdError: the inbox, the registry or the book cannot be used.
+            JobInterrupted: a stop was requested; the next tick continues.
+            SvdError: the inbox, the registry or the state database cannot be used.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._folder / "lock", timeout=0)
@@ -143,75 +148,80 @@ class Schedule:
         except Timeout:
             return TickReport("busy")
         try:
-            with Book(self._folder) as book:
-                book.note("last_tick", repr(self._clock()))
-                return self._tick(book)
+            with StateDb(self._folder) as db:
+                db.set_meta("last_tick", repr(self._clock()))
+                return self._tick(db)
         finally:
             lock.release()
 
-    def _tick(self, book: Book) -> TickReport:
-        intake = Inbox(book, self._config, self._held_out).take_in(self._inbox, self._clock())
-        job = book.unfinished() or self._start(book)
+    def _tick(self, db: StateDb) -> TickReport:
+        intake = Inbox(db, self._config, self._held_out).take_in(self._inbox, self._clock())
+        job = db.unfinished() or self._start(db)
         if job is None:
-            return TickReport("waiting", intake, book.account(), health=self._health(book))
-        job = self._attempt(book, job)
+            return TickReport("waiting", intake, db.counts(), health=self._health(db))
+        job = self._attempt(db, job)
         if job.state != "decided":
-            unheard = self._tell(job, "failure")
-            return TickReport("stumbled", intake, book.account(), job, unheard, self._health(book))
+            unheard = self._call_hooks(job, "failure")
+            return TickReport("stumbled", intake, db.counts(), job, unheard, self._health(db))
         assert job.outcome is not None
-        unheard, health = self._tell(job, _EVENTS[job.outcome]), self._health(book)
-        if health.alarm:  # it ended just now, so it is one of them
+        unheard, health = self._call_hooks(job, _EVENTS[job.outcome]), self._health(db)
+        if health.alarm:  # this job has just ended, so it counts
             log.warning("%s", health)
-            unheard += self._tell(job, "idle", **health.as_dict())
-        job = book.update_job(job.number, state="closed", ended_at=self._clock())
-        return TickReport(job.outcome or "failed", intake, book.account(), job, unheard, health)
+            unheard += self._call_hooks(job, "idle", **health.as_dict())
+        job = db.update_job(job.number, state="closed", ended_at=self._clock())
+        return TickReport(job.outcome or "failed", intake, db.counts(), job, unheard, health)
 
-    def _attempt(self, book: Book, job: JobRow) -> JobRow:
-        """Bring a job to its decision, or count why not; a process that is killed meanwhile is counted next time."""
-        note = f"attempt/{job.number}"
-        if (before := book.noted(note)) is not None and job.state in ("running", "ran"):
-            job = self._was_killed(book, job, before)
+    def _attempt(self, db: StateDb, job: JobRow) -> JobRow:
+        """Continue a job up to its decision, or count a failed attempt.
+
+        The progress before an attempt is stored until the attempt ends. If it is still there at the next tick, the
+        process was killed.
+        """
+        key = f"attempt/{job.number}"
+        if (before := db.meta(key)) is not None and job.state in ("running", "ran"):
+            job = self._count_killed_attempt(db, job, before)
         if job.state == "decided":
             return job
-        book.note(note, _reached(job))
+        db.set_meta(key, _progress_mark(job))
         try:
-            job = self._advance(book, job)
+            job = self._advance(db, job)
         except (JobInterrupted, KeyboardInterrupt):
-            book.forget_note(note)
+            db.delete_meta(key)
             raise
         except Exception as error:
-            job = self._failed(book, job, error)
-            book.forget_note(note)
-            if not isinstance(error, SvdError):  # a defect keeps its traceback, and was counted
+            job = self._count_failure(db, job, error)
+            db.delete_meta(key)
+            if not isinstance(error, SvdError):  # a defect is counted too, and raised with its traceback
                 raise
-        book.forget_note(note)
+        db.delete_meta(key)
         return job
 
-    def _was_killed(self, book: Book, job: JobRow, before: str) -> JobRow:
-        """Count an attempt that ended without a word, unless it got further than the one before it."""
-        if _reached(job) != before:
-            log.warning("%s: the process that ran it was killed; going on", job.name)
+    def _count_killed_attempt(self, db: StateDb, job: JobRow, before: str) -> JobRow:
+        """Count an attempt whose process was killed, unless it made progress."""
+        if _progress_mark(job) != before:
+            log.warning("%s: the process that ran it was killed after it made progress; continuing", job.name)
             return job
-        return self._failed(book, job, ScheduleError("the process that ran it was killed before it got any further"))
+        error = ScheduleError("the process that ran it was killed before it made any progress")
+        return self._count_failure(db, job, error)
 
     # --------------------------------------------------------------------------------------- start
 
-    def _start(self, book: Book) -> JobRow | None:
-        """A new job in the book, if enough prompts wait."""
+    def _start(self, db: StateDb) -> JobRow | None:
+        """Record a new job if enough prompts are waiting, and return it."""
         settings = self._config.schedule
-        if book.account()["waiting"] < settings.min_prompts:
+        if db.counts()["waiting"] < settings.min_prompts:
             return None
-        self._withdraw_leaks(book)
-        chosen = book.waiting(settings.max_prompts)
+        self._withdraw_leaks(db)
+        chosen = db.waiting(settings.max_prompts)
         if len(chosen) < settings.min_prompts:
             return None
-        number = len(book.jobs()) + 1
+        number = len(db.jobs()) + 1
         name = f"{self._config.job.name}-{number:03d}"
         champion = self._models.champion()
         prompts = self._write_prompts(name, [prompt for _, prompt in chosen])
-        config = self._job_config(book, name, champion, prompts)
-        with book.writing():
-            book.add_job(
+        config = self._job_config(db, name, champion, prompts)
+        with db.writing():
+            db.add_job(
                 number,
                 name,
                 config=config.model_dump(mode="json"),
@@ -220,20 +230,20 @@ class Schedule:
                 prompts=len(chosen),
                 started_at=self._clock(),
             )
-            for place, _ in chosen:
-                book.settle(place, "used", job=number)
+            for prompt_number, _ in chosen:
+                db.set_prompt_state(prompt_number, "used", job=number)
         log.info("%s: starts with %d new prompts from %s", name, len(chosen), champion or config.model.path)
-        return book.unfinished()
+        return db.unfinished()
 
-    def _withdraw_leaks(self, book: Book) -> None:
-        """Held-out problems may have changed since a prompt came in."""
-        waiting = book.waiting()
+    def _withdraw_leaks(self, db: StateDb) -> None:
+        """Check waiting prompts for leaks again: held-out problems may have changed since the import."""
+        waiting = db.waiting()
         index = LeakIndex(self._held_out(), self._config.data.leak)
         found = index.find_each([prompt.text for _, prompt in waiting], [prompt.source for _, prompt in waiting])
-        with book.writing():
+        with db.writing():
             for (number, _), leaks in zip(waiting, found, strict=True):
                 if leaks:
-                    book.settle(number, "leaked", "; ".join(map(str, leaks)))
+                    db.set_prompt_state(number, "leaked", "; ".join(map(str, leaks)))
 
     def _write_prompts(self, name: str, prompts: Sequence[Prompt]) -> Path:
         path = self._folder / "prompts" / f"{name}.jsonl"
@@ -242,8 +252,8 @@ class Schedule:
         write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         return path
 
-    def _job_config(self, book: Book, name: str, champion: Path | None, prompts: Path) -> Config:
-        """The configuration of a job: the schedule's own with new prompts, the champion's weights, and its replay."""
+    def _job_config(self, db: StateDb, name: str, champion: Path | None, prompts: Path) -> Config:
+        """Return a job's configuration: the schedule's with the new prompts, the champion's weights and the replay."""
         data = self._config.model_dump(mode="json")
         own = self._config.schedule
         budget = {"rounds": own.rounds, "hours": own.hours, "tokens": own.tokens}
@@ -258,36 +268,36 @@ class Schedule:
         data["schedule"]["replay"] = {
             "jobs": [
                 f"{job.name}@{job.best_round}"
-                for job in book.jobs()
+                for job in db.jobs()
                 if job.outcome == "promoted" and job.tokenizer == tokenizer
             ],
-            "without": book.forgotten(),
+            "without": db.forgotten(),
         }
         config = parse_config(data, origin=name)
-        refuse_foreign_anchors(config)  # before a job that cannot run is given prompts
+        refuse_foreign_anchors(config)  # before prompts are assigned to a job that cannot run
         return config
 
     # ------------------------------------------------------------------------------------- advance
 
-    def _advance(self, book: Book, job: JobRow) -> JobRow:
-        """Bring a job to its decision."""
+    def _advance(self, db: StateDb, job: JobRow) -> JobRow:
+        """Run a job and decide on its best version, from the state it is in."""
         config = parse_config(job.config, origin=job.name)
         if job.state == "running":
-            job = self._play(book, job, config)
+            job = self._run_to_stop(db, job, config)
         if job.state == "ran":
-            job = self._decide(book, job, config)
+            job = self._decide(db, job, config)
         return job
 
-    def _play(self, book: Book, job: JobRow, config: Config) -> JobRow:
+    def _run_to_stop(self, db: StateDb, job: JobRow, config: Config) -> JobRow:
         result = self._run(config)
         best = result.best
         folder = config.job.paths.version(best.version.round)
-        if best.version.round > 0 and not self._models.holds(folder):
+        if best.version.round > 0 and not self._models.is_registered(folder):
             raise ScheduleError(
-                f"{job.name}: its best version, {folder}, is not registered as {self._name}; see the "
-                "log for what MLflow said. The next tick registers it"
+                f"{job.name}: its best version, {folder}, is not registered as {self._name}; MLflow's error is in the "
+                "log. The next tick registers it"
             )
-        return book.update_job(
+        return db.update_job(
             job.number,
             state="ran",
             stop=result.stop.value,
@@ -298,13 +308,13 @@ class Schedule:
             output_tokens=_output_tokens(result),
         )
 
-    def _decide(self, book: Book, job: JobRow, config: Config) -> JobRow:
+    def _decide(self, db: StateDb, job: JobRow, config: Config) -> JobRow:
         assert job.best_round is not None
         version = config.job.paths.version(job.best_round)
         outcome: Outcome
         if job.best_round == 0:
             text = "no round was better than the weights the job started from"
-            self._models.nothing_gained(f"{job.name}: {text}")
+            self._models.record_nothing_gained(f"{job.name}: {text}")
             outcome, findings = "nothing_gained", [_finding("gain", False, 0, 1, text)]
         elif self._models.is_champion(version):
             text = (
@@ -318,31 +328,29 @@ class Schedule:
             outcome = "promoted" if decision.passed else "refused"
             findings = [_finding(f.rule, f.passed, f.value, f.limit, f.text) for f in decision.findings]
             if decision.passed and not self._models.is_champion(version):
-                text = (
-                    "the gate said yes, but another version is champion: someone moved an alias of the model meanwhile"
-                )
+                text = "the version passed the gate, but another version is champion: the alias was moved meanwhile"
                 outcome, findings = "refused", [*findings, _finding("champion", False, None, None, text)]
-        return book.update_job(job.number, state="decided", outcome=outcome, findings=findings)
+        return db.update_job(job.number, state="decided", outcome=outcome, findings=findings)
 
-    def _failed(self, book: Book, job: JobRow, error: Exception) -> JobRow:
-        """Count a failure; the last one decides the job. A registry that is away is no failure of the job's."""
+    def _count_failure(self, db: StateDb, job: JobRow, error: Exception) -> JobRow:
+        """Count a failed attempt; the last one ends the job. A registry error does not count as the job's failure."""
         if isinstance(error, RegistryError):
             log.warning("%s: %s", job.name, error)
-            return book.update_job(job.number, findings=[_finding("registry", False, None, None, str(error))])
+            return db.update_job(job.number, findings=[_finding("registry", False, None, None, str(error))])
         attempts, limit = job.attempts + 1, self._config.schedule.attempts
         text = f"{type(error).__name__}: {error}"
         log.warning("%s: attempt %d of %d failed: %s", job.name, attempts, limit, text)
         findings = [_finding("run", False, attempts, limit, text)]
         if attempts < limit:
-            return book.update_job(job.number, attempts=attempts, findings=findings)
-        return book.update_job(job.number, attempts=attempts, findings=findings, state="decided", outcome="failed")
+            return db.update_job(job.number, attempts=attempts, findings=findings)
+        return db.update_job(job.number, attempts=attempts, findings=findings, state="decided", outcome="failed")
 
-    def _tell(self, job: JobRow, event: HookEvent, **more: Any) -> tuple[str, ...]:
+    def _call_hooks(self, job: JobRow, event: HookEvent, **more: Any) -> tuple[str, ...]:
         message = {"schedule": self._config.job.name, "model": self._name, "job": job.name, **job.as_dict(), **more}
         return tuple(call_hooks(self._config.schedule.hooks, event, message))
 
-    def _health(self, book: Book) -> ScheduleHealth:
-        return schedule_health(book.jobs(), self._config.schedule.idle_jobs)
+    def _health(self, db: StateDb) -> ScheduleHealth:
+        return schedule_health(db.jobs(), self._config.schedule.idle_jobs)
 
     def _held_out(self) -> list[Problem]:
         if self._problems is None:
@@ -350,14 +358,14 @@ class Schedule:
         return self._problems
 
 
-def _reached(job: JobRow) -> str:
-    """How far a job has come: finished rounds, and answers that are paid for."""
+def _progress_mark(job: JobRow) -> str:
+    """Return a text that changes when a job makes progress: its state, finished rounds and stored answers."""
     folder = RootPaths(Path(job.config["job"]["root"])).job(job.name).folder
     try:
         with LedgerReader.open_for_reading(folder) as reader:
             (row,) = reader.query("SELECT count(*) AS answers FROM replies")
             return f"{job.state} {len(reader.state().history)} {row['answers']}"
-    except LedgerError:  # none yet, or a damaged one, which running the job will tell of
+    except LedgerError:  # there is none yet, or it is damaged, which running the job will report
         return job.state
 
 

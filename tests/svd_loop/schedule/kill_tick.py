@@ -1,4 +1,4 @@
-"""One tick with a death wish: `python -m tests.svd_loop.schedule.kill_tick ROOT PLACE`; see `kill_cli` for places."""
+"""One tick that kills itself: `python -m tests.svd_loop.schedule.kill_tick ROOT PLACE`; see `kill_cli` for places."""
 
 from __future__ import annotations
 

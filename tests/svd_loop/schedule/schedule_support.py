@@ -93,10 +93,10 @@ class StandIn:
     def is_champion(self, folder: Path) -> bool:
         return self.champion() == folder.resolve()
 
-    def holds(self, folder: Path) -> bool:
+    def is_registered(self, folder: Path) -> bool:
         return True
 
-    def nothing_gained(self, why: str) -> None:
+    def record_nothing_gained(self, why: str) -> None:
         self.idle.append(why)
 
     def promote(self, folder: Path) -> None:

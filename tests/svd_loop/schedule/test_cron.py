@@ -1,4 +1,4 @@
-"""Ticks at the right times, on a clock that costs nothing."""
+"""Ticks at the right times, on a simulated clock."""
 
 from __future__ import annotations
 
@@ -166,6 +166,6 @@ def test_weekdays_count_from_sunday_as_cron_does(field: str, days: str) -> None:
         ("0 3 * * 1", ""),
     ],
 )
-def test_what_cannot_be_read_is_refused(expression: str, zone: str | None) -> None:
+def test_invalid_expressions_and_zones_are_refused(expression: str, zone: str | None) -> None:
     with pytest.raises(ConfigError, match="--cron" if zone is None else f"--timezone {zone}: "):
         cron_trigger(expression, zone)

@@ -1,4 +1,4 @@
-"""Taking a prompt back: out of waiting, out of replay, and the versions that learned from it are named."""
+"""Forgetting a prompt: it leaves waiting and replay, and the versions trained on it are listed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from svd_loop.config import Config
 from svd_loop.contracts import Domain
 from svd_loop.errors import DataError, JobConflictError
 from svd_loop.ledger import LedgerReader
-from svd_loop.schedule import Book, Schedule, forget, schedule_folder
+from svd_loop.schedule import Schedule, StateDb, forget, schedule_folder
 from tests.svd_loop.schedule.schedule_support import Clock, StandIn, drop, schedule_config, texts
 
 
@@ -37,13 +37,13 @@ def test_a_waiting_prompt_is_never_played(config: Config) -> None:
     assert forget(config, prompt) == done
     drop(config.job.root / "inbox", "b.jsonl", texts(1, 1))
     tick(config, 1, count=10)  # nine known ones, one of them forgotten, and one that is new
-    with Book(schedule_folder(config)) as book:
-        account = book.account()
-        (kept,) = book.connection.execute("SELECT count(*) FROM prompts WHERE text = ?", (texts(1, 1)[0],)).fetchone()
+    with StateDb(schedule_folder(config)) as db:
+        account = db.counts()
+        (kept,) = db.connection.execute("SELECT count(*) FROM prompts WHERE text = ?", (texts(1, 1)[0],)).fetchone()
     assert (account["forgotten"], account["waiting"], kept) == (1, 9, 0)
 
 
-def test_a_learned_prompt_leaves_replay_and_its_heirs_are_named(config: Config) -> None:
+def test_a_learned_prompt_leaves_replay_and_its_descendants_are_listed(config: Config) -> None:
     tick(config, 1)
     with LedgerReader.open_for_reading(config.job.root / "jobs" / "scripted-001") as reader:
         prompt = reader.accepted_rows()[0].prompt_id
@@ -51,18 +51,18 @@ def test_a_learned_prompt_leaves_replay_and_its_heirs_are_named(config: Config) 
     done = forget(config, prompt)
     assert (done.learned, done.descended) == (("scripted-001@1",), ("scripted-002@1",))
     tick(config, 3)
-    with Book(schedule_folder(config)) as book:
-        replays = [job.config["schedule"]["replay"] for job in book.jobs()]
+    with StateDb(schedule_folder(config)) as db:
+        replays = [job.config["schedule"]["replay"] for job in db.jobs()]
     assert [replay["without"] for replay in replays] == [[], [], [prompt]]
     assert replays[2]["jobs"] == ["scripted-001@1", "scripted-002@1"]
-    assert forget(config, prompt).descended == ("scripted-002@1", "scripted-003@1")  # weights remember
+    assert forget(config, prompt).descended == ("scripted-002@1", "scripted-003@1")  # weights keep it
 
 
-def test_what_cannot_be_forgotten(config: Config) -> None:
-    with pytest.raises(DataError, match="has never ticked"):
+def test_errors_of_forget(config: Config) -> None:
+    with pytest.raises(DataError, match="has never run a tick"):
         forget(config, "0" * 16)
     tick(config, 1, count=1)
     with pytest.raises(DataError, match="no file of this schedule"):
         forget(config, "0" * 16)
-    with FileLock(schedule_folder(config) / "lock"), pytest.raises(JobConflictError, match="a tick is at work"):
+    with FileLock(schedule_folder(config) / "lock"), pytest.raises(JobConflictError, match="a tick is running"):
         forget(config, "0" * 16)

@@ -69,7 +69,7 @@ def test_a_busy_server_is_tried_again(server: Server) -> None:
 
 
 @pytest.mark.parametrize(("status", "tries"), [(503, 2), (404, 1)])
-def test_a_server_that_refuses_is_told_of(server: Server, status: int, tries: int) -> None:
+def test_a_refusing_server_is_reported(server: Server, status: int, tries: int) -> None:
     server.statuses = [status]
     (failure,) = call_hooks([HookSection(url=server.url, tries=2)], "refusal", {})
     assert server.url in failure
@@ -87,6 +87,6 @@ def test_a_failing_hook_does_not_keep_the_next_from_being_called(server: Server)
 
 
 @pytest.mark.parametrize("wrong", [{}, {"command": ("a",), "url": "http://x"}, {"command": ()}])
-def test_a_hook_is_one_thing(wrong: dict[str, Any]) -> None:
+def test_a_hook_is_either_a_command_or_a_url(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="either a command or a url"):
         HookSection(**wrong)

@@ -1,4 +1,4 @@
-"""Files in, every row accounted for."""
+"""Import of files: the state of every row is recorded."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from svd_loop.config import Config
 from svd_loop.config.data import DedupSection
 from svd_loop.contracts import Problem
 from svd_loop.errors import ScheduleError
-from svd_loop.schedule import Book, Inbox, Intake
-from svd_loop.schedule.dedup_index import SeenPrompts
+from svd_loop.schedule import Inbox, Intake, StateDb
+from svd_loop.schedule.dedup_index import DedupIndex
 from svd_loop.schedule.inbox import safe_name
 from tests.svd_loop.schedule.schedule_support import START, drop, problems, schedule_config, texts
 
@@ -28,20 +28,20 @@ LEAK = problems("development", 1, 5)[0]
 
 
 def take_in(root: Path, now: float = START, config: Config | None = None, held_out: Sequence[Problem] = ()) -> Intake:
-    with Book(root / "schedule") as book:
-        return Inbox(book, config or schedule_config(root), lambda: held_out).take_in(root / "inbox", now)
+    with StateDb(root / "schedule") as db:
+        return Inbox(db, config or schedule_config(root), lambda: held_out).take_in(root / "inbox", now)
 
 
 def account(root: Path) -> dict[str, int]:
-    with Book(root / "schedule") as book:
-        return {name: count for name, count in book.account().items() if count}
+    with StateDb(root / "schedule") as db:
+        return {name: count for name, count in db.counts().items() if count}
 
 
 def listing(root: Path, folder: str) -> list[str]:
     return sorted(path.name for path in (root / "schedule" / folder).iterdir())
 
 
-def test_each_row_gets_its_fate(tmp_path: Path) -> None:
+def test_each_row_gets_its_state(tmp_path: Path) -> None:
     first, second, third = texts(3, 1)
     drop(tmp_path / "inbox", "a.jsonl", [first, second, first.upper(), LEAK.text])
     drop(tmp_path / "inbox", "b.jsonl", [f"{second} ", third], age=1800)
@@ -49,9 +49,9 @@ def test_each_row_gets_its_fate(tmp_path: Path) -> None:
     assert intake.files == ("000001-a.jsonl", "000002-b.jsonl")
     assert account(tmp_path) == {"seen": 6, "waiting": 3, "duplicate": 2, "leaked": 1}
     assert {name: count for name, count in intake.counts if count} == account(tmp_path)
-    with Book(tmp_path / "schedule") as book:
-        waiting = book.waiting()
-        rows = book.connection.execute("SELECT source, fate, detail FROM prompts ORDER BY number").fetchall()
+    with StateDb(tmp_path / "schedule") as db:
+        waiting = db.waiting()
+        rows = db.connection.execute("SELECT source, fate, detail FROM prompts ORDER BY number").fetchall()
     assert [prompt.text for _, prompt in waiting] == [first, second, third]
     assert rows[2] == ("000001-a.jsonl:3", "duplicate", "exact as prompt 1")
     assert rows[3][1] == "leaked" and LEAK.id in rows[3][2]
@@ -60,10 +60,10 @@ def test_each_row_gets_its_fate(tmp_path: Path) -> None:
     assert take_in(tmp_path).files == ()
 
 
-def test_an_inbox_that_is_a_file_is_said_to_be_one(tmp_path: Path) -> None:
+def test_an_inbox_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "inbox").touch()
-    with Book(tmp_path / "book") as book, pytest.raises(ScheduleError, match=r"--inbox .*inbox: is a file"):
-        Inbox(book, schedule_config(tmp_path), list).take_in(tmp_path / "inbox", 0.0)
+    with StateDb(tmp_path / "schedule") as db, pytest.raises(ScheduleError, match=r"--inbox .*inbox: is a file"):
+        Inbox(db, schedule_config(tmp_path), list).take_in(tmp_path / "inbox", 0.0)
 
 
 def test_near_duplicates_are_found_in_later_files(tmp_path: Path) -> None:
@@ -73,13 +73,13 @@ def test_near_duplicates_are_found_in_later_files(tmp_path: Path) -> None:
     )
     drop(tmp_path / "inbox", "a.jsonl", [words.format("Monday")])
     take_in(tmp_path)
-    config = schedule_config(tmp_path, "data.dedup.near=0.8")  # other keys: the book makes them anew
+    config = schedule_config(tmp_path, "data.dedup.near=0.8")  # other keys: the index is rebuilt
     drop(tmp_path / "inbox", "b.jsonl", [words.format("Friday"), "Something else altogether, is it not?"])
     take_in(tmp_path, config=config)
     assert account(tmp_path) == {"seen": 3, "waiting": 2, "duplicate": 1}
 
 
-def test_what_may_still_be_written_is_left(tmp_path: Path) -> None:
+def test_entries_that_may_still_be_written_are_left(tmp_path: Path) -> None:
     inbox = tmp_path / "inbox"
     for name, age in (("new.jsonl", 59.0), ("x.jsonl.part", 1e4), ("y.tmp", 1e4), (".z.jsonl", 1e4), ("old.jsonl", 61)):
         drop(inbox, name, texts(1, 1), age=age)
@@ -114,7 +114,7 @@ def test_a_file_that_cannot_be_used_is_quarantined_with_its_reason(tmp_path: Pat
     assert take_in(tmp_path).files == ()  # never tried again
 
 
-def test_a_file_put_right_is_a_new_file(tmp_path: Path) -> None:
+def test_a_corrected_file_is_a_new_file(tmp_path: Path) -> None:
     path = drop(tmp_path / "inbox", "cut.jsonl", ())
     path.write_text(BAD["cut.jsonl"])
     os.utime(path, (0, 0))
@@ -125,7 +125,7 @@ def test_a_file_put_right_is_a_new_file(tmp_path: Path) -> None:
 
 
 class Killed(BaseException):
-    """As a kill: nothing in between may catch it."""
+    """Simulates a kill: no handler in between may catch it."""
 
 
 @pytest.mark.parametrize("place", ["pick", "admit", "reason", "move"])
@@ -140,9 +140,9 @@ def test_a_kill_loses_no_file_and_counts_none_twice(
     def die(*arguments: Any, **options: Any) -> None:
         raise Killed
 
-    target = {"pick": "_unknown_files", "admit": "_pass", "reason": "_finish_quarantine"}.get(place)
+    target = {"pick": "_unlisted_files", "admit": "_store", "reason": "_finish_quarantine"}.get(place)
     with monkeypatch.context() as patch:
-        if target == "_finish_quarantine":  # dies after the book was written, before the file is moved
+        if target == "_finish_quarantine":  # dies after the database was written, before the file is moved
             patch.setattr("svd_loop.schedule.inbox.write_atomically", die)
         elif target:
             patch.setattr(Inbox, target, die)
@@ -214,16 +214,16 @@ def test_the_counts_add_up(files: list[tuple[list[str], bool]]) -> None:
         assert found == dict(expected)
 
 
-def test_keys_are_made_anew_only_when_the_section_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_rebuilt_only_when_the_section_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drop(tmp_path / "inbox", "a.jsonl", texts(2, 1))
     take_in(tmp_path)
     made: list[int] = []
-    monkeypatch.setattr(SeenPrompts, "_make_anew", lambda self: made.append(1))
-    with Book(tmp_path / "schedule") as book:
-        SeenPrompts(book, schedule_config(tmp_path).data.dedup)
+    monkeypatch.setattr(DedupIndex, "_rebuild", lambda self: made.append(1))
+    with StateDb(tmp_path / "schedule") as db:
+        DedupIndex(db, schedule_config(tmp_path).data.dedup)
         assert made == []
-        SeenPrompts(book, DedupSection(near=0.5))
-        SeenPrompts(book, DedupSection(near=0.5))
+        DedupIndex(db, DedupSection(near=0.5))
+        DedupIndex(db, DedupSection(near=0.5))
     assert made == [1]
 
 
@@ -275,7 +275,7 @@ def _special(place: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "device", "loop", "folder"])
-def test_what_is_no_file_is_quarantined_and_the_schedule_goes_on(tmp_path: Path, kind: str) -> None:
+def test_special_files_are_quarantined_and_the_schedule_goes_on(tmp_path: Path, kind: str) -> None:
     drop(tmp_path / "inbox", "b.jsonl", texts(1, 1))
     _special(tmp_path / "inbox" / "a.jsonl", kind)
     for path in (tmp_path / "inbox" / "a.jsonl", *(tmp_path / "inbox" / "a.jsonl").glob("**/*")):
@@ -286,7 +286,7 @@ def test_what_is_no_file_is_quarantined_and_the_schedule_goes_on(tmp_path: Path,
     assert take_in(tmp_path).files == ()
 
 
-def test_a_file_that_trips_its_reader_is_quarantined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_whose_reader_raises_is_quarantined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drop(tmp_path / "inbox", "a.jsonl", texts(2, 1))
 
     def trip(text: str) -> str:

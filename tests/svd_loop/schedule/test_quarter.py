@@ -1,4 +1,4 @@
-"""A quarter of weekly drops, with everything that goes wrong in one: the champion never gets worse, and all is told."""
+"""A quarter of weekly drops with typical faults: the champion never gets worse, and every fault is reported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from svd_loop.config import Config
 from svd_loop.contracts import JobResult, JobState
 from svd_loop.errors import JobInterrupted
 from svd_loop.jobs import run_job
-from svd_loop.schedule import Book, JobRow, Schedule, TickReport, schedule_folder
+from svd_loop.schedule import JobRow, Schedule, StateDb, TickReport, schedule_folder
 from tests.svd_loop.schedule.schedule_support import (
     START,
     WEEK,
@@ -122,8 +122,8 @@ def quarter(tmp_path_factory: pytest.TempPathFactory) -> Quarter:
 
 @pytest.fixture(scope="module")
 def jobs(quarter: Quarter) -> Sequence[JobRow]:
-    with Book(schedule_folder(quarter.config(1))) as book:
-        return book.jobs()
+    with StateDb(schedule_folder(quarter.config(1))) as db:
+        return db.jobs()
 
 
 def test_the_champion_never_gets_worse(quarter: Quarter) -> None:
@@ -152,8 +152,8 @@ def test_every_refusal_has_its_reason(jobs: Sequence[JobRow]) -> None:
 
 
 def test_every_prompt_is_accounted_for(quarter: Quarter, jobs: Sequence[JobRow]) -> None:
-    with Book(schedule_folder(quarter.config(1))) as book:
-        account, quarantined = book.account(), book.files("quarantined")
+    with StateDb(schedule_folder(quarter.config(1))) as db:
+        account, quarantined = db.counts(), db.files("quarantined")
     unreadable = 1  # the row that was cut off
     assert account == {
         "seen": quarter.dropped - unreadable,

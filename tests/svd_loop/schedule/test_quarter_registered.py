@@ -1,4 +1,4 @@
-"""The same quarter on the real registry and through the real gate: what they say of it afterwards reads right."""
+"""The same quarter on the real registry and through the real gate, and the reports about it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from svd_loop.promotion.gate import Decision
 from svd_loop.promotion.history import model_history
 from svd_loop.promotion.lookup import registry_of
 from svd_loop.promotion.promotion import consider
-from svd_loop.schedule import Book, RegisteredModels, schedule_folder
+from svd_loop.schedule import RegisteredModels, StateDb, schedule_folder
 from tests.svd_loop.schedule.schedule_support import held_out_file, problems
 from tests.svd_loop.schedule.test_quarter import AGAIN, BAD_JUDGE, LEAKS, NEW, REGRESSIONS, WEEKS, Quarter
 
@@ -53,8 +53,8 @@ def test_a_quarter_on_the_real_registry(
     quarter = RegisteredQuarter(tmp_path)
     for week in WEEKS:
         quarter.run(week)
-    with Book(schedule_folder(quarter.config(1))) as book:
-        jobs, account = book.jobs(), book.account()
+    with StateDb(schedule_folder(quarter.config(1))) as db:
+        jobs, account = db.jobs(), db.counts()
     outcomes = {job.number: job.outcome for job in jobs}
     assert quarter.skills == sorted(quarter.skills)
     assert [outcomes[week] for week in REGRESSIONS] == ["refused", "refused"]

@@ -39,7 +39,7 @@ def test_a_tick_on_the_real_registry(root: Path) -> None:
     version = root / "jobs" / "scripted-001" / "versions" / "round-001"
     assert report.action == "promoted"
     assert models.champion() == version.resolve()
-    assert models.holds(version) and not models.holds(version.with_name("round-007"))
+    assert models.is_registered(version) and not models.is_registered(version.with_name("round-007"))
     assert starting_checkpoint(version, root / "unused") == version.resolve()
 
 

@@ -1,4 +1,4 @@
-"""One tick: what starts a job, what it is made of, and that a tick killed anywhere is made up for."""
+"""One tick: start of a job, its configuration, and continuation after a kill at any point."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from policies.scripted import Traits, write_traits
 from svd_loop.config import Config
 from svd_loop.contracts import JobResult
 from svd_loop.errors import RegistryError, TrainingError
-from svd_loop.schedule import Book, JobRow, Schedule, TickReport, schedule_folder, schedule_health
+from svd_loop.schedule import JobRow, Schedule, StateDb, TickReport, schedule_folder, schedule_health
 from svd_loop.schedule.health import Drift
 from tests.svd_loop.schedule.schedule_support import (
     START,
@@ -58,8 +58,8 @@ class Desk:
         return Schedule(config, self.root / "inbox", models=self.models, clock=self.clock, **given).tick()
 
     def jobs(self) -> list[JobRow]:
-        with Book(schedule_folder(schedule_config(self.root))) as book:
-            return book.jobs()
+        with StateDb(schedule_folder(schedule_config(self.root))) as db:
+            return db.jobs()
 
 
 def version_of(config: Config) -> Path:
@@ -80,7 +80,7 @@ def test_too_few_prompts_wait(desk: Desk) -> None:
     assert desk.tick().action == "waiting"
     drop(desk.root / "inbox", "b.jsonl", texts(13, 1))
     report = desk.tick()
-    assert (report.action, report.account["used"], report.account["duplicate"]) == ("promoted", 13, 12)
+    assert (report.action, report.counts["used"], report.counts["duplicate"]) == ("promoted", 13, 12)
 
 
 def test_a_job_is_the_schedules_configuration_with_new_prompts_and_the_champion(desk: Desk) -> None:
@@ -119,7 +119,7 @@ def test_a_prompt_that_leaks_by_now_is_withdrawn(desk: Desk) -> None:
     source = {"type": "files", "paths": [str(desk.root / "more.jsonl")]}
     desk.overrides += (f"data.test={json.dumps(source)}",)
     report = desk.tick()
-    assert (report.account["used"], report.account["leaked"]) == (11, 1)
+    assert (report.counts["used"], report.counts["leaked"]) == (11, 1)
 
 
 def test_one_tick_at_a_time(desk: Desk) -> None:
@@ -190,10 +190,10 @@ def test_acceptance_and_length_drift_over_the_jobs() -> None:
 
 
 class Killed(BaseException):
-    """As a kill: nothing in between may catch it."""
+    """Simulates a kill: no handler in between may catch it."""
 
 
-def test_a_job_that_kills_its_process_is_given_up(desk: Desk) -> None:
+def test_a_job_that_kills_its_process_fails_in_the_end(desk: Desk) -> None:
     def die(config: Config) -> JobResult:
         desk.played.append(config)
         raise Killed
@@ -208,9 +208,9 @@ def test_a_job_that_kills_its_process_is_given_up(desk: Desk) -> None:
 
 
 def test_a_killed_job_that_got_further_each_time_goes_on(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Machines that are taken away now and then are no fault of the job's."""
+    """Machines that are taken away now and then are not the fault of the job."""
     reached = iter(range(100))
-    monkeypatch.setattr("svd_loop.schedule.tick._reached", lambda job: f"{next(reached)} answers")
+    monkeypatch.setattr("svd_loop.schedule.tick._progress_mark", lambda job: f"{next(reached)} answers")
 
     def die(config: Config) -> JobResult:
         raise Killed
@@ -232,10 +232,10 @@ def test_an_outage_of_the_registry_is_no_failure_of_the_job(desk: Desk) -> None:
     assert desk.tick().action == "promoted"
 
 
-def test_a_book_of_an_older_program_is_brought_up_to_date(desk: Desk) -> None:
+def test_a_database_of_an_earlier_version_is_migrated(desk: Desk) -> None:
     desk.tick()
-    with Book(schedule_folder(schedule_config(desk.root))) as book:
-        before, path = book.jobs(), book.path
+    with StateDb(schedule_folder(schedule_config(desk.root))) as db:
+        before, path = db.jobs(), db.path
     old = sqlite3.connect(path, isolation_level=None)
     (made,) = old.execute("SELECT sql FROM sqlite_master WHERE name = 'jobs'").fetchone()
     made = made.replace(", 'nothing_gained'", "").replace(", accepted_fraction REAL, output_tokens REAL", "")
@@ -252,13 +252,13 @@ def test_a_book_of_an_older_program_is_brought_up_to_date(desk: Desk) -> None:
     assert desk.jobs()[0] == replace(before[0], accepted_fraction=None, output_tokens=None)
 
 
-def test_an_alias_moved_meanwhile_is_told_of(desk: Desk) -> None:
+def test_an_alias_moved_meanwhile_is_reported(desk: Desk) -> None:
     report = desk.tick(gate=lambda config, name: Decided(True, ()))  # and yet nobody is champion
     assert report.action == "refused" and report.job is not None
-    assert "someone moved an alias" in report.job.findings[0]["text"]
+    assert "the alias was moved meanwhile" in report.job.findings[0]["text"]
 
 
-def test_a_failing_job_is_tried_again_and_given_up(desk: Desk) -> None:
+def test_a_failing_job_is_tried_again_up_to_the_limit(desk: Desk) -> None:
     def fail(config: Config) -> JobResult:
         raise TrainingError("the loss is not finite")
 
@@ -270,14 +270,14 @@ def test_a_failing_job_is_tried_again_and_given_up(desk: Desk) -> None:
 
 
 def test_a_version_that_could_not_be_registered_is_no_candidate(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(StandIn, "holds", lambda self, folder: False)
+    monkeypatch.setattr(StandIn, "is_registered", lambda self, folder: False)
     assert desk.tick().action == "stumbled"
     assert desk.models.asked == []
     monkeypatch.undo()
     assert desk.tick().action == "promoted"
 
 
-def test_hooks_hear_how_it_ended(desk: Desk) -> None:
+def test_hooks_get_the_outcome(desk: Desk) -> None:
     told = desk.root / "told.json"
     program = f"import sys; open({str(told)!r}, 'w').write(sys.stdin.read())"
     hooks = [{"command": [sys.executable, "-c", program]}, {"on": ["failure"], "command": ["false"]}]
@@ -287,15 +287,15 @@ def test_hooks_hear_how_it_ended(desk: Desk) -> None:
     assert (message["event"], message["job"], message["outcome"]) == ("success", "scripted-001", "promoted")
 
 
-def test_killed_around_any_write_it_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kill before and one after every single commit of the book, each in a schedule of its own."""
+def test_a_kill_at_any_write_does_not_change_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill before and one after every single commit of the state database, each in a schedule of its own."""
     kills = 0
     for moment in range(200):
         desk = Desk(tmp_path / str(moment))
         drop(desk.root / "inbox", "a.jsonl", [*texts(12, 1), problems("development", 1, 5)[0].text])
         countdown = iter(range(moment, -1, -1))
         with monkeypatch.context() as patch:
-            patch.setattr(Book, "writing", _dying(Book.writing, lambda left=countdown: next(left, 1) == 0))
+            patch.setattr(StateDb, "writing", _dying(StateDb.writing, lambda left=countdown: next(left, 1) == 0))
             try:
                 desk.tick()
                 break
@@ -306,17 +306,17 @@ def test_killed_around_any_write_it_ends_the_same(tmp_path: Path, monkeypatch: p
         assert (job.outcome, job.state, job.prompts) == ("promoted", "closed", 12)
         assert desk.models.promoted == ["scripted-001"]
         assert {config.job.name for config in desk.played} == {"scripted-001"}
-        with Book(schedule_folder(schedule_config(desk.root))) as book:
-            found = {name: count for name, count in book.account().items() if count}
+        with StateDb(schedule_folder(schedule_config(desk.root))) as db:
+            found = {name: count for name, count in db.counts().items() if count}
         assert found == {"seen": 13, "used": 12, "leaked": 1}
     assert kills > 8
 
 
 def _dying(writing: Any, is_last: Any) -> Any:
-    """`Book.writing`, killed before it commits or right after."""
+    """`StateDb.writing`, killed before it commits or right after."""
 
     @contextmanager
-    def blocks(self: Book) -> Iterator[Any]:
+    def blocks(self: StateDb) -> Iterator[Any]:
         nested = self.connection.in_transaction
         with writing(self) as connection:
             yield connection

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from svd_loop.schedule import Book, Schedule, schedule_folder
+from svd_loop.schedule import Schedule, StateDb, schedule_folder
 from tests.kill import run_until_it_kills_itself
 from tests.svd_loop.job_outcome import outcome_of
 from tests.svd_loop.schedule.schedule_support import Clock, StandIn, drop, schedule_config, texts
@@ -29,7 +29,7 @@ def test_a_killed_job_goes_on_and_ends_as_if_nothing_had_happened(tmp_path: Path
     assert tick(killed).asked == tick(whole).asked == ["scripted-001"]
     name = Path("jobs") / "scripted-001"
     assert outcome_of(killed / name).rows == outcome_of(whole / name).rows
-    with Book(schedule_folder(schedule_config(killed))) as book:
-        assert [(job.name, job.prompts, job.state) for job in book.jobs()] == [("scripted-001", 12, "closed")]
-        account = book.account()
+    with StateDb(schedule_folder(schedule_config(killed))) as db:
+        assert [(job.name, job.prompts, job.state) for job in db.jobs()] == [("scripted-001", 12, "closed")]
+        account = db.counts()
     assert (account["used"], account["waiting"]) == (12, 12)
