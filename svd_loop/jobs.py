@@ -26,7 +26,7 @@ from svd_loop.errors import ConfigError, JobInterrupted
 from svd_loop.evaluation.answers_file import read_answers, refuse_unwritable, write_verdicts
 from svd_loop.evaluation.evaluation import Evaluator, read_solutions, score_solutions
 from svd_loop.ledger import DurablePolicy, Interrupt, Ledger, LedgerReader, SharedAnswers, settled_digest
-from svd_loop.promotion.lookup import find_version, local_folder, registry_of, talking_to_registry
+from svd_loop.promotion.lookup import find_version, local_folder, registry_errors, registry_of
 from svd_loop.report import judged_json, write_page
 
 log = logging.getLogger(__name__)
@@ -181,7 +181,7 @@ def _measuring_job(config: Config, model: str | None) -> Config:
 def _opened(config: Config, model: str | None) -> tuple[int, Policy]:
     """The policy that `model` names, and the seed its samples come from; `config` is that of `_measuring_job`."""
     if model is not None and model.startswith("models:/"):
-        with talking_to_registry():
+        with registry_errors():
             registry = registry_of(config)
             version = find_version(registry, model)
         return config.job.seed, open_stored(config, stored_version(local_folder(registry, version, config.job.root)))

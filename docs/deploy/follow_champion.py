@@ -28,8 +28,8 @@ from svd_loop.promotion.lookup import (
     existing_registry,
     find_version,
     local_folder,
+    registry_errors,
     servable_folder,
-    talking_to_registry,
 )
 
 log = logging.getLogger("follow_champion")
@@ -38,7 +38,7 @@ Look = Callable[[], tuple[int, Callable[[], Path]]]
 
 def champion(name: str, uri: str | None, root: Path, *, adapter: bool = False) -> tuple[int, Callable[[], Path]]:
     """The champion's number, and how to get its folder, which is worth doing for a new one only."""
-    with talking_to_registry():
+    with registry_errors():
         registry = existing_registry(uri, root)
         version = find_version(registry, f"{name}@champion")
 

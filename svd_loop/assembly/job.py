@@ -43,7 +43,7 @@ from svd_loop.contracts import (
 from svd_loop.evaluation.audit import JudgeAudit, audit_sample
 from svd_loop.evaluation.evaluation import Evaluator, answer_comparison, same_answers
 from svd_loop.evaluation.leak_firewall import CompletionFirewall
-from svd_loop.judge_health.judge_watch import JudgeWatch, watch_nothing
+from svd_loop.judge_health.judge_watch import JudgeWatch, no_watch
 from svd_loop.judge_health.labelled import LabelledAnswers, read_labelled
 from svd_loop.ledger import DurablePolicy, Interrupt, Ledger, LedgerReader, SharedAnswers
 from svd_loop.ledger.vote_measurements import MeasuredOrder
@@ -139,7 +139,7 @@ def build_job(
             update=cache.before(backend.update),
             replay=make_replay(config, backend, ledger),
             evaluator=Evaluator(problems, solver, config.evaluation, seed=config.job.seed),
-            judge_watch=watch_nothing if control else make_judge_watch(config, cascade),
+            judge_watch=no_watch if control else make_judge_watch(config, cascade),
             health=HealthRule(config.health),
             audit=JudgeAudit(
                 audited,

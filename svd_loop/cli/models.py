@@ -29,9 +29,9 @@ _ROOT = Path("mlruns")
 @models.command("list")
 def list_versions(name: ModelName = None, root: Root = _ROOT, uri: Uri = None, as_json: AsJson = False) -> None:
     """List all versions with their aliases and scores."""
-    from svd_loop.promotion.lookup import existing_registry, model_name, talking_to_registry, version_json
+    from svd_loop.promotion.lookup import existing_registry, model_name, registry_errors, version_json
 
-    with talking_to_registry():
+    with registry_errors():
         registry = existing_registry(uri, root)
         names = registry.names() if name is None else [model_name(registry, name)]
         versions = [version for known in names for version in registry.versions(known)]
@@ -46,20 +46,20 @@ def show(version: Reference = "champion", root: Root = _ROOT, uri: Uri = None, a
     """Show one version: scores, digests, its data, the gate's findings; its model's history and error budgets."""
     from svd_loop.promotion.budget import budgets
     from svd_loop.promotion.lookup import (
-        data_behind,
         event_json,
         existing_registry,
         find_version,
-        talking_to_registry,
+        registry_errors,
+        training_data,
         version_json,
     )
 
-    with talking_to_registry():
+    with registry_errors():
         registry = existing_registry(uri, root)
         found = find_version(registry, version)
         events = registry.history(found.name)
     history, left = [event_json(event) for event in events], [budget.json() for budget in budgets(events)]
-    data = data_behind(found, root)
+    data = training_data(found, root)
     if as_json:
         print_json({**version_json(found), "data": data, "history": history, "budgets": left})
     else:
@@ -71,9 +71,9 @@ def show(version: Reference = "champion", root: Root = _ROOT, uri: Uri = None, a
 def history(name: ModelName = None, root: Root = _ROOT, uri: Uri = None, as_json: AsJson = False) -> None:
     """List the champions over time, with their scores on each test set and what drifts."""
     from svd_loop.promotion.history import model_history
-    from svd_loop.promotion.lookup import existing_registry, model_name, talking_to_registry
+    from svd_loop.promotion.lookup import existing_registry, model_name, registry_errors
 
-    with talking_to_registry():
+    with registry_errors():
         registry = existing_registry(uri, root)
         found = model_history(registry, model_name(registry, name))
     if as_json:
@@ -113,11 +113,11 @@ def promote(
     from dataclasses import asdict
 
     from svd_loop.errors import GateError
-    from svd_loop.promotion.lookup import configured_model, find_version, registry_of, talking_to_registry
+    from svd_loop.promotion.lookup import configured_model, find_version, registry_errors, registry_of
     from svd_loop.promotion.promotion import promote as promote_version
 
     settings = load(config, override)
-    with talking_to_registry():
+    with registry_errors():
         found = find_version(registry_of(settings), version, configured_model(settings))
     decision = promote_version(settings, found.name, found.number, force=force)
     promoted = decision.passed or force is not None
@@ -146,14 +146,14 @@ def rollback(config: ConfigFile, name: ModelName = None, override: Overrides = N
     from svd_loop.promotion.lookup import (
         configured_model,
         model_name,
+        registry_errors,
         registry_of,
-        talking_to_registry,
         version_json,
     )
     from svd_loop.promotion.promotion import rollback as roll_back
 
     settings = load(config, override)
-    with talking_to_registry():
+    with registry_errors():
         wanted = model_name(registry_of(settings), name, configured_model(settings))
     version = roll_back(settings, wanted)
     if as_json:
@@ -171,9 +171,9 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Show what differs between two versions: scores, digests, configuration."""
-    from svd_loop.promotion.lookup import difference, existing_registry, find_version, talking_to_registry
+    from svd_loop.promotion.lookup import difference, existing_registry, find_version, registry_errors
 
-    with talking_to_registry():
+    with registry_errors():
         registry = existing_registry(uri, root)
         found = difference(find_version(registry, old), find_version(registry, new), root)
     if as_json:
@@ -191,11 +191,11 @@ def path(version: Reference = "champion", root: Root = _ROOT, uri: Uri = None, a
         existing_registry,
         find_version,
         local_folder,
+        registry_errors,
         servable_folder,
-        talking_to_registry,
     )
 
-    with talking_to_registry():
+    with registry_errors():
         registry = existing_registry(uri, root)
         found = find_version(registry, version)
     folder = local_folder(registry, found, root)

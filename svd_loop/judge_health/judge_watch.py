@@ -1,7 +1,7 @@
-"""Measure the round's judge: canaries made from accepted candidates, and measures of the episode.
+"""Measure the judge of a round: canaries made from accepted candidates, and figures of the episode.
 
-It needs no label, so it can watch where there are none. Where a user has some, `svd_loop.judge_health.labelled` adds
-how often the judge is right; `svd_loop.evaluation.audit` measures it on held-out problems.
+This needs no labels. If the user has labelled answers, `svd_loop.judge_health.labelled` adds the judge's true and
+false positive rates; `svd_loop.evaluation.audit` measures the judge on held-out problems.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class JudgeWatch:
     """Measures the health of a round's judge.
 
     Attributes:
-        cascade: the job's own.
-        per_kind: canaries of each kind; with 0 only the episode's own measures are reported.
-        seed: the job's seed; with the round, it decides which canaries are planted.
-        labelled: answers with labels, if the user has some.
+        cascade: the job's cascade.
+        per_kind: canaries of each kind; with 0 only the figures of the episode are reported.
+        seed: the job's seed; seed and round decide which canaries are planted.
+        labelled: labelled answers of the user, if any.
     """
 
     cascade: Cascade
@@ -33,12 +33,12 @@ class JudgeWatch:
     labelled: LabelledAnswers = field(default_factory=LabelledAnswers)
 
     def __call__(self, judge: Policy, episode: Episode, prompts: Sequence[Prompt]) -> HealthReport | None:
-        """The round's figures; None where nothing could be measured.
+        """Return the round's figures; None if nothing could be measured.
 
         Canaries are made from accepted candidates and measure stages that ask the judge; without either there are none.
 
         Raises:
-            EngineError: the judge left a call unanswered.
+            EngineError: a call of the judge got no reply.
         """
         report = episode_health(episode)
         shares = {**report.shares, **self.labelled.shares(self.cascade, judge, episode.round)}
@@ -57,6 +57,6 @@ class JudgeWatch:
         )
 
 
-def watch_nothing(judge: Policy, episode: Episode, prompts: Sequence[Prompt]) -> None:
-    """Return None: used by controls, which have no judge."""
+def no_watch(judge: Policy, episode: Episode, prompts: Sequence[Prompt]) -> None:
+    """Return None; used by controls, which have no judge."""
     return None

@@ -1,7 +1,8 @@
-"""Labelled answers, judged every round: true and false positive rates of the judge.
+"""Judge labelled answers every round: true and false positive rates of the judge.
 
-They are never trained on: they are not candidates of the round, their votes have a purpose of their own, and the
-label is read after the verdict. Every vote is asked, so that a stage's rates do not depend on earlier stages.
+They are never trained on: they are not candidates of the round, their votes have a purpose of their own, and the label
+is read after the verdict. All votes are cast, without early exit, so that a stage's rates do not depend on earlier
+stages.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ PURPOSE = "labelled"
 
 @dataclass(frozen=True, slots=True)
 class LabelledAnswers:
-    """Labelled answers; an empty set measures nothing."""
+    """A set of labelled answers; an empty set measures nothing."""
 
     answers: Sequence[Answer] = ()
 
     def shares(self, cascade: Cascade, judge: Policy, round: int) -> dict[HealthFigure, Estimate]:
-        """True and false positives, of the cascade and of each stage, with intervals.
+        """Return true and false positive rates of the cascade and of each stage, with intervals.
 
-        The first is the share of correct answers that are accepted, the second that of wrong ones; without answers of
-        a kind there is no rate.
+        The true positive rate is the accepted share of correct answers, the false positive rate that of wrong answers.
+        Without answers of a kind there is no rate.
 
         Raises:
-            EngineError: the judge left a call unanswered.
+            EngineError: a call of the judge got no reply.
         """
         if not self.answers:
             return {}
@@ -52,10 +53,10 @@ class LabelledAnswers:
 
 
 def read_labelled(path: Path, domain: DomainName) -> LabelledAnswers:
-    """Read the labelled answers of a file of `{"prompt", "solution", "correct"}` lines.
+    """Read labelled answers from a file of `{"prompt", "solution", "correct"}` lines.
 
     Raises:
-        DataError: a line cannot be used, naming file and line, or all labels are the same.
+        DataError: a line cannot be used (file and line are given), or all labels are the same.
     """
     answers = read_answers(path, domain, labelled=True)
     if len({answer.correct for answer in answers}) == 1:
@@ -64,7 +65,7 @@ def read_labelled(path: Path, domain: DomainName) -> LabelledAnswers:
 
 
 def _shares(measure: HealthMeasure, verdicts: Sequence[Verdict], cascade: Cascade) -> dict[HealthFigure, Estimate]:
-    """The shares accepted by the cascade and let through by each stage."""
+    """Return the shares accepted by the cascade and passed by each stage."""
     needed_of, total = cascade.settings.needed_of, len(verdicts)
     found = {HealthFigure(measure): wilson(sum(verdict.accepted for verdict in verdicts), total)}
     for stage in cascade.settings.stage_names:

@@ -1,12 +1,12 @@
-"""From a round to production: the gate between a new version and the one in use, and what is asked about versions.
+"""Promotion: the gate between a new version and the champion, and queries about registered versions.
 
 - `gate`: pure rules that compare a challenger with the champion;
-- `examination`: measures versions for the gate, paying for nothing twice;
-- `promotion`: measure, decide, move the aliases, write down why; and the way back;
+- `examination`: measures versions for the gate and reuses stored answers;
+- `promotion`: measures, decides, moves the aliases and records the reason; also rollback;
 - `lookup`: versions as local folders, for serving and export;
 - `registering`: registers a round by hand;
-- `history`: champions and their scores over the months;
-- `lineage`: why was it trained on this?
+- `history`: champions of a model and their scores over time;
+- `lineage`: the votes behind a training row, and the versions trained on it.
 
-The versions and aliases themselves are kept by `svd_loop.mlflow_store`.
+Versions and aliases are stored by `svd_loop.mlflow_store`.
 """

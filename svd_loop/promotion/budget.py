@@ -1,21 +1,22 @@
-"""The error budget of a test set: at which level its next comparison is made, and when it may decide no more.
+"""Error budget of a test set: the level of its next comparison, and when it may decide no further comparison.
 
-A test set that decides week after week passes some version by chance sooner or later. So the level of the pass@1 rule,
-1 - `gate.confidence`, holds for all comparisons on one test set together, and each gets a part of it. The parts follow
-the online fallback procedure (Tian and Ramdas 2021, "Online control of the familywise error rate", Statistical Methods
-in Medical Research 30(4), arXiv 1910.04900; for a fixed number of tests Wiens 2003): comparison i is made at
+A test set that decides week after week will at some time pass a version by chance. So the level of the pass@1 rule,
+1 - `gate.confidence`, holds for all comparisons on one test set together, and each comparison gets a part of it. The
+parts follow the online fallback procedure (Tian and Ramdas 2021, "Online control of the familywise error rate",
+Statistical Methods in Medical Research 30(4), arXiv 1910.04900; for a fixed number of tests Wiens 2003): comparison i
+is made at
 
     level_i = alpha * share_i + (level_(i-1) if comparison i-1 promoted, else 0)
 
-with shares that sum to at most 1. The chance of any false promotion is then at most alpha, however comparisons depend
-on each other (they share problems, and often the champion), and wherever the sequence ends. A promotion hands its level
-on, so a model that keeps improving spends nothing; a refusal uses its level up.
+with shares that sum to at most 1. The probability of any false promotion is then at most alpha, however comparisons
+depend on each other (they share problems, and often the champion), and wherever the sequence ends. A promotion passes
+its level on to the next comparison, so a model that keeps improving uses none of the budget; a refusal uses its level.
 
-Shares are 1 / (i * H), H = 1 + 1/2 + ... + 1/N, for N = `gate.looks`: nobody knows how often a set will be asked, and
-each doubling of the number of comparisons gets the same part of the budget.
+Shares are 1 / (i * H), H = 1 + 1/2 + ... + 1/N, for N = `gate.looks`. The number of comparisons is not known in
+advance, and with these shares each doubling of it gets the same part of the budget.
 
-Left out: procedures that hold the false discovery rate (LORD, alpha-investing). They keep more power, but need p-values
-that are valid given the past, which comparisons on one set of problems are not.
+Left out: procedures that control the false discovery rate (LORD, alpha-investing). They keep more power, but need
+p-values that are valid given the past, which comparisons on one set of problems are not.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from svd_loop.mlflow_store.records import Event
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One comparison on a test set: of which version, over which champion, and whether it promoted by the rules."""
+    """One comparison on a test set: a version, the champion before it, and whether the rules promoted the version."""
 
     version: int
     over: int
@@ -44,8 +45,8 @@ class AlphaBudget:
     Attributes:
         test: digest of the test set.
         alpha: the whole budget.
-        limit: comparisons that it is shared among.
-        looks: those made, in order.
+        limit: number of comparisons that share it.
+        looks: the comparisons made, in order.
     """
 
     test: str
@@ -55,17 +56,17 @@ class AlphaBudget:
 
     @classmethod
     def of(cls, settings: GateSection, events: Sequence[Event], test: str) -> AlphaBudget:
-        """The budget of a test set under these settings, after what a model's history says was compared on it."""
+        """Return the budget of a test set after the comparisons in a model's history, under the given settings."""
         return cls(test, 1 - settings.confidence, settings.looks, looks_of(events, test))
 
     @property
     def levels(self) -> tuple[float, ...]:
-        """The level of each comparison made, and last that of the next one; 0 when the budget is spent."""
+        """The level of each comparison made, then that of the next one; 0 when the budget is spent."""
         return tuple(levels(self.alpha, self.limit, [look.promoted for look in self.looks]))
 
     @property
     def left(self) -> float:
-        """What the comparisons made have not used up; a promotion uses nothing."""
+        """The part of the budget that is not used up; a promotion uses nothing."""
         if self.spent:
             return 0.0
         used = (level for level, look in zip(self.levels, self.looks, strict=False) if not look.promoted)
@@ -73,22 +74,22 @@ class AlphaBudget:
 
     @property
     def spent(self) -> bool:
-        """Whether the set may decide about no further comparison."""
+        """Whether the test set may decide no further comparison."""
         return self.levels[-1] == 0.0
 
     def level(self, version: int, over: int) -> float:
-        """The level at which a version is compared with a champion; 0 if the budget is spent.
+        """Return the level at which a version is compared with a champion; 0 if the budget is spent.
 
-        The same two once more are the same comparison: it keeps its level and costs nothing.
+        Repeating a comparison of the same two versions keeps its level and costs nothing.
         """
-        return self.levels[self._place(version, over)]
+        return self.levels[self._index(version, over)]
 
     def number(self, version: int, over: int) -> int:
-        """The comparison's number on this set, from 1."""
-        return self._place(version, over) + 1
+        """Return the comparison's number on this set, from 1."""
+        return self._index(version, over) + 1
 
     def json(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return JSON data."""
         return {
             "test": self.test,
             "alpha": round(self.alpha, 12),
@@ -99,13 +100,13 @@ class AlphaBudget:
             "spent": self.spent,
         }
 
-    def _place(self, version: int, over: int) -> int:
+    def _index(self, version: int, over: int) -> int:
         made = [(look.version, look.over) for look in self.looks]
         return made.index((version, over)) if (version, over) in made else len(made)
 
 
 def levels(alpha: float, limit: int, promoted: Sequence[bool]) -> Iterator[float]:
-    """The levels of comparisons with these outcomes, and last that of the next one."""
+    """Yield the levels of comparisons with these outcomes, then that of the next one."""
     whole = sum(1 / number for number in range(1, limit + 1))
     level = 0.0
     for number, before in enumerate((False, *promoted), 1):
@@ -115,9 +116,9 @@ def levels(alpha: float, limit: int, promoted: Sequence[bool]) -> Iterator[float
 
 
 def looks_of(events: Sequence[Event], test: str) -> tuple[Look, ...]:
-    """The comparisons that a model's history holds on one test set, each once, in the order they were first made.
+    """Return the comparisons on one test set in a model's history, each once, in the order they were first made.
 
-    A forced promotion is a comparison that promoted nothing by the rules.
+    A forced promotion counts as a comparison that the rules did not promote.
     """
     found: dict[tuple[int, int], bool] = {}
     for event in events:
@@ -128,9 +129,10 @@ def looks_of(events: Sequence[Event], test: str) -> tuple[Look, ...]:
 
 
 def budgets(events: Sequence[Event]) -> list[AlphaBudget]:
-    """The budgets of all test sets in a model's history, oldest first, under the settings of their newest comparison.
+    """Return the budgets of all test sets in a model's history, oldest first.
 
-    Comparisons that a program without budgets made count under the default settings.
+    A budget has the settings of its newest comparison. Comparisons recorded by program versions without budgets count
+    under the default settings.
     """
     found: dict[str, AlphaBudget] = {}
     default = GateSection()

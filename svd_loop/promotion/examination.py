@@ -1,8 +1,8 @@
-"""What the gate is shown: versions measured on the test split, under one configuration, none of it paid for twice.
+"""Measure versions on the test split for the gate, under one configuration; stored answers are reused.
 
-All versions of an examination answer the same problems with the same seeds, sampling and templates: those of the
-configuration that asks, whichever job made them. Answers go into a ledger of their own below `<root>/gate`, one for
-each way of measuring, and what a job's own end asked of the same weights is found in that job's ledger.
+All versions of an examination answer the same problems with the same seeds, sampling and templates: those of the given
+configuration, whichever job made the versions. Answers are stored in ledgers below `<root>/gate`, one for each way of
+measuring. Answers that a job's final evaluation already got from the same weights are read from that job's ledger.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SPLIT: Final = "test"
 
 
 class Examiner:
-    """Gathers the evidence about versions. Use `open_examiner`."""
+    """Measures versions and checks their training data. Use `open_examiner`."""
 
     def __init__(self, config: Config, registry: Registry, ledger: Ledger, interrupt: Interrupt) -> None:
         self._config = config
@@ -46,28 +46,31 @@ class Examiner:
 
     @property
     def test_digest(self) -> str:
-        """Digest of the test problems with their gold, and of how they are asked: what a score is a score of."""
+        """Digest of the test problems with gold, of sampling and of templates.
+
+        Scores are compared only under the same digest.
+        """
         config = self._config
         sampling = (config.evaluation.sampling or config.sampling).to_sampling()
         templates = template_set(config)
-        words = [templates.version(Role.SOLVER, domain) for domain in config.domains]
-        asked = [
+        template_versions = [templates.version(Role.SOLVER, domain) for domain in config.domains]
+        inputs = [
             problems_digest(self._problems),
             config.evaluation.samples,
             config.evaluation.test_seconds,
             astuple(sampling),
-            words,
+            template_versions,
             *(section.model_dump(mode="json") for section in config.evaluation.domains),
         ]
-        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:12]
 
     def examine(self, version: RegisteredVersion) -> Evidence:
-        """Measure a version, and look at what it was trained on.
+        """Measure a version, and search its training data for held-out problems.
 
         Raises:
             WeightsError: its files are missing or damaged.
-            EngineError: it could not answer.
-            JobInterrupted: a stop was requested; all answers so far are kept.
+            EngineError: the engine failed to answer.
+            JobInterrupted: a stop was requested; all answers so far are stored.
         """
         root = self._config.job.root
         alarms = float(version.tags.get(ALARMS_TAG, 0.0))
@@ -78,7 +81,7 @@ class Examiner:
         stored = stored_version(local_folder(self._registry, version, config.job.root))
         with ExitStack() as stack:
             earlier = [stack.enter_context(reader) for reader in _ledgers_of(version, config.job.root)]
-            store = _PaidFor(self._ledger, earlier)
+            store = _AnswerCache(self._ledger, earlier)
 
             def open_policy() -> Policy:
                 engine = config.engine
@@ -99,7 +102,7 @@ class Examiner:
             return evaluator.evaluate(stack.enter_context(closing(open_policy())), SPLIT)
 
     def _leaks(self, version: RegisteredVersion, root: Path) -> int | None:
-        """Held-out problems in the prompts and completions a version's job had accepted by then; None: no ledger."""
+        """Count held-out problems in a version's training data; None if the job's ledger is not on this machine."""
         round = int(version.tags.get("svd_loop.round", 0))
         if round == 0 and version.tags.get("svd_loop.kind") == "base":
             return 0
@@ -113,7 +116,7 @@ class Examiner:
 
 @contextmanager
 def open_examiner(config: Config, registry: Registry) -> Iterator[Examiner]:
-    """An examiner under `config`, holding the lock of its ledger until the block ends.
+    """Yield an examiner for `config`, holding the lock of its ledger until the block ends.
 
     Raises:
         ConfigError: the configuration has no test split.
@@ -127,8 +130,8 @@ def open_examiner(config: Config, registry: Registry) -> Iterator[Examiner]:
         yield Examiner(config, registry, ledger, interrupt)
 
 
-class _PaidFor:
-    """The examiner's ledger, and behind it those of the jobs: what either holds is not asked again."""
+class _AnswerCache:
+    """Answers in the examiner's ledger and, read-only, in the ledgers of jobs."""
 
     def __init__(self, ledger: Ledger, earlier: Sequence[LedgerReader]) -> None:
         self._ledger = ledger
@@ -146,15 +149,15 @@ class _PaidFor:
 
 
 def _measurement(config: Config) -> Config:
-    """What decides about the answers and nothing else, as a configuration named by its digest."""
+    """Return the settings that influence the answers and nothing else, as a configuration named by its digest."""
     whole = config.model_dump(mode="json")
     kept: dict[str, Any] = {"engine": whole["engine"], "sampling": whole["sampling"]}
     kept["engine"].pop("chunk_seconds")
     kept["evaluation"] = {key: whole["evaluation"][key] for key in ("samples", "sampling")}
     kept["model"] = whole["model"] | {"path": "gate"}
     kept["data"] = dict.fromkeys(("train", "development", "test"), whole["data"]["test"])
-    # Of the resolved form: should a default of some other section change with the program, it is another ledger, not a
-    # refused one.
+    # Digest of the resolved form: if a later program version changes a default, the answers go to another ledger and
+    # are not refused by the old one.
     resolved = parse_config(kept, "gate").model_dump(mode="json")
     digest = hashlib.sha256(json.dumps([resolved, config.job.seed], sort_keys=True).encode()).hexdigest()
     kept["job"] = {"name": digest[:16], "seed": config.job.seed, "root": whole["job"]["root"]}
@@ -163,7 +166,7 @@ def _measurement(config: Config) -> Config:
 
 def _test_source(config: Config) -> None:
     if config.data.test is None:
-        raise ConfigError("data.test: the gate compares versions on a test split, and the configuration has none")
+        raise ConfigError("data.test: null, but the gate compares versions on a test split")
 
 
 def _test_problems(config: Config) -> list[Problem]:
@@ -173,13 +176,13 @@ def _test_problems(config: Config) -> list[Problem]:
 
 
 def _ledgers_of(version: RegisteredVersion, root: Path) -> list[LedgerReader]:
-    """The ledger of the job that made a version, if it is on this machine."""
+    """Open the ledger of the job that made a version, if it is on this machine."""
     paths = RootPaths(root).job(version.tags.get("svd_loop.job", "?"))
     return [LedgerReader.open_for_reading(paths.folder)] if paths.ledger.exists() else []
 
 
 def _training_texts(reader: LedgerReader, round: int) -> list[str]:
-    """Prompts and completions behind a version: its job's own, and those it took over from earlier jobs."""
+    """Return the prompts and completions a version was trained on: of its job, and of earlier jobs it replayed."""
     with reader:
         texts = _accepted_texts(reader, round)
         for entry in parse_config(reader.config()).schedule.replay.jobs:

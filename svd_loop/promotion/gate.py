@@ -1,14 +1,15 @@
-"""May a new version replace the one in use? A pure decision over what was measured of both.
+"""The gate: decide from measurements of two versions whether the new one may replace the champion.
 
 The two are compared on the same problems, sampled with the same seeds, so differences are taken problem by problem.
-Every rule answers for itself, all are always reported, and one refusal is enough. What cannot be checked does not pass.
+The rules are independent, all are always reported, and one that fails is enough to refuse. A rule that cannot be
+checked does not pass.
 
-Samples that scoring left undecided give no point to either version: every rule about results is asked twice, once with
-all of them against the challenger (its own wrong, the champion's right) and once with all of them for it. A rule
-passes only if it does both times; where the two differ, its text says that undecided samples decide, and refusing is
-not a finding about the challenger. The remedy is to score again with time enough, which asks no model.
+Samples that scoring left undecided count for neither version. Every rule about results is evaluated twice, once with
+all of them against the challenger (its own wrong, the champion's right) and once with all of them for it. A rule passes
+only if it passes both times. If the two differ, its text says that undecided samples decide; the refusal is then not a
+result about the challenger, and scoring again with a longer time limit (which needs no model) resolves it.
 
-The level of a comparison is given from outside: a test set that decides about many versions shares one level among them
+The level of a comparison is an argument: a test set that decides about many versions shares one level among them
 (`svd_loop.promotion.budget`).
 """
 
@@ -30,13 +31,13 @@ _OVERALL = "overall"
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of one version.
+    """Measurements of one version.
 
     Attributes:
-        version: how messages call it, such as `nano version 3`.
+        version: its name in messages, such as `nano version 3`.
         scores: held-out results by problem and domain, with pass@k, mean output tokens and truncated share.
         alarms: health alarms of the round that made it (its metric `health.alarms`).
-        leaks: held-out problems found in what it was trained on; None means nobody could look.
+        leaks: held-out problems found in its training data; None if that could not be checked.
     """
 
     version: str
@@ -47,9 +48,9 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one rule says: the figure it looked at, the limit it holds it against, and both in words.
+    """Result of one rule: the value, the limit, and both in words.
 
-    A count that nobody could take is -1.
+    The value of a count that could not be taken is -1.
     """
 
     rule: str
@@ -61,14 +62,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """All findings of a gate; `passed` means that every one of them did."""
+    """All findings of a gate; `passed` if every one of them passed."""
 
     passed: bool
     findings: tuple[Finding, ...]
 
     @classmethod
     def of(cls, findings: tuple[Finding, ...]) -> Decision:
-        """The decision that follows from findings."""
+        """Return the decision that follows from findings."""
         return cls(all(finding.passed for finding in findings), findings)
 
     @property
@@ -84,11 +85,11 @@ class GateRule:
         self._settings = settings
 
     def decide(self, challenger: Evidence, champion: Evidence | None, *, level: float | None = None) -> Decision:
-        """Whether the challenger may become champion; without a champion only the rules about itself are asked.
+        """Decide whether the challenger may become champion; without a champion only rules about the challenger apply.
 
         Args:
-            challenger: the version that asks.
-            champion: the one in use.
+            challenger: the new version.
+            champion: the version in use.
             level: of the one-sided bound of pass@1; None takes the whole of 1 - `gate.confidence`.
 
         Raises:
@@ -105,7 +106,7 @@ class GateRule:
         return Decision.of(tuple(findings))
 
     def _compare(self, new: Scores, old: Scores, level: float) -> Iterator[Finding]:
-        """The rules about results, with undecided samples counted both ways."""
+        """Evaluate the rules about results, with undecided samples counted both ways."""
         against = self._results(new.resolved(Outcome.WRONG), old.resolved(Outcome.RIGHT), level)
         undecided = sum(new.undecided) + sum(old.undecided)
         if not undecided:
@@ -149,7 +150,7 @@ class GateRule:
         return Finding("pass@k", _at_least(difference, limit), difference, limit, text)
 
     def _bounded(self, new: Scores, old: Scores) -> Iterator[Finding]:
-        """Length and truncation, where they were measured (solutions from files have neither)."""
+        """Compare length and truncation, if they were measured (solutions from files have neither)."""
         lengths = _pair(new, old, LENGTH)
         if lengths and lengths[1].value > 0:
             ratio, factor = lengths[0].value / lengths[1].value, self._settings.length_factor
@@ -176,9 +177,9 @@ def _healthy(version: Evidence) -> Finding:
 
 def _clean(version: Evidence) -> Finding:
     if version.leaks is None:
-        text = f"what {version.version} was trained on cannot be checked for held-out problems here"
+        text = f"the training data of {version.version} cannot be checked for held-out problems on this machine"
         return Finding("leaks", False, -1.0, 0.0, text)
-    text = f"{version.leaks} held-out problems in what {version.version} was trained on; none are allowed"
+    text = f"{version.leaks} held-out problems in the training data of {version.version}; none are allowed"
     return Finding("leaks", version.leaks == 0, float(version.leaks), 0.0, text)
 
 
@@ -196,13 +197,13 @@ def _shares(scores: Scores) -> FloatArray:
 
 
 def _pair(new: Scores, old: Scores, metric: str) -> tuple[Estimate, Estimate] | None:
-    """The overall figure of both, or None where one has it not."""
+    """Return the overall figure of both versions, or None if one does not have it."""
     found = [scores.estimates.get(_OVERALL, {}).get(metric) for scores in (new, old)]
     return (found[0], found[1]) if found[0] is not None and found[1] is not None else None
 
 
 def _at_least(value: float, limit: float) -> bool:
-    """`value >= limit`, with room for the rounding of a mean."""
+    """Return `value >= limit`, with a tolerance for the rounding of a mean."""
     return value >= limit - 1e-12
 
 

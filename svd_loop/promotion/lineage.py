@@ -1,7 +1,7 @@
-"""Why was it trained on this? An accepted row with everything the ledger knows of it.
+"""Explain an accepted row: everything the ledger records about it, and the versions trained on it.
 
-Which later updates saw a row again is not stored: replay is a seeded function of the accepted rows
-(`svd_loop.loop.replay`), so it is asked again, anchors left out, and answers as it did.
+Which later updates trained on a row again is not stored: replay is a seeded function of the accepted rows
+(`svd_loop.loop.replay`), so it is computed again here, without anchors, with the same result.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from svd_loop.promotion.verdicts_of_prompts import VOTES, find_prompt, parse_exa
 
 @dataclass(frozen=True, slots=True)
 class TrainedVersion:
-    """A version whose update held the row; `round` made it."""
+    """A version that was trained on the row; `round` is the round whose update made it."""
 
     round: int
     name: str
@@ -34,12 +34,12 @@ class Explanation:
 
     Attributes:
         round: the round that accepted it.
-        prompt_id: of its prompt; `text`, `domain` and `source` (`file:line`) are the prompt's.
-        candidate: its number among the prompt's candidates, and `solution` its text.
+        prompt_id: id of its prompt; `text`, `domain` and `source` (`file:line`) are the prompt's.
+        candidate: its number among the prompt's candidates; `solution` is its text.
         written_by: name and fingerprint of the version that wrote and judged it.
         votes: every vote in the order they were cast: `stage`, `vote`, `value`, `words`.
-        trained: the versions whose own update held the row, oldest first.
-        inherited: later versions that started from one of them without seeing the row again.
+        trained: the versions whose own update used the row, oldest first.
+        inherited: later versions that started from one of them and were not trained on the row again.
     """
 
     round: int
@@ -67,12 +67,12 @@ WHERE rows.prompt_id = ? AND (? IS NULL OR rows.candidate = ?) ORDER BY rows.rou
 
 
 def explain(job: str, root: Path, example: str) -> list[Explanation]:
-    """Every accepted row that `PROMPT_ID[:CANDIDATE]` names, oldest round first; none if nothing was accepted.
+    """Return every accepted row that `PROMPT_ID[:CANDIDATE]` matches, oldest round first; may be empty.
 
     Args:
         job: job name.
         root: `job.root`.
-        example: a prompt's id, or the beginning of one that no other shares, and a candidate's number if wanted.
+        example: a prompt's id or a unique prefix of it, and optionally a candidate's number.
 
     Raises:
         DataError: there is no such prompt.
@@ -92,11 +92,11 @@ def _explanation(reader: LedgerReader, row: Mapping[str, Any], updates: Mapping[
     key = (row["prompt_id"], row["candidate"], row["round"])
     trained = [update.version for update in updates.values() if key in update.rows]
     first = min((version.round for version in trained), default=None)
-    seen = {version.round for version in trained}
+    trained_rounds = {version.round for version in trained}
     inherited = [
         update.version
         for round, update in updates.items()
-        if first is not None and round > first and round not in seen and not update.from_base
+        if first is not None and round > first and round not in trained_rounds and not update.from_base
     ]
     writer = row["policy_round"]
     return Explanation(
@@ -122,7 +122,7 @@ class _Update:
 
 
 def _updates(reader: LedgerReader) -> dict[int, _Update]:
-    """Each finished update with the accepted rows it trained on, by round."""
+    """Return each finished update with the accepted rows it trained on, by round."""
     config = parse_config(reader.config())
     inherited = inherited_rows(config.schedule.replay, reader.folder.parents[1])
     section = config.update.replay

@@ -1,4 +1,4 @@
-"""Registered models: finding a version by what people call it, and its weights as a folder on this machine."""
+"""Find registered versions by reference, and get their weights as a folder on this machine."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from svd_loop.support.part_folder import part_folder
 
 EXPERIMENT = "svd-loop"
 _LONG_TAGS = ("svd_loop.files", "svd_loop.base_files")
-"""Tags that hold digests by file: compared by file, and shown only as data."""
+"""Tags with digests by file; left out of comparisons and shown in JSON only."""
 
 
 @contextmanager
-def talking_to_registry() -> Iterator[None]:
-    """What the store's client raises inside the block becomes a `RegistryError`."""
+def registry_errors() -> Iterator[None]:
+    """Turn exceptions of the MLflow client into `RegistryError`."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -35,13 +35,13 @@ def talking_to_registry() -> Iterator[None]:
     except MlflowException as error:
         reason = str(error).partition("\n")[0]
         raise RegistryError(
-            f"the model registry failed: {reason}\nNothing that was measured is lost; run the same command again when "
-            "the registry is back"
+            f"the model registry failed: {reason}\nMeasurements are stored; run the same command again when "
+            "the registry is available"
         ) from error
 
 
 def open_registry(uri: str | None, root: Path, experiment: str = EXPERIMENT) -> Registry:
-    """The registry of a store, as `tracking.uri` and `job.root` name it.
+    """Open the registry of the store given by `tracking.uri` and `job.root`.
 
     Raises:
         ConfigError: the store cannot be reached or used.
@@ -50,34 +50,34 @@ def open_registry(uri: str | None, root: Path, experiment: str = EXPERIMENT) -> 
 
 
 def registry_of(config: Config) -> Registry:
-    """The registry a configuration's jobs register in."""
+    """Open the registry in which a configuration's jobs register their versions."""
     return open_registry(config.tracking.uri, config.job.root, config.tracking.experiment)
 
 
 def existing_registry(uri: str | None, root: Path) -> Registry:
-    """As `open_registry`, for commands that only look: a local store must be there already.
+    """Open a registry for reading; unlike `open_registry` it does not create a local store.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such store.
     """
     if uri is None and not RootPaths(root).mlflow_store.exists():
-        raise ConfigError(f"--root {root}: there is no {tracking_uri(uri, root)}; no job was tracked there")
+        raise ConfigError(f"--root {root}: {tracking_uri(uri, root)} does not exist; no job was tracked there")
     return open_registry(uri, root)
 
 
 def configured_model(config: Config) -> str:
-    """The registered model a configuration is about: what a schedule trains further, or its jobs register."""
+    """Return the registered model's name: the model a schedule trains further, or the one its jobs register in."""
     return config.schedule.model or config.tracking.register_as or config.job.name
 
 
 def find_version(registry: Registry, reference: str, default: str | None = None) -> RegisteredVersion:
-    """The version people mean by `models:/NAME@ALIAS`, `NAME@ALIAS`, `NAME/NUMBER`, `NAME`, `ALIAS` or `NUMBER`.
+    """Return the version for `models:/NAME@ALIAS`, `NAME@ALIAS`, `NAME/NUMBER`, `NAME`, `ALIAS` or `NUMBER`.
 
-    Without an alias or number it is the champion. Without a name it is the model `default` if that is registered, or
-    else there must be one registered model only.
+    Without alias and number it is the champion. Without a name it is the model `default` if that is registered;
+    otherwise the registry must contain exactly one model.
 
     Raises:
-        RegistryError: there is no such version, naming what there is.
+        RegistryError: there is no such version; the message lists the existing ones.
     """
     name, which = _split(registry, reference.removeprefix("models:/"), default)
     if which.isdigit():
@@ -85,16 +85,16 @@ def find_version(registry: Registry, reference: str, default: str | None = None)
     version = registry.by_alias(name, which)
     if version is None:
         known = registry.aliases(name)
-        told = ", ".join(f"{alias} (version {number})" for alias, number in sorted(known.items())) or "no alias"
-        raise RegistryError(f"{name}: nothing is `{which}`; there is {told}")
+        existing = ", ".join(f"{alias} (version {number})" for alias, number in sorted(known.items())) or "no alias"
+        raise RegistryError(f"{name}: there is no alias `{which}`; the model has {existing}")
     return version
 
 
 def model_name(registry: Registry, name: str | None = None, default: str | None = None) -> str:
-    """`name`, which must be registered; without one `default` if it is, or else the only registered model.
+    """Return `name` if it is registered; without one, `default` if it is registered, or else the only registered model.
 
     Raises:
-        RegistryError: there is no such model, or without a name several.
+        RegistryError: there is no such model, or several and no name was given.
     """
     names = registry.names()
     if name is None and default in names:
@@ -104,17 +104,17 @@ def model_name(registry: Registry, name: str | None = None, default: str | None 
     if name in names:
         return str(name)
     known = ", ".join(names) or "none"
-    wanted = f"no model {name!r} is registered" if name else "say which model is meant"
+    wanted = f"no model {name!r} is registered" if name else "give the name of a model"
     raise RegistryError(f"{wanted}; registered models: {known}")
 
 
 def local_folder(registry: Registry, version: RegisteredVersion, root: Path) -> Path:
-    """The version's own folder on this machine, every file checked against its digest; fetched if a server has it.
+    """Return the version's folder on this machine, downloaded if a server stores it; all files are verified.
 
     Args:
-        registry: where the version is registered.
-        version: which.
-        root: `job.root`; fetched versions are kept in `models` below it.
+        registry: registry of the version.
+        version: the version.
+        root: `job.root`; downloaded versions are stored in `models` below it.
 
     Raises:
         WeightsError: files are missing or changed, or they are not the weights that were registered.
@@ -125,22 +125,22 @@ def local_folder(registry: Registry, version: RegisteredVersion, root: Path) -> 
     else:
         folder = Path(version.source.removeprefix("file://"))
         if not folder.exists():
-            raise WeightsError(f"{version}: its weights lie in {folder}, which is not on this machine")
+            raise WeightsError(f"{version}: its weights are in {folder}, which does not exist on this machine")
     stored = stored_version(folder)
     check_intact(stored)
     registered = version.tags.get(FINGERPRINT_TAG)
     if registered not in (None, stored.version.fingerprint):
         raise WeightsError(
-            f"{folder}: holds other weights than {version} (fingerprint {stored.version.fingerprint[:12]}, registered "
-            f"{str(registered)[:12]})"
+            f"{folder}: contains other weights than {version} (fingerprint {stored.version.fingerprint[:12]}, "
+            f"registered {str(registered)[:12]})"
         )
     return folder
 
 
 def servable_folder(folder: Path, cache: Path) -> Path:
-    """A folder `vllm serve` and `from_pretrained` read, for the intact version in `folder`.
+    """Return a folder that `vllm serve` and `from_pretrained` read, for the verified version in `folder`.
 
-    Full weights are served from where they lie, an adapter is merged once into `cache`.
+    Full weights are used in place; an adapter is merged once into `cache`.
     """
     stored = stored_version(folder)
     if stored.kind != "lora":
@@ -151,25 +151,25 @@ def servable_folder(folder: Path, cache: Path) -> Path:
 
 
 def export_version(job: str, root: Path, which: str, target: Path, *, adapter: bool = False) -> PolicyVersion:
-    """Write a version of a job as one checkpoint folder, or its adapter alone; appears whole or not at all.
+    """Write a version of a job as one checkpoint folder, or its adapter alone; never leaves an incomplete folder.
 
     Args:
         job: job name.
         root: `job.root`.
         which: `best`, `last`, or a round such as `3` or `round-003`.
         target: a new folder.
-        adapter: the adapter as PEFT stores it, not merged.
+        adapter: write the adapter as PEFT stores it, not merged.
 
     Raises:
-        ConfigError: there is no such version, or it is no adapter.
-        WeightsError: the version is damaged, or `target` holds something.
+        ConfigError: there is no such version, or it is not an adapter.
+        WeightsError: the version is damaged, or `target` is not empty.
     """
     paths = RootPaths(root).job(job)
     with LedgerReader.open_for_reading(paths.folder) as reader:
         round = _round(reader, which)
     stored = WeightStore(paths.versions).load(round)
     if adapter and stored.kind != "lora":
-        raise ConfigError(f"--adapter: {stored.version.name} of {job} is no adapter but {stored.kind} weights")
+        raise ConfigError(f"--adapter: {stored.version.name} of {job} is not an adapter but {stored.kind} weights")
     if target.exists() and any(target.iterdir()):
         raise WeightsError(f"{target}: is not empty; export into a new folder")
 
@@ -185,7 +185,7 @@ def export_version(job: str, root: Path, which: str, target: Path, *, adapter: b
 
 
 def version_json(version: RegisteredVersion) -> dict[str, Any]:
-    """A version as plain data."""
+    """Return a version as JSON data."""
     return {
         "name": version.name,
         "version": version.number,
@@ -196,12 +196,12 @@ def version_json(version: RegisteredVersion) -> dict[str, Any]:
 
 
 def event_json(event: Event) -> dict[str, Any]:
-    """An event of a model's history as plain data."""
+    """Return an event of a model's history as JSON data."""
     return {"what": event.what, "version": event.version, "over": event.over, "why": event.why, "at": event.at}
 
 
-def data_behind(version: RegisteredVersion, root: Path) -> list[dict[str, Any]]:
-    """What a version was trained on, round by round of its job; empty where the job's ledger is not at hand."""
+def training_data(version: RegisteredVersion, root: Path) -> list[dict[str, Any]]:
+    """Return rows, prompts and files a version was trained on, by round; empty without the job's ledger."""
     paths = RootPaths(root).job(version.tags.get("svd_loop.job", "?"))
     if not paths.ledger.exists():
         return []
@@ -215,7 +215,7 @@ def data_behind(version: RegisteredVersion, root: Path) -> list[dict[str, Any]]:
 
 
 def difference(old: RegisteredVersion, new: RegisteredVersion, root: Path) -> dict[str, Any]:
-    """What differs between two versions: scores and other tags, files, and the configuration where it is at hand."""
+    """Return the differences between two versions: tags (with scores), weights, and configuration if available."""
     short = [{key: value for key, value in v.tags.items() if key not in _LONG_TAGS} for v in (old, new)]
     changed = {
         key: [short[0].get(key), short[1].get(key)]
@@ -242,14 +242,14 @@ def _split(registry: Registry, reference: str, default: str | None) -> tuple[str
 
 
 def _fetch(registry: Registry, version: RegisteredVersion, part: Path) -> None:
-    """Files arrive below the path they have on the server; they belong directly into `part`."""
-    arrival = part / ".arrival"
-    arrival.mkdir()
-    with talking_to_registry():
-        found = registry.download(version, arrival)
+    """Download a version into `part`; the client writes below the server's path, so the files are moved up."""
+    download = part / ".arrival"
+    download.mkdir()
+    with registry_errors():
+        found = registry.download(version, download)
     for entry in found.iterdir():
         entry.rename(part / entry.name)
-    shutil.rmtree(arrival)
+    shutil.rmtree(download)
 
 
 def _merge(stored: StoredVersion, part: Path) -> None:
@@ -262,7 +262,7 @@ def _merge(stored: StoredVersion, part: Path) -> None:
 
 
 def _make_once(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Make a folder by filling a temporary one and renaming it; does nothing if it is there."""
+    """Fill a temporary folder and rename it to `folder`; does nothing if `folder` exists."""
     if folder.exists():
         return
     try:
@@ -270,7 +270,7 @@ def _make_once(folder: Path, fill: Callable[[Path], None]) -> None:
             fill(part)
             part.rename(folder)
     except OSError as error:
-        if folder.exists():  # another process was quicker; the contents are the same
+        if folder.exists():  # another process has made it meanwhile, with the same contents
             return
         raise WeightsError(f"{folder}: cannot be written: {error.strerror or error}") from error
 

@@ -1,7 +1,7 @@
-"""From a registered version to the one in use: measure, ask the gate, move the aliases, write down what happened.
+"""Promote a registered version: measure, run the gate, move the aliases, record the result; also rollback.
 
-Every step may be repeated. Answers are kept (see `examination`), a promotion that was cut short is completed by asking
-again, and a champion that was moved while two versions were measured leads to a new comparison, not to overwriting it.
+Every step may be repeated. Answers are stored (see `examination`), and the next call completes an interrupted
+promotion. If another process moves the champion during a measurement, the comparison is made again with the new one.
 """
 
 from __future__ import annotations
@@ -31,42 +31,43 @@ from svd_loop.mlflow_store.registry import (
 from svd_loop.promotion.budget import AlphaBudget
 from svd_loop.promotion.examination import open_examiner
 from svd_loop.promotion.gate import Decision, Finding, GateRule
-from svd_loop.promotion.lookup import registry_of, talking_to_registry
+from svd_loop.promotion.lookup import registry_errors, registry_of
 
 log = logging.getLogger(__name__)
 
 _ATTEMPTS = 3
-"""How often the champion may be moved under a comparison before it is given up."""
+"""Comparisons made before giving up because another process keeps moving the champion."""
 
 
 def consider(config: Config, name: str, *, force: str | None = None) -> Decision:
-    """Put a model's challenger through the gate, and make it the champion or write down why not.
+    """Run the gate on a model's challenger; make it the champion, or record why not.
 
     Args:
-        config: where the registry is, what is measured (`data.test`, `evaluation`) and what is asked (`gate`).
+        config: gives the registry, the measurement (`data.test`, `evaluation`) and the rules (`gate`).
         name: registered model.
-        force: a reason to promote it whatever the gate says; recorded. Without a test split nothing is measured then.
+        force: reason for promoting it whatever the gate decides; recorded. Nothing is measured then if there is no test
+            split.
 
     Returns:
-        The gate's decision. `passed` False without `force` means that the champion stays.
+        The gate's decision. If `passed` is False and `force` None, the champion stays.
 
     Raises:
-        ConfigError: the configuration has no test split, or `force` is no reason.
-        RegistryError: the model has no challenger, or the store failed; what was measured is kept.
-        RegistryConflictError: someone else keeps moving the champion.
+        ConfigError: the configuration has no test split, or `force` is empty.
+        RegistryError: the model has no challenger, or the store failed; measurements are stored.
+        RegistryConflictError: another process keeps moving the champion.
     """
-    with talking_to_registry():
+    with registry_errors():
         challenger = registry_of(config).by_alias(name, CHALLENGER)
     if challenger is None:
-        raise RegistryError(f"{name}: has no `{CHALLENGER}`; a job with tracking registers one when it ends")
+        raise RegistryError(f"{name}: has no `{CHALLENGER}`; a job with tracking.enabled registers one when it ends")
     return promote(config, name, challenger.number, force=force)
 
 
 def promote(config: Config, name: str, version: int, force: str | None = None) -> Decision:
-    """As `consider`, for a version given by its number."""
+    """Run the gate as `consider` does, for a version given by its number."""
     if force is not None and not force.strip():
-        raise ConfigError("--force: needs the reason, which is recorded")
-    with talking_to_registry(), _one_at_a_time(config):
+        raise ConfigError("--force: give the reason; it is recorded")
+    with registry_errors(), _promotion_lock(config):
         registry = registry_of(config)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -79,12 +80,12 @@ def promote(config: Config, name: str, version: int, force: str | None = None) -
 
 
 def rollback(config: Config, name: str) -> RegisteredVersion:
-    """Make the version before the champion champion again; the one taken out is marked and passes no gate unforced.
+    """Make the previous champion champion again; the current one is marked and passes the gate only with `force`.
 
     Raises:
-        RegistryError: there is nothing to go back to, or the store failed.
+        RegistryError: there is no previous champion, or the store failed.
     """
-    with talking_to_registry(), _one_at_a_time(config):
+    with registry_errors(), _promotion_lock(config):
         return registry_of(config).rollback(name)
 
 
@@ -96,11 +97,11 @@ def _attempt(config: Config, registry: Registry, version: RegisteredVersion, for
         return Decision.of((Finding("champion", True, number, number, f"{version} is the champion already"),))
     decision, measured = _decide(config, registry, version, champion, force)
     if not decision.passed and force is None:
-        _write_down(registry, version, champion, decision, "refused")
+        _record(registry, version, champion, decision, "refused")
         why = "; ".join(finding.text for finding in decision.refusals)
         registry.refuse(version, over=champion, why=why, measured=measured)
         return decision
-    _write_down(registry, version, champion, decision, "passed" if force is None else "forced", force)
+    _record(registry, version, champion, decision, "passed" if force is None else "forced", force)
     registry.promote(version, over=champion, why=force or "", measured=measured)
     log.info("%s is the champion of %s", version, version.name)
     return decision
@@ -121,8 +122,8 @@ def _decide(
         budget = AlphaBudget.of(config.gate, registry.history(version.name), test)
         over = champion.number if champion else 0
         level = budget.level(version.number, over)
-        if champion is not None and level == 0.0:  # measuring would show more of the set and could decide nothing
-            return Decision.of((_spent(budget),)), Measured(test)
+        if champion is not None and level == 0.0:  # a measurement could not decide and would expose the test set
+            return Decision.of((_budget_spent(budget),)), Measured(test)
         challenger = examiner.examine(version)
         old = None if champion is None else examiner.examine(champion)
     _tag_scores(registry, version, challenger.scores, test)
@@ -133,14 +134,14 @@ def _decide(
     measured = Measured(test, score, over_score)
     if champion is not None:
         measured = replace(measured, level=level, alpha=budget.alpha, looks=budget.limit)
-        decision = Decision.of((*decision.findings, _budgeted(budget, version.number, over)))
+        decision = Decision.of((*decision.findings, _within_budget(budget, version.number, over)))
     if (rolled_back := version.tags.get(ROLLED_BACK_TAG)) is not None:
         text = f"{version} was in use and was rolled back on {rolled_back}"
         return Decision.of((*decision.findings, Finding("rollback", False, 1.0, 0.0, text))), measured
     return decision, measured
 
 
-def _budgeted(budget: AlphaBudget, version: int, over: int) -> Finding:
+def _within_budget(budget: AlphaBudget, version: int, over: int) -> Finding:
     number, level = budget.number(version, over), budget.level(version, over)
     text = (
         f"comparison {number} on this test set, shared among {budget.limit} (gate.looks), at a level of "
@@ -149,11 +150,11 @@ def _budgeted(budget: AlphaBudget, version: int, over: int) -> Finding:
     return Finding("budget", True, level, 0.0, text)
 
 
-def _spent(budget: AlphaBudget) -> Finding:
+def _budget_spent(budget: AlphaBudget) -> Finding:
     text = (
         f"test set {budget.test} has decided {len(budget.looks)} comparisons, as many as gate.looks ({budget.limit}) "
         f"allows, and its error budget of {100 * budget.alpha:.3g}% (1 - gate.confidence) is spent; nothing was "
-        "measured. Give data.test a fresh set of problems: it starts a budget of its own"
+        "measured. Give data.test a fresh set of problems: it has a budget of its own"
     )
     return Finding("budget", False, 0.0, 0.0, text)
 
@@ -168,7 +169,7 @@ def _tag_scores(registry: Registry, version: RegisteredVersion, scores: Scores, 
     registry.tag(version, {key: value for key, value in tags.items() if version.tags.get(key) != value})
 
 
-def _write_down(
+def _record(
     registry: Registry,
     version: RegisteredVersion,
     champion: RegisteredVersion | None,
@@ -176,7 +177,7 @@ def _write_down(
     outcome: str,
     reason: str | None = None,
 ) -> None:
-    """What the gate said, on the version itself, before any alias moves."""
+    """Tag the version with the gate's result, before any alias is moved."""
     tags = {
         GATE_TAG: outcome,
         OVER_TAG: str(champion.number if champion else 0),
@@ -188,8 +189,8 @@ def _write_down(
 
 
 @contextmanager
-def _one_at_a_time(config: Config) -> Iterator[None]:
-    """One promotion on this machine and root: a second one waits, and then sees what the first one did."""
+def _promotion_lock(config: Config) -> Iterator[None]:
+    """Hold the promotion lock of this machine and root; a second process waits, then reads what the first one wrote."""
     paths = RootPaths(config.job.root)
     paths.gate.mkdir(parents=True, exist_ok=True)
     lock = FileLock(paths.gate_lock)

@@ -1,4 +1,4 @@
-"""Registering a version by hand: any round of a job that has ended, not its best one alone."""
+"""Register any round of an ended job by hand, not only its best one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from svd_loop.errors import ConfigError
 from svd_loop.ledger import LedgerReader
 from svd_loop.mlflow_store.records import RegisteredVersion
 from svd_loop.mlflow_store.trackers import TrackedJob
-from svd_loop.promotion.lookup import talking_to_registry
+from svd_loop.promotion.lookup import registry_errors
 
 
 def register_round(version: str, root: Path) -> RegisteredVersion:
-    """Register the version of a round under the model its job registers in; may be repeated.
+    """Register the version of a round in the model its job registers in; may be called again.
 
     Args:
         version: `JOB@ROUND`.
@@ -23,24 +23,24 @@ def register_round(version: str, root: Path) -> RegisteredVersion:
 
     Raises:
         ConfigError: there is no such version, the job has not ended, or it was not tracked.
-        WeightsError: the version is not stored any more.
+        WeightsError: the version is no longer stored.
         RegistryError: the store failed.
     """
     name, _, number = version.partition("@")
     if not name or not number.isdigit():
-        raise ConfigError(f"{version}: looks like JOB@ROUND, for example nano@2")
+        raise ConfigError(f"{version}: must have the form JOB@ROUND, for example nano@2")
     with LedgerReader.open_for_reading(RootPaths(root).job(name).folder) as reader:
         plain, result = reader.config(), reader.result()
     config = parse_config(plain, origin=name)
     if result is None:
-        raise ConfigError(f"{name}: the job has not ended; its versions can be registered when it has")
+        raise ConfigError(f"{name}: the job has not ended; its versions can be registered only then")
     if not config.tracking.enabled:
         raise ConfigError(
-            f"{name}: was not tracked (tracking.enabled: false), so there is no run its versions belong to"
+            f"{name}: was not tracked (tracking.enabled: false), so there is no run to register its versions in"
         )
     made = {record.version.round: record for record in reversed(result.history)}
     if int(number) not in made:
         raise ConfigError(f"{version}: {name} has versions {sorted(made)}")
     registrar = make_registrar(config, TrackedJob(config.tracking, root, name, plain))
-    with talking_to_registry():
+    with registry_errors():
         return registrar.register(made[int(number)], result)

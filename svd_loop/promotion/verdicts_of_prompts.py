@@ -1,7 +1,7 @@
-"""What became of the prompts of a job: a list of them, and every candidate of one with its votes.
+"""Verdicts on a job's prompts: a list of the prompts, and all candidates of a prompt with their votes.
 
-Only committed rounds are told: those of a round in progress have no verdicts yet. Which versions learned from an
-accepted candidate is in `svd_loop.promotion.lineage`.
+Only committed rounds are read; a round in progress has no verdicts yet. The versions trained on an accepted candidate
+are in `svd_loop.promotion.lineage`.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ JOIN verdicts AS v ON v.round = c.round AND v.prompt_id = c.prompt_id AND v.cand
 LEFT JOIN prompts AS p ON p.id = c.prompt_id
 WHERE c.prompt_id = ? AND (? IS NULL OR c.candidate = ?) ORDER BY c.round, c.candidate
 """
-_WORDS = 60
-"""Characters of a prompt shown in a list."""
+_EXCERPT = 60
+"""Characters of a prompt shown in the list."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlayedPrompt:
-    """A prompt in a round: how many candidates it had, how many were accepted, and its first words."""
+    """A prompt in a round: number of candidates, number of accepted ones, and the beginning of its text."""
 
     round: int
     id: str
@@ -56,12 +56,13 @@ class JudgedCandidate:
     """One candidate and its verdict.
 
     Attributes:
-        round: in which it was judged.
-        prompt_id: of its prompt; `text`, `domain` and `source` (`file:line`) are the prompt's.
-        candidate: its number among the prompt's candidates, and `solution` its text.
+        round: round that judged it.
+        prompt_id: id of its prompt; `text`, `domain` and `source` (`file:line`) are the prompt's.
+        candidate: its number among the prompt's candidates; `solution` is its text.
         written_by: name and fingerprint of the version that wrote and judged it.
-        accepted: whether the verdict was yes, and `selected` whether it became a training row.
-        decided: what decided, in words.
+        accepted: whether the verdict was yes.
+        selected: whether it became a training row.
+        decided: reason of the verdict, in words.
         votes: every vote in the order they were cast: `stage`, `vote`, `value`, `words`.
     """
 
@@ -80,7 +81,7 @@ class JudgedCandidate:
 
 
 def list_prompts(job: str, root: Path, *, offset: int = 0, limit: int = 50) -> tuple[int, list[PlayedPrompt]]:
-    """How many prompts a job's rounds played, and those from `offset` on, oldest round first.
+    """Return the number of prompts a job's rounds played, and `limit` of them from `offset` on, oldest round first.
 
     Raises:
         LedgerError: there is no such job.
@@ -96,17 +97,17 @@ def list_prompts(job: str, root: Path, *, offset: int = 0, limit: int = 50) -> t
             row["domain"],
             row["candidates"],
             row["accepted"],
-            " ".join(row["text"].split())[:_WORDS],
+            " ".join(row["text"].split())[:_EXCERPT],
         )
         for row in rows
     ]
 
 
 def judged_candidates(job: str, root: Path, example: str) -> list[JudgedCandidate]:
-    """Every judged candidate that `PROMPT_ID[:CANDIDATE]` names, oldest round first, accepted or not.
+    """Return every judged candidate that `PROMPT_ID[:CANDIDATE]` matches, oldest round first, accepted or not.
 
     Raises:
-        DataError: no judged candidate fits, saying which there are.
+        DataError: no judged candidate matches; the message lists the existing ones.
         LedgerError: there is no such job.
     """
     name, candidate = parse_example(example)
@@ -115,24 +116,24 @@ def judged_candidates(job: str, root: Path, example: str) -> list[JudgedCandidat
         reader.verify()
         rows = list(reader.query(_CANDIDATES, [prompt_id, candidate, candidate]))
         if not rows:
-            raise DataError(_nothing(reader, job, prompt_id))
+            raise DataError(_no_candidate(reader, job, prompt_id))
         return [_judged(row, list(reader.query(VOTES, [row["round"], prompt_id, row["candidate"]]))) for row in rows]
 
 
 def parse_example(example: str) -> tuple[str, int | None]:
-    """The prompt's id, or its beginning, and the candidate's number in `PROMPT_ID[:CANDIDATE]`.
+    """Parse `PROMPT_ID[:CANDIDATE]` into the prompt's id (or a prefix of it) and the candidate's number.
 
     Raises:
-        DataError: it looks otherwise.
+        DataError: the text has another form.
     """
     name, sign, number = example.partition(":")
     if not name or (sign and not (number.isascii() and number.isdigit() and len(number) < 10)):
-        raise DataError(f"{example}: an example looks like PROMPT_ID or PROMPT_ID:CANDIDATE")
+        raise DataError(f"{example}: must have the form PROMPT_ID or PROMPT_ID:CANDIDATE")
     return name, int(number) if sign else None
 
 
 def find_prompt(reader: LedgerReader, job: str, name: str) -> str:
-    """The id of the prompt that is called so, or that alone begins so.
+    """Return the id equal to `name`, or the only id that begins with it.
 
     Raises:
         DataError: there is none, or several; some are listed.
@@ -143,8 +144,12 @@ def find_prompt(reader: LedgerReader, job: str, name: str) -> str:
     if name in found:
         return name
     if not found:
-        there = [row["id"] for row in reader.query(query, ["", ""])]
-        some = f"it has {', '.join(there)}{', ...' if len(there) == 6 else ''}" if there else "it has none yet"
+        existing = [row["id"] for row in reader.query(query, ["", ""])]
+        some = (
+            f"it has {', '.join(existing)}{', ...' if len(existing) == 6 else ''}"
+            if existing
+            else "it has no prompts yet"
+        )
         raise DataError(f"{job}: has no prompt {name!r}; {some}; svd-loop explain {job} lists them")
     if len(found) > 1:
         raise DataError(f"{job}: several prompts begin with {name!r}: {', '.join(found)}")
@@ -180,9 +185,9 @@ def _decided(row: Mapping[str, Any], votes: Sequence[Mapping[str, Any]]) -> str:
     return f"rejected: vote {row['vote']} of stage {row['stage']}{value}"
 
 
-def _nothing(reader: LedgerReader, job: str, prompt_id: str) -> str:
+def _no_candidate(reader: LedgerReader, job: str, prompt_id: str) -> str:
     query = "SELECT DISTINCT candidate FROM candidates WHERE prompt_id = ? ORDER BY candidate"
-    there = [str(row["candidate"]) for row in reader.query(query, [prompt_id])]
-    if not there:
-        return f"{job}: {prompt_id} was never sampled in a finished round; svd-loop explain {job} lists those that were"
-    return f"{job}: {prompt_id} has no such candidate; it has {', '.join(there)}"
+    existing = [str(row["candidate"]) for row in reader.query(query, [prompt_id])]
+    if not existing:
+        return f"{job}: {prompt_id} was not sampled in any finished round; svd-loop explain {job} lists those"
+    return f"{job}: {prompt_id} has no such candidate; it has {', '.join(existing)}"

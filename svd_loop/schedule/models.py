@@ -12,7 +12,7 @@ from svd_loop.config import Config
 from svd_loop.errors import ConfigError
 from svd_loop.mlflow_store.records import RegisteredVersion
 from svd_loop.mlflow_store.registry import CHAMPION, FINGERPRINT_TAG
-from svd_loop.promotion.lookup import local_folder, registry_of, servable_folder, talking_to_registry
+from svd_loop.promotion.lookup import local_folder, registry_errors, registry_of, servable_folder
 
 
 class Models(Protocol):
@@ -62,25 +62,25 @@ class RegisteredModels:
         Raises:
             WeightsError: the weights are missing or damaged.
         """
-        with talking_to_registry():
+        with registry_errors():
             version = self._champion()
             return None if version is None else local_folder(self._registry, version, self._root)
 
     def is_champion(self, folder: Path) -> bool:
         """Return whether the champion's weights are those in `folder`."""
-        with talking_to_registry():
+        with registry_errors():
             version = self._champion()
         return version is not None and version.tags.get(FINGERPRINT_TAG) == _fingerprint(folder)
 
     def is_registered(self, folder: Path) -> bool:
         """Return whether any version's weights are those in `folder`."""
-        with talking_to_registry():
+        with registry_errors():
             known = {version.tags.get(FINGERPRINT_TAG) for version in self._registry.versions(self._name)}
         return folder.exists() and _fingerprint(folder) in known
 
     def record_nothing_gained(self, why: str) -> None:
         """Add an entry to the model's history, unless it is there already or the model does not exist."""
-        with talking_to_registry():
+        with registry_errors():
             self._registry.record_idle(self._name, why)
 
     def _champion(self) -> RegisteredVersion | None:

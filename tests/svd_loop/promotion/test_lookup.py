@@ -88,7 +88,7 @@ def test_a_configuration_names_its_model_where_several_are_registered(played: Pa
     client.create_registered_model("another")
     assert printed("models", "promote", str(SCRIPTED), *settings(root))["name"] == "model"
     assert printed("models", "rollback", str(SCRIPTED), *settings(root))["version"] == 1
-    assert "say which model" in refused(RegistryError, "models", "show", "--root", str(root))
+    assert "give the name of a model" in refused(RegistryError, "models", "show", "--root", str(root))
 
 
 def test_diff_names_scores_and_settings_that_differ(played: Path) -> None:
@@ -185,7 +185,7 @@ def test_any_round_of_an_ended_job_can_be_registered(played: Path, tmp_path: Pat
     assert "JOB@ROUND" in refused(ConfigError, "models", "register", "weak", "--root", str(root))
 
 
-def test_what_is_not_there_is_said(played: Path, tmp_path: Path) -> None:
+def test_errors_for_missing_versions_and_models(played: Path, tmp_path: Path) -> None:
     root = ("--root", str(played))
     assert "no job was tracked there" in refused(ConfigError, "models", "list", "--root", str(tmp_path))
     assert not list(tmp_path.iterdir())
@@ -194,7 +194,7 @@ def test_what_is_not_there_is_said(played: Path, tmp_path: Path) -> None:
     assert "no version 7" in refused(RegistryError, "models", "path", "7", *root)
     target = tmp_path / "out"
     assert "versions [0, 1]" in refused(ConfigError, "export", "good", "--version", "9", "--to", str(target), *root)
-    assert "no adapter" in refused(ConfigError, "export", "good", "--adapter", "--to", str(target), *root)
+    assert "is not an adapter" in refused(ConfigError, "export", "good", "--adapter", "--to", str(target), *root)
     assert "no weights to export" in refused(ModelError, "export", "good", "--to", str(target), *root)
     assert not target.exists()
     target.mkdir()
@@ -202,12 +202,12 @@ def test_what_is_not_there_is_said(played: Path, tmp_path: Path) -> None:
     assert "not empty" in refused(WeightsError, "export", "good", "--version", "last", "--to", str(target), *root)
 
 
-def test_weights_that_are_gone_are_named(played: Path) -> None:
+def test_missing_weights_are_reported(played: Path) -> None:
     registry = open_registry(None, played)
     version = registry.get("model", 2)
     moved = Path(version.source).rename(Path(version.source).with_name("away"))
     try:
-        with pytest.raises(WeightsError, match="not on this machine"):
+        with pytest.raises(WeightsError, match="does not exist on this machine"):
             local_folder(registry, version, played)
     finally:
         moved.rename(version.source)

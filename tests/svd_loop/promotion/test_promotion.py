@@ -184,7 +184,7 @@ def test_what_must_be_said_before_any_work(config: Config) -> None:
         consider(config, "nobody")
     with pytest.raises(RegistryError, match="no version 9"):
         promote(config, "model", 9)
-    with pytest.raises(ConfigError, match="needs the reason"):
+    with pytest.raises(ConfigError, match="give the reason"):
         consider(config, "model", force="  ")
     blind = small(config.job.root, "tracking.enabled=true")
     with pytest.raises(ConfigError, match=r"data\.test"):
