@@ -1,12 +1,14 @@
-"""One at a time: the right to move a model's aliases.
+"""Lock for moving a model's aliases: one process at a time.
 
-Beside a local SQLite store the right is a file lock, which ends with its holder. A server gives its clients nothing to
-lock with, only values that the last writer wins. There a claim is written as a tag of the model, and is good if it
-still stands after a pause longer than any write under way can take (Fischer's algorithm; Lamport, "A fast mutual
-exclusion algorithm", 1987, section 2). A claim whose holder died is void after a minute by the clock.
+With a local SQLite store the lock is a file lock, which ends with the process that holds it. A tracking server offers
+no lock to its clients, only values where the last writer wins. There a process writes a claim as a tag of the model and
+holds the lock if the claim is unchanged after a pause that is longer than any write in progress can take (Fischer's
+algorithm; Lamport, "A fast mutual exclusion algorithm", 1987, section 2). A claim is void after a minute, in case its
+process died.
 
-What this rests on: one request to the server takes less than `SETTLE` seconds, and clocks agree within half a minute.
-Where either fails, two processes may move an alias at once; the check after the move then tells one of them.
+Assumptions: one request to the server takes less than `SETTLE` seconds, and clocks differ by less than half a minute.
+If one of them does not hold, two processes may move an alias at the same time; the check after the move then fails in
+one of them.
 """
 
 from __future__ import annotations
@@ -27,42 +29,42 @@ if TYPE_CHECKING:
 
 CLAIM_TAG = "svd_loop.turn"
 SETTLE = 1.0
-"""Seconds a claim must stand."""
+"""Seconds for which a claim must stay unchanged."""
 HOLD = 60.0
-"""Seconds after which a claim is void: moving aliases takes far less, measuring is done outside."""
-PATIENCE = 180.0
-"""Seconds to wait for one's turn."""
+"""Seconds after which a claim is void; moving aliases takes far less, and measuring is done without the lock."""
+MAX_WAIT = 180.0
+"""Seconds to wait for the lock."""
 
 
 def is_server(uri: str) -> bool:
-    """Whether a store is reached through a server, which keeps artifacts of its own."""
+    """Return whether a store is reached through a server, which stores artifacts itself."""
     return uri.startswith(("http://", "https://", "databricks"))
 
 
 @contextmanager
-def turn(client: MlflowClient, name: str) -> Iterator[None]:
-    """The right to move the aliases of a model, for the length of the block.
+def alias_lock(client: MlflowClient, name: str) -> Iterator[None]:
+    """Hold the lock for moving a model's aliases during the block.
 
     Raises:
-        RegistryConflictError: someone else has it and does not give it back.
+        RegistryConflictError: another process does not release it.
     """
     path = sqlite_path(str(client.tracking_uri))
     if path is None:
         with _claimed(client, name):
             yield
         return
-    with FileLock(path.with_name(f".{path.name}.aliases.lock"), timeout=PATIENCE):
+    with FileLock(path.with_name(f".{path.name}.aliases.lock"), timeout=MAX_WAIT):
         yield
 
 
 @contextmanager
 def _claimed(client: MlflowClient, name: str) -> Iterator[None]:
     token = uuid.uuid4().hex
-    patience = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + MAX_WAIT
     while not _claim(client, name, token):
-        if time.monotonic() > patience:
+        if time.monotonic() > deadline:
             raise RegistryConflictError(
-                f"{name}: another process has been moving its aliases for {PATIENCE:.0f} s; if there is none, delete "
+                f"{name}: another process has been moving its aliases for {MAX_WAIT:.0f} s; if there is none, delete "
                 f"the tag {CLAIM_TAG} of the model"
             )
         time.sleep(0.2)
@@ -82,6 +84,6 @@ def _claim(client: MlflowClient, name: str, token: str) -> bool:
 
 
 def _holder(client: MlflowClient, name: str) -> str:
-    """Who has a valid claim; empty for nobody."""
+    """Return the token of the process with a valid claim, or an empty string."""
     token, _, until = client.get_registered_model(name).tags.get(CLAIM_TAG, "").partition(" ")
     return token if token and float(until) > time.time() else ""

@@ -1,4 +1,4 @@
-"""Opening the MLflow store, quickly and quietly, or saying why not."""
+"""Open the MLflow store quickly and quietly, or raise an error that names the reason."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_CHATTY = ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent")
-_MANNERS = {
+_VERBOSE_LOGGERS = ("alembic", "mlflow.store.db.utils", "mlflow.tracking.fluent")
+_CLIENT_DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""A server that is away must not hold up a round for minutes, and stdout belongs to `--json`, where MLflow would print
-the address of every run that ends on a server; a user's own settings win."""
+"""Environment of the MLflow client, unless the user has set a variable already.
+
+A server that does not answer must not delay a round for minutes. MLflow would print the URL of every run that ends on a
+server to stdout, which is for `--json` output only.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,8 @@ class Store:
 
 
 @contextmanager
-def forgiving(consequence: str) -> Iterator[None]:
-    """Turn a failure of the store into a logged warning that says what follows from it."""
+def warn_on_failure(consequence: str) -> Iterator[None]:
+    """Turn a failure of the store into a logged warning that names its consequence."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -54,24 +57,24 @@ def forgiving(consequence: str) -> Iterator[None]:
 
 
 def tracking_uri(uri: str | None, root: Path) -> str:
-    """The configured URI, or the SQLite store under `root`."""
+    """Return the configured URI, or that of the SQLite store under `root`."""
     return uri or sqlite_uri(RootPaths(root.resolve()).mlflow_store)
 
 
 def open_store(uri: str | None, root: Path, experiment: str) -> Store:
-    """Connect, migrate if new, and find or create the experiment.
+    """Connect to the store, create its tables if it is new, and find or create the experiment.
 
     Args:
         uri: `tracking.uri`; None is the SQLite store under `root`.
-        root: Where a store without a server of its own keeps the database and, always, the artifacts.
-        experiment: Experiment name.
+        root: folder of the SQLite store, and of its artifacts.
+        experiment: experiment name.
 
     Raises:
-        ConfigError: The store cannot be reached or used.
+        ConfigError: the store cannot be reached or used.
     """
-    for name, value in _MANNERS.items():
+    for name, value in _CLIENT_DEFAULTS.items():
         os.environ.setdefault(name, value)
-    for name in _CHATTY:
+    for name in _VERBOSE_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     address = tracking_uri(uri, root)
     try:
@@ -86,7 +89,7 @@ def open_store(uri: str | None, root: Path, experiment: str) -> Store:
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
-        with FileLock(RootPaths(root).mlflow_lock):  # two new jobs must not migrate one database at once
+        with FileLock(RootPaths(root).mlflow_lock):  # two jobs must not create tables at the same time
             client = MlflowClient(tracking_uri=address, registry_uri=address)
             return Store(client, _experiment_id(client, experiment, address, root), address)
     except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -106,7 +109,7 @@ def _experiment_id(client: MlflowClient, name: str, address: str, root: Path) ->
 
 
 def _probe_sqlite(address: str) -> None:
-    """Fail at once where MLflow would try again for a minute."""
+    """Open the database once, so that an error is raised at once; MLflow would retry for a minute."""
     if (path := sqlite_path(address)) is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path)
@@ -117,7 +120,7 @@ def _probe_sqlite(address: str) -> None:
 
 
 def _unusable(uri: str | None, address: str, error: Exception) -> ConfigError:
-    """With the key that says where the store is: without a URI it lies below `job.root`."""
+    """Return the error, with the key that gives the store: without a URI it is below `job.root`."""
     key, remedy = ("tracking.uri", ", start its server") if uri else ("job.root", "")
     return ConfigError(
         f"{key}: the MLflow store {address} cannot be used: {error}\n"

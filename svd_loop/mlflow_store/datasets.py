@@ -1,4 +1,4 @@
-"""What is said of the data of a job: where it came from, how much of it, and a digest. Never the data, never gold."""
+"""Summaries of a job's data: source, number of rows and a digest. The data and the gold are never logged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from svd_loop.contracts import Problem, Prompt
 
 @dataclass(frozen=True, slots=True)
 class DataSummary:
-    """One split. `context` is train, development or test; `digest` depends on the set of questions alone."""
+    """Summary of one split.
+
+    Attributes:
+        context: train, development or test.
+        source: where the questions come from, in words.
+        rows: number of questions.
+        rows_by_domain: number of questions by domain.
+        digest: digest of the set of questions.
+    """
 
     context: str
     source: str
@@ -26,8 +34,8 @@ def summarise(context: str, source: str, items: Iterable[Prompt | Problem]) -> D
 
     Args:
         context: train, development or test.
-        source: Where the questions come from, in words: file patterns or a generator and its seed.
-        items: Prompts or problems; only ids, texts and domains are read.
+        source: where the questions come from, in words: file patterns or a generator and its seed.
+        items: prompts or problems; only ids, texts and domains are read.
     """
     questions = sorted((item.id, item.text, item.domain) for item in items)
     digest = hashlib.sha256()

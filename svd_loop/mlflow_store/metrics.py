@@ -1,7 +1,7 @@
-"""From round records to named numbers. Pure; the names are documented in docs/guides/tracking.md.
+"""Metrics of a round record, as pure functions; the names are documented in docs/guides/tracking.md.
 
-A name's part before the slash is the section it gets in MLflow's interface. Intervals are metrics of their own
-(`.low`, `.high`), because comparisons and gates in MLflow see point values only.
+The part of a name before the slash is the section in which MLflow's interface shows it. Interval bounds are metrics of
+their own (`.low`, `.high`), because comparisons and gates in MLflow read point values only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NOT_ALLOWED = re.compile(r"[^\w\-./ ]")
 
 
 def round_metrics(record: RoundRecord) -> dict[str, float]:
-    """Everything known of a round as finite numbers by name; figures that are not finite are left out."""
+    """Return all figures of a round by name; figures that are not finite are left out."""
     metrics = {"round": float(record.round), **score_metrics(record.scores)}
     if record.prompts:
         metrics |= _play_metrics(record)
@@ -33,7 +33,7 @@ def round_metrics(record: RoundRecord) -> dict[str, float]:
 
 
 def score_metrics(scores: Scores, prefix: str = "") -> dict[str, float]:
-    """Held-out scores: `pass_at_1/overall`, `pass_at_1/overall.low`, `pass_at_1/math` and so on."""
+    """Return held-out scores: `pass_at_1/overall`, `pass_at_1/overall.low`, `pass_at_1/math` and so on."""
     named: dict[str, float] = {}
     for group, estimates in scores.estimates.items():
         for metric, estimate in estimates.items():
@@ -43,7 +43,7 @@ def score_metrics(scores: Scores, prefix: str = "") -> dict[str, float]:
 
 
 def flat_params(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """The configuration as dotted keys; empty sections disappear."""
+    """Return the configuration with dotted keys; empty sections are left out."""
     params: dict[str, str] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
@@ -67,12 +67,12 @@ def _play_metrics(record: RoundRecord) -> dict[str, float]:
 
 
 def _in_section(name: str) -> str:
-    """`solver.calls` belongs to section `solver`; a plain name comes from the update."""
+    """Return the metric's name with its section: `solver.calls` is `solver/calls`, `loss` is `update/loss`."""
     return name.replace(".", "/", 1) if "." in name else f"update/{name}"
 
 
 def _invalid_rates(record: RoundRecord) -> dict[str, float]:
-    """Share of votes without a readable verdict, by stage."""
+    """Return the share of votes without a readable verdict, by stage."""
     return {
         f"invalid_rate/{stage}": values.get(VoteValue.INVALID, 0) / sum(values.values())
         for stage, values in record.votes.items()

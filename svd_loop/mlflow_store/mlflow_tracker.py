@@ -1,4 +1,4 @@
-"""A job's rounds as MLflow runs: strict at the start, forgiving afterwards."""
+"""Log a job's rounds as MLflow runs: a failure at the first start is an error, a later one a warning."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from svd_loop.config.tracking import MlflowTrackerSection
 from svd_loop.contracts import JobResult, RoundRecord
 from svd_loop.errors import ConfigError
-from svd_loop.mlflow_store.connection import Store, forgiving, open_store
+from svd_loop.mlflow_store.connection import Store, open_store, warn_on_failure
 from svd_loop.mlflow_store.runs import JobRuns
 from svd_loop.mlflow_store.trackers import TrackedJob
 
@@ -16,53 +16,55 @@ from svd_loop.mlflow_store.trackers import TrackedJob
 class MlflowTracker:
     """Logs a job to MLflow.
 
-    A store that cannot be used when a job starts is a `ConfigError`: who asks for tracking wants it. From then on, also
-    when the job is run again, a store that fails is a logged warning; whatever it missed is logged at the next `sync`
-    or `finish`, or when the job is run again, since rounds are looked up in the store and never remembered here.
+    A store that cannot be used when a job starts is a `ConfigError`, because the user requested tracking. Later, also
+    when the job is run again, a store that fails is a logged warning. Rounds that are missing then are logged at the
+    next `sync` or `finish`, or when the job is run again: which rounds are logged is always read from the store.
 
     Args:
-        job: The job, and the store it is tracked in.
+        job: the job, and the store it is tracked in.
     """
 
     def __init__(self, job: TrackedJob) -> None:
         self._job = job
 
     def start(self) -> None:
-        """Open the job's run, or the one an earlier process left.
+        """Open the job's run: a new one, or the one of an earlier process.
 
         Raises:
-            ConfigError: The store cannot be reached or used, and this job was never tracked before.
+            ConfigError: the store cannot be reached or used, and this job was never tracked before.
         """
         from mlflow.exceptions import MlflowException
 
         if self._job.paths.tracking_id.exists():
-            with forgiving("nothing is tracked for now"):
+            with warn_on_failure("nothing is tracked for now"):
                 _ = self._runs
             return
         try:
             _ = self._runs
         except (MlflowException, OSError) as error:
-            self._job.paths.tracking_id.unlink(missing_ok=True)  # not tracked yet, so the next start is strict too
+            self._job.paths.tracking_id.unlink(
+                missing_ok=True
+            )  # not tracked yet: a failure of the next start is an error too
             raise ConfigError(
                 f"tracking.uri: the MLflow store {self._store.uri} cannot be written to: {error}\n"
                 "Correct tracking.uri, or set tracking.enabled: false"
             ) from None
 
     def sync(self, history: Sequence[RoundRecord]) -> None:
-        """Log the rounds of `history` that the store does not have yet."""
-        with forgiving("the newest rounds are not tracked yet"):
+        """Log the rounds of `history` that are not in the store yet."""
+        with warn_on_failure("the newest rounds are not tracked yet"):
             self._runs.log_rounds(history)
 
     def finish(self, result: JobResult) -> None:
-        """Log the end; may be repeated."""
-        with forgiving("the job's end is not tracked yet"):
+        """Log the end of the job; may be called again."""
+        with warn_on_failure("the job's end is not tracked yet"):
             self._runs.log_rounds(result.history)
             self._runs.log_result(result)
             self._runs.end(result.stop)
 
     def pause(self) -> None:
-        """Mark the run as killed, for a job that was interrupted and will go on later."""
-        with forgiving("the interruption is not tracked"):
+        """Mark the run as killed, for a job that was interrupted and will continue later."""
+        with warn_on_failure("the interruption is not tracked"):
             self._runs.end(None)
 
     @functools.cached_property
@@ -77,5 +79,5 @@ class MlflowTracker:
 
 
 def make_tracker(settings: MlflowTrackerSection, job: TrackedJob) -> MlflowTracker:
-    """The tracker of `{type: mlflow}`; the store is the section `tracking`'s, which the registry shares."""
+    """Make the tracker of `{type: mlflow}`; it uses the store of the section `tracking`, as the registry does."""
     return MlflowTracker(job)

@@ -1,8 +1,9 @@
-"""What a stored version needs beside its weights to be loaded by MLflow as a model that answers questions.
+"""Write the files with which MLflow loads a stored version as a model that answers questions.
 
-MLflow's own format, written into the version's folder without a copy of the weights: `MLmodel` says how to load it,
-`chat_model.py` is the code that does (see `policies.versions.chat_model`), `python_env.yaml` what that needs, and
-`serving/settings.json` how this model is talked to. None of these is part of the weights' fingerprint.
+They are in MLflow's own format and written into the version's folder, without a copy of the weights: `MLmodel` (how to
+load it), `chat_model.py` (the code that loads it, see `policies.versions.chat_model`), `python_env.yaml` (required
+packages) and `serving/settings.json` (prompt, sampling and stop tokens). None of them is part of the weights'
+fingerprint.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from svd_loop.ledger.identity import write_atomically
 CODE = "chat_model.py"
 _EXAMPLE = {"messages": [{"role": "user", "content": "What is 17 + 25?"}]}
 _PLACEHOLDER = "\N{SYMBOL FOR UNIT SEPARATOR}question\N{SYMBOL FOR UNIT SEPARATOR}"
-"""Stands for the question in the solver's words; no text of a template set."""
+"""Placeholder of the question in the solver's prompt; does not occur in template sets."""
 _EXAMPLE_FILE = "serving/input_example.json"
 
 
 def make_loadable(folder: Path, config: Config, templates: TemplateSet) -> None:
-    """Make the version in `folder` loadable by `mlflow.pyfunc`; may be repeated. A script has nothing to load.
+    """Make the version in `folder` loadable by `mlflow.pyfunc`; may be called again. Skips scripted policies.
 
     Raises:
         ModelError: the version's tokenizer cannot be used.
-        WeightsError: `folder` holds no version.
-        OSError: it cannot be written.
+        WeightsError: `folder` contains no version.
+        OSError: a file cannot be written.
     """
     if not config.engine.has_weights:
         return
@@ -49,7 +50,7 @@ def make_loadable(folder: Path, config: Config, templates: TemplateSet) -> None:
     pinned = [f"{name}=={installed(name).partition('+')[0]}" for name in packages]
     environment = {"python": platform.python_version(), "build_dependencies": ["pip"], "dependencies": pinned}
     write_atomically(folder / "python_env.yaml", json.dumps(environment, indent=1) + "\n")  # JSON is YAML
-    write_atomically(folder / "MLmodel", _mlmodel(stored, settings))  # last: with it the folder can be loaded
+    write_atomically(folder / "MLmodel", _mlmodel(stored, settings))  # written last: it makes the folder loadable
 
 
 def _settings(stored: StoredVersion, config: Config, templates: TemplateSet) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def _settings(stored: StoredVersion, config: Config, templates: TemplateSet) -> 
 
     codec = load_codec(stored, plain=config.model.templates == PLAIN_TEMPLATES)
     sampling = (config.evaluation.sampling or config.sampling).to_sampling()
-    words = {
+    prompts = {
         domain: [[m.role, m.content] for m in templates.render(Role.SOLVER, domain, question=_PLACEHOLDER)]
         for domain in config.domains
     }
@@ -74,7 +75,7 @@ def _settings(stored: StoredVersion, config: Config, templates: TemplateSet) -> 
         "sampling": asdict(sampling) | {"seed": 0},
         "takes_system": codec.takes_system,
         "placeholder": _PLACEHOLDER,
-        "solver": words,
+        "solver": prompts,
     }
 
 
@@ -84,10 +85,10 @@ def _mlmodel(stored: StoredVersion, settings: Mapping[str, Any]) -> str:
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
     from mlflow.types.schema import Array, Object, Property
 
-    turn = Object([Property("role", DataType.string), Property("content", DataType.string)])
+    message = Object([Property("role", DataType.string), Property("content", DataType.string)])
     optional = [ColSpec(DataType.string, name, required=False) for name in ("question", "domain")]
-    asked: list[ColSpec | TensorSpec] = [ColSpec(Array(turn), "messages", required=False), *optional]
-    answered: list[ColSpec | TensorSpec] = [
+    inputs: list[ColSpec | TensorSpec] = [ColSpec(Array(message), "messages", required=False), *optional]
+    outputs: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.string, name) for name in ("answer", "finish_reason", "version")
     ]
     sampling = settings["sampling"]
@@ -99,7 +100,7 @@ def _mlmodel(stored: StoredVersion, settings: Mapping[str, Any]) -> str:
     }
     params = [ParamSpec(name, kind, sampling[name]) for name, kind in kinds.items()]
     model = Model(
-        signature=ModelSignature(Schema(asked), Schema(answered), ParamSchema(params)),
+        signature=ModelSignature(Schema(inputs), Schema(outputs), ParamSchema(params)),
         saved_input_example_info={
             "artifact_path": _EXAMPLE_FILE,
             "serving_input_path": _EXAMPLE_FILE,

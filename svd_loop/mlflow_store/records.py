@@ -1,4 +1,4 @@
-"""What the registry tells of versions and of what happened to them, as plain records."""
+"""Records of registered versions and of their history."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 NOTHING_GAINED = "nothing gained"
-"""The event of a job without a version to promote."""
+"""Value of `Event.what` for a job without a version to promote."""
 
 
 @dataclass(frozen=True, slots=True)
 class RegisteredVersion:
-    """One version of a registered model; `source` is where its weights lie."""
+    """One version of a registered model; `source` is the location of its weights."""
 
     name: str
     number: int
@@ -20,18 +20,23 @@ class RegisteredVersion:
     aliases: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """As messages call it."""
+        """Return the name used in messages."""
         return f"{self.name} version {self.number}"
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One change of a model's champion, or a refusal of one.
+    """One change of a model's champion, or a decision that left it unchanged.
 
-    `what` is `first`, `promoted`, `forced`, `refused`, `rolled back`, `moved` for an alias found elsewhere than the
-    history left it, or `nothing gained` for a job without a version to promote; `version` is the one it is about (then
-    the champion), `over` the champion before it (0 for none); `at` is a UTC time, for people: `number` is the order.
-    `test`, `score` and those below are those of `Measured`.
+    Attributes:
+        number: position in the history.
+        what: `first`, `promoted`, `forced`, `refused`, `rolled back`, `moved` (the alias was moved outside this
+            history), or `nothing gained` (a job without a version to promote).
+        version: the version concerned; for `nothing gained` the champion.
+        over: the champion before the event; 0 for none.
+        why: reason, in words.
+        at: UTC time, for display; the order is that of `number`.
+        test: this and the following fields are those of `Measured`.
     """
 
     number: int
@@ -49,17 +54,24 @@ class Event:
 
     @property
     def champion(self) -> int:
-        """The champion after it."""
+        """Number of the champion after the event."""
         return self.over if self.what == "refused" else self.version
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a gate measured: pass@1 of the version and of the champion, on one test set.
+    """What the gate measured: pass@1 of the version and of the champion, on one test set.
 
-    `test` is a digest of the problems with their gold and of how they are asked: scores with the same one may be
-    compared. Empty, and None, where nothing was measured. `level` is the part of the test set's error budget that the
-    comparison was made at, `alpha` the whole budget, `looks` the comparisons it is shared among.
+    Fields are empty or None if nothing was measured.
+
+    Attributes:
+        test: digest of the problems with their gold, sampling and templates; only scores with equal digests may be
+            compared.
+        score: pass@1 of the version.
+        over_score: pass@1 of the champion.
+        level: the part of the test set's error budget at which the comparison was made.
+        alpha: the whole budget.
+        looks: number of comparisons that share it.
     """
 
     test: str = ""

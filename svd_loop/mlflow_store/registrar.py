@@ -1,4 +1,4 @@
-"""Registers versions of an ended job in MLflow's registry, whichever trackers were told of its rounds."""
+"""Register versions of an ended job in MLflow's registry, whichever trackers the job has."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from svd_loop.contracts import JobResult, RoundRecord
 from svd_loop.loop.health_rule import alarms_of
-from svd_loop.mlflow_store.connection import forgiving, open_store
+from svd_loop.mlflow_store.connection import open_store, warn_on_failure
 from svd_loop.mlflow_store.records import RegisteredVersion
 from svd_loop.mlflow_store.registry import ALARMS_TAG, Registry, manifest_tags, score_tags
 from svd_loop.mlflow_store.runs import JobRuns, find_run
@@ -20,11 +20,11 @@ logger = logging.getLogger(__name__)
 class Registrar:
     """Registers versions by reference, each once.
 
-    A version belongs to the job's run. Where no MLflow tracker made one, the registrar makes it: MLflow's registry
-    uploads to a run, and a version's run says which configuration it came from.
+    A version belongs to the job's run. If no MLflow tracker has made that run, the registrar makes it: MLflow uploads a
+    version's files to a run, and the run stores the configuration the version came from.
 
     Args:
-        job: the job, and the store that its versions are registered in.
+        job: the job, and the store in which its versions are registered.
         prepare: called with the folder of a version before it is registered.
     """
 
@@ -33,25 +33,25 @@ class Registrar:
         self._prepare = prepare
 
     def register_best(self, result: JobResult) -> None:
-        """Register the best version as a candidate for use; may be repeated. A store that fails is a warning.
+        """Register the best version as challenger; may be called again. A store that fails is a logged warning.
 
-        Does nothing where tracking is switched off, or where no round was better than the start.
+        Does nothing if tracking is switched off, or if no round was better than the start.
         """
         if not self._job.tracking.enabled:
             return
         if result.best.version.round == 0:
             logger.info("no round was better than the start: nothing is registered")
             return
-        with forgiving("the best version is not registered yet"):
+        with warn_on_failure("the best version is not registered yet"):
             registry, version = self._add(result.best, result)
             registry.nominate(version)
 
     def register(self, record: RoundRecord, result: JobResult) -> RegisteredVersion:
-        """Register the version of one round of an ended job, for whatever use; no alias moves.
+        """Register the version of one round of an ended job; no alias is moved.
 
         Raises:
             MlflowException: the store failed.
-            WeightsError: the version is not stored any more.
+            WeightsError: the version is no longer stored.
         """
         return self._add(record, result)[1]
 
@@ -81,6 +81,6 @@ class Registrar:
 
 
 def _accepted_fraction(result: JobResult) -> float:
-    """Accepted prompts over prompts played, of all rounds of a job."""
+    """Return accepted prompts divided by prompts played, over all rounds of a job."""
     accepted = sum(record.accepted_prompts for record in result.history)
     return accepted / max(1, sum(record.prompts for record in result.history))

@@ -1,17 +1,17 @@
-"""Model versions in MLflow's registry, and which of them is in use.
+"""Model versions in MLflow's registry, and their aliases.
 
-Aliases say what a version is for: `challenger` is the newest candidate for use, `champion` the one in use, `previous`
-the one that was in use before it. The first version of a model becomes its champion, since there is nothing to compare
-it with. Deprecated stages are not used.
+Aliases give the role of a version: `challenger` is the newest candidate, `champion` the one in use, `previous` the one
+in use before it. The first version of a model becomes its champion, because there is nothing to compare it with.
+MLflow's deprecated stages are not used.
 
-Weights stay where the job wrote them as long as the store is a local database. A tracking server refuses sources
-outside its artifacts ("To use a local path as a model version source ...", MLflow 3.17), so there a version's files are
-uploaded as artifacts of its run, with whatever they refer to, and `runs:/...` is registered.
+With a local database as store, weights stay where the job wrote them. A tracking server refuses sources outside its
+artifacts ("To use a local path as a model version source ...", MLflow 3.17), so there a version's files are uploaded as
+artifacts of its run, with all files they refer to, and `runs:/...` is registered.
 
-MLflow cannot set an alias "if it is still what it was". So whoever moves one takes a turn first: a file lock beside a
-local database, a claim in the store otherwise (see `turns`). Within the turn the champion is read again, and if it is
-not the one the decision was about, nothing is written and `RegistryConflictError` says what happened. A person who
-moves an alias by hand takes no turn; what they did is seen the next time and goes into the history as such.
+MLflow cannot set an alias on the condition that it has not changed. So a process that moves an alias takes a lock first
+(see `alias_lock`): a file lock with a local database, a claim in the store otherwise. Under the lock the champion is
+read again, and if it is not the one the decision was about, nothing is written and `RegistryConflictError` is raised. A
+person who moves an alias by hand takes no lock; the change is detected the next time and recorded in the history.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from policies.versions.portable import make_portable
 from policies.versions.stored import read_manifest
 from svd_loop.contracts import Scores
 from svd_loop.errors import RegistryConflictError, RegistryError
-from svd_loop.mlflow_store.alias_lock import is_server, turn
+from svd_loop.mlflow_store.alias_lock import alias_lock, is_server
 from svd_loop.mlflow_store.records import NOT_MEASURED, NOTHING_GAINED, Event, Measured, RegisteredVersion
 
 if TYPE_CHECKING:
@@ -41,20 +41,20 @@ FINGERPRINT_TAG = "svd_loop.fingerprint"
 ROLLED_BACK_TAG = "svd_loop.rolled_back"
 GATE_TAG = "svd_loop.gate"
 OVER_TAG = "svd_loop.gate.over"
-"""What the gate said last, `passed`, `refused` or `forced`, and the number of the champion it compared with."""
+"""Result of the last gate (`passed`, `refused` or `forced`), and the number of the champion in that comparison."""
 ALARMS_TAG = "svd_loop.health_alarms"
 _EVENT_TAG = "svd_loop.event."
 _MOVING_TAG = "svd_loop.moving"
-"""On a version that is being made champion: the event, until the model's history holds it."""
+"""Tag of a version that is being made champion: the event, until it is in the model's history."""
 _DIGITS = {"output_tokens": 1}
-"""Decimals of figures that are no shares."""
+"""Decimals of figures that are not shares."""
 
 
 def manifest_tags(folder: Path) -> dict[str, str]:
-    """What a version's manifest says, as tags: kind, parent, digests of files, data and configuration.
+    """Return the contents of a version's manifest as tags: kind, parent, digests of files, data and configuration.
 
     Raises:
-        WeightsError: the folder holds no version.
+        WeightsError: the folder contains no version.
     """
     manifest = read_manifest(folder)
     return {
@@ -68,7 +68,7 @@ def manifest_tags(folder: Path) -> dict[str, str]:
 
 
 def score_tags(scores: Scores, prefix: str) -> dict[str, str]:
-    """Held-out figures with their intervals.
+    """Return held-out figures with their intervals as tags.
 
     Overall pass@1 is three tags, for comparisons by other programs: `<prefix>pass_at_1`, `.low` and `.high`. Every
     other figure is one tag, `value (low to high)`, since each tag is a request to the store; domains are `/math`.
@@ -87,12 +87,12 @@ def score_tags(scores: Scores, prefix: str) -> dict[str, str]:
 
 
 def tagged_value(tag: str) -> float:
-    """The figure in a tag of `score_tags`, without its interval."""
+    """Return the figure in a tag of `score_tags`, without its interval."""
     return float(tag.partition(" ")[0])
 
 
 class Registry:
-    """The registered models of one store. All methods raise `MlflowException` when the store fails."""
+    """The registered models of one store. All methods raise `MlflowException` if the store fails."""
 
     def __init__(self, client: MlflowClient) -> None:
         self._client = client
@@ -102,17 +102,17 @@ class Registry:
     def register(
         self, name: str, source: Path, *, fingerprint: str, run_id: str, tags: Mapping[str, str]
     ) -> RegisteredVersion:
-        """Register weights that lie in `source`; the same weights at the same place keep their version.
+        """Register the weights in `source`; the same weights at the same location keep their version.
 
         Args:
-            name: Registered model name.
-            source: Folder of the weights: referred to in a local store, uploaded to a server.
-            fingerprint: Digest of the weights.
-            run_id: The run they came from.
-            tags: What is worth knowing of them.
+            name: registered model name.
+            source: folder of the weights: referred to in a local store, uploaded to a server.
+            fingerprint: digest of the weights.
+            run_id: the run they came from.
+            tags: tags of the version.
 
         Raises:
-            WeightsError: a server needs the files and they are not there.
+            WeightsError: the files must be uploaded and are missing.
         """
         self._ensure(name)
         remote = is_server(self._client.tracking_uri)
@@ -130,10 +130,10 @@ class Registry:
         return _version_of(created)
 
     def get(self, name: str, number: int) -> RegisteredVersion:
-        """One version, as the store has it now.
+        """Return one version, read from the store.
 
         Raises:
-            RegistryError: there is none.
+            RegistryError: there is no such version.
         """
         from mlflow.exceptions import MlflowException
 
@@ -146,19 +146,19 @@ class Registry:
             raise RegistryError(f"{name}: there is no version {number}; there are: {known}") from None
 
     def by_alias(self, name: str, alias: str) -> RegisteredVersion | None:
-        """The version an alias points at, or None."""
+        """Return the version an alias points to, or None."""
         number = self.aliases(name).get(alias)
         return None if number is None else self.get(name, number)
 
     def aliases(self, name: str) -> dict[str, int]:
-        """All aliases of a model with the numbers they point at."""
+        """Return all aliases of a model with the numbers of their versions."""
         model = self._model(name)
         return {} if model is None else {alias: int(number) for alias, number in model.aliases.items()}
 
     def versions(self, name: str) -> list[RegisteredVersion]:
-        """All versions, oldest first; empty for a model nobody registered.
+        """Return all versions, oldest first; empty if the model does not exist.
 
-        Aliases are filled in from the model: some stores leave them out of a search.
+        Aliases are taken from the model, because some stores leave them out of search results.
         """
         by_number: dict[int, list[str]] = {}
         for alias, number in self.aliases(name).items():
@@ -167,7 +167,7 @@ class Registry:
         return sorted(found, key=lambda version: version.number)
 
     def names(self) -> list[str]:
-        """All registered models, by name."""
+        """Return the names of all registered models, sorted."""
         found: list[str] = []
         page: Any = None
         while page is None or page.token:
@@ -176,7 +176,7 @@ class Registry:
         return sorted(found)
 
     def sources(self) -> set[str]:
-        """Where the weights of all versions of all models lie."""
+        """Return the locations of the weights of all versions of all models."""
         return {item.source for item in self._search_versions("")}
 
     def tag(self, version: RegisteredVersion, tags: Mapping[str, str]) -> None:
@@ -185,24 +185,24 @@ class Registry:
             self._client.set_model_version_tag(version.name, str(version.number), key, value)
 
     def download(self, version: RegisteredVersion, into: Path) -> Path:
-        """Fetch the files of a version that a server keeps; returns the folder they are in, below `into`."""
+        """Download the files of a version from a server; return their folder, below `into`."""
         run_id, _, path = version.source.removeprefix("runs:/").partition("/")
         return Path(self._client.download_artifacts(run_id, path, str(into)))
 
     # ------------------------------------------------------------------------------------------- aliases
 
     def nominate(self, version: RegisteredVersion) -> RegisteredVersion:
-        """Make a version the challenger, and the champion too if there is none; returns it with its aliases."""
-        with turn(self._client, version.name):
+        """Make a version the challenger, and also the champion if there is none; return it with its aliases."""
+        with alias_lock(self._client, version.name):
             champion = self.by_alias(version.name, CHAMPION)
-            self._note_moves(version.name, champion)
+            self._record_outside_move(version.name, champion)
             if champion is None:
                 self._move(version, Event(0, "first", version.number, 0))
             self.set_alias(version.name, CHALLENGER, version.number)
         return self.get(version.name, version.number)
 
     def set_alias(self, name: str, alias: str, number: int) -> None:
-        """Point an alias at a version, away from whatever it pointed at."""
+        """Point an alias to a version."""
         self._client.set_registered_model_alias(name, alias, str(number))
 
     def promote(
@@ -213,20 +213,20 @@ class Registry:
         why: str = "",
         measured: Measured = NOT_MEASURED,
     ) -> None:
-        """Make a version the champion, and the one before it `previous`.
+        """Make a version the champion, and the champion before it `previous`.
 
         Args:
             version: the new champion.
             over: the champion it was compared with.
-            why: the reason of a forced promotion; empty for one that passed the gate.
-            measured: what the decision rests on.
+            why: reason of a forced promotion; empty for a version that passed the gate.
+            measured: measurements behind the decision.
 
         Raises:
-            RegistryConflictError: `over` is not the champion any more. Nothing was changed.
+            RegistryConflictError: `over` is no longer the champion. Nothing was changed.
         """
-        with turn(self._client, version.name):
+        with alias_lock(self._client, version.name):
             champion = self.by_alias(version.name, CHAMPION)
-            self._note_moves(version.name, champion)
+            self._record_outside_move(version.name, champion)
             if _number(champion) != _number(over):
                 raise RegistryConflictError(
                     f"{version} was compared with version {_number(over) or 'none'}, but meanwhile `{CHAMPION}` was "
@@ -245,33 +245,33 @@ class Registry:
         why: str,
         measured: Measured = NOT_MEASURED,
     ) -> None:
-        """Write down that a version was not promoted."""
-        with turn(self._client, version.name):
+        """Record that a version was not promoted."""
+        with alias_lock(self._client, version.name):
             event = Event(0, "refused", version.number, _number(over), why)
             self._record(version.name, replace(event, **asdict(measured)))
 
     def record_idle(self, name: str, why: str) -> None:
-        """Write down, once, that a job brought no version; a model that nobody registered keeps no history."""
+        """Record, once, that a job brought no version to promote; does nothing if the model does not exist."""
         if self._model(name) is None:
             return
-        with turn(self._client, name):
+        with alias_lock(self._client, name):
             champion = self.by_alias(name, CHAMPION)
-            self._note_moves(name, champion)
+            self._record_outside_move(name, champion)
             if not any((event.what, event.why) == (NOTHING_GAINED, why) for event in self.history(name)):
                 number = _number(champion)
                 self._record(name, Event(0, NOTHING_GAINED, number, number, why))
 
     def rollback(self, name: str) -> RegisteredVersion:
-        """Make `previous` the champion again. The version taken out of use is marked, so that no gate lets it back in.
+        """Make `previous` the champion again. The current champion is marked, so that the gate refuses it later.
 
         Raises:
-            RegistryError: there is nothing to go back to.
+            RegistryError: there is no previous version.
         """
-        with turn(self._client, name):
+        with alias_lock(self._client, name):
             champion, previous = self.by_alias(name, CHAMPION), self.by_alias(name, PREVIOUS)
-            settled = self._note_moves(name, champion)
+            settled = self._record_outside_move(name, champion)
             if champion is not None and settled is not None and settled.what == "rolled back":
-                previous = champion  # by a process that was killed before it was through
+                previous = champion  # the rollback of a killed process, which is completed
             elif champion is None or previous is None or previous.number == champion.number:
                 raise RegistryError(f"{name}: there is no `{PREVIOUS}` version to go back to")
             else:
@@ -280,7 +280,7 @@ class Registry:
         return self.get(name, previous.number)
 
     def history(self, name: str) -> list[Event]:
-        """What happened to a model's champion, oldest first."""
+        """Return the history of a model's champion, oldest event first."""
         model = self._model(name)
         tags = {} if model is None else model.tags
         events = [Event(**json.loads(value)) for key, value in tags.items() if key.startswith(_EVENT_TAG)]
@@ -289,7 +289,7 @@ class Registry:
     # ------------------------------------------------------------------------------------------ the rest
 
     def _move(self, version: RegisteredVersion, event: Event) -> None:
-        """Make a version the champion and write the event down, on the version first: a kill loses nothing of it."""
+        """Make a version the champion and record the event, first on the version, so that a kill loses nothing."""
         self.tag(version, {_MOVING_TAG: json.dumps(asdict(event))})
         self._set_champion(version)
         self._finish_move(version, event)
@@ -304,7 +304,7 @@ class Registry:
         history = self.history(version.name)
         if not history or replace(history[-1], number=0, at="") != event:
             self._record(version.name, event)
-        for tag in (ROLLED_BACK_TAG, _MOVING_TAG):  # in use, it is not marked as taken out of use
+        for tag in (ROLLED_BACK_TAG, _MOVING_TAG):  # a version in use is not marked as rolled back
             if tag in self.get(version.name, version.number).tags:
                 self._client.delete_model_version_tag(version.name, str(version.number), tag)
 
@@ -313,31 +313,31 @@ class Registry:
         found = self.aliases(version.name).get(CHAMPION)
         if found != version.number:
             raise RegistryConflictError(
-                f"{version} was made `{CHAMPION}` and at the same time someone pointed the alias at version {found}; "
+                f"{version} was made `{CHAMPION}` and at the same time the alias was moved to version {found}; "
                 f"version {found} is in use, {version} is not"
             )
 
-    def settle(self, name: str) -> None:
-        """Write down what happened to the champion outside this history: by hand, or in a process that was killed."""
-        with turn(self._client, name):
-            self._note_moves(name, self.by_alias(name, CHAMPION))
+    def record_outside_moves(self, name: str) -> None:
+        """Record changes of the champion made outside this history: by hand, or by a process that was killed."""
+        with alias_lock(self._client, name):
+            self._record_outside_move(name, self.by_alias(name, CHAMPION))
 
-    def _note_moves(self, name: str, champion: RegisteredVersion | None) -> Event | None:
-        """Write down a move that the history does not hold; returns the one that a killed process had begun."""
+    def _record_outside_move(self, name: str, champion: RegisteredVersion | None) -> Event | None:
+        """Record a move that is not in the history; return the event that a killed process had begun, if any."""
         history = self.history(name)
         known = history[-1].champion if history else 0
         begun = None if champion is None else champion.tags.get(_MOVING_TAG)
         if champion is not None and begun is not None:
             event = Event(**json.loads(begun))
-            if known in (event.over, event.version):  # else it was given up, and somebody moved the alias here later
+            if known in (event.over, event.version):  # otherwise the event was given up and the alias moved here later
                 self._finish_move(champion, event)
                 return event
         if history and known != _number(champion):
-            self._record(name, Event(0, "moved", _number(champion), known, "by hand, or by another program"))
+            self._record(name, Event(0, "moved", _number(champion), known, "by hand or by another program"))
         return None
 
     def _before(self, name: str, version: RegisteredVersion) -> int | None:
-        """The champion that a version last replaced, if it is still there and was not rolled back itself."""
+        """Return the champion that a version last replaced, if it still exists and was not rolled back itself."""
         promoted = [
             event
             for event in self.history(name)
@@ -385,7 +385,7 @@ def _version_of(item: Any, aliases: Mapping[int, list[str]] | None = None) -> Re
 
 
 def _named(name: str) -> str:
-    """A search for one model; other programs may have registered names with an apostrophe in the same store."""
+    """Return a search filter for one model; names of other programs' models may contain an apostrophe."""
     quote = '"' if "'" in name else "'"
     return f"name = {quote}{name}{quote}"
 

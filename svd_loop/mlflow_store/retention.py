@@ -1,6 +1,6 @@
-"""Which versions stay on disk: the base, the best, the newest few, and whatever the registry points to.
+"""Delete stored versions that are no longer needed: all but the base, the best, the newest few and registered ones.
 
-Applied after each committed round. A kill in between costs nothing: the next round's turn catches up.
+This runs after each committed round. If the process is killed before, the next round deletes them.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from svd_loop.loop.plateau import PlateauRule
 log = logging.getLogger(__name__)
 
 
-def dispensable(stored: Iterable[int], played: Iterable[int], best: int, newest: int) -> set[int]:
-    """The stored versions that a job can go on without.
+def removable(stored: Iterable[int], played: Iterable[int], best: int, newest: int) -> set[int]:
+    """Return the stored versions that a job no longer needs.
 
     Args:
         stored: rounds with a version on disk.
-        played: version in force after each committed round, oldest first; a round without an update repeats one.
+        played: version used in each committed round, oldest first; a round without an update repeats one.
         best: the best round's version.
-        newest: how many of the newest versions stay, at least 1, since the next round plays with the last.
+        newest: number of newest versions to keep, at least 1, because the next round plays with the last one.
 
     Returns:
-        A subset of `stored`. Never the base, and never a version that is newer than all committed rounds: the
-        round that made it is about to be played again.
+        A subset of `stored`. Never the base, and never a version that is newer than all committed rounds: the round
+        that made it will be played again.
     """
     versions = sorted(set(played))
     kept = {0, best, *versions[-newest:]}
@@ -37,11 +37,11 @@ def dispensable(stored: Iterable[int], played: Iterable[int], best: int, newest:
 
 
 class Retention:
-    """`update.keep_versions`, carried out. A failure is a warning: a full disk is dealt with where it is met.
+    """Applies `update.keep_versions`. A failure is only a warning.
 
     Args:
         config: the job.
-        plateau: names the best round.
+        plateau: determines the best round.
     """
 
     def __init__(self, config: Config, plateau: PlateauRule) -> None:
@@ -57,20 +57,20 @@ class Retention:
         try:
             played = [record.version.round for record in state.history]
             best = self._plateau.best(state.history).version.round
-            doomed = dispensable(self._store.rounds(), played, best, newest)
-            if doomed:
-                self._store.retain(set(self._store.rounds()) - (doomed - self._registered(doomed)))
+            unneeded = removable(self._store.rounds(), played, best, newest)
+            if unneeded:
+                self._store.retain(set(self._store.rounds()) - (unneeded - self._registered(unneeded)))
         except (SvdError, OSError) as error:
             log.warning("old versions are kept for now: %s", error)
 
-    def _registered(self, doomed: set[int]) -> set[int]:
-        """Those of `doomed` that a registered model refers to; all of them if the registry cannot be asked."""
+    def _registered(self, unneeded: set[int]) -> set[int]:
+        """Return those of `unneeded` that a registered model refers to; all of them if the registry cannot be asked."""
         tracking = self._config.tracking
         if not tracking.enabled:
             if not self._config.job.paths.tracking_id.exists():
                 return set()  # this job was never tracked, so it never registered anything
             log.warning("old versions are kept: the registry cannot be asked while tracking.enabled is false")
-            return doomed
+            return unneeded
         from mlflow.exceptions import MlflowException
 
         from svd_loop.mlflow_store.connection import open_store
@@ -80,6 +80,6 @@ class Retention:
             sources = Registry(open_store(tracking.uri, self._config.job.root, tracking.experiment).client).sources()
         except (MlflowException, SvdError, OSError) as error:
             log.warning("old versions are kept: the registry cannot be asked (%s)", str(error).partition("\n")[0])
-            return doomed
+            return unneeded
         places = {Path(source.removeprefix("file://")).resolve() for source in sources}
-        return {round for round in doomed if self._store.path(round).resolve() in places}
+        return {round for round in unneeded if self._store.path(round).resolve() in places}

@@ -1,7 +1,7 @@
-"""A job's runs in an open store: one parent, one nested run per round, each thing logged once.
+"""Runs of a job in an open store: one parent run and one nested run per round; everything is logged once.
 
-A nested run is finished only after everything of its round is in place, and before anything is logged it is looked up
-whether it is there already. So a crash at any point leaves a nested run RUNNING, and the next try completes it.
+A nested run is finished only after everything of its round is logged, and everything is looked up before it is logged.
+So a crash at any point leaves the nested run in state RUNNING, and the next call completes it.
 """
 
 from __future__ import annotations
@@ -33,20 +33,22 @@ _PARAM_LIMIT = 6000
 
 
 def find_run(store: Store, identity: str) -> str | None:
-    """The id of a job's run; None if it has none."""
+    """Return the id of a job's run; None if it has none."""
     found = store.client.search_runs([store.experiment_id], f"tags.`{IDENTITY_TAG}` = '{identity}'", max_results=1)
     return str(found[0].info.run_id) if found else None
 
 
 class JobRuns:
-    """The runs of one job. Methods may be repeated and raise `MlflowException` or `OSError` when the store fails.
+    """The runs of one job.
+
+    Methods may be called again, and raise `MlflowException` or `OSError` if the store fails.
 
     Args:
-        store: Where.
-        job: Job name, shown as the parent's name.
-        identity: What makes this job this job; found again by it.
-        config: The resolved configuration.
-        data: What is known of the job's data.
+        store: the open store.
+        job: job name, shown as the parent's name.
+        identity: id of the job, by which its run is found again.
+        config: the resolved configuration.
+        data: summaries of the job's data.
     """
 
     def __init__(
@@ -60,16 +62,16 @@ class JobRuns:
         self._describe(data)
 
     def log_rounds(self, history: Sequence[RoundRecord]) -> None:
-        """Log the rounds that are not logged yet, then refresh the job's figures."""
+        """Log the rounds that are not logged yet, then update the job's figures."""
         runs = self._round_runs()
         missing = [r for r in history if r.round not in runs or runs[r.round].info.status != "FINISHED"]
         for record in missing:
             self._log_round(record, runs.get(record.round))
         if missing:
-            self._log_story(history)
+            self._log_figures(history)
 
     def log_result(self, result: JobResult) -> None:
-        """Log how the job ended; the run is left open for `end`."""
+        """Log how the job ended; the run stays open until `end`."""
         rounds = {record.version.name: record.version.round for record in result.history}
         for version, scores in result.test.items():
             self._log_once(self.run_id, score_metrics(scores, "test/"), rounds[version])
@@ -84,7 +86,7 @@ class JobRuns:
         self._client.log_text(self.run_id, page_html(result, self._config), "report.html")
 
     def end(self, stop: StopReason | None) -> None:
-        """Close the parent run: KILLED when the job was interrupted (or `stop` is None), FINISHED otherwise."""
+        """Close the parent run: KILLED if the job was interrupted (or `stop` is None), FINISHED otherwise."""
         interrupted = stop in (None, StopReason.INTERRUPTED)
         self._client.set_terminated(self.run_id, "KILLED" if interrupted else "FINISHED")
 
@@ -96,7 +98,7 @@ class JobRuns:
         return str(run.info.run_id)
 
     def _describe(self, data: Sequence[DataSummary]) -> None:
-        """Parameters, the resolved configuration and the data. Parameters of a resumed job keep their first value."""
+        """Log parameters, the resolved configuration and the data; parameters of a resumed job keep their value."""
         from mlflow.entities import Param
 
         known = self._client.get_run(self.run_id).data.params
@@ -128,7 +130,7 @@ class JobRuns:
         name = f"{self._job} round {record.round}"
         return str(self._client.create_run(self._experiment, start_time=began, tags=tags, run_name=name).info.run_id)
 
-    def _log_story(self, history: Sequence[RoundRecord]) -> None:
+    def _log_figures(self, history: Sequence[RoundRecord]) -> None:
         played = [record for record in history if record.funnel]
         drawn = {"pass_at_1": figures.pass_at_1_figure(history, self._job)}
         if played:
@@ -138,7 +140,7 @@ class JobRuns:
             self._client.log_figure(self.run_id, figure, f"figures/{name}.png")
 
     def _log_once(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
-        """Log a batch unless its first metric has a value at this step; a batch is written as a whole or not at all."""
+        """Log a batch unless its first metric has a value at this step; a batch is written completely or not at all."""
         from mlflow.entities import Metric
 
         if not metrics or any(m.step == step for m in self._client.get_metric_history(run_id, next(iter(metrics)))):

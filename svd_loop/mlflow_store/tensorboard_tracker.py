@@ -1,7 +1,7 @@
-"""A job's rounds as TensorBoard event files: the round is the step.
+"""Log a job's rounds as TensorBoard event files; the round is the step.
 
-Event files can only be appended to, so every process removes the job's earlier ones and writes the history again from
-the ledger's records: what is shown is complete and nothing is shown twice, also after a kill.
+Event files can only be appended to. So every process removes the job's earlier ones and writes the history again from
+the ledger: it is then complete and nothing appears twice, also after a kill.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from svd_loop.mlflow_store.trackers import TrackedJob
 from svd_loop.report.summary import STOPPED, gain_sentence
 
 SUFFIX = ".svd-loop"
-"""Ends the names of our event files; others in the folder are left alone."""
+"""Suffix of the event files written here; other files in the folder are not touched."""
 
 
 class TensorBoardTracker:
     """Writes event files with tensorboardX.
 
     Args:
-        folder: where they go, of this job alone; created if absent.
+        folder: folder of the event files, for this job alone; created if absent.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -35,14 +35,14 @@ class TensorBoardTracker:
         self._logged = 0
 
     def start(self) -> None:
-        """Begin new event files in place of the job's earlier ones.
+        """Start new event files and delete the job's earlier ones.
 
         Raises:
             ConfigError: tensorboardX is not installed, or the folder cannot be written.
         """
         if importlib.util.find_spec("tensorboardX") is None:
             raise ConfigError(
-                "tracking.trackers: tensorboard needs the package tensorboardX: pip install -e '.[tensorboard]', "
+                "tracking.trackers: type tensorboard needs the package tensorboardX: pip install -e '.[tensorboard]', "
                 "or remove it from the list"
             )
         from tensorboardX import SummaryWriter
@@ -83,6 +83,6 @@ class TensorBoardTracker:
 
 
 def make_tracker(settings: TensorBoardTrackerSection, job: TrackedJob) -> TensorBoardTracker:
-    """The tracker of `{type: tensorboard}`."""
+    """Make the tracker of `{type: tensorboard}`."""
     folder = job.paths.folder / "tensorboard" if settings.folder is None else settings.folder / job.name
     return TensorBoardTracker(folder)

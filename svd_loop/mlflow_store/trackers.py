@@ -1,4 +1,4 @@
-"""The trackers of a job, told together, and what they are given."""
+"""Run all trackers of a job, and the data they get."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TrackedJob:
-    """What trackers and the registrar know of a job.
+    """A job as trackers and the registrar get it.
 
     Attributes:
         tracking: the configuration's `tracking` section.
-        root: `job.root`: the default store, its artifacts and the job's folder lie below it.
+        root: `job.root`; the default store, its artifacts and the job's folder are below it.
         name: the job's name.
         config: the resolved configuration as plain data.
         data: summaries of the job's splits.
@@ -41,7 +41,7 @@ class TrackedJob:
         return RootPaths(self.root).job(self.name)
 
     def identity(self) -> str:
-        """The job's own id, kept in its folder, so that a new job under an old name is not taken for the old one."""
+        """Return the job's own id, stored in its folder; so a new job with an old name is not taken for the old job."""
         path = self.paths.tracking_id
         path.parent.mkdir(parents=True, exist_ok=True)
         known = path.read_text(encoding="utf-8").strip() if path.exists() else ""
@@ -54,19 +54,20 @@ class TrackedJob:
 
 
 class Trackers:
-    """Tells several trackers, in their order; itself a `svd_loop.contracts.Tracker`.
+    """Calls several trackers in order; is itself a `svd_loop.contracts.Tracker`.
 
-    Each may refuse to start. Afterwards a failure of one is a logged warning: it stops neither the others nor the job.
+    Any tracker may refuse to start. Later a failure of one is a logged warning and affects neither the others nor the
+    job.
 
     Args:
-        trackers: by name, for warnings; none tracks nothing.
+        trackers: trackers with their names for warnings; may be empty.
     """
 
     def __init__(self, trackers: Sequence[tuple[str, Tracker]]) -> None:
         self._trackers = tuple(trackers)
 
     def start(self) -> None:
-        """Start all; raises `ConfigError` when one cannot work."""
+        """Start all trackers; raises `ConfigError` if one cannot work."""
         for _, tracker in self._trackers:
             tracker.start()
 
@@ -77,7 +78,7 @@ class Trackers:
                 tracker.sync(history)
 
     def finish(self, result: JobResult) -> None:
-        """Log the end."""
+        """Log the end of the job."""
         for name, tracker in self._trackers:
             with _guarded(name):
                 tracker.finish(result)
@@ -90,7 +91,7 @@ class Trackers:
 
 
 def make_trackers(job: TrackedJob) -> Trackers:
-    """The trackers of `tracking.trackers`; none where `tracking.enabled` is false.
+    """Make the trackers of `tracking.trackers`; none if `tracking.enabled` is false.
 
     Raises:
         ConfigError: a plug-in is broken.
@@ -103,5 +104,5 @@ def make_trackers(job: TrackedJob) -> Trackers:
 def _guarded(name: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # a plug-in's may be of any class, and none is worth a job
+    except Exception as error:  # a plug-in may raise any class, and none may stop a job
         logger.warning("tracker %s failed: %r; running the job again catches up", name, error)

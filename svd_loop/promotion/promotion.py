@@ -92,7 +92,7 @@ def rollback(config: Config, name: str) -> RegisteredVersion:
 def _attempt(config: Config, registry: Registry, version: RegisteredVersion, force: str | None) -> Decision:
     champion = registry.by_alias(version.name, CHAMPION)
     if champion is not None and champion.number == version.number:
-        registry.settle(version.name)
+        registry.record_outside_moves(version.name)
         number = float(version.number)
         return Decision.of((Finding("champion", True, number, number, f"{version} is the champion already"),))
     decision, measured = _decide(config, registry, version, champion, force)

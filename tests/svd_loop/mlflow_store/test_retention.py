@@ -14,7 +14,7 @@ from svd_loop.contracts import JobState
 from svd_loop.errors import ConfigError, WeightsError
 from svd_loop.jobs import run_job
 from svd_loop.mlflow_store import connection as tracking_store
-from svd_loop.mlflow_store.retention import dispensable
+from svd_loop.mlflow_store.retention import removable
 from tests.svd_loop.jobs_support import small
 
 
@@ -25,7 +25,7 @@ def test_nothing_that_will_be_needed_is_ever_deleted(scores: list[int], newest: 
         stored |= {last} | ({last + 1} if extra else set())  # an update that was finished before a kill
         best = max(range(last + 1), key=lambda round: (scores[round], -round))
         played = range(last + 1)
-        stored -= dispensable(stored, played, best, newest)
+        stored -= removable(stored, played, best, newest)
         assert {0, best, *played[-newest:]} <= stored
         assert len(stored & set(played)) <= newest + 2
         assert (last + 1 in stored) == extra
@@ -33,7 +33,7 @@ def test_nothing_that_will_be_needed_is_ever_deleted(scores: list[int], newest: 
 
 @given(st.sets(st.integers(0, 9)), st.integers(1, 4))
 def test_a_round_without_an_update_counts_for_nothing(stored: set[int], newest: int) -> None:
-    assert dispensable(stored, (0, 1, 2, 2), 1, newest) == dispensable(stored, (0, 1, 2), 1, newest)
+    assert removable(stored, (0, 1, 2, 2), 1, newest) == removable(stored, (0, 1, 2), 1, newest)
 
 
 def job(root: Path, *overrides: str) -> Config:

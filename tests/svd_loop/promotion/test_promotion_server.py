@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 
 from svd_loop.errors import ConfigError
 from svd_loop.jobs import evaluate_model
-from svd_loop.mlflow_store.alias_lock import turn
+from svd_loop.mlflow_store.alias_lock import alias_lock
 from svd_loop.mlflow_store.connection import open_store
 from svd_loop.mlflow_store.registry import CHALLENGER, CHAMPION, PREVIOUS
 from svd_loop.promotion.lookup import find_version, local_folder, registry_of
@@ -49,7 +49,7 @@ def test_promotion_through_a_server(
         entered, most = [0], [0]
 
         def move() -> None:
-            with turn(store.client, "model"):
+            with alias_lock(store.client, "model"):
                 entered[0] += 1
                 most[0] = max(most[0], entered[0])
                 registry.set_alias("model", "tried", 1)
