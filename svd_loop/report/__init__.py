@@ -1,7 +1,7 @@
-"""How a job is shown: tables for the terminal, JSON for machines, figures and one page for the browser.
+"""Reports of a job: tables for the terminal, JSON for machines, figures and one HTML page.
 
-Everything here is a view of round records, so that the same history always shows the same and any of it can be made
-again from the ledger (`svd-loop report JOB`). Nothing imports matplotlib or rich before something is drawn.
+Everything here is computed from round records, so the same history gives the same output, and all of it can be made
+again from the ledger (`svd-loop report JOB`). matplotlib and rich are imported only when something is drawn.
 """
 
 from svd_loop.report.as_json import history_json, outcomes_json, result_json, scores_json

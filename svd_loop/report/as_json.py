@@ -1,4 +1,4 @@
-"""The `--json` output. Its schema is documented in docs/reference/json.md and only ever grows."""
+"""The `--json` output. Its schema is documented in docs/reference/json.md; fields are only ever added."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from svd_loop.report.summary import accepted_fraction, votes_of
 
 
 def result_json(result: JobResult) -> dict[str, Any]:
-    """A finished job as plain data. Shares and scores are fractions, times are seconds."""
+    """Return a finished job as JSON data. Shares and scores are fractions, times are seconds."""
     return {
         "job": result.job,
         "stop_reason": result.stop.value,
@@ -25,7 +25,7 @@ def result_json(result: JobResult) -> dict[str, Any]:
 
 
 def history_json(state: JobState) -> dict[str, Any]:
-    """A job as it stands, finished or not: `stop_reason` is null while it has none."""
+    """Return a job, finished or not, as JSON data; `stop_reason` is null while it runs."""
     return {
         "job": state.job,
         "stop_reason": state.stop.value if state.stop else None,
@@ -34,7 +34,7 @@ def history_json(state: JobState) -> dict[str, Any]:
 
 
 def round_json(record: RoundRecord) -> dict[str, Any]:
-    """One round."""
+    """Return one round as JSON data."""
     return {
         "round": record.round,
         "version": _version(record),
@@ -54,7 +54,7 @@ def round_json(record: RoundRecord) -> dict[str, Any]:
 
 
 def scores_json(scores: Scores) -> dict[str, Any]:
-    """Held-out scores: by group (`overall` or a domain) and metric, each with its interval."""
+    """Return held-out scores by group (`overall` or a domain) and metric, each with its interval."""
     return {
         "split": scores.split,
         "problems": len(scores.problem_ids),
@@ -68,11 +68,11 @@ def scores_json(scores: Scores) -> dict[str, Any]:
 
 
 def outcomes_json(scores: Scores, origins: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
-    """What became of each problem's samples; nothing of its gold.
+    """Return the outcomes of each problem's samples, without gold.
 
     Args:
-        scores: of one split.
-        origins: by problem id the id in its file (empty if there is none) and its place, `file:line`.
+        scores: scores of one split.
+        origins: by problem id, the id in its file (empty if there is none) and its place, `file:line`.
     """
     undecided = scores.undecided or (0,) * len(scores.correct)
     rows = zip(scores.problem_ids, scores.domains, scores.correct, undecided, strict=True)

@@ -1,7 +1,7 @@
-"""The figures of a job, drawn from its round records; shared by the report page and by tracking.
+"""Figures of a job, drawn from its round records; used by the report page and by tracking.
 
-Drawn on `Figure` objects rather than through pyplot, so that no display, no global state and no open-figure limit is
-involved. Colours are those of Okabe and Ito, which stay apart for colour-blind readers.
+They are drawn on `Figure` objects and not through pyplot, so no display, global state or limit of open figures is
+involved. Colours are those of Okabe and Ito, which colour-blind readers can tell apart.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 _COLOURS = {"overall": "#000000", "math": "#0072B2", "science": "#009E73", "coding": "#D55E00"}
 _STEP_COLOURS = {"cycle_consistency": "#0072B2", "factuality": "#B87900", "correctness": "#A8407C"}
 _GREY = "#666666"
-"""Metric names under which a labelled audit of the cascade records the precision after each funnel step."""
 
 
 def pass_at_1_figure(history: Sequence[RoundRecord], job: str) -> Figure:
-    """Held-out pass@1 by round: one panel for the whole and one per domain, with intervals and round 0 as reference."""
+    """Draw held-out pass@1 by round, overall and by domain, with intervals and round 0 as reference."""
     names = [name for name, metrics in history[-1].scores.estimates.items() if "pass@1" in metrics]
     figure = new_figure(width=1.2 + 2.6 * len(names), height=3.6)
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
@@ -36,25 +35,25 @@ def pass_at_1_figure(history: Sequence[RoundRecord], job: str) -> Figure:
 
 
 def funnel_figure(record: RoundRecord, job: str) -> Figure:
-    """What became of a round's candidates: how many were left after each step of the cascade."""
+    """Draw how many of a round's candidates were left after each step of the cascade."""
     steps = list(record.funnel)
     counts = [record.funnel[step] for step in steps]
     total = max(counts, default=0) or 1
     figure = new_figure(width=7.5, height=1.2 + 0.5 * max(len(steps), 1))
     axes = figure.subplots()
-    bars = axes.barh([_words(step) for step in steps], counts, color="#0072B2", height=0.7)
+    bars = axes.barh([_spaced(step) for step in steps], counts, color="#0072B2", height=0.7)
     axes.bar_label(bars, [f"{count:,} ({count / total:.1%})" for count in counts], padding=4)
     axes.invert_yaxis()
     axes.set_xlim(0, total * 1.22)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("candidates left after the step")
-    axes.set_title(f"{job}, round {record.round}: what became of {total:,} candidates", loc="left")
+    axes.set_title(f"{job}, round {record.round}: {total:,} candidates by step", loc="left")
     return figure
 
 
 def stages_figure(history: Sequence[RoundRecord], job: str) -> Figure:
-    """Precision after each funnel step where an audit with labels was made, else the share each stage let through."""
+    """Draw the precision after each funnel step if there was an audit with labels, else the share each stage passed."""
     played = [record for record in history if record.funnel]
     audited = {step: points for step in _steps(played) if (points := _audited(played, step))}
     figure = new_figure(width=7.5, height=4.0)
@@ -64,8 +63,8 @@ def stages_figure(history: Sequence[RoundRecord], job: str) -> Figure:
         title, label = "share of candidates that are right, after each step", "right among those left (%)"
     else:
         stages = dict.fromkeys(stage for record in played for stage in stages_of(record.funnel))
-        lines = {stage: points for stage in stages if (points := _let_through(played, stage))}
-        title, label = "share of candidates each stage let through", "of those that reached the stage (%)"
+        lines = {stage: points for stage in stages if (points := _passed_shares(played, stage))}
+        title, label = "share of candidates that each stage passed", "of those that reached the stage (%)"
     for step, points in lines.items():
         axes.plot(list(points), [100 * value for value in points.values()], marker="o", color=_line_colour(step))
     _label_ends(axes, lines)
@@ -77,7 +76,7 @@ def stages_figure(history: Sequence[RoundRecord], job: str) -> Figure:
 
 
 def to_svg(figure: Figure) -> str:
-    """The figure as an `<svg>` element, the same bytes for the same figure."""
+    """Return the figure as an `<svg>` element; the same figure gives the same bytes."""
     import matplotlib
 
     buffer = io.StringIO()
@@ -88,7 +87,7 @@ def to_svg(figure: Figure) -> str:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure in inches, drawn without a display."""
+    """Return an empty figure (size in inches) that needs no display."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=120, layout="constrained")
@@ -127,13 +126,13 @@ def _round_axis(axes: Axes, rounds: Sequence[int]) -> None:
 
 
 def _label_ends(axes: Axes, lines: Mapping[str, Mapping[int, float]], gap: float = 6.0) -> None:
-    """Write each line's name at its right end, pushed apart where lines end close together."""
+    """Write each line's name at its right end, moved apart where lines end close together."""
     lowest = float("inf")
     for name, points in sorted(lines.items(), key=lambda item: -list(item[1].values())[-1]):
         last_round, value = list(points.items())[-1]
         lowest = min(100 * value, lowest - gap)
         axes.annotate(
-            f"{_words(name)} {100 * value:.0f}%",
+            f"{_spaced(name)} {100 * value:.0f}%",
             (last_round, 100 * value),
             xytext=(1.02, lowest),
             textcoords=("axes fraction", "data"),
@@ -152,17 +151,17 @@ def _audited(history: Sequence[RoundRecord], step: str) -> dict[int, float]:
     return {round: precision for round, precision in audited.items() if precision is not None}
 
 
-def _let_through(history: Sequence[RoundRecord], stage: StageName) -> dict[int, float]:
+def _passed_shares(history: Sequence[RoundRecord], stage: StageName) -> dict[int, float]:
     return {record.round: share for record in history if (share := pass_share(record.funnel, stage)) is not None}
 
 
 def stages_of(funnel: Mapping[str, int]) -> list[StageName]:
-    """The stages among the steps of a funnel, which begins with what was generated and complete."""
+    """Return the stages among the steps of a funnel; the other steps are `generated`, `complete` and `accepted`."""
     return [step for step in funnel if step not in ("generated", "complete", "accepted")]
 
 
 def pass_share(funnel: Mapping[str, int], step: str) -> float | None:
-    """The share of candidates that came through a step of those that reached it; None if none did or no such step."""
+    """Return passed over reached candidates of a step; None if none reached it or there is no such step."""
     steps = list(funnel)
     if step not in funnel or steps.index(step) == 0:
         return None
@@ -174,5 +173,5 @@ def _line_colour(step: str) -> str:
     return _STEP_COLOURS.get(step, _GREY)
 
 
-def _words(step: str) -> str:
+def _spaced(step: str) -> str:
     return step.replace("_", " ")

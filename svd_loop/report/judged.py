@@ -1,4 +1,4 @@
-"""What `svd-loop judge` shows at its end: who was accepted, where others fell, how the judge voted, what it cost."""
+"""Report of `svd-loop judge`: accepted candidates, rejections by stage, votes and cost."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def judged_json(verdicts: Sequence[Verdict], stages: Sequence[StageName], usage: Mapping[str, Usage]) -> dict[str, Any]:
-    """The report as plain data (docs/reference/json.md).
+    """Return the report as JSON data (docs/reference/json.md).
 
     Args:
-        verdicts: One for each candidate.
-        stages: The cascade's.
-        usage: Calls and tokens by role, with what the ledger remembered from an interrupted run.
+        verdicts: one for each candidate.
+        stages: the stages of the cascade.
+        usage: calls and tokens by role, including those the ledger recorded in an interrupted run.
     """
     accepted = sum(verdict.accepted for verdict in verdicts)
     return {
@@ -36,13 +36,13 @@ def judged_json(verdicts: Sequence[Verdict], stages: Sequence[StageName], usage:
 
 
 def render_judged(console: Console, report: Mapping[str, Any]) -> None:
-    """Two tables and a line."""
+    """Print two tables and one line."""
     from rich.table import Table
 
     from svd_loop.report.tables import print_whole
 
     votes = Table(title="votes", title_justify="left")
-    for heading in ("stage", "yes", "no", "invalid", "invalid %", "agree %", "left here"):
+    for heading in ("stage", "yes", "no", "invalid", "invalid %", "agree %", "rejected here"):
         votes.add_column(heading, justify="left" if heading == "stage" else "right")
     for stage, figures in report["stages"].items():
         counts = [f"{figures[value.value]:,}" for value in VoteValue]
@@ -55,8 +55,8 @@ def render_judged(console: Console, report: Mapping[str, Any]) -> None:
         cost.add_row(role, *(f"{counts[name]:,}" for name in ("calls", "prompt_tokens", "output_tokens")))
     print_whole(console, votes)
     print_whole(console, cost)
-    unasked = {why: n for why, n in report["rejected"].items() if why not in report["stages"]}
-    without = "".join(f"; {count:,} {why}" for why, count in unasked.items())
+    unvoted = {why: n for why, n in report["rejected"].items() if why not in report["stages"]}
+    without = "".join(f"; {count:,} {why}" for why, count in unvoted.items())
     if report["undecided"]:
         without += f"; {report['undecided']:,} undecided (the judge's last reply held no verdict)"
     line = (
@@ -66,7 +66,7 @@ def render_judged(console: Console, report: Mapping[str, Any]) -> None:
 
 
 def _stage(verdicts: Sequence[Verdict], stage: StageName) -> dict[str, Any]:
-    """Votes by value, the invalid ones' share, and the share of candidates whose several votes all agree, or null."""
+    """Return votes by value, the share of invalid ones, and the share of candidates whose votes all agree (or None)."""
     counts = {value.value: count for value, count in vote_counts(verdicts, (stage,))[stage].items()}
     total = sum(counts.values())
     own = [[v.value for v in w.votes if v.stage == stage and v.candidate == w.candidate] for w in verdicts]
@@ -79,7 +79,7 @@ def _stage(verdicts: Sequence[Verdict], stage: StageName) -> dict[str, Any]:
 
 
 def _is_undecided(verdict: Verdict) -> bool:
-    """Whether the vote that rejected carried no verdict, rather than a no."""
+    """Return whether the rejecting vote was invalid rather than a no."""
     deciding = (verdict.stage, verdict.vote)
     return any(v.value is VoteValue.INVALID and (v.stage, v.vote) == deciding for v in verdict.votes)
 

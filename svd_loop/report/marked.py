@@ -1,4 +1,4 @@
-"""Generated parts of pages that people write: what stands between two markers is replaced, the rest is theirs."""
+"""Generated parts of pages written by hand: the text between two markers is replaced, the rest is kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from svd_loop.ledger.identity import write_atomically
 
 
 def put(page: Path, name: str, text: str) -> None:
-    """Replace what stands between `<!-- name -->` and `<!-- /name -->`, or append both; a missing page is made."""
+    """Replace the text between `<!-- name -->` and `<!-- /name -->`, or append both; a missing page is created."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     old = page.read_text(encoding="utf-8") if page.exists() else ""
     if begin not in old or end not in old:

@@ -1,4 +1,4 @@
-"""`report.html`: one self-contained page per job, that can be mailed or opened years later."""
+"""Write `report.html`: one self-contained page per job, which can be mailed and opened years later."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ $figures
 
 
 def write_page(path: Path, state: JobState | JobResult, config: Mapping[str, Any]) -> Path:
-    """Write the page of a job, finished (`JobResult`) or not, replacing an older one atomically; returns `path`."""
+    """Write the page of a job, finished (`JobResult`) or not, atomically over an older one; return `path`."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(page_html(state, config), encoding="utf-8")
     return temporary.replace(path)
 
 
 def page_html(state: JobState | JobResult, config: Mapping[str, Any]) -> str:
-    """The page as text.
+    """Return the page as text.
 
     Args:
-        state: The job; a `JobResult` adds why it stopped, the best round and test scores.
-        config: The resolved configuration as plain data.
+        state: the job; a `JobResult` adds the stop reason, the best round and test scores.
+        config: the resolved configuration as plain data.
     """
     best = state.best.round if isinstance(state, JobResult) else None
     return _PAGE.substitute(

@@ -1,7 +1,7 @@
-"""From a round's typed record to figures by dotted name: the one place that names them.
+"""Metrics of a round by dotted name; the names are defined here only.
 
-For what shows or tracks figures without knowing them: MLflow, `--json`, tables. Nothing is ever read back from here.
-The names are documented in docs/guides/tracking.md and only ever grow.
+They are for code that shows or tracks figures without knowing them: MLflow, `--json`, tables. Nothing reads them back.
+The names are documented in docs/guides/tracking.md; names are only ever added.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from svd_loop.contracts import Estimate, HealthReport, RoundRecord, UsagePurpose
 
 
 def metrics_of(record: RoundRecord) -> dict[str, float]:
-    """Everything measured in a round besides its scores, times and counts of prompts and rows."""
+    """Return everything measured in a round except its scores, times and numbers of prompts and rows."""
     return {
         **_usage(record),
         **{
@@ -33,7 +33,7 @@ def metrics_of(record: RoundRecord) -> dict[str, float]:
 
 
 def _usage(record: RoundRecord) -> dict[str, float]:
-    """`solver.calls`, `canary.grader.output_tokens`, `evaluation.solver.prompt_tokens` and so on."""
+    """Return `solver.calls`, `canary.grader.output_tokens`, `evaluation.solver.prompt_tokens` and so on."""
     return {
         f"{'' if purpose is UsagePurpose.ROUND else f'{purpose.value}.'}{role}.{name}": float(count)
         for purpose, roles in record.usage.items()
@@ -43,7 +43,7 @@ def _usage(record: RoundRecord) -> dict[str, float]:
 
 
 def _health(report: HealthReport) -> dict[str, float]:
-    """`health.<figure>`, a share also with `.low` and `.high`; an alarm names the limit that its figure crossed."""
+    """Return `health.<figure>`, for shares also `.low` and `.high`; an alarm has the limit that its figure crossed."""
     named: dict[str, float] = {}
     for figure, share in report.shares.items():
         named |= _interval(figure.name, share)

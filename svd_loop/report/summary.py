@@ -1,4 +1,4 @@
-"""The few derived figures and sentences that table, JSON, page and tracking all show."""
+"""Derived figures and sentences that table, JSON, page and tracking all show."""
 
 from __future__ import annotations
 
@@ -12,42 +12,46 @@ from svd_loop.support.statistics import paired_difference
 STOPPED: Mapping[StopReason, str] = {
     StopReason.PLATEAU: "held-out pass@1 stopped rising",
     StopReason.REGRESSION: "held-out pass@1 fell clearly below the best round",
-    StopReason.NOTHING_ACCEPTED: "the judges accepted no candidate, so there was nothing to learn from",
+    StopReason.NOTHING_ACCEPTED: "the judges accepted no candidate, so there was nothing to train on",
     StopReason.ROUND_LIMIT: "the configured number of rounds was played",
     StopReason.BUDGET: "the budget of time or tokens is used up",
-    StopReason.JUDGE_UNHEALTHY: "the judge let through what it should refuse, or its votes fell apart",
+    StopReason.JUDGE_UNHEALTHY: "the judge accepted canaries it should reject, or its votes disagreed",
     StopReason.INTERRUPTED: "it was interrupted",
 }
-"""Each stop reason in words, to follow "stopped because"."""
+"""Each stop reason in words, as continuation of "stopped because"."""
 
 _FEW, _WIDE = 30, 0.2
-"""Problems that carry no interval, and the width of one that leaves the gain open."""
+"""Number of problems too small for an interval, and the interval width at which the gain counts as uncertain."""
 
 
 def votes_of(record: RoundRecord) -> int:
-    """Judge votes asked for in a round, repeats of invalid ones included (inferring a question is not yet a vote)."""
+    """Return the number of judge calls in a round, including repeats after invalid votes.
+
+    Calls that infer a question are not counted, because they are not votes.
+    """
     asked = record.usage.get(UsagePurpose.ROUND, {})
     before = {Role.SOLVER, *roles_before_the_verdict()}
     return sum(usage.calls for role, usage in asked.items() if role not in before)
 
 
 def accepted_fraction(record: RoundRecord) -> float | None:
-    """Share of the round's prompts with an accepted candidate; None when no prompts were played."""
+    """Return the share of the round's prompts with an accepted candidate; None if no prompts were played."""
     return record.accepted_prompts / record.prompts if record.prompts else None
 
 
 def gain_sentence(result: JobResult) -> str:
-    """What the job brought, e.g. `pass@1 41.0% -> 60.0% (+19.0 points) at round 3 of 3`, with a doubt if there is one.
+    """Return the gain, e.g. `pass@1 41.0% -> 60.0% (+19.0 points) at round 3 of 3`, with a remark if it is uncertain.
 
-    A doubt is a paired 90% interval of the gain that is wide or holds zero, or problems too few to have an interval.
+    It is uncertain if its paired 90% interval is wide or contains zero, or if there are too few problems for an
+    interval.
     """
     base, best = result.history[0].scores.pass_at_1.value, result.best.scores.pass_at_1.value
     place = f"round {result.best.round} of {result.history[-1].round}"
     sentence = f"pass@1 {base:.1%} -> {best:.1%} ({100 * (best - base):+.1f} points) at {place}"
-    return f"{sentence}{_doubt(result)}" if result.best.round else sentence
+    return f"{sentence}{_uncertainty(result)}" if result.best.round else sentence
 
 
-def _doubt(result: JobResult) -> str:
+def _uncertainty(result: JobResult) -> str:
     new_M, old_M = paired_rates(result.best, result.history[0])
     if new_M.size < _FEW:
         return f"; {new_M.size} problems are too few to tell a gain from chance"

@@ -1,4 +1,4 @@
-"""Tables and closing words for the terminal."""
+"""Tables and closing lines for the terminal."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PHASES = ("sample", "judge", "canaries", "update", "evaluate")
-"""Phases with a column of their own; others are added after them."""
+"""Phases in the order of their columns; other phases follow."""
 
 _DEFAULT_ROOT = Path("mlruns")
 _COUNTS = ("output_tokens",)
-"""Held-out metrics that are no shares: means, shown as they are."""
+"""Held-out metrics that are means, not shares; shown without conversion to per cent."""
 
 
 def render_rounds(console: Console, history: Sequence[RoundRecord], best: int | None = None) -> None:
-    """The table by round; `best` marks a round. An empty history prints nothing."""
+    """Print the table by round, with `best` marked; prints nothing for an empty history."""
     if history:
         print_whole(console, rounds_table(history, best))
 
 
 def render_round(console: Console, record: RoundRecord) -> None:
-    """One line for a round that has just been committed, and one more where its judge raised an alarm."""
+    """Print one line for a committed round, and a second one if its judge raised an alarm."""
     name = f"round {record.round}" if record.round else "baseline"
     took = f"{sum(record.seconds.values()):.0f} s"
     played = f", {record.accepted_prompts}/{record.prompts} prompts accepted, {votes_of(record):,} votes"
@@ -41,8 +41,8 @@ def render_round(console: Console, record: RoundRecord) -> None:
 
 
 def render_resumed(console: Console, state: JobState) -> None:
-    """The rounds that a resumed job has played, a line each."""
-    console.print(f"{state.job}: going on behind round {state.last.round}", markup=False, highlight=False)
+    """Print the rounds that a resumed job has played, one line each."""
+    console.print(f"{state.job}: continuing after round {state.last.round}", markup=False, highlight=False)
     for record in state.history:
         render_round(console, record)
 
@@ -56,7 +56,7 @@ def render_result(
     overrides: Sequence[str] = (),
     store: str | None = None,
 ) -> None:
-    """How a job ended: the table, why it stopped, the best version, and what to type next."""
+    """Print how a job ended: the table, the stop reason, the best version, and the next commands."""
     render_rounds(console, result.history, result.best.round)
     lines = [f"{result.job} stopped because {STOPPED[result.stop]} ({result.stop.value})."]
     lines += [f"  {note}" for note in result.notes]
@@ -74,9 +74,9 @@ def render_result(
 def next_commands(
     result: JobResult, config: Path, root: Path, overrides: Sequence[str] = (), store: str | None = None
 ) -> list[tuple[str, str]]:
-    """Commands that make sense after this end, each with what it does; the user's own overrides stay in them.
+    """Return the commands to run next, each with its purpose; they include the user's own overrides.
 
-    `store` is `tracking.uri`; a server shows its runs itself.
+    `store` is `tracking.uri`; for a server its URL is returned instead of a command.
     """
     best = f"{result.job}@{result.best.version.round}"
     file = shlex.quote(str(config))
@@ -86,19 +86,21 @@ def next_commands(
     commands = [
         (f"svd-loop eval {file} --model {best}{options}", "measure the best version again"),
         (f"svd-loop report {result.job}{elsewhere}", "show this again and write report.html"),
-        (_browse(root, store), "see the story in a browser"),
+        (_browse(root, store), "see the runs in a browser"),
     ]
     if result.stop in (StopReason.ROUND_LIMIT, StopReason.INTERRUPTED, StopReason.BUDGET):
         more = f" -o job.rounds={result.history[-1].round + 4}" if result.stop is StopReason.ROUND_LIMIT else ""
-        commands.insert(0, (f"svd-loop run {file} --job {result.job}{options}{more}", "go on where it stopped"))
+        commands.insert(0, (f"svd-loop run {file} --job {result.job}{options}{more}", "continue where it stopped"))
     if result.stop is StopReason.JUDGE_UNHEALTHY:
         frozen = f"svd-loop run {file} --job {result.job}-2 --fork {result.job}@{result.best.round}{options}"
-        commands.insert(0, (f"{frozen} -o cascade.frozen_judge=true", "go on from the best round, the base as judge"))
+        commands.insert(
+            0, (f"{frozen} -o cascade.frozen_judge=true", "continue from the best round, judged by the base")
+        )
     return commands
 
 
 def render_scores(console: Console, scores: Scores) -> None:
-    """The scores of one version on one split, with intervals."""
+    """Print the scores of one version on one split, with intervals."""
     from rich.table import Table
 
     count = len(scores.problem_ids)
@@ -114,17 +116,16 @@ def render_scores(console: Console, scores: Scores) -> None:
 
 
 def rounds_table(history: Sequence[RoundRecord], best: int | None = None) -> Table:
-    """One row a round: pass@1 in per cent with its interval, prompts with an accepted candidate, votes, seconds.
+    """Return a table with one row per round: pass@1 in per cent with interval, accepted prompts, votes, seconds.
 
-    A job with an alarm has one more column, what the alarm did; one with samples that scoring left undecided has their
-    number.
+    A job with an alarm has a further column with the alarm's action; one with undecided samples has their number.
     """
     from rich import box
     from rich.table import Table
 
     groups = [name for name, metrics in history[-1].scores.estimates.items() if "pass@1" in metrics]
-    seen = dict.fromkeys(phase for record in history for phase in record.seconds)
-    phases = [*(phase for phase in PHASES if phase in seen), *(phase for phase in seen if phase not in PHASES)]
+    present = dict.fromkeys(phase for record in history for phase in record.seconds)
+    phases = [*(phase for phase in PHASES if phase in present), *(phase for phase in present if phase not in PHASES)]
     title = "by round: held-out pass@1 in % (interval), prompts with an accepted answer, votes, seconds per phase"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     judge_of = {record.round: outcome(record) for record in history}
@@ -158,23 +159,25 @@ def _interval(estimate: Estimate, unit: int = 100) -> str:
 
 
 def print_whole(console: Console, table: Table) -> None:
-    """Print a table so that no line of it wraps and no cell is cut, however narrow the console.
+    """Print a table so that no line wraps and no cell is cut, however narrow the console.
 
-    On a terminal a table that is too wide continues below with the columns that found no room, the first column
-    repeated; elsewhere (a log, a pipe) lines have no width, and each row stays one line.
+    On a terminal, a table that is too wide continues below with the remaining columns, and the first column is
+    repeated. Elsewhere (a log, a pipe) lines have no maximum width, and each row stays one line.
     """
     from rich.segment import Segments
 
     for block in _blocks(console, table) if console.is_terminal else [table]:
         wide = console.options.update(max_width=10_000)
         width = console.measure(block, options=wide).maximum
-        width = min(width, console.width) if console.is_terminal else width  # one cell too wide is folded, not cut
+        width = (
+            min(width, console.width) if console.is_terminal else width
+        )  # a cell that is too wide is folded, not cut
         segments = console.render(block, wide.update(width=width))
         console.print(Segments(segments), crop=False, no_wrap=True, overflow="ignore")
 
 
 def _blocks(console: Console, table: Table) -> list[Table]:
-    """The table in as many tables as it takes for each to fit the console, where one column beside the first does."""
+    """Split the table into tables that fit the console, each with the first column and at least one other."""
     wide = console.options.update(max_width=10_000)
     if console.measure(table, options=wide).maximum <= console.width:
         return [table]
@@ -192,7 +195,7 @@ def _blocks(console: Console, table: Table) -> list[Table]:
 
 
 def _part(table: Table, places: Sequence[int]) -> Table:
-    """Some columns of a table, as a table without its title."""
+    """Return some columns of a table as a table without a title."""
     from rich.table import Table as RichTable
 
     part = RichTable(title_justify="left", box=table.box)

@@ -30,7 +30,12 @@ def test_the_baseline_alone_can_be_drawn(history: list[RoundRecord]) -> None:
 
 def test_the_funnel_labels_every_step_with_count_and_share(history: list[RoundRecord]) -> None:
     words = words_in(figures.funnel_figure(history[1], "demo"))
-    for expected in ("demo, round 1: what became of 800 candidates", "cycle consistency", "500 (62.5%)", "300 (37.5%)"):
+    for expected in (
+        "demo, round 1: 800 candidates by step",
+        "cycle consistency",
+        "500 (62.5%)",
+        "300 (37.5%)",
+    ):
         assert expected in words
 
 
@@ -40,7 +45,7 @@ def test_a_funnel_without_candidates_can_be_drawn(history: list[RoundRecord]) ->
 
 def test_stages_show_what_they_let_through(history: list[RoundRecord]) -> None:
     words = words_in(figures.stages_figure(history, "demo"))
-    assert "demo: share of candidates each stage let through" in words
+    assert "demo: share of candidates that each stage passed" in words
     for expected in ("cycle consistency 64%", "factuality 76%", "correctness 79%"):
         assert expected in words
 

@@ -145,5 +145,5 @@ def test_a_cell_wider_than_the_terminal_is_folded(history: list[RoundRecord]) ->
 def test_a_resumed_job_shows_its_rounds(console: Console, history: list[RoundRecord]) -> None:
     render_resumed(console, JobState("demo", tuple(history)))
     lines = text_of(console).splitlines()
-    assert lines[0] == f"demo: going on behind round {history[-1].round}"
+    assert lines[0] == f"demo: continuing after round {history[-1].round}"
     assert [line.partition(":")[0] for line in lines[1:]] == ["baseline", *(f"round {r.round}" for r in history[1:])]
