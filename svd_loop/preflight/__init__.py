@@ -1,1 +1,1 @@
-"""What a job will cost, before it starts: calls, tokens, hours from a short probe; memory, disk from its shape."""
+"""Check a job before it starts and forecast its cost: calls, tokens and hours by a short probe; memory and disk."""

@@ -1,4 +1,4 @@
-"""What lets a job start and may still spoil it: a precision that is slow here, a split that shows little."""
+"""Warnings before a job starts: a precision that is slow on this machine, a development split that is too small."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from svd_loop.config.engines import ServerEngineSection
 from svd_loop.support.statistics import detectable_difference
 
 SLOWER = 1.5
-"""A precision that takes this many times the processor time of float32 is worth a word."""
+"""Processor time of a precision, relative to float32, from which a warning is given."""
 COARSE = 0.1
-"""A split that finds no smaller difference in pass@1 than this is too small to judge rounds by."""
+"""Smallest difference in pass@1 that a split must be able to detect; a coarser split gets a warning."""
 _POWER = 0.8
 _PRODUCT = (64, 1024, 1024)
 _TRIES, _REPEATS = 3, 3
 
 
 class Caution(str):
-    """What a check found where the job can start, but something should be looked at."""
+    """Result of a check that lets the job start and should be looked at first."""
 
     __slots__ = ()
 
 
 def slowdown(dtype: str) -> float:
-    """Processor time of a matrix product in a precision, over that in float32, on this machine's processor."""
+    """Return the processor time of a matrix product in a precision, divided by that in float32, on this machine."""
     return _product_seconds(dtype) / max(_product_seconds("float32"), 1e-9)
 
 
 def precision(config: Config, *, on_gpu: bool, measured: Callable[[str], float] = slowdown) -> str:
-    """Whether the precision of generating suits the processor; a `Caution` where float32 would be faster.
+    """Check the precision of generating against the processor; return a `Caution` if float32 would be faster.
 
     Args:
         config: the job.
-        on_gpu: generating is a GPU's business, which is not measured.
-        measured: gives how much slower a precision is than float32.
+        on_gpu: whether the model generates on a GPU, which is not measured.
+        measured: returns how much slower a precision is than float32.
     """
     dtype = config.model.dtype
     if not config.engine.has_weights:
-        return "a script computes nothing"
+        return "not needed: a scripted policy computes nothing"
     if on_gpu or isinstance(config.engine, ServerEngineSection):
         return f"{dtype}, not on this machine's processor"
     if dtype == "float32":
@@ -55,21 +55,22 @@ def precision(config: Config, *, on_gpu: bool, measured: Callable[[str], float] 
 
 
 def smallest_effect(config: Config, problems: Mapping[str, int]) -> str:
-    """The smallest difference between two rounds that the development split finds; a `Caution` where it is coarse.
+    """Return the smallest difference between two rounds that the development split detects; a `Caution` if large.
 
-    Both rounds are taken to solve half of all samples, each by chance alone: the most that sampling adds to the
-    spread of a problem's difference, and nothing for problems that one round has learned and the other has not.
+    Both rounds are assumed to solve half of all samples, each sample by chance. That is the largest part that sampling
+    adds to the spread of a problem's difference; problems that one round has learned and the other has not would add to
+    it.
     """
     count, samples = problems.get("development", 0), config.evaluation.samples
     spread = math.sqrt(2 * 0.25 / samples)
     confidence = config.plateau.confidence
     found = min(1.0, detectable_difference(spread, count, confidence=confidence, power=_POWER))
-    told = f"{count} development problems of {samples} samples find differences of about {100 * found:.1f} points"
+    summary = f"{count} development problems of {samples} samples find differences of about {100 * found:.1f} points"
     if found <= COARSE:
-        return told
+        return summary
     needed = math.ceil(count * (found / COARSE) ** 2) if found < 1.0 else 0
     wanted = f"{needed:,} problems find {100 * COARSE:.0f}" if needed else "a few hundred problems do better"
-    return Caution(f"{told} and no smaller ones: rounds will be told apart by chance. {wanted} (data.development)")
+    return Caution(f"{summary}; smaller ones cannot be told from chance. {wanted} (data.development)")
 
 
 def _product_seconds(dtype: str) -> float:

@@ -1,8 +1,8 @@
-"""What can be known before any work: whether the data, the model, the machine and the tracking store will do.
+"""Checks before a job starts: data, model, machine and tracking store.
 
-Each check is one function that returns a sentence or raises the error the job itself would raise, so that
-`svd-loop check` and `svd-loop run` can never disagree. No job folder is created. Nothing is sampled but by the probe,
-which comes last, and only where everything before it will do.
+Each check is a function that returns a sentence or raises the error that the job itself would raise, so `svd-loop
+check` and `svd-loop run` cannot disagree. No job folder is created. Only the probe samples from the model; it comes
+last, and runs only if all checks it depends on have passed.
 """
 
 from __future__ import annotations
@@ -26,14 +26,18 @@ from svd_loop.preflight.probe import measure
 from svd_loop.preflight.resources import device_of, disk_needed, memory_needed
 from svd_loop.preflight.work import Forecast, forecast
 
-_NEEDED_TO_PROBE = ("held-out problems", "prompt templates", "model and lengths", "training prompts")
+_REQUIRED_BY_PROBE = ("held-out problems", "prompt templates", "model and lengths", "training prompts")
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at, whether it will do, and what was found or has to change.
+    """Result of one check.
 
-    `warning`: the job can start, but `detail` says what should be looked at first.
+    Attributes:
+        name: name of the check.
+        ok: whether the job can start.
+        detail: what was found, or what has to be changed.
+        warning: the job can start, but `detail` says what should be looked at first.
     """
 
     name: str
@@ -42,13 +46,13 @@ class Check:
     warning: bool = False
 
     def as_dict(self) -> dict[str, object]:
-        """Plain data for JSON."""
+        """Return JSON data."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """What was looked at, and what the job will cost, where a probe was asked for and could be made."""
+    """Results of all checks, and the forecast if a probe was requested and possible."""
 
     checks: list[Check]
     forecast: Forecast | None = None
@@ -60,12 +64,12 @@ class Preflight:
 
 
 def preflight(config: Config, *, probe: int = 0, gpu_memory: float | None = None) -> Preflight:
-    """Every check, in the order a job would trip over them, and the forecast.
+    """Run every check, in the order in which a job would fail, and the forecast.
 
     Args:
         config: the job.
         probe: candidates to sample and judge for the forecast; 0 samples nothing.
-        gpu_memory: memory in GiB of a GPU that is not in this machine; None looks at what is.
+        gpu_memory: memory in GiB of a GPU that is not in this machine; None uses the devices that are.
     """
     with tempfile.TemporaryDirectory(prefix="svd-loop-check-") as scratch:
         held: dict[str, list[Problem]] = {}
@@ -95,21 +99,21 @@ def preflight(config: Config, *, probe: int = 0, gpu_memory: float | None = None
 
         def probed() -> str:
             found.append(_forecast(config, held, Path(scratch), probe))
-            return _probe_words(found[0])
+            return _probe_summary(found[0])
 
-        blocking = [check for check in checks if not check.ok and check.name in _NEEDED_TO_PROBE]
+        blocking = [check for check in checks if not check.ok and check.name in _REQUIRED_BY_PROBE]
         if probe and not blocking:
             checks.append(_checked("probe", probed))
-        return Preflight(_told_once(checks), found[0] if found else None)
+        return Preflight(_without_repeats(checks), found[0] if found else None)
 
 
-def _told_once(checks: list[Check]) -> list[Check]:
-    """A missing model stands in the way of several checks: the first one says so, the others refer to it."""
-    told: dict[str, str] = {}
+def _without_repeats(checks: list[Check]) -> list[Check]:
+    """Replace a repeated error (such as a missing model) by a reference to the first check that reported it."""
+    reported_by: dict[str, str] = {}
     return [
         check
-        if check.ok or told.setdefault(check.detail, check.name) == check.name
-        else replace(check, detail=f"see {told[check.detail]}")
+        if check.ok or reported_by.setdefault(check.detail, check.name) == check.name
+        else replace(check, detail=f"see {reported_by[check.detail]}")
         for check in checks
     ]
 
@@ -158,11 +162,11 @@ def _forecast(config: Config, held: dict[str, list[Problem]], scratch: Path, can
         pool.close()
 
 
-def _probe_words(found: Forecast) -> str:
+def _probe_summary(found: Forecast) -> str:
     measured = found.measured
     words = f"{measured.candidates} candidates, {measured.complete} of them complete; "
     if measured.output_rate is None or measured.prompt_rate is None:
-        return f"{words}a script, so no speed: tokens are bytes"
+        return f"{words}a scripted policy, whose speed is not measured; tokens are bytes"
     return (
         f"{words}{measured.prompt_rate:,.0f} tokens/s read and {measured.output_rate:,.0f} written with "
         f"{measured.rows} rows at once"
@@ -181,11 +185,11 @@ def _prompts(config: Config, held: dict[str, list[Problem]], scratch: Path) -> s
 def _sandbox(held: dict[str, list[Problem]]) -> str:
     coding = [problem for items in held.values() for problem in items if problem.domain == Domain.CODING]
     if not coding:
-        return "no coding problems are held out; not needed"
+        return "not needed: there are no held-out coding problems"
     from svd_loop.evaluation.evaluation import score_pairs
 
     score_pairs([("```python\ndef f(x):\n    return x\n```", coding[0])], test_seconds=5.0)
-    return "programs can be contained here"
+    return "programs can be run in a sandbox on this machine"
 
 
 def _tracking(config: Config) -> str:
@@ -194,12 +198,12 @@ def _tracking(config: Config) -> str:
     from svd_loop.mlflow_store.connection import open_store
 
     for tracker in config.tracking.trackers:
-        TRACKERS.builder(tracker.type)  # a broken plug-in is found here
+        TRACKERS.builder(tracker.type)  # raises if a plug-in is broken
     return open_store(config.tracking.uri, config.job.root, config.tracking.experiment).uri
 
 
 def _work(config: Config) -> str:
-    """Upper bounds: early exit and first-valid usually ask far less."""
+    """Return upper bounds of the work; with early exit and `first_valid` it is usually far less."""
     prompts = config.data.prompts_per_round
     if prompts is None:
         return "every prompt, every round (data.prompts_per_round is null)"

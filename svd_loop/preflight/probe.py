@@ -1,10 +1,11 @@
-"""A short probe: a few candidates through the real engine and the cascade once, then two bursts to see its speed.
+"""Probe a model: sample and judge a few candidates with the real engine, then measure its speed in two bursts.
 
-Candidates go through every stage, with one vote each and no early exit: that shows what each role's calls are like
-and how often each stage says yes. A handful of rows says nothing about speed, though, since engines answer many at
-once for little more than one. So the prompts that were just asked are read once more, each once and all together; and
-one of them is asked as many rows as the engine decodes together, for a few tokens. Engines read equal prompts once, so
-the second burst is nearly all writing. Reading is thus measured without what rows share: a job reads no slower.
+Candidates pass through every stage, with one vote each and no early exit. That gives the mean calls of each role and
+the share of yes votes of each stage. A few rows give no speed, because engines process many rows in hardly more time
+than one. So the first burst reads the prompts of the probe again, each once and all together. The second burst
+generates a few tokens for one prompt in as many rows as the engine decodes together; engines read equal prompts once,
+so nearly all of its time is decoding. Reading is thus measured without shared prefixes, and a job reads at least as
+fast.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from svd_loop.support.usage import MeteredPolicy
 
 _MOST_ROWS = 256
 _WRITTEN = 16
-"""Tokens of an answer in the second burst."""
+"""Tokens generated for each row of the second burst."""
 
 
 def measure(config: Config, backend: Backend, prompts: Sequence[Prompt], candidates: int) -> Measured:
@@ -37,16 +38,16 @@ def measure(config: Config, backend: Backend, prompts: Sequence[Prompt], candida
 
     Args:
         config: the job.
-        backend: opens the base.
-        prompts: at least one; the probe takes its candidates in turn from all of them.
-        candidates: solutions to sample.
+        backend: opens the base model.
+        prompts: at least one; candidates are spread over all of them.
+        candidates: number of solutions to sample.
 
     Raises:
         ModelError, EngineError: the model cannot be opened, or fails.
     """
     templates = template_set(config)
     with closing(backend.open(0)) as policy:
-        metered = _Listening(policy)
+        metered = _PromptRecorder(policy)
         asked = prompts[:candidates]
         tries = range(-(-candidates // len(asked)))
         sampled = SolverAgent(templates).sample(metered, asked, tries, round=1)[:candidates]
@@ -70,15 +71,15 @@ def measure(config: Config, backend: Backend, prompts: Sequence[Prompt], candida
         return _with_speed(measured, policy, metered.prompts, _rows(config))
 
 
-class _Listening(MeteredPolicy):
-    """Counts, and remembers which prompts were asked."""
+class _PromptRecorder(MeteredPolicy):
+    """Counts calls and tokens, and records the prompts of all calls."""
 
     def __init__(self, policy: Policy) -> None:
         super().__init__(policy)
         self.prompts: list[tuple[int, ...]] = []
 
     def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
-        """Answer, count, remember."""
+        """Generate replies, count them and record their prompts."""
         replies = super().generate(calls)
         self.prompts += [reply.prompt_ids for reply in replies if reply.token_ids]
         return replies
@@ -100,7 +101,7 @@ def _with_speed(measured: Measured, policy: ModelPolicy, asked: Sequence[tuple[i
 
 
 def _rows(config: Config) -> int:
-    """Rows the engine works on at once, as far as the job has that many."""
+    """Return the number of rows the engine processes at once, at most the job's candidates."""
     together = config.engine.rows_at_once or _MOST_ROWS
     return min(together, _MOST_ROWS, config.sampling.n * (config.data.prompts_per_round or _MOST_ROWS))
 
@@ -108,7 +109,7 @@ def _rows(config: Config) -> int:
 def _roles(
     usage: Mapping[str, Usage], yes: Mapping[StageName, tuple[int, int]], asking: Asking
 ) -> dict[RoleName, RoleMeans]:
-    """Mean calls by role; a judge's also by vote, since invalid votes are asked again."""
+    """Return mean calls by role; a judge's also per vote, because invalid votes are repeated."""
     votes: Counter[RoleName] = Counter()
     for stage, (_, cast) in yes.items():
         votes.update(dict.fromkeys(stage_section(stage).roles_for(asking), cast))

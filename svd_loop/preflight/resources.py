@@ -1,7 +1,7 @@
-"""Whether memory and disk will do: what training, serving and keeping versions take, against what there is.
+"""Estimate memory for training and serving, and disk for versions, and compare them with this machine.
 
-Training is taken at the longest row the configuration allows, serving at the longest context: that is what a long
-job will meet some day. Training is what one process takes, of the several that `update.launch` may start.
+Training is estimated with the longest row that the configuration allows and serving with the longest context, because a
+long job will meet both. Training memory is that of one process, of the several that `update.launch` may start.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from svd_loop.support.memory import free_memory
 
 GIB = 2**30
 _PROCESS = GIB
-"""Resident memory of a process that trains on a CPU beside its model: torch, transformers, TRL, and blocks that the
-allocator keeps."""
+"""Resident memory of a training process on a CPU besides its model: torch, transformers, TRL, and blocks that the
+allocator keeps.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where the model is to run: its name in words, whether it is a GPU, and its memory in bytes."""
+    """The device a model will run on: its name, whether it is a GPU, and its memory in bytes."""
 
     name: str
     is_gpu: bool
@@ -41,7 +42,7 @@ class Device:
 
 
 def device_of(config: Config, gpu_memory: float | None) -> Device:
-    """The device a job will use; `gpu_memory` (GiB) stands for a GPU that is not here."""
+    """Return the device a job will use; `gpu_memory` (GiB) describes a GPU that is not in this machine."""
     if gpu_memory is not None:
         return Device(f"a GPU of {gpu_memory:g} GiB", True, int(gpu_memory * GIB))
     import torch
@@ -54,46 +55,46 @@ def device_of(config: Config, gpu_memory: float | None) -> Device:
 
 
 def memory_needed(config: Config, gpu_memory: float | None = None) -> str:
-    """What training and serving take, in words.
+    """Describe the memory that training and serving need.
 
     Raises:
-        ConfigError: it does not fit the device; says what would.
-        ModelError: the checkpoint is no causal language model.
+        ConfigError: it does not fit the device; the message says which settings would.
+        ModelError: the checkpoint is not a causal language model.
     """
     if not config.engine.has_weights:
-        return "no model: a script needs none"
+        return "no model: not needed by a scripted policy"
     shape = shape_of(checkpoint_path(config.model.path, config.job.root))
     device = device_of(config, gpu_memory)
-    told = f"{shape.parameters / 1e6:,.1f}M parameters; {_training(config, shape, device)}; "
-    return f"{told}{_serving(config, shape, device)}; there is {device.name}"
+    sizes = f"{shape.parameters / 1e6:,.1f}M parameters; {_training(config, shape, device)}; "
+    return f"{sizes}{_serving(config, shape, device)}; there is {device.name}"
 
 
 def disk_needed(config: Config) -> str:
-    """What the job's versions take beside the free space, in words.
+    """Describe the disk space of the job's versions and the free space.
 
     Raises:
         ConfigError: they do not fit, or the folder cannot be written.
-        ModelError: the checkpoint is no causal language model.
+        ModelError: the checkpoint is not a causal language model.
     """
     folder = config.job.root.resolve()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not os.access(existing, os.W_OK):
-        raise ConfigError(f"job.root: {folder} cannot be written: {existing} is not yours to write in; choose another")
+        raise ConfigError(f"job.root: {folder} cannot be written: no write permission in {existing}; choose another")
     free = shutil.disk_usage(existing).free
-    told = f"{_size(free)} free under {existing}"
+    free_space = f"{_size(free)} free under {existing}"
     if not config.engine.has_weights:
-        return told
+        return free_space
     needed, words = _versions(config, shape_of(checkpoint_path(config.model.path, config.job.root)))
     if needed > free:
         raise ConfigError(
-            f"job.root: {words}, but there are {told}; set update.keep_versions lower, update.method: "
+            f"job.root: {words}, but there are {free_space}; set update.keep_versions lower, update.method: "
             "lora, update.checkpoint_steps: 0, or another job.root"
         )
-    return f"{told}; {words}, and the ledger"
+    return f"{free_space}; {words}, and the ledger"
 
 
 def versions_kept(config: Config) -> int:
-    """Trained versions on disk at once at most: the newest, the best, and the one being written."""
+    """Return the most trained versions on disk at once: the newest, the best, and the one being written."""
     kept = config.update.keep_versions
     return config.job.rounds if kept is None else min(config.job.rounds, kept + 2)
 
@@ -129,7 +130,7 @@ def _training(config: Config, shape: Shape, device: Device) -> str:
 
 
 def _savings(config: Config) -> list[str]:
-    """What could be set to train in less memory."""
+    """Return the settings that reduce training memory."""
     update = config.update
     one = min(update.micro_batch_size or update.batch_size, update.batch_size) == 1
     ways = {
@@ -143,7 +144,7 @@ def _savings(config: Config) -> list[str]:
 def _serving(config: Config, shape: Shape, device: Device) -> str:
     engine, context = config.engine, config.model.max_context
     if isinstance(engine, ServerEngineSection):
-        return "generating is the endpoints' business"
+        return "generating runs on the endpoints, which are not checked"
     share, gpus, wanted = 1.0, 1, engine.rows_at_once or 1
     if isinstance(engine, VllmEngineSection):
         share, gpus, wanted = engine.gpu_memory_utilization, engine.tensor_parallel_size, engine.max_num_seqs
@@ -169,5 +170,5 @@ def _parts(memory: TrainingMemory) -> str:
 
 
 def _size(count: float) -> str:
-    """Bytes in words."""
+    """Format a number of bytes."""
     return f"{count / GIB:,.1f} GiB" if count >= GIB / 10 else f"{count / 2**20:,.1f} MiB"

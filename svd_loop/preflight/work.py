@@ -1,13 +1,31 @@
-"""From a few measured calls to a round and a job: calls, tokens and hours, with how far off they may be.
+"""Forecast the calls, tokens and hours of a round and of a job from a few measured calls.
 
-What a round asks depends on how often votes say yes, which a short probe measures poorly, and on how alike the votes on
-one candidate, the stages, and the candidates of one prompt are, which it does not measure at all. So every figure is a
-range: its ends are the least and the most over both ends of each stage's 90% interval, with votes, stages and
-candidates once independent and once all alike; the value between is the mean of the two at the measured rates. Pure
-arithmetic.
+What a round costs depends on how often votes say yes, which a short probe measures poorly. It also depends on how
+strongly votes on one candidate, stages, and candidates of one prompt are correlated, which the probe does not measure.
+So the forecast computes a round for several cases, and every figure is a range:
 
-Left out: that answers grow or shrink as the policy learns, the order of votes (`stage_major` is assumed), audits of
-the cascade, and the repeats of votes beyond their share in the probe.
+    probe ──► yes votes of each stage ──► rates: measured value, low and high end of the 90% interval
+          └─► mean call of each role           │
+                                               ▼
+               case = (a rate for each stage) × (independent | correlated)
+                                               │
+                      _cascade      expected votes by stage, chance of acceptance
+                          │
+                      _per_prompt   expected candidates by prompt
+                          │
+                      _candidate    expected calls and tokens of a candidate
+                          ▼
+               Work of a round ──► Range: value = mean of both cases at the measured rates,
+                                          low, high = least and most over all cases
+                          │
+                          ▼
+               rounds × Range + evaluation (held-out samples, audits, canaries) = Work of the job
+                          │
+                          ▼
+               tokens / measured rates (+ updates) = hours
+
+Pure arithmetic. Left out: answers that grow or shrink as the policy learns, the order of votes (`stage_major` is
+assumed), audits of the cascade, and repeats of invalid votes beyond their share in the probe.
 """
 
 from __future__ import annotations
@@ -27,13 +45,12 @@ from svd_loop.support.statistics import wilson
 
 _CONFIDENCE = 0.9
 _TRAINING = 3.0
-"""Computing a token's gradient costs twice its forward pass, so training reads tokens this much slower than prefilling;
-checkpointing adds one more forward pass."""
+"""Cost of training on a token, in forward passes: the backward pass costs two; checkpointing adds one more forward."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoleMeans:
-    """A role's mean call: tokens in, tokens out, and how many calls a vote (or a candidate) took."""
+    """A role's mean call: prompt tokens, output tokens, and the number of calls per vote (or per candidate)."""
 
     prompt_tokens: float
     output_tokens: float
@@ -42,14 +59,16 @@ class RoleMeans:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a probe saw.
+    """Results of a probe.
 
     Attributes:
         candidates: solutions sampled.
-        complete: of them, neither cut off nor empty.
-        roles: mean calls; a role that was never asked is absent.
-        yes: per stage, votes that said yes and votes cast.
-        prompt_rate, output_rate: tokens per second read and written with `rows` rows at once; None without a model.
+        complete: those of them that are neither cut off nor empty.
+        roles: mean calls; a role that was never called is absent.
+        yes: by stage, the number of yes votes and of all votes.
+        prompt_rate: tokens per second read with `rows` rows at once; None without a model.
+        output_rate: tokens per second generated with `rows` rows at once; None without a model.
+        rows: rows processed at once in the speed measurement.
     """
 
     candidates: int
@@ -63,7 +82,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A figure and the ends of its uncertainty."""
+    """A figure with the lower and upper end of its uncertainty."""
 
     value: float
     low: float
@@ -73,13 +92,13 @@ class Range:
         return Range(self.value + other.value, self.low + other.low, self.high + other.high)
 
     def times(self, factor: float) -> Range:
-        """The range scaled."""
+        """Return the range multiplied by a factor."""
         return Range(self.value * factor, self.low * factor, self.high * factor)
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Candidates, calls, tokens and seconds of generating; `accepted` are prompts with an accepted candidate."""
+    """Expected candidates, judge calls and tokens; `accepted` is the number of prompts with an accepted candidate."""
 
     candidates: float = 0.0
     judge_calls: float = 0.0
@@ -90,7 +109,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a round and the whole job will take. Hours are None without a model."""
+    """Forecast of a round and of the whole job; `hours` are absent without a model."""
 
     round: Mapping[str, Range]
     job: Mapping[str, Range]
@@ -98,32 +117,36 @@ class Forecast:
     measured: Measured
 
     def as_dict(self) -> dict[str, object]:
-        """Plain data for JSON."""
+        """Return JSON data."""
         return asdict(self)
 
 
 def forecast(config: Config, measured: Measured, *, prompts: int, held_out: Mapping[str, int]) -> Forecast:
-    """Extrapolate a probe.
+    """Extrapolate a probe to a round and to the job.
 
     Args:
         config: the job.
-        measured: by the probe.
-        prompts: training prompts the job has.
-        held_out: problems by split.
+        measured: results of the probe.
+        prompts: number of training prompts of the job.
+        held_out: number of problems by split.
     """
     played = min(prompts, config.data.prompts_per_round or prompts)
-    cases = [_round(config, measured, played, rates, alike) for rates, alike in _corners(config, measured)]
-    middle = [_round(config, measured, played, _rates(config, measured, "value"), alike) for alike in (False, True)]
+    # The ends of a range come from `cases`, its value from `middle`.
+    cases = [_round(config, measured, played, *case) for case in _extreme_cases(config, measured)]
+    middle = [
+        _round(config, measured, played, _rates(config, measured, "value"), correlated) for correlated in (False, True)
+    ]
 
     def ranged(of: Callable[[Work], float]) -> Range:
         value = sum(map(of, middle)) / len(middle)
-        found = [value, *map(of, cases)]
+        found = [value, *map(of, cases)]  # `value` need not lie between the cases
         return Range(value, min(found), max(found))
 
     rounds = config.job.rounds
     measuring = _evaluation(config, measured, held_out)
     names = ("candidates", "judge_calls", "prompt_tokens", "output_tokens", "accepted")
     round = {name: ranged(attrgetter(name)) for name in names}
+    # Evaluation adds tokens only: `judge_calls` leaves out those of audits and canaries.
     job = {
         name: round[name].times(rounds) + _exactly(getattr(measuring, name))
         for name in ("prompt_tokens", "output_tokens")
@@ -131,6 +154,7 @@ def forecast(config: Config, measured: Measured, *, prompts: int, held_out: Mapp
     if measured.prompt_rate and measured.output_rate:
         generating = ranged(lambda work: _seconds(work, measured) / 3600)
 
+        # Replay makes each round's update longer than the last one, so updates are not a multiple of the first.
         def updating(number: int) -> Range:
             return ranged(lambda work: _update_seconds(config, measured, work, number) / 3600)
 
@@ -140,40 +164,49 @@ def forecast(config: Config, measured: Measured, *, prompts: int, held_out: Mapp
     return Forecast(round, job, rounds, measured)
 
 
-def _round(config: Config, measured: Measured, prompts: int, rates: Mapping[StageName, float], alike: bool) -> Work:
-    """A round's work at given chances of a yes vote, with votes and candidates independent or all alike."""
-    judged, passing = _cascade(config, measured, rates, alike)
+def _round(
+    config: Config, measured: Measured, prompts: int, rates: Mapping[StageName, float], correlated: bool
+) -> Work:
+    """Return a round's expected work at given rates of yes votes, independent or fully correlated."""
+    judged, passing = _cascade(config, measured, rates, correlated)
     complete = measured.complete / measured.candidates if measured.candidates else 1.0
     chance = complete * passing
-    each = _per_prompt(config, chance, alike)
-    share = chance if alike else 1 - (1 - chance) ** each
+    each = _per_prompt(config, chance, correlated)
+    # Share of prompts with an accepted candidate; correlated candidates of a prompt are all accepted or all rejected.
+    share = chance if correlated else 1 - (1 - chance) ** each
     candidates = _scaled(_candidate(config, measured, complete, judged), prompts * each)
     shared = _scaled(_shared(config, measured, complete, judged, each), prompts)
     return replace(_sum(candidates, shared), accepted=prompts * share)
 
 
 def _cascade(
-    config: Config, measured: Measured, rates: Mapping[StageName, float], alike: bool
+    config: Config, measured: Measured, rates: Mapping[StageName, float], correlated: bool
 ) -> tuple[dict[StageName, float], float]:
-    """Expected votes of each stage on a complete candidate, and the chance that it is accepted."""
+    """Return the expected votes of each stage on a complete candidate, and the chance that it is accepted."""
     section = config.cascade
     votes: dict[StageName, float] = {}
-    alive = 1.0
+    alive = 1.0  # chance that a candidate reaches the stage, that is passes all stages before it
     for stage in section.stage_names:
         v, needed = section.votes_of(stage), section.needed_of(stage)
-        # All alike, a right candidate passes every stage and a wrong one fails the strictest: stages nest.
-        rate = min(1.0, rates[stage] / alive) if alike and alive > 0.0 else rates[stage]
+        # `rates` are over all candidates, since the probe judges every candidate in every stage. If stages are fully
+        # correlated, those that pass the stricter one are a subset of those that pass the other, so the rate among the
+        # candidates that reached this stage is conditional. If they are independent, it is the measured one.
+        rate = min(1.0, rates[stage] / alive) if correlated and alive > 0.0 else rates[stage]
+        # Early exit in a unanimous stage stops at the first no. Vote j+1 is cast if the j before it were all yes: with
+        # equal votes, one no means all are no, so either 1 or v votes are cast.
         cast = float(v)
         if needed == v and section.early_exit:
-            cast = 1 + (v - 1) * rate if alike else sum(rate**j for j in range(v))
+            cast = 1 + (v - 1) * rate if correlated else sum(rate**j for j in range(v))
+        # Early exit across stages: only candidates that passed so far are judged further.
         votes[stage] = cast * (alive if section.early_exit else 1.0)
+        # At least `needed` of v independent votes say yes (binomial).
         independent = sum(math.comb(v, k) * rate**k * (1 - rate) ** (v - k) for k in range(needed, v + 1))
-        alive *= rate if alike else independent
+        alive *= rate if correlated else independent
     return votes, alive
 
 
 def _candidate(config: Config, measured: Measured, complete: float, votes: Mapping[StageName, float]) -> Work:
-    """The mean work of one candidate: sampling it and, where it is complete, judging it."""
+    """Return the expected work of one candidate: sampling it and, if it is complete, judging it."""
     solver = _means(config, measured, Role.SOLVER)
     calls: dict[RoleName, float] = defaultdict(float)
     for stage, cast in votes.items():
@@ -190,7 +223,7 @@ def _candidate(config: Config, measured: Measured, complete: float, votes: Mappi
 
 
 def _shared(config: Config, measured: Measured, complete: float, votes: Mapping[StageName, float], each: float) -> Work:
-    """The mean work on one prompt of calls that its candidates share: one for each vote that any of them gets."""
+    """Return the expected work of calls that a prompt's candidates share: one for each vote that any of them gets."""
     if config.cascade.asking is not Asking.SOLVE_FIRST:
         return Work()
     solver = _means(config, measured, Role.REFERENCE_SOLVER)
@@ -202,27 +235,32 @@ def _shared(config: Config, measured: Measured, complete: float, votes: Mapping[
     return Work(0.0, calls, calls * solver.prompt_tokens, calls * solver.output_tokens)
 
 
-def _per_prompt(config: Config, chance: float, alike: bool) -> float:
-    """Candidates sampled for a prompt on average, blocks ending at the first accepted one."""
+def _per_prompt(config: Config, chance: float, correlated: bool) -> float:
+    """Return the expected candidates per prompt; `first_valid` stops after the first block with an accepted one."""
     n, block = config.sampling.n, min(config.sampling.block or config.sampling.n, config.sampling.n)
     if config.cascade.selection is not Selection.FIRST_VALID or block == n:
         return float(n)
     sizes = [min(block, n - start) for start in range(0, n, block)]
-    if alike:
+    # Correlated: if the first block has no accepted candidate, no block has. Independent: a block is sampled if no
+    # candidate of the blocks before it was accepted.
+    if correlated:
         return block + (1 - chance) * (n - block)
     return sum(size * (1 - chance) ** (block * place) for place, size in enumerate(sizes))
 
 
 def _evaluation(config: Config, measured: Measured, held_out: Mapping[str, int]) -> Work:
-    """Held-out samples of all rounds, the audits of the judge, and the canaries; the latter two as upper bounds."""
+    """Return the work of held-out samples in all rounds, and upper bounds of that of judge audits and canaries."""
     solver = _means(config, measured, Role.SOLVER)
-    measurements = config.job.rounds + 1
+    measurements = config.job.rounds + 1  # the base model is measured too
+    # The test split is measured twice: base and best version.
     solved = config.evaluation.samples * (held_out.get("development", 0) * measurements + 2 * held_out.get("test", 0))
     work = Work(0, 0, solved * solver.prompt_tokens, solved * solver.output_tokens)
-    votes, _ = _cascade(config, measured, _rates(config, measured, "value"), alike=True)
+    # At equal rates, correlated votes are the case with more votes cast: rate >= rate**j.
+    votes, _ = _cascade(config, measured, _rates(config, measured, "value"), correlated=True)
     judged = replace(_candidate(config, measured, 1.0, votes), candidates=0.0)
     audited = min(config.evaluation.audit, held_out.get("development", 0)) * measurements
     planted = len(GROSS) * config.health.canaries * config.job.rounds
+    # `_candidate` counts sampling, but audited answers and canaries are only judged: subtract the solver's tokens.
     extra = _scaled(judged, audited + planted)
     return Work(
         0,
@@ -233,18 +271,19 @@ def _evaluation(config: Config, measured: Measured, held_out: Mapping[str, int])
 
 
 def _update_seconds(config: Config, measured: Measured, work: Work, round: int) -> float:
-    """A round's update, by the speed of prefilling; replay of all earlier rounds makes each longer than the last."""
+    """Return the duration of a round's update, derived from the speed of reading; it grows with the replayed rows."""
     solver, update = _means(config, measured, Role.SOLVER), config.update
     replayed = round - 1 if update.replay.rounds is None else min(round - 1, update.replay.rounds)
-    rows = work.accepted * (1 + replayed)
+    rows = work.accepted * (1 + replayed)  # assumes one row per accepted prompt
     rows *= 1 + (0.0 if update.replay.anchor == "none" else update.replay.anchor_ratio)
+    # With `update.steps` the number of rows seen is fixed; otherwise every row is seen once per epoch.
     drawn = update.steps * update.batch_size if update.steps is not None else rows * update.epochs
     slowdown = _TRAINING + (1.0 if update.gradient_checkpointing else 0.0)
     return drawn * (solver.prompt_tokens + solver.output_tokens) * slowdown / (measured.prompt_rate or math.inf)
 
 
 def _means(config: Config, measured: Measured, role: RoleName) -> RoleMeans:
-    """A role's mean call; one that was never asked is taken at its longest answer, about a mean solution."""
+    """Return a role's mean call; a role the probe never called gets its longest answer, on a mean solution."""
     if role in measured.roles:
         return measured.roles[role]
     solver = measured.roles[Role.SOLVER]
@@ -253,23 +292,23 @@ def _means(config: Config, measured: Measured, role: RoleName) -> RoleMeans:
 
 
 def _rates(config: Config, measured: Measured, end: str) -> dict[StageName, float]:
-    """Chances of a yes vote: the measured ones (`value`, pulled a little towards a half), or bounds."""
+    """Return each stage's rate of yes votes: the measured one (`value`), or an end (`low`, `high`) of its interval."""
     rates = {}
     for stage in config.cascade.stage_names:
         yes, votes = measured.yes.get(stage, (0, 0))
         if end == "value":
-            rates[stage] = (yes + 0.5) / (votes + 1)
-        else:
+            rates[stage] = (yes + 0.5) / (votes + 1)  # towards 1/2: a few equal votes give neither 0 nor 1
+        else:  # a stage without votes may have any rate
             rates[stage] = getattr(wilson(yes, votes, confidence=_CONFIDENCE), end) if votes else float(end == "high")
     return rates
 
 
-def _corners(config: Config, measured: Measured) -> list[tuple[dict[StageName, float], bool]]:
-    """Every combination of the stages' bounds, with votes independent and alike."""
+def _extreme_cases(config: Config, measured: Measured) -> list[tuple[dict[StageName, float], bool]]:
+    """Return every combination of interval ends of the stages, each with votes independent and correlated."""
     low, high = (_rates(config, measured, end) for end in ("low", "high"))
     stages = config.cascade.stage_names
     picks = product(*((low[stage], high[stage]) for stage in stages))
-    return [(dict(zip(stages, pick, strict=True)), alike) for pick in picks for alike in (False, True)]
+    return [(dict(zip(stages, pick, strict=True)), correlated) for pick in picks for correlated in (False, True)]
 
 
 def _seconds(work: Work, measured: Measured) -> float:

@@ -39,7 +39,7 @@ def test_each_fault_is_reported_on_its_own_line(tmp_path: Path) -> None:
     assert found["disk"].as_dict()["ok"] is True
 
 
-def test_prompts_without_limit_are_said(tmp_path: Path) -> None:
+def test_prompts_without_limit_are_reported(tmp_path: Path) -> None:
     found = {item.name: item for item in checks(small(tmp_path, "data.prompts_per_round=null"))}
     assert "null" in found["work per round"].detail
 
@@ -47,7 +47,10 @@ def test_prompts_without_limit_are_said(tmp_path: Path) -> None:
 def test_the_probe_comes_last_and_only_where_it_can_be_made(tmp_path: Path) -> None:
     found = preflight(small(tmp_path), probe=5)
     assert found.ok and found.checks[-1].name == "probe" and not (tmp_path / "jobs").exists()
-    assert found.checks[-1].detail == "5 candidates, 5 of them complete; a script, so no speed: tokens are bytes"
+    assert (
+        found.checks[-1].detail
+        == "5 candidates, 5 of them complete; a scripted policy, whose speed is not measured; tokens are bytes"
+    )
     assert found.forecast is not None and found.forecast.round["judge_calls"].high <= 18 * 4 * 8
     none = preflight(small(tmp_path, "model.templates=none-such"), probe=5)
     assert none.forecast is None and "probe" not in [check.name for check in none.checks]
@@ -89,7 +92,7 @@ def test_versions_that_do_not_fit_the_disk_are_refused(tmp_path: Path, monkeypat
 
 def test_a_served_model_needs_no_memory_here_to_generate(tmp_path: Path) -> None:
     served = nano(tmp_path, "engine={type: server, endpoints: ['http://localhost:1']}", "update.method=lora")
-    assert "generating is the endpoints' business" in room.memory_needed(served)
+    assert "generating runs on the endpoints, which are not checked" in room.memory_needed(served)
 
 
 def test_a_reason_that_stands_in_the_way_of_several_checks_is_told_once(tmp_path: Path) -> None:
