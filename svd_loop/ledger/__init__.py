@@ -1,6 +1,6 @@
-"""What happened in a job, durably: answers by content, rounds, and how to go on after a kill.
+"""The ledger of a job: replies by content key, committed rounds, and the state from which a killed job resumes.
 
-See docs/reference/ledger.md for the tables and for queries.
+Tables and queries are described in docs/reference/ledger.md.
 """
 
 from svd_loop.ledger.digest import content_digest

@@ -1,4 +1,4 @@
-"""`python -m svd_loop.ledger`: what an owner of a ledger needs when the job itself cannot run."""
+"""`python -m svd_loop.ledger`: export, repair and query a ledger when the job itself cannot run."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ app = typer.Typer(help="Ledgers of jobs: export, salvage, query.", no_args_is_he
 
 @app.command(name="export")
 def _export(folder: Path, directory: Path) -> None:
-    """Write the ledger of the job in FOLDER to Parquet files; of a damaged one, what can be read."""
+    """Write the ledger of the job in FOLDER to Parquet files; of a damaged ledger, all readable rows."""
     try:
         with LedgerReader.open_for_reading(folder) as reader:
             written = export_parquet(reader, directory)
     except LedgerError as error:
-        typer.echo(f"{error}\nexporting what can be read", err=True)
+        typer.echo(f"{error}\nexporting all readable rows", err=True)
         with tempfile.TemporaryDirectory() as scratch:
             copy_readable(JobPaths(folder).ledger, JobPaths(Path(scratch)).ledger)
             with LedgerReader.open_for_reading(Path(scratch)) as reader:
@@ -35,7 +35,7 @@ def _export(folder: Path, directory: Path) -> None:
 
 @app.command(name="salvage")
 def _salvage(folder: Path) -> None:
-    """Replace a damaged ledger by a sound one with its readable rows; the damaged file is kept beside it."""
+    """Replace a damaged ledger by a valid one with its readable rows; the damaged file is kept in the same folder."""
     typer.echo(json.dumps(salvage(folder)))
 
 
@@ -48,7 +48,7 @@ def _query(folder: Path, sql: str) -> None:
 
 
 def main() -> None:
-    """Run the commands; exit codes as everywhere in svd-loop."""
+    """Run the commands; exit codes are those of svd-loop."""
     try:
         app()
     except SvdError as error:

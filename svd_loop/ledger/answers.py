@@ -1,4 +1,4 @@
-"""Replies in and out of the `answers` table, by the policy's content key."""
+"""Write and read replies in the `answers` table, by the policy's content key."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _KEYS_PER_QUERY = 500
 
 
 def key_bytes(key: str) -> bytes:
-    """The stored form of a content key, half its size.
+    """Return the stored form of a content key, half its size.
 
     Raises:
-        LedgerError: the key is not lower-case hexadecimal, so it would not come back as it was.
+        LedgerError: the key is not lower-case hexadecimal, so reading it would give another key.
     """
     try:
         data = bytes.fromhex(key)
@@ -44,29 +44,29 @@ def key_bytes(key: str) -> bytes:
 
 
 def insert(connection: sqlite3.Connection, store: ContentStore, items: Sequence[Answered]) -> None:
-    """Write one batch within the caller's transaction. An answer that is already there stays as it was."""
+    """Write one batch within the caller's transaction. A known key keeps its first answer."""
     batch = connection.execute("INSERT INTO batches (written_at) VALUES (?)", (time.time(),)).lastrowid
     speakers: dict[tuple[int, str, str, str], int] = {}
-    prompts = {id(reply.prompt_ids): reply.prompt_ids for _, _, reply in items}  # votes share them: encode each once
+    prompts = {id(reply.prompt_ids): reply.prompt_ids for _, _, reply in items}  # votes share prompts: encode each once
     shared = {place: encode_ids(ids) for place, ids in prompts.items()}
     encoded = [
         (encode_text(reply.text), shared[id(reply.prompt_ids)], encode_ids(reply.token_ids)) for _, _, reply in items
     ]
     stored: dict[bytes, Stored] = {}
     for role in sorted({call.id.role for _, call, _ in items}):
-        said = [contents for (_, call, _), contents in zip(items, encoded, strict=True) if call.id.role == role]
+        own = [contents for (_, call, _), contents in zip(items, encoded, strict=True) if call.id.role == role]
         for place, kind in enumerate(("", " prompt ids", " ids")):
-            stored |= store.put(f"{role}{kind}", (contents[place] for contents in said))
+            stored |= store.put(f"{role}{kind}", (contents[place] for contents in own))
     rows = []
     for (key, call, reply), (text, prompt_ids, token_ids) in zip(items, encoded, strict=True):
-        told = (reply.policy.round, reply.policy.fingerprint, call.id.role, call.template_version)
-        speaker = speakers.get(told) or speakers.setdefault(told, _speaker(connection, told))
+        said_by = (reply.policy.round, reply.policy.fingerprint, call.id.role, call.template_version)
+        speaker = speakers.get(said_by) or speakers.setdefault(said_by, _speaker(connection, said_by))
         at, contents = call.id, (stored[text], stored[prompt_ids], stored[token_ids])
         spot = (at.candidate, at.stage, at.vote, at.attempt)
         counts = (reply.finish_reason.value, reply.prompt_tokens, reply.output_tokens)
         written = key_bytes(key)
         digest = answer_digest(
-            (written, *told, at.purpose, at.round, *spot, *counts, at.prompt_id, *(c.digest for c in contents))
+            (written, *said_by, at.purpose, at.round, *spot, *counts, at.prompt_id, *(c.digest for c in contents))
         )
         name = (at.purpose, at.round, at.prompt_id)
         rows.append((written, batch, speaker, *name, *spot, *counts, *(c.id for c in contents), digest))
@@ -113,10 +113,10 @@ def _replies(rows: Sequence[tuple[Any, ...]], store: ContentStore) -> Iterator[t
             token_ids,
             digest,
         ) = row
-        told = (policy_round, fingerprint, role, template, purpose, round, candidate, stage, vote, attempt)
+        names = (policy_round, fingerprint, role, template, purpose, round, candidate, stage, vote, attempt)
         counts = (finish_reason, prompt_tokens, output_tokens, prompt_id)
-        words, asked, said = contents[text], contents[prompt_ids], contents[token_ids]
-        if answer_digest((key, *told, *counts, words.digest, asked.digest, said.digest)) != digest:
+        words, prompt, output = contents[text], contents[prompt_ids], contents[token_ids]
+        if answer_digest((key, *names, *counts, words.digest, prompt.digest, output.digest)) != digest:
             raise damaged(store.path, f"table answers: the row with key {key.hex()} does not match its digest")
         call = CallId(purpose, round, role, prompt_id, candidate, stage, vote, attempt)
         yield (
@@ -134,8 +134,8 @@ def _replies(rows: Sequence[tuple[Any, ...]], store: ContentStore) -> Iterator[t
         )
 
 
-def _speaker(connection: sqlite3.Connection, told: tuple[int, str, str, str]) -> int:
+def _speaker(connection: sqlite3.Connection, said_by: tuple[int, str, str, str]) -> int:
     columns = "policy_round, fingerprint, role, template_version"
-    connection.execute(f"INSERT INTO speakers ({columns}) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", told)
+    connection.execute(f"INSERT INTO speakers ({columns}) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", said_by)
     where = "policy_round = ? AND fingerprint = ? AND role = ? AND template_version = ?"
-    return int(connection.execute(f"SELECT id FROM speakers WHERE {where}", told).fetchone()[0])
+    return int(connection.execute(f"SELECT id FROM speakers WHERE {where}", said_by).fetchone()[0])

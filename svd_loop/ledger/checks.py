@@ -1,16 +1,17 @@
-"""Digests of rows: what is read is what was written, or an error names the row, the round or the table.
+"""Digests of rows: every row read is verified, and an error gives the row, the round or the table that changed.
 
-SQLite pages carry no checksum, so a flipped bit or an edited value would otherwise change a job without a word.
+SQLite pages have no checksums, so without digests a flipped bit or an edited value would change a job unnoticed.
 
 - An answer, a prompt and a session have a digest in their row, verified when the row is used.
 - A round has a digest of its rows in each of its tables (`rounds.digests`) and one of its own row (`rounds.digest`),
   which covers the digest of the round before. The chain is verified whenever the history is read, a table of a round
-  when somebody reads it.
-- `meta` has a digest of its other rows, the last round's digest and the stops, so that nothing can be cut off the end.
+  when it is read.
+- `meta` has a digest of its other rows, the last round's digest and the stops, so that removed rows at the end are
+  detected too.
 
 Columns that refer to `contents` enter with the content's digest, never with its id. Not covered: time stamps of
-batches, and the order in which answers were written. A change of the tables in a later migration must end with
-`seal_everything`, as its digests would be other ones.
+batches, and the order in which answers were written. A later migration that changes tables must end with
+`seal_everything`, because it changes the digests.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ ROUND_TABLES = (
 """Tables whose rows belong to one row of `rounds`."""
 
 ANSWERS = "answers"
-"""Beside `ROUND_TABLES`: the answers that a round's episode asked for."""
+"""In addition to `ROUND_TABLES`: the answers to the calls of a round's episode."""
 
 _CONTENTS = {"text", "prompt_ids", "token_ids", "input_ids"}
 _ANSWERS = """
@@ -57,38 +58,38 @@ FROM prompts LEFT JOIN contents ON contents.id = prompts.text
 
 
 def answer_digest(row: Sequence[Any]) -> bytes:
-    """The digest of an answer: its values in the order of `_ANSWER_ROWS`, key first, digests of contents last."""
-    key, *told, text, prompt_ids, token_ids = row
-    words = "\x1f".join(map(str, told)).encode("utf-8", "surrogatepass")
+    """Return the digest of an answer: its values in the order of `_ANSWER_ROWS`, key first, content digests last."""
+    key, *values, text, prompt_ids, token_ids = row
+    words = "\x1f".join(map(str, values)).encode("utf-8", "surrogatepass")
     return hashlib.sha256(b"%b%b%b%b%b" % (key, text, prompt_ids, token_ids, words)).digest()[:16]
 
 
 def row_digest(*values: object) -> bytes:
-    """The digest of a row's values as SQLite gives them back."""
+    """Return the digest of a row's values as SQLite returns them."""
     return hashlib.sha256(repr(values).encode()).digest()[:16]
 
 
 def damaged(path: Path, finding: str) -> LedgerError:
-    """The error for a damaged ledger, with the ways out."""
+    """Return the error for a damaged ledger, with the commands that recover its rows."""
     return LedgerError(
         f"{path}: the ledger is damaged ({finding}). Nothing was changed. "
         f"`python -m svd_loop.ledger salvage {path.parent}` copies the readable rows to a new ledger and keeps the "
-        "damaged file beside it; the job then goes on from there and asks again only for what was lost. "
+        "damaged file in the same folder; the job then continues from there and generates only what was lost. "
         f"`python -m svd_loop.ledger export {path.parent} DIRECTORY` writes the readable rows to Parquet"
     )
 
 
 def table_digest(connection: sqlite3.Connection, table: str, round: int) -> str:
-    """One digest over a round's rows of one table, in the order of their keys."""
+    """Return one digest of a round's rows of one table, in the order of their keys."""
     if table == ANSWERS:
         query = _ANSWERS
     else:
-        told = connection.execute(f"PRAGMA table_info({table})").fetchall()
+        info = connection.execute(f"PRAGMA table_info({table})").fetchall()
         columns = (
             f"(SELECT digest FROM contents WHERE contents.id = {table}.{name})" if name in _CONTENTS else name
-            for _, name, *_ in told
+            for _, name, *_ in info
         )
-        keys = ", ".join(name for _, name, *_, key in told if key)
+        keys = ", ".join(name for _, name, *_, key in info if key)
         query = f"SELECT {', '.join(columns)} FROM {table} WHERE round = ?1 ORDER BY {keys}"
     digest = hashlib.sha256()
     for row in connection.execute(query, (round,)):
@@ -97,7 +98,7 @@ def table_digest(connection: sqlite3.Connection, table: str, round: int) -> str:
 
 
 def seal_round(connection: sqlite3.Connection, round: int) -> None:
-    """Write the digests of the newest round, whose rows are all there."""
+    """Write the digests of the newest round, all of whose rows must be written."""
     digests = {table: table_digest(connection, table, round) for table in (*ROUND_TABLES, ANSWERS)}
     connection.execute("UPDATE rounds SET digests = ? WHERE round = ?", (json.dumps(digests), round))
     before = _digests(connection).get(round - 1)
@@ -106,12 +107,12 @@ def seal_round(connection: sqlite3.Connection, round: int) -> None:
 
 
 def seal_meta(connection: sqlite3.Connection) -> None:
-    """Write the digest over `meta`, the stops and the last round."""
+    """Write the digest of `meta`, the stops and the last round."""
     connection.execute("INSERT OR REPLACE INTO meta VALUES ('digest', ?)", (_meta_digest(connection),))
 
 
 def seal_everything(connection: sqlite3.Connection) -> None:
-    """Write the digests of a ledger that had none; what it holds is taken as it is."""
+    """Write the digests of a ledger that has none; its rows are assumed to be correct."""
     answers = [(answer_digest(row), seq) for seq, _, *row in connection.execute(_ANSWER_ROWS) if None not in row]
     connection.executemany("UPDATE answers SET digest = ? WHERE seq = ?", answers)
     prompts = [(row_digest(id, *row), id) for id, _, *row in connection.execute(_PROMPT_ROWS)]
@@ -167,7 +168,7 @@ def verify_prompts(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def verify_everything(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise `LedgerError` unless all that has a digest is what was written, whatever tables its version had."""
+    """Raise `LedgerError` unless everything with a digest is what was written, also in older schema versions."""
     verify_meta(connection, path)
     verify_history(connection, path)
     for round, written in connection.execute("SELECT round, digests FROM rounds").fetchall():
@@ -179,27 +180,27 @@ def verify_everything(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def damaged_prompts(connection: sqlite3.Connection) -> list[str]:
-    """Ids of prompts that are not what was recorded."""
+    """Return the ids of prompts that are not what was recorded."""
     rows = connection.execute(_PROMPT_ROWS)
     return [id for id, digest, *row in rows if digest != row_digest(id, *row)]
 
 
 def damaged_answers(connection: sqlite3.Connection, round: int | None = None) -> list[int]:
-    """Numbers (`seq`) of answers (of a round) that are not what was recorded; of contents, the digests are compared."""
+    """Return `seq` of all answers (of a round) that are not what was recorded; contents are compared by digest."""
     within = "JOIN (SELECT DISTINCT prompt_id AS asked FROM candidates WHERE round = ?1) ON asked = prompt_id"
     where = "" if round is None else f"{within} WHERE round = ?1"
     rows = connection.execute(_ANSWER_ROWS + where, () if round is None else (round,))
-    return [seq for seq, digest, *row in rows if None in row or digest != _guarded(row)]
+    return [seq for seq, digest, *row in rows if None in row or digest != _digest_or_none(row)]
 
 
 def damaged_sessions(connection: sqlite3.Connection) -> list[int]:
-    """Ids of sessions whose seconds are not those that were written."""
+    """Return the ids of sessions whose seconds are not those that were written."""
     rows = connection.execute("SELECT id, seconds, digest FROM sessions")
     return [id for id, seconds, digest in rows if digest != row_digest(seconds)]
 
 
 def sound_rounds(connection: sqlite3.Connection, path: Path) -> int:
-    """How many rounds from 0 on are what was committed, in every table but `answers`."""
+    """Return the number of rounds from 0 on that are what was committed, in every table except `answers`."""
     rows = _digests(connection)
     number, before = 0, None
     while number in rows:
@@ -218,15 +219,15 @@ def _digests(connection: sqlite3.Connection) -> dict[int, str]:
     return dict(connection.execute("SELECT round, digest FROM rounds").fetchall())
 
 
-def _guarded(row: Sequence[Any]) -> bytes | None:
+def _digest_or_none(row: Sequence[Any]) -> bytes | None:
     try:
         return answer_digest(row)
-    except TypeError:  # a column holds a value of another type
+    except TypeError:  # a column has a value of another type
         return None
 
 
 def _round_rows(connection: sqlite3.Connection, round: int | None = None) -> list[tuple[object, ...]]:
-    """Rows of `rounds` without their own digest, oldest first."""
+    """Return rows of `rounds` without their own digest, oldest first."""
     names = [name for _, name, *_ in connection.execute("PRAGMA table_info(rounds)") if name != "digest"]
     where = "" if round is None else f"WHERE round = {round:d}"
     return connection.execute(f"SELECT {', '.join(names)} FROM rounds {where} ORDER BY round").fetchall()

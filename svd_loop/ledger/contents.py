@@ -1,12 +1,12 @@
-"""Texts and token ids, each distinct one stored once and compressed.
+"""Store texts and token ids once each, compressed.
 
-Votes on one candidate share their prompt, candidates share theirs, an accepted row is a candidate's ids,
-and a small model's judge says the same few sentences again and again: storing by content makes all of
-that free. What is left is compressed with zstandard. Texts of a hundred characters hardly compress on
-their own (94% of their size); with a dictionary trained on a few hundred earlier ones of the same kind
-they shrink to about a quarter, so the first batch with enough samples of a kind trains one, for good.
+Votes on one candidate share their prompt, candidates share theirs, an accepted row consists of a candidate's ids, and a
+small model's judge writes the same few sentences many times. Storing by content saves all these copies. The rest is
+compressed with zstandard. Texts of a hundred characters hardly shrink alone (to 94%), but to about a quarter with a
+dictionary trained on a few hundred earlier texts of their kind. So the first batch with enough samples of a kind trains
+a dictionary, which is used from then on.
 
-Every read is checked against the content's digest: a flipped bit is an error, never a wrong answer.
+Every read is verified against the content's digest, so a flipped bit is an error and never a wrong answer.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ _DICTIONARY_BYTES = 16384
 _SAMPLES = 200
 _SAMPLE_BYTES = 4096
 _PER_QUERY = 500
-_CODES = ("H", "I", "Q")  # 2, 4 and 8 bytes wherever Python runs today
+_CODES = ("H", "I", "Q")  # 2, 4 and 8 bytes on all platforms of Python
 _CODE_OF_WIDTH = {array(code).itemsize: code for code in _CODES}
 
 
 class Stored(NamedTuple):
-    """Where a content lies, and its digest."""
+    """Id and digest of a stored content."""
 
     id: int
     digest: bytes
 
 
 class Content(NamedTuple):
-    """An encoded content as it was read, and its digest."""
+    """An encoded content that was read, and its digest."""
 
     data: bytes
     digest: bytes
 
 
 def encode_text(text: str) -> bytes:
-    """UTF-8 behind a tag byte; lone surrogates, which a decoder of broken bytes can yield, survive."""
+    """Encode a text as UTF-8 after a tag byte; lone surrogates, which decoding of invalid bytes can give, are kept."""
     return b"t" + text.encode("utf-8", "surrogatepass")
 
 
 def encode_ids(ids: Sequence[int]) -> bytes:
-    """Little-endian integers in the narrowest of 2, 4 or 8 bytes that holds them all, behind that width as a digit.
+    """Encode integers as little-endian of 2, 4 or 8 bytes, the smallest that fits all, after that width as a digit.
 
     Raises:
         LedgerError: an id is negative or does not fit 64 bits.
@@ -67,12 +67,12 @@ def encode_ids(ids: Sequence[int]) -> bytes:
 
 
 def decode_text(data: bytes) -> str:
-    """Inverse of `encode_text`."""
+    """Decode what `encode_text` returned."""
     return data[1:].decode("utf-8", "surrogatepass")
 
 
 def decode_ids(data: bytes) -> tuple[int, ...]:
-    """Inverse of `encode_ids`."""
+    """Decode what `encode_ids` returned."""
     ids = array(_CODE_OF_WIDTH[int(data[:1])])
     ids.frombytes(data[1:])
     return tuple(_little(ids))
@@ -98,11 +98,11 @@ class ContentStore:
         """Store encoded contents that are not stored yet, within the caller's transaction.
 
         Args:
-            label: their kind (a role, say): contents of one kind share a dictionary.
-            contents: as `encode_text` or `encode_ids` gave them; repeats are fine.
+            label: their kind (a role, for example); contents of one kind share a dictionary.
+            contents: as returned by `encode_text` or `encode_ids`; repeats are allowed.
 
         Returns:
-            The id and the digest of each.
+            Id and digest of each content.
         """
         digests = {content: _digest(content) for content in dict.fromkeys(contents)}
         found = self._ids(list(digests.values()))
@@ -118,10 +118,10 @@ class ContentStore:
         return {content: Stored(found[digest], digest) for content, digest in digests.items()}
 
     def load(self, content_ids: Iterable[int]) -> dict[int, Content]:
-        """Encoded contents by id, each verified.
+        """Return encoded contents by id, each verified.
 
         Raises:
-            LedgerError: one is missing or is not what was written.
+            LedgerError: a content is missing or is not what was written.
         """
         wanted = list(set(content_ids))
         loaded: dict[int, Content] = {}
@@ -135,23 +135,23 @@ class ContentStore:
         return loaded
 
     def text(self, content_id: int) -> str:
-        """The text stored under an id; raises `LedgerError` if it is damaged."""
+        """Return the text stored under an id; raises `LedgerError` if it is damaged."""
         return decode_text(self.load([content_id])[content_id].data)
 
     def ids(self, content_id: int) -> tuple[int, ...]:
-        """The token ids stored under an id; raises `LedgerError` if they are damaged."""
+        """Return the token ids stored under an id; raises `LedgerError` if they are damaged."""
         return decode_ids(self.load([content_id])[content_id].data)
 
     def intact(self, content_id: int) -> bool:
-        """Whether a content can be read and is what was written."""
+        """Return whether a content can be read and is what was written."""
         try:
             self.load([content_id])
         except LedgerError:
             return False
         return True
 
-    def forget(self) -> None:
-        """Drop what was remembered of a transaction that was rolled back."""
+    def drop_caches(self) -> None:
+        """Clear the caches after a transaction was rolled back."""
         self._compressors.clear()
         self._decompressors = {None: self._decompressors[None]}
 
@@ -173,7 +173,7 @@ class ContentStore:
         if row is None:
             return None, self._plain
         data = zstandard.ZstdCompressionDict(row[1])
-        # The row names the dictionary, so the frame need not.
+        # The row stores the dictionary's id, so the frame need not.
         parameters = zstandard.ZstdCompressionParameters.from_level(_LEVEL, write_dict_id=False)
         compressor = zstandard.ZstdCompressor(dict_data=data, compression_params=parameters)
         self._compressors[label] = (int(row[0]), compressor)
@@ -203,7 +203,7 @@ def _digest(content: bytes) -> bytes:
 
 
 def _train(samples: Sequence[bytes]) -> bytes | None:
-    """A dictionary, or None where there are too few samples (or too little in them) to learn from."""
+    """Train a dictionary; None if there are too few samples, or too little data in them."""
     if len(samples) < _SAMPLES or sum(map(len, samples)) < _DICTIONARY_BYTES:
         return None
     try:

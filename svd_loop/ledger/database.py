@@ -1,12 +1,12 @@
-"""Opening the SQLite file so that a crash loses nothing, and turning its errors into advice.
+"""Open the SQLite file so that a crash loses no committed data, and turn its errors into errors with a remedy.
 
-Settings and what they buy:
+Settings and their reasons:
 
-- write-ahead log: a reader (report, export, an analyst) never waits for the job, nor the job for it;
-- `synchronous = FULL`: a commit is on the disk when it returns. A SIGKILL loses nothing committed (the
-  operating system holds it), a power cut at most the batch being written. One sync a batch of some
-  thousand answers costs nothing measurable, so the weaker `NORMAL` would save nothing;
-- autocommit mode: transactions begin and end where `transaction` says, not where the driver guesses.
+- write-ahead log: a reader (report, export, a user's query) never waits for the job, and the job never for a reader;
+- `synchronous = FULL`: a commit is on the disk when it returns. A SIGKILL loses nothing committed (the operating system
+  holds it), a power cut at most the batch being written. One sync for a batch of some thousand answers takes no
+  measurable time, so the weaker `NORMAL` would save nothing;
+- autocommit mode: transactions begin and end where `transaction` does it, not where the driver would.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _READ_ONLY = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_P
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
-    """Open or create the file, check it, and bring its schema up to date.
+    """Open or create the file, check it, and migrate its schema.
 
     An older file is copied to `ledger.sqlite.v<version>` before its schema changes.
 
     Raises:
-        LedgerError: unreadable, damaged, newer than this program, read-only, or the disk is full.
+        LedgerError: the file is unreadable, damaged, newer than this program or read-only, or the disk is full.
     """
-    with advice(path):
+    with ledger_errors(path):
         connection = sqlite3.connect(path, isolation_level=None, timeout=30.0)
         try:
             check(connection, path)
@@ -50,30 +50,30 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def open_for_reading(path: Path, *, as_it_is: bool = False) -> sqlite3.Connection:
-    """Open an existing file without the right to change it, whether or not a job is writing to it.
+def open_for_reading(path: Path, *, keep_schema: bool = False) -> sqlite3.Connection:
+    """Open an existing file for reading only; a job may be writing to it.
 
-    What is read of an older file is a copy with today's schema, in a temporary file of SQLite's own.
+    Of an older file, a copy with the current schema is read, in a temporary file of SQLite.
 
     Args:
         path: the file.
-        as_it_is: read an older file with the schema it has.
+        keep_schema: read an older file with the schema it has.
 
     Raises:
-        NoSuchJobError: no such file.
-        LedgerError: damaged, or newer than this program.
+        NoSuchJobError: there is no such file.
+        LedgerError: the file is damaged, or newer than this program.
     """
     if not path.is_file():
         raise NoSuchJobError(_no_such_job(path))
-    # A read-only folder has no room for the shared-memory file of the log; without a log none is needed.
+    # In a read-only folder SQLite cannot create the log's shared-memory file; without a log it needs none.
     writable = os.access(path.parent, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
     settled = not writable and not path.with_name(f"{path.name}-wal").exists()
     uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if settled else ''}"
-    with advice(path):
+    with ledger_errors(path):
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30.0)
         try:
             refuse_newer(connection)
-            if not as_it_is and 0 < version_of(connection) < len(MIGRATIONS):
+            if not keep_schema and 0 < version_of(connection) < len(MIGRATIONS):
                 connection = _migrated(connection, path)
         except BaseException:
             connection.close()
@@ -82,15 +82,15 @@ def open_for_reading(path: Path, *, as_it_is: bool = False) -> sqlite3.Connectio
 
 
 def _no_such_job(path: Path) -> str:
-    """What to say of a ledger that is not there: which jobs are."""
+    """Return the error text for a missing ledger, which lists the existing jobs."""
     jobs = path.parent.parent
-    there = sorted(found.parent.name for found in jobs.glob(f"*/{path.name}"))
-    known = f"{jobs} has {', '.join(there)}" if there else f"{jobs} has no job (--root or job.root names another place)"
+    existing = sorted(found.parent.name for found in jobs.glob(f"*/{path.name}"))
+    known = f"{jobs} has {', '.join(existing)}" if existing else f"{jobs} has no job (set --root or job.root)"
     return f"{path}: no such ledger; the job has not been started, or its folder was moved; {known}"
 
 
 def _migrated(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
-    """A copy with today's schema that is gone when it is closed; closes the original."""
+    """Return a temporary copy with the current schema, deleted when closed; closes the original."""
     copy = sqlite3.connect("", isolation_level=None)
     try:
         with closing(connection):
@@ -104,7 +104,7 @@ def _migrated(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
 
 
 def check(connection: sqlite3.Connection, path: Path) -> None:
-    """Read every page once (`PRAGMA quick_check`, about a second a gigabyte from a local disk).
+    """Read every page once (`PRAGMA quick_check`, about one second per gigabyte on a local disk).
 
     Raises:
         LedgerError: the file's structure is damaged.
@@ -116,20 +116,20 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All writes of the body, or none."""
+    """Run the body in a transaction: all of its writes are committed, or none."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:  # SQLite itself has rolled back after some errors, a full disk among them
+        if connection.in_transaction:  # after some errors, such as a full disk, SQLite has rolled back itself
             connection.execute("ROLLBACK")
         raise
 
 
 @contextmanager
 def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
-    """All reads of the body see one state, whatever a writer commits meanwhile."""
+    """Let all reads of the body see one state, whatever a writer commits meanwhile."""
     if connection.in_transaction:
         yield
         return
@@ -141,8 +141,8 @@ def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def advice(path: Path) -> Iterator[None]:
-    """Turn errors of SQLite and of the file system into a `LedgerError` that says what to do."""
+def ledger_errors(path: Path) -> Iterator[None]:
+    """Turn errors of SQLite and of the file system into a `LedgerError` with a remedy."""
     try:
         yield
     except sqlite3.Error as error:
@@ -153,15 +153,15 @@ def advice(path: Path) -> Iterator[None]:
         raise damaged(path, f"a message of SQLite is not UTF-8: {error}") from error
     except UnicodeEncodeError as error:
         raise LedgerError(
-            f"{path}: an identifier holds a lone surrogate ({error.object!r}); identifiers must be valid Unicode"
+            f"{path}: an identifier contains a lone surrogate ({error.object!r}); identifiers must be valid Unicode"
         ) from error
 
 
 def _explain(path: Path, error: sqlite3.Error) -> LedgerError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code; the high bits refine it
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary error code, without the extended bits
     if code == sqlite3.SQLITE_FULL:
         return LedgerError(
-            f"{path}: the disk (or quota) is full; the batch in flight was not written, everything before it is. "
+            f"{path}: the disk (or quota) is full; the current batch was not written, everything before it was. "
             "Free some space and run the same command again"
         )
     if code in _DAMAGE or "Could not decode to UTF-8" in str(error):
@@ -170,7 +170,7 @@ def _explain(path: Path, error: sqlite3.Error) -> LedgerError:
         return LedgerError(f"{path}: cannot be written ({error}); the job's folder and its files must be writable")
     if code == sqlite3.SQLITE_BUSY:
         return LedgerError(f"{path}: another program has held the ledger locked for 30 seconds; close it and run again")
-    return LedgerError(f"{path}: {error}; nothing committed is lost, run the same command again")
+    return LedgerError(f"{path}: {error}; nothing committed is lost; run the same command again")
 
 
 def _copy(connection: sqlite3.Connection, path: Path) -> None:

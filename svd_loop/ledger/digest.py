@@ -1,4 +1,4 @@
-"""One figure for everything a ledger holds, to tell whether two jobs are the same."""
+"""Digest of all contents of a ledger, to compare two jobs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _LEFT_OUT = {"updates": ("path",), "rounds": ("seconds",)}
 
 
 def content_digest(reader: LedgerReader) -> str:
-    """SHA-256 over all rows in an order given by what they are.
+    """Return SHA-256 over all rows, in an order that depends on their contents only.
 
-    Left out is what may differ between two runs of the same job: times and speeds (metrics whose name says
-    second or runtime), the order and batches answers were written in, how they are compressed, where the
-    weights lie, and the configuration (it has a digest of its own).
+    Left out is what may differ between two runs of the same job: times and speeds (metrics whose name contains second
+    or runtime), the order and batches in which answers were written, their compression, the path of the weights, and
+    the configuration (which has a digest of its own).
     """
     digest = hashlib.sha256()
     for view in VIEWS:

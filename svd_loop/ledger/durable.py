@@ -1,8 +1,8 @@
-"""A policy whose answers are never paid for twice.
+"""A policy that stores every answer and reads stored answers instead of generating them again.
 
-A wave of calls is cut into chunks by position *before* anything is looked up, and a chunk is written in
-one transaction. So after a kill the missing chunks have the very rows they would have had, and an engine
-whose floats depend on what is computed together repeats itself bit by bit.
+A batch of calls is cut into chunks by position *before* anything is looked up, and a chunk is written in one
+transaction. So after a kill the missing chunks have the same rows as before, and an engine whose floats depend on the
+rows of a batch repeats its results bit by bit.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from svd_loop.support.wrapping import PolicyWrapper
 
 
 class AnswerStore(Protocol):
-    """What a `DurablePolicy` needs of a ledger."""
+    """The methods of a ledger that a `DurablePolicy` uses."""
 
     def lookup(self, keys: Iterable[str]) -> dict[str, Reply]:
-        """The stored replies among `keys`."""
+        """Return the stored replies among `keys`."""
         ...
 
     def record(self, items: Sequence[tuple[str, AgentCall, Reply]]) -> None:
@@ -32,15 +32,14 @@ class AnswerStore(Protocol):
 
 
 class DurablePolicy(PolicyWrapper):
-    """Looks answers up before asking, and writes what it asked, chunk by chunk.
+    """Looks up stored answers, generates the missing ones and stores them, chunk by chunk.
 
-    With `shared`, what the ledger does not know is looked up there before it is asked, and what was asked is written
-    there too (`svd_loop.ledger.shared`).
+    With `shared`, answers that are not in the ledger are looked up there before they are generated, and generated ones
+    are stored there too (`svd_loop.ledger.shared`).
 
     Attributes:
-        seconds: how long one chunk may take to answer; None waits for ever. With a limit the engine runs
-            on a thread of its own. A thread cannot be stopped, so after a timeout this policy refuses
-            further work and the process should end.
+        seconds: time limit of one chunk; None means no limit. With a limit the engine runs in a thread of its own. A
+            thread cannot be stopped, so after a timeout this policy refuses further work and the process should end.
     """
 
     def __init__(
@@ -64,12 +63,12 @@ class DurablePolicy(PolicyWrapper):
         self._hung = False
 
     def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
-        """Answer all calls, in their order, from the ledger where it knows them.
+        """Return replies to all calls, in their order, from the ledger if they are stored there.
 
         Raises:
-            EngineError: the engine raised, took too long, or answered other calls than it was asked. The
-                chunk in flight is not written; earlier ones are.
-            JobInterrupted: a stop was requested; every chunk that was asked is written.
+            EngineError: the engine raised, exceeded the time limit, or returned replies to other calls. The current
+                chunk is not written; earlier ones are.
+            JobInterrupted: a stop was requested; all generated chunks are written.
             LedgerError: the ledger cannot be read or written.
         """
         replies: list[Reply] = []
@@ -79,7 +78,7 @@ class DurablePolicy(PolicyWrapper):
         return replies
 
     def close(self) -> None:
-        """Free the engine's memory; one that hangs is left to the end of the process."""
+        """Free the engine's memory; an engine that hangs is left until the process ends."""
         if not self._hung:
             super().close()
 
@@ -88,13 +87,13 @@ class DurablePolicy(PolicyWrapper):
         known = self._ledger.lookup(keys)
         missing = {key: call for key, call in zip(keys, chunk, strict=True) if key not in known}  # each key once
         if missing and self._shared is not None:
-            known |= self._take_over(missing, self._shared)
+            known |= self._copy_shared(missing, self._shared)
             missing = {key: call for key, call in missing.items() if key not in known}
         tally.known += len(chunk) - len(missing)
         tally.rows += len(chunk) - len(missing)
         if missing:
             self._interrupt.check()
-            replies = self._ask(list(missing.values()))
+            replies = self._generate(list(missing.values()))
             answered = [(key, call, reply) for (key, call), reply in zip(missing.items(), replies, strict=True)]
             self._ledger.record(answered)
             if self._shared is not None:
@@ -103,18 +102,20 @@ class DurablePolicy(PolicyWrapper):
             self._interrupt.check()
         return [known[key] for key in keys]
 
-    def _take_over(self, missing: Mapping[str, AgentCall], shared: AnswerStore) -> dict[str, Reply]:
-        """What another job has paid for, copied into this one's ledger so that it stays complete by itself."""
+    def _copy_shared(self, missing: Mapping[str, AgentCall], shared: AnswerStore) -> dict[str, Reply]:
+        """Copy answers of another job into this ledger, so that the ledger is complete by itself."""
         found = shared.lookup(missing)
         if found:
             self._ledger.record([(key, missing[key], reply) for key, reply in found.items()])
         return found
 
-    def _ask(self, calls: list[AgentCall]) -> list[Reply]:
+    def _generate(self, calls: list[AgentCall]) -> list[Reply]:
         if self._hung:
-            raise EngineError("the engine has not come back from an earlier call; end this process and run again")
+            raise EngineError("the engine has not returned from an earlier call; end this process and run again")
         try:
-            replies = self._policy.generate(calls) if self.seconds is None else self._ask_within(calls, self.seconds)
+            replies = (
+                self._policy.generate(calls) if self.seconds is None else self._generate_within(calls, self.seconds)
+            )
         except SvdError:
             raise
         except Exception as error:
@@ -123,16 +124,16 @@ class DurablePolicy(PolicyWrapper):
             raise EngineError(f"the engine gave {len(replies)} answers to {len(calls)} calls ({_span(calls)})")
         for call, reply in zip(calls, replies, strict=True):
             if reply.call != call.id:
-                raise EngineError(f"the engine answered {reply.call} where {call.id} was asked")
+                raise EngineError(f"the engine returned a reply to {reply.call} for the call {call.id}")
         return replies
 
-    def _ask_within(self, calls: list[AgentCall], seconds: float) -> list[Reply]:
+    def _generate_within(self, calls: list[AgentCall], seconds: float) -> list[Reply]:
         answers: queue.SimpleQueue[list[Reply] | BaseException] = queue.SimpleQueue()
 
         def work() -> None:
             try:
                 answers.put(self._policy.generate(calls))
-            except BaseException as error:  # handed to the caller's thread, which raises it
+            except BaseException as error:  # passed to the caller's thread, which raises it
                 answers.put(error)
 
         threading.Thread(target=work, name="engine", daemon=True).start()
@@ -141,10 +142,10 @@ class DurablePolicy(PolicyWrapper):
         except queue.Empty:
             self._hung = True
             raise EngineError(
-                f"the engine gave no answer within {seconds:g} s to {_span(calls)}; nothing of it was written, all "
-                "before it was. Run the same command again; if the engine is only slow, raise engine.chunk_seconds"
+                f"the engine gave no answer within {seconds:g} s to {_span(calls)}; its answers were not written, all "
+                "earlier ones were. Run the same command again; if the engine is only slow, raise engine.chunk_seconds"
             ) from None
-        except BaseException:  # a second Ctrl-C: the engine is still at work, so its memory must not be pulled away
+        except BaseException:  # a second Ctrl-C: the engine is still running, so its memory must not be freed
             self._hung = True
             raise
         if isinstance(answer, BaseException):

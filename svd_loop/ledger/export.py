@@ -1,4 +1,4 @@
-"""The ledger as Parquet files, one a table, for pandas, DuckDB and the like."""
+"""Export the ledger as Parquet files, one per table, for pandas, DuckDB and the like."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from svd_loop.ledger.database import advice
+from svd_loop.ledger.database import ledger_errors
 from svd_loop.ledger.reader import LedgerReader
 from svd_loop.ledger.views import VIEWS, View, rows_of
 
@@ -29,7 +29,7 @@ def export_parquet(reader: LedgerReader, directory: Path) -> dict[str, int]:
         LedgerError: the ledger cannot be read, or the directory cannot be written.
     """
     written = {}
-    with advice(directory):
+    with ledger_errors(directory):
         reader.verify(answers=True)
         directory.mkdir(parents=True, exist_ok=True)
         for view in VIEWS:

@@ -1,4 +1,4 @@
-"""A new job that goes on from a finished round of another one, under a changed configuration."""
+"""Create a new job that continues from a finished round of another one, with a changed configuration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from svd_loop.config import Config, config_digest
 from svd_loop.contracts import JobPaths
 from svd_loop.errors import JobConflictError
 from svd_loop.ledger.checks import seal_meta, seal_sessions
-from svd_loop.ledger.database import advice, transaction
+from svd_loop.ledger.database import ledger_errors, transaction
 from svd_loop.ledger.identity import canonical, refuse_incomparable
 from svd_loop.ledger.lock import JobLock
 from svd_loop.ledger.reader import LedgerReader
@@ -21,15 +21,15 @@ from svd_loop.ledger.salvage import drop_rounds
 def fork(source: Path, round: int, folder: Path, config: Config) -> None:
     """Create the ledger of a new job in `folder` with rounds 0 to `round` of the job in `source`.
 
-    All answers come along: they are kept by content, so the ones the new configuration would ask for
-    differently are simply not found. The weight versions are the caller's to bring. `source` may be running.
+    All answers are copied. They are stored by content, so answers that the new configuration would generate differently
+    are not found. The caller copies the weight versions. `source` may be running.
 
     Raises:
-        JobConflictError: `folder` holds a job, `source` has no such round, or the configuration changes how rounds
-            are measured, which would make the scores taken over incomparable.
+        JobConflictError: `folder` contains a job, `source` has no such round, or the configuration changes how rounds
+            are measured, so that copied scores could not be compared with new ones.
         LedgerError: `source` cannot be read or `folder` cannot be written.
     """
-    with advice(folder), LedgerReader.open_for_reading(source) as reader:
+    with ledger_errors(folder), LedgerReader.open_for_reading(source) as reader:
         rounds = len(reader.state().history)
         if not 0 <= round < rounds:
             raise JobConflictError(f"{source.name}: has no finished round {round}; it has rounds 0 to {rounds - 1}")
@@ -51,7 +51,7 @@ def fork(source: Path, round: int, folder: Path, config: Config) -> None:
 def _copy_until(reader: LedgerReader, round: int, path: Path, config: Config) -> None:
     reader.copy_to(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as copy:
-        copy.execute("PRAGMA journal_mode = DELETE")  # one file, ready to be renamed
+        copy.execute("PRAGMA journal_mode = DELETE")  # a single file, which can be renamed
         with transaction(copy):
             drop_rounds(copy, round + 1)
             copy.execute("DELETE FROM stops")

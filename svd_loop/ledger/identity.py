@@ -1,11 +1,10 @@
-"""What makes a job the same job: the configuration it was started with.
+"""Identity of a job: the configuration it was started with, and the keys that may change.
 
-Answers are keyed by content and would survive any change; the *history* would not: scores of rounds that
-were sampled, judged, trained or measured differently cannot be compared, and the stop rule compares them.
-So everything is fixed but the keys in `FREE_KEYS`. Batch and chunk sizes are fixed too: they decide which
-rows an engine computes together, and with that the last bits of its floats; a job that must change them
-forks from its last round and keeps everything paid for until then. A job without a committed round has no
-history yet, and takes any change.
+Answers are stored by content key and stay valid under any change. The *history* does not: scores of rounds that were
+sampled, judged, trained or measured differently cannot be compared, and the stop rule compares them. So all keys are
+fixed except `FREE_KEYS`. Batch and chunk sizes are fixed too: they decide which rows an engine computes together, and
+with that the last bits of its floats. To change them, fork the job from its last round, which keeps all answers until
+then. A job without a committed round has no history yet and accepts any change.
 """
 
 from __future__ import annotations
@@ -44,33 +43,36 @@ FREE_KEYS = (
     "schedule.[!r]*",
     "schedule.rounds",
 )
-"""Keys (with wildcards) a job may change on its way: where it lies, how long it goes on and waits, what it keeps, who
-is told, what a promotion asks for, and what happens to a leak (an existing job had none among its prompts: only later
-finds are concerned). Served replicas may move: which one answers what is left
-to chance anyway. Of the schedule, what a job replays is the job's own; the rest is about other jobs."""
+"""Keys (with wildcards) that may change between two runs of a job.
+
+These are its location, limits and timeouts, what it keeps, its trackers, the gate's rules, and the action on a leak (an
+existing job's prompts have no leaks, so this concerns later checks only). Endpoints may change, since it is random
+anyway which replica answers a call. Of the section `schedule`, the replay belongs to the job; the other keys concern
+later jobs.
+"""
 
 MEASUREMENT_KEYS = ("model.*", "data.development*", "data.test*", "evaluation.*")
-"""Keys a fork may not change either, since it takes over the scores of earlier rounds."""
+"""Keys that a fork may not change, because it copies the scores of earlier rounds."""
 
 
 def refuse_changes(folder: Path, old: Mapping[str, Any], new: Config) -> None:
-    """Compare the configuration a job was started with and the one it is to go on with.
+    """Compare the configuration that a job was started with and the one it is resumed with.
 
     Raises:
-        JobConflictError: a key outside `FREE_KEYS` differs; all of them are listed, with the ways out.
+        JobConflictError: a key outside `FREE_KEYS` differs; the message lists all of them and the remedies.
         ConfigError: the job used options that were removed.
     """
     if changes := settled_changes(folder, old, new):
         raise JobConflictError(
             f"{folder.name}: the job was started with another configuration:\n"
             + "\n".join(f"  {change}" for change in changes)
-            + "\nUndo these changes to go on, or start under another name (--job NEW), for a job with rounds from "
+            + "\nUndo these changes to continue, or start under another name (--job NEW), for a job with rounds from "
             f"a finished one: svd-loop run CONFIG --job NEW --fork {folder.name}@ROUND"
         )
 
 
 def settled_changes(folder: Path, old: Mapping[str, Any], new: Config) -> list[str]:
-    """Keys outside `FREE_KEYS` that differ, with both values.
+    """Return the keys outside `FREE_KEYS` that differ, with both values.
 
     Raises:
         ConfigError: the job used options that were removed.
@@ -79,7 +81,7 @@ def settled_changes(folder: Path, old: Mapping[str, Any], new: Config) -> list[s
 
 
 def control_changes(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[str]:
-    """Where a job's control differs, both of them; empty where it does not. None is the method."""
+    """Return the difference between two controls of a job, empty if they are equal. None stands for the cascade."""
     if old == new:
         return []
     was, is_ = (json.dumps(control, sort_keys=True) if control else "none, the cascade" for control in (old, new))
@@ -87,7 +89,7 @@ def control_changes(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None
 
 
 def refuse_another_control(folder: Path, old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> None:
-    """Refuse to go on with a job under another control than it was started with.
+    """Refuse to resume a job with another control than it was started with.
 
     Raises:
         JobConflictError: they differ.
@@ -95,12 +97,12 @@ def refuse_another_control(folder: Path, old: Mapping[str, Any] | None, new: Map
     for change in control_changes(old, new):
         raise JobConflictError(
             f"{folder.name}: the job was started with another {change}\n"
-            "Go on with the same one, or start a job of another name"
+            "Continue with the same one, or start a job with another name"
         )
 
 
 def refuse_incomparable(source: Path, old: Mapping[str, Any], new: Config) -> None:
-    """Refuse a fork whose scores could not be compared with those it takes over.
+    """Refuse a fork whose scores could not be compared with the copied ones.
 
     Raises:
         JobConflictError: a key of `MEASUREMENT_KEYS` differs.
@@ -108,26 +110,26 @@ def refuse_incomparable(source: Path, old: Mapping[str, Any], new: Config) -> No
     """
     if changes := _changes(source, old, new, lambda key: _matches(key, MEASUREMENT_KEYS)):
         raise JobConflictError(
-            f"{source.name}: a fork takes over the scores of earlier rounds, so these may not change:\n"
+            f"{source.name}: a fork copies the scores of earlier rounds, so these keys may not change:\n"
             + "\n".join(f"  {change}" for change in changes)
-            + "\nStart a job of its own instead: svd-loop run CONFIG --job NEW"
+            + "\nStart a separate job instead: svd-loop run CONFIG --job NEW"
         )
 
 
 def settled_digest(config: Config) -> str:
-    """SHA-256 over what a job may not change on its way, its name aside."""
+    """Return SHA-256 over all keys that a job may not change, without its name."""
     values = dict(_flat(config.model_dump(mode="json")))
     settled = {key: value for key, value in values.items() if key != "job.name" and not _matches(key, FREE_KEYS)}
     return hashlib.sha256(json.dumps(settled, sort_keys=True).encode()).hexdigest()
 
 
 def canonical(config: Config) -> str:
-    """The resolved configuration as readable JSON."""
+    """Return the resolved configuration as readable JSON."""
     return json.dumps(config.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file by a complete and synced one, or leave it as it was."""
+    """Replace a file atomically: afterwards it has the complete, synced text, or is unchanged."""
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -138,7 +140,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 def _changes(folder: Path, old: Mapping[str, Any], new: Config, matters: Callable[[str], bool]) -> list[str]:
     old = without_removed(old, f"{folder.name} was started with a configuration that")
-    try:  # a key that a newer program added has its default in the old job
+    try:  # keys added by newer program versions get their defaults in the old job
         old = parse_config(old).model_dump(mode="json")
     except ConfigError:
         old = dict(old)
@@ -147,7 +149,7 @@ def _changes(folder: Path, old: Mapping[str, Any], new: Config, matters: Callabl
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys with their values."""
+    """Yield dotted keys with their values."""
     for key, value in data.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")

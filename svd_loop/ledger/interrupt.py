@@ -1,4 +1,4 @@
-"""Stopping on request: the first Ctrl-C finishes the batch in flight, the second one stops at once."""
+"""Stop on request: the first Ctrl-C stops after the current chunk, the second one at once."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _Handler = Callable[[int, FrameType | None], object] | int | None
 
 
 class Interrupt:
-    """Whether the user asked to stop. As a context manager it listens to SIGINT and SIGTERM.
+    """Flag that a stop was requested; as a context manager it handles SIGINT and SIGTERM.
 
-    The first signal sets `requested` and calls `notify`; whoever holds the object calls `check` where
-    stopping is cheap (`DurablePolicy` does so between chunks). A second signal raises `KeyboardInterrupt`
-    wherever the program is: what is written in transactions and by renaming survives that too.
+    The first signal sets `requested` and calls `notify`. The program calls `check` at points where stopping is cheap
+    (`DurablePolicy` does so between chunks). A second signal raises `KeyboardInterrupt` at any point; data written in
+    transactions and files written by renaming stay intact.
     """
 
     def __init__(self, notify: Callable[[], None] = lambda: None) -> None:
-        """`notify` runs inside the signal handler, on the main thread: let it be short."""
+        """Create the flag; `notify` runs in the signal handler, on the main thread, and must be short."""
         self.requested = False
         self._notify = notify
         self._previous: dict[signal.Signals, _Handler] = {}
@@ -30,17 +30,19 @@ class Interrupt:
     def check(self) -> None:
         """Raise `JobInterrupted` if a stop was requested."""
         if self.requested:
-            raise JobInterrupted("stopped on request; everything so far is written, the same command goes on from here")
+            raise JobInterrupted(
+                "stopped on request; everything so far is written; the same command continues from here"
+            )
 
     def __enter__(self) -> Self:
-        """Start to listen; main thread only, as Python allows handlers nowhere else."""
+        """Install the signal handlers; on the main thread only, where Python allows it."""
         self._previous = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Put the earlier handlers back."""
+        """Restore the earlier signal handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}

@@ -1,8 +1,8 @@
-"""What happened in a job, durably: the one thing a resume reads.
+"""The writable ledger of a job, from which the job resumes.
 
-One SQLite file a job, one writing process (see `lock`), everything written in transactions. Answers are kept
-by content, so nothing here decides what may be reused: a key that fits is the same question to the same
-weights. Left out: deleting. A ledger only grows; `export` and `fork` make other files from it.
+There is one SQLite file per job, one writing process (see `lock`), and everything is written in transactions. Answers
+are stored by content key; equal keys mean the same call to the same weights, so no further rule is needed for reuse.
+Left out: deleting. A ledger only grows; `export` and `fork` write other files from it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from svd_loop.errors import LedgerError
 from svd_loop.ledger import answers, rounds
 from svd_loop.ledger.checks import damaged, row_digest, seal_meta
 from svd_loop.ledger.contents import encode_text
-from svd_loop.ledger.database import advice, open_for_writing, transaction
+from svd_loop.ledger.database import ledger_errors, open_for_writing, transaction
 from svd_loop.ledger.identity import (
     canonical,
     control_changes,
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 class Ledger(LedgerReader):
-    """A job's ledger, open for writing: holds the job's lock until it is closed."""
+    """A job's ledger, open for writing; holds the job's lock until it is closed."""
 
     def __init__(self, folder: Path, connection: sqlite3.Connection, lock: JobLock) -> None:
         super().__init__(folder, connection)
@@ -49,28 +49,28 @@ class Ledger(LedgerReader):
 
     @classmethod
     def open(cls, folder: Path, config: Config, control: Mapping[str, Any] | None = None) -> Ledger:
-        """Start a job in `folder`, or go on with the one that is there.
+        """Create the ledger of a job in `folder`, or open the existing one.
 
         Args:
-            folder: the job's.
+            folder: the job's folder.
             config: the job.
-            control: what accepts in place of the cascade, as plain data; None is the method.
+            control: acceptor in place of the cascade, as plain data; None is the cascade.
 
         Raises:
-            JobConflictError: the job has played rounds with another configuration (keys in `identity.FREE_KEYS`
-                may differ) or another control, or another process is running it.
-            LedgerError: the ledger cannot be used: damaged, lost, newer than this program, or not writable.
+            JobConflictError: the job has played rounds with another configuration (keys in `identity.FREE_KEYS` may
+                differ) or another control, or another process is running it.
+            LedgerError: the ledger cannot be used: damaged, missing, newer than this program, or not writable.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LedgerError(
-                f"job.root: the job's folder {folder} cannot be made: {error.strerror or error}; choose a job.root "
-                "below which you may write"
+                f"job.root: the job's folder {folder} cannot be created: {error.strerror or error}; choose a job.root "
+                "in which you have write permission"
             ) from error
         lock = JobLock(folder)
         try:
-            _refuse_lost(folder)
+            _refuse_missing_ledger(folder)
             ledger = cls(folder, open_for_writing(JobPaths(folder).ledger), lock)
             try:
                 ledger._identify(config, control)
@@ -83,23 +83,23 @@ class Ledger(LedgerReader):
         return ledger
 
     def record(self, items: Sequence[answers.Answered]) -> None:
-        """Store one batch of `(key, call, reply)`: all of it or nothing. A known key keeps its first answer.
+        """Store one batch of `(key, call, reply)`, completely or not at all. A known key keeps its first answer.
 
         Raises:
-            LedgerError: the disk is full, the file cannot be written, or a key is no lower-case hex digest.
+            LedgerError: the disk is full, the file cannot be written, or a key is not a lower-case hex digest.
         """
         with self._writing():
             answers.insert(self._connection, self._store, items)
 
     def record_prompts(self, prompts: Iterable[Prompt]) -> None:
-        """Store the texts behind prompt ids, so that the ledger explains itself. Known ids stay as they are."""
+        """Store prompts, so that the ledger is readable without their files. Known ids keep their first row."""
         prompts = list(prompts)
         with self._writing():
             texts = self._store.put("prompts", (encode_text(prompt.text) for prompt in prompts))
             rows = []
             for prompt in prompts:
-                told, text = (prompt.id, str(prompt.domain), _printable(prompt.source)), texts[encode_text(prompt.text)]
-                rows.append((*told, text.id, row_digest(*told, text.digest)))
+                row, text = (prompt.id, str(prompt.domain), _printable(prompt.source)), texts[encode_text(prompt.text)]
+                rows.append((*row, text.id, row_digest(*row, text.digest)))
             columns = "id, domain, source, text, digest"
             self._connection.executemany(
                 f"INSERT INTO prompts ({columns}) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", rows
@@ -112,12 +112,12 @@ class Ledger(LedgerReader):
         rows: Sequence[TrainingRow] = (),
         update: UpdateResult | None = None,
     ) -> None:
-        """Record a finished round, all of it or nothing; round 0, the baseline, has neither episode nor update.
+        """Record a finished round, completely or not at all; round 0, the baseline, has neither episode nor update.
 
-        Repeating the commit of the same round (same weights, same scores) changes nothing.
+        Committing the same round again (same weights, same scores) changes nothing.
 
         Raises:
-            LedgerError: the round is not the next one, or was committed with another outcome.
+            LedgerError: the round is not the next one, or was committed with another result.
         """
         history = self.state().history
         if record.round < len(history):
@@ -135,36 +135,36 @@ class Ledger(LedgerReader):
             seal_meta(self._connection)
 
     def commit_stop(self, result: JobResult) -> None:
-        """Record how the job ended; may be repeated, and is void once another round follows."""
+        """Record how the job ended; may be called again, and becomes void when another round follows."""
         with self._writing():
             rounds.write_stop(self._connection, result, self._meta("config_digest"))
             seal_meta(self._connection)
 
     def close(self) -> None:
-        """Close the file and release the job; repeated calls do nothing."""
+        """Close the file and release the lock; repeated calls do nothing."""
         super().close()
         self._lock.release()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with advice(self.path):
+        with ledger_errors(self.path):
             try:
                 with transaction(self._connection):
                     yield
-                    session = self._note_time()
+                    session = self._record_time()
             except BaseException:
-                self._store.forget()
+                self._store.drop_caches()
                 raise
             self._session = session
 
-    def _note_time(self) -> int | None:
-        """How long this process has worked, written with everything else it writes: a kill loses no more than that."""
+    def _record_time(self) -> int | None:
+        """Record how long this process has run, in the same transaction as its other writes, so a kill loses little."""
         seconds = time.monotonic() - self._opened
         row = (self._session, seconds, row_digest(seconds))
         return self._connection.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)", row).lastrowid
 
     def _identify(self, config: Config, control: Mapping[str, Any] | None) -> None:
-        """Write down which job this is, or refuse to be another one."""
+        """Record the job's configuration, or refuse one that is not the job's."""
         written = self._meta("config")
         if written:
             old = json.loads(written)
@@ -175,7 +175,7 @@ class Ledger(LedgerReader):
                 *settled_changes(self.folder, old, config),
                 *control_changes(self.control(), control),
             ]:
-                self._begin_again(changes)
+                self._restart(changes)
         elif JobPaths(self.folder).config.exists():
             raise damaged(self.path, "its meta table is empty")
         text = canonical(config)
@@ -189,13 +189,13 @@ class Ledger(LedgerReader):
                 self._connection.execute("INSERT OR IGNORE INTO meta VALUES ('created_at', ?)", (str(time.time()),))
                 seal_meta(self._connection)
         if not (path := JobPaths(self.folder).config).exists() or path.read_bytes() != text.encode():
-            with advice(self.path):
+            with ledger_errors(self.path):
                 write_atomically(path, text)
 
-    def _begin_again(self, changes: Sequence[str]) -> None:
-        """Drop what the old settings made in a job that has no round yet; answers stay, found by their content."""
+    def _restart(self, changes: Sequence[str]) -> None:
+        """Delete prompts and base version made with the old settings; stored answers are still found by content."""
         log.warning(
-            "%s: no round was finished, so the job begins with the changed settings: %s",
+            "%s: no round was finished, so the job starts with the changed settings: %s",
             self.folder.name,
             "; ".join(changes),
         )
@@ -203,11 +203,11 @@ class Ledger(LedgerReader):
         with self._writing():
             self._connection.execute("DELETE FROM prompts")
             shutil.rmtree(paths.versions, ignore_errors=True)  # the base, by reference
-            paths.tracking_id.unlink(missing_ok=True)  # a tracker's run keeps the parameters it was given first
+            paths.tracking_id.unlink(missing_ok=True)  # a tracker's run keeps its first parameters
 
 
-def _refuse_lost(folder: Path) -> None:
-    """SQLite takes an empty file for a new database; beside a job's configuration it is a lost one."""
+def _refuse_missing_ledger(folder: Path) -> None:
+    """Refuse a missing or empty file next to a job's configuration; SQLite would take it for a new database."""
     path = JobPaths(folder).ledger
     if JobPaths(folder).config.exists() and (not path.exists() or path.stat().st_size == 0):
         raise LedgerError(
@@ -217,5 +217,5 @@ def _refuse_lost(folder: Path) -> None:
 
 
 def _printable(text: str) -> str:
-    """File names can hold bytes that are not Unicode; a source is for people and may show them escaped."""
+    """Return the text with bytes that are not Unicode escaped; file names may contain them."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,8 +1,8 @@
-"""One process a job: a lock the operating system releases however its holder ends.
+"""Lock of a job: one process at a time; the operating system releases it however the process ends.
 
-`flock` through `filelock`: it is tied to the open file, so a killed process leaves nothing to clean up. The
-holder's process id is written beside it for the message another process gets; nothing is decided by it. Left
-out: breaking a lock by force, which is never needed for a dead holder and never right for a live one.
+It is `flock` through `filelock`, tied to the open file, so a killed process leaves nothing to clean up. The process id
+of the holder is written to a file for the error message of other processes only. Left out: breaking a lock by force,
+which is never needed for a dead holder and always wrong for a live one.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from svd_loop.errors import JobConflictError, LedgerError
 
 
 class JobLock:
-    """The exclusive right to write in a job's folder, held from construction to `release`."""
+    """Exclusive lock of a job's folder, held from construction to `release`."""
 
     def __init__(self, folder: Path) -> None:
-        """Take the lock at once.
+        """Take the lock without waiting.
 
         Raises:
-            JobConflictError: another process (or this one, elsewhere) holds it.
-            LedgerError: the folder cannot be written, or its file system knows no locks.
+            JobConflictError: another process, or another object in this one, holds the lock.
+            LedgerError: the folder cannot be written, or its file system does not support locks.
         """
         self._owner = JobPaths(folder).lock_owner
         self._lock = FileLock(JobPaths(folder).lock, timeout=0, thread_local=False)
@@ -43,7 +43,7 @@ class JobLock:
             raise LedgerError(f"{folder}: the job's lock cannot be taken: {error}") from error
 
     def release(self) -> None:
-        """Give the lock back; repeated calls do nothing."""
+        """Release the lock; repeated calls do nothing."""
         if self._lock.is_locked:
             self._owner.unlink(missing_ok=True)
             self._lock.release()
@@ -52,5 +52,5 @@ class JobLock:
         try:
             owner = json.loads(self._owner.read_text())
             return f"process {owner['pid']} on {owner['host']}"
-        except (OSError, ValueError, KeyError):  # being written at this moment
+        except (OSError, ValueError, KeyError):  # the file is being written at this moment
             return "another process"

@@ -1,8 +1,8 @@
-"""Committed rounds and stops, in and out of their tables.
+"""Write and read committed rounds and stops.
 
-A round's rows are written in one transaction by `write`, so a round is in the ledger whole or not at all.
-Figures that people query have columns; mappings (figures, metrics, seconds) are JSON. The trainer's own figures are
-those of `updates`.
+A round's rows are written in one transaction by `write`, so a round is in the ledger completely or not at all. Figures
+that users query have columns; mappings (figures, metrics, seconds) are JSON. The trainer's own figures are in
+`updates`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from svd_loop.ledger.typed_rounds import from_json, from_names, to_json
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """How a job ended: what `JobResult` adds to the history."""
+    """How a job ended: the fields of `JobResult` besides the history."""
 
     reason: StopReason
     best_round: int
@@ -50,7 +50,7 @@ def write(
     rows: Sequence[TrainingRow],
     update: UpdateResult | None,
 ) -> None:
-    """Write a round that is not there yet, within the caller's transaction."""
+    """Write a new round within the caller's transaction."""
     values = (
         record.round,
         record.version.round,
@@ -66,7 +66,7 @@ def write(
         "{}",
         time.time(),
         to_json(record),
-        None,  # digests: written below, when all rows are there
+        None,  # digests: written below, after all rows
         None,
     )
     _insert(connection, "rounds", [values])
@@ -92,13 +92,13 @@ def write(
 
 
 def count_rows(connection: sqlite3.Connection, round: int) -> dict[str, int]:
-    """How many rows a round has in each of its tables."""
+    """Return the number of rows of a round in each of its tables."""
     query = "SELECT count(*) FROM {} WHERE round = ?"
     return {table: connection.execute(query.format(table), (round,)).fetchone()[0] for table in ROUND_TABLES}
 
 
 def read_history(connection: sqlite3.Connection) -> tuple[RoundRecord, ...]:
-    """All committed rounds, in order."""
+    """Return all committed rounds, in order."""
     columns = (
         "round, policy_round, fingerprint, accepted_prompts, prompts, rows, metrics, seconds, funnel, split, samples, "
         "figures"
@@ -108,7 +108,7 @@ def read_history(connection: sqlite3.Connection) -> tuple[RoundRecord, ...]:
     for row in connection.execute(f"SELECT {columns} FROM rounds ORDER BY round").fetchall():
         number, policy_round, fingerprint, accepted, prompts, rows, named, seconds, funnel, split, samples, typed = row
         update, metrics = json.loads(updates.get(number, "{}")), json.loads(named)
-        if typed is None:  # written before the figures had types: all of them by name, those of the update among them
+        if typed is None:  # written by an earlier version: all figures by name, including those of the update
             figures, metrics = from_names({name: value for name, value in metrics.items() if name not in update})
         else:
             figures = from_json(typed)
@@ -134,7 +134,7 @@ def read_history(connection: sqlite3.Connection) -> tuple[RoundRecord, ...]:
 
 
 def read_rows(connection: sqlite3.Connection, store: ContentStore, rounds: range | None) -> list[TrainingRow]:
-    """Accepted rows of the given rounds (None: all), oldest round first, in the order they were committed."""
+    """Return the accepted rows of the given rounds (None: all), oldest round first, in committed order."""
     columns = "round, input_ids, supervised_from, origin, prompt_id, candidate, origin_round, domain"
     query = f"SELECT {columns} FROM accepted_rows ORDER BY round, place"
     return [
@@ -145,7 +145,7 @@ def read_rows(connection: sqlite3.Connection, store: ContentStore, rounds: range
 
 
 def write_stop(connection: sqlite3.Connection, result: JobResult, config_digest: str) -> None:
-    """Write how the job ended after its last round, replacing an earlier end after the same round."""
+    """Record how the job ended after its last round, replacing an earlier stop after the same round."""
     test = json.dumps({name: asdict(scores) for name, scores in result.test.items()})
     after = result.history[-1].round
     values = (after, result.stop.value, result.best.round, config_digest, test, json.dumps(result.notes))
@@ -153,11 +153,11 @@ def write_stop(connection: sqlite3.Connection, result: JobResult, config_digest:
 
 
 def read_stop(connection: sqlite3.Connection, config_digest: str) -> Stop | None:
-    """The end that is in force, or None.
+    """Return the stop that is in force, or None.
 
-    An end is void once another round was played after it. One that came from a limit (rounds, budget) is
-    also void once the configuration changed, since of what may change only limits matter; and an
-    interruption ends a process, never a job.
+    A stop is void once another round was played after it. A stop caused by a limit (rounds, budget) is also void once
+    the configuration has changed, because of the keys that may change only limits can affect it. An interruption ends a
+    process and not the job.
     """
     query = """SELECT reason, best_round, config_digest, test, notes FROM stops
                WHERE after_round = (SELECT max(round) FROM rounds)"""

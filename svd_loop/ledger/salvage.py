@@ -1,8 +1,8 @@
-"""What can still be read of a damaged ledger, as a sound one.
+"""Copy all readable rows of a damaged ledger to a valid one.
 
-Answers are kept by content, so losing some is harmless: they are asked again. A round is worth keeping
-only whole, so the first round with a row missing goes, with all that follow it; the loop plays them again
-from the answers that are left. Structure is checked by SQLite, contents and rows by their digests (`checks`).
+Answers are stored by content, so lost ones are simply generated again. A round is useful only if it is complete, so the
+first round with a missing row is dropped together with all later ones; the loop plays them again from the remaining
+answers. SQLite checks the structure, digests (`checks`) check contents and rows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from svd_loop.ledger.checks import (
     verify_meta,
 )
 from svd_loop.ledger.contents import ContentStore
-from svd_loop.ledger.database import advice, open_for_reading, transaction
+from svd_loop.ledger.database import ledger_errors, open_for_reading, transaction
 from svd_loop.ledger.lock import JobLock
 from svd_loop.ledger.rounds import count_rows
 from svd_loop.ledger.schema import MIGRATIONS, TABLES, migrate, version_of
@@ -37,22 +37,22 @@ _LAST_ROW = 2**62
 
 
 def salvage(folder: Path) -> dict[str, int]:
-    """Replace a job's ledger by a sound one with its readable rows; the old file stays as `ledger.sqlite.damaged`.
+    """Replace a job's ledger by a valid one with its readable rows; the old file is kept as `ledger.sqlite.damaged`.
 
     Returns:
         Rows kept, by table.
 
     Raises:
         JobConflictError: the job is running.
-        LedgerError: nothing can be read, not even which job it was.
+        LedgerError: nothing can be read, not even the job's configuration.
     """
     path = JobPaths(folder).ledger
     sound = path.with_name(f".{path.name}.salvaged")
     lock = JobLock(folder)
     try:
-        with advice(path):
+        with ledger_errors(path):
             kept = copy_readable(path, sound)
-            for suffix in ("-shm", "-wal", ""):  # the file itself last: until then a repeat finds everything
+            for suffix in ("-shm", "-wal", ""):  # the file itself last: until then the command can be repeated
                 if (part := path.with_name(path.name + suffix)).exists():
                     part.replace(path.with_name(f"{path.name}.damaged{suffix}"))
             sound.replace(path)
@@ -62,14 +62,14 @@ def salvage(folder: Path) -> dict[str, int]:
 
 
 def copy_readable(damaged: Path, sound: Path) -> dict[str, int]:
-    """Write what can be read of one ledger, and is consistent, to a new file.
+    """Write all readable and consistent rows of a ledger to a new file.
 
     Returns:
         Rows kept, by table.
     """
     sound.unlink(missing_ok=True)
     with (
-        closing(open_for_reading(damaged, as_it_is=True)) as source,
+        closing(open_for_reading(damaged, keep_schema=True)) as source,
         closing(sqlite3.connect(sound, isolation_level=None)) as target,
     ):
         if (version := version_of(source)) != len(MIGRATIONS):
@@ -86,7 +86,7 @@ def copy_readable(damaged: Path, sound: Path) -> dict[str, int]:
 
 
 def _readable_rows(connection: sqlite3.Connection, table: str) -> Iterator[tuple[object, ...]]:
-    """All rows that can be read. Around damage, tables with row ids are read on in growing steps."""
+    """Yield all rows that can be read; in tables with row ids, damaged rows are skipped in growing steps."""
     try:
         connection.execute(f"SELECT rowid FROM {table} LIMIT 0")
     except sqlite3.OperationalError:
@@ -119,7 +119,8 @@ def _drop_inconsistent(connection: sqlite3.Connection, path: Path, damaged: Path
     store = ContentStore(connection, path)
     ids = [row[0] for row in connection.execute("SELECT id FROM contents")]
     connection.executemany("DELETE FROM contents WHERE id = ?", [(id,) for id in ids if not store.intact(id)])
-    connection.execute("INSERT OR IGNORE INTO batches SELECT DISTINCT batch, 0.0 FROM answers")  # only a time is lost
+    # A batch holds only a time stamp, so a lost one is replaced.
+    connection.execute("INSERT OR IGNORE INTO batches SELECT DISTINCT batch, 0.0 FROM answers")
     for table, key, bad in (
         ("answers", "seq", damaged_answers(connection)),
         ("prompts", "id", damaged_prompts(connection)),
@@ -130,12 +131,12 @@ def _drop_inconsistent(connection: sqlite3.Connection, path: Path, damaged: Path
     try:
         verify_meta(connection, path)
     except LedgerError:
-        connection.execute("DELETE FROM stops")  # how a job ended is decided again
+        connection.execute("DELETE FROM stops")  # the job's end is decided again
         log.warning(
             "%s: table meta, table stops or the last round was not what was written. How the job ended is decided "
             "again; its name and configuration are taken as they are and sealed again: %s",
             damaged,
-            _beside(connection, JobPaths(damaged.parent).config),
+            _compare_config(connection, JobPaths(damaged.parent).config),
         )
     for name in TABLES:
         for _, _, parent, column, key, *_ in connection.execute(f"PRAGMA foreign_key_list({name})").fetchall():
@@ -145,8 +146,8 @@ def _drop_inconsistent(connection: sqlite3.Connection, path: Path, damaged: Path
     seal_everything(connection)
 
 
-def _beside(connection: sqlite3.Connection, copy: Path) -> str:
-    """How the configuration in the ledger compares with its readable copy."""
+def _compare_config(connection: sqlite3.Connection, copy: Path) -> str:
+    """Compare the configuration in the ledger with its readable copy; return the result in words."""
     try:
         (text,) = connection.execute("SELECT value FROM meta WHERE name = 'config'").fetchone()
         changes = changed_keys(json.loads(copy.read_text("utf-8")), json.loads(text))
@@ -156,14 +157,14 @@ def _beside(connection: sqlite3.Connection, copy: Path) -> str:
 
 
 def drop_rounds(connection: sqlite3.Connection, first: int) -> None:
-    """Delete the rounds from number `first` on, with all that belongs to them."""
+    """Delete the rounds from number `first` on, with all their rows."""
     connection.execute("DELETE FROM stops WHERE after_round >= ? OR best_round >= ?", (first, first))
     for table in (*ROUND_TABLES, "rounds"):
         connection.execute(f"DELETE FROM {table} WHERE round >= ?", (first,))
 
 
 def _whole_rounds(connection: sqlite3.Connection) -> int:
-    """Length of the unbroken row of complete rounds from 0."""
+    """Return the number of complete rounds from 0 on without a gap."""
     counts = dict(connection.execute("SELECT round, counts FROM rounds").fetchall())
     number = 0
     while number in counts and json.loads(counts[number]) == count_rows(connection, number):

@@ -1,8 +1,8 @@
-"""The tables, and how a ledger of an older version becomes one of this version.
+"""Tables of the ledger, and migration of ledgers of earlier versions.
 
-`PRAGMA user_version` counts the migrations a file has seen; a new file has seen none. A migration is one
-SQL script and never edited once released: a change of the tables is a new script at the end of
-`MIGRATIONS`. Left out: downgrades. A file that is newer than the program is refused instead.
+`PRAGMA user_version` is the number of migrations applied to a file; it is 0 in a new file. A migration is one SQL
+script and is never edited after a release; a change of the tables is a new script at the end of `MIGRATIONS`. Left out:
+downgrades. A file that is newer than the program is refused.
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ FROM answers JOIN speakers ON speakers.id = answers.speaker LEFT JOIN batches ON
 """
 
 MIGRATIONS: tuple[str, ...] = (_TABLES, _SESSIONS, _REVISIONS, _UNDECIDED, _SUBTRACTION, _FIGURES, _DIGESTS)
-"""`MIGRATIONS[v]` turns a file of version v into one of version v + 1."""
+"""`MIGRATIONS[v]` migrates a file of version v to version v + 1."""
 
 _SEALED = MIGRATIONS.index(_DIGESTS) + 1
 
@@ -247,11 +247,11 @@ TABLES = (
     "stops",
     "sessions",
 )
-"""All tables, referenced ones before those that refer to them."""
+"""All tables; a table comes after those it refers to."""
 
 
 def version_of(connection: sqlite3.Connection) -> int:
-    """How many migrations the file has seen; 0 for an empty one."""
+    """Return the number of migrations applied to the file; 0 if it is empty."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
@@ -261,25 +261,25 @@ def refuse_newer(connection: sqlite3.Connection, migrations: Sequence[str] = MIG
     if found > known:
         raise LedgerError(
             f"the ledger has schema version {found}, this program knows up to {known}: "
-            "a newer svd-loop wrote it; install that version (or a newer one) to go on"
+            "a newer svd-loop wrote it; install that version (or a newer one) to continue"
         )
 
 
 def migrate(
     connection: sqlite3.Connection, migrations: Sequence[str] = MIGRATIONS, *, path: Path = Path("ledger.sqlite")
 ) -> None:
-    """Bring the file to the newest version, all missing steps in one transaction.
+    """Migrate the file to the newest version; all missing steps are one transaction.
 
-    A file that has digests is verified as a whole before new ones are written over them.
+    A file that has digests is verified completely before new digests are written.
 
     Args:
         connection: in autocommit mode, without an open transaction.
-        migrations: the ordered scripts; the parameter exists to test with more of them.
+        migrations: the ordered scripts; a parameter so that tests can add more.
         path: the file, for messages.
 
     Raises:
         LedgerError: the file is newer than `migrations`, or its rows are not what was written.
-        sqlite3.Error: a script failed; the file is as it was.
+        sqlite3.Error: a script failed; the file is unchanged.
     """
     refuse_newer(connection, migrations)
     start = version_of(connection)
@@ -296,6 +296,6 @@ def migrate(
     except sqlite3.Error:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-        if version_of(connection) == len(migrations):  # another process did it while this one waited for the lock
+        if version_of(connection) == len(migrations):  # another process migrated it while this one waited for the lock
             return
         raise

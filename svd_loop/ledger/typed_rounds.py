@@ -1,7 +1,7 @@
-"""The typed figures of a round as JSON, and those of rounds that older programs wrote.
+"""Convert a round's typed figures to JSON and back, also those of ledgers of earlier versions.
 
-Until schema version 4 a round had one mapping of figures by dotted name, from which `from_names` builds the typed
-ones. Written today are the typed ones alone, so that no name is parsed again.
+Until schema version 4 a round had one mapping of figures by dotted name, which `from_names` converts. Since then only
+the typed figures are written, so no name has to be parsed again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HEALTH, _ALARM, _ACTION, _KIND = "health.", "health.alarm.", "health.action.", 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a round's row holds besides its counts and open metrics; the fields are those of `RoundRecord`."""
+    """A round's typed figures; the fields are those of `RoundRecord`."""
 
     usage: Mapping[UsagePurpose, Mapping[str, Usage]] = field(default_factory=dict)
     votes: Mapping[StageName, Mapping[VoteValue, int]] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Figures:
 
 
 def to_json(record: RoundRecord) -> str:
-    """The typed figures of a record."""
+    """Return the typed figures of a record as JSON."""
     return json.dumps(
         {
             "usage": {
@@ -59,7 +59,7 @@ def to_json(record: RoundRecord) -> str:
 
 
 def from_json(text: str) -> Figures:
-    """What `to_json` wrote."""
+    """Parse what `to_json` returned."""
     data = json.loads(text)
     return Figures(
         usage={
@@ -76,7 +76,7 @@ def from_json(text: str) -> Figures:
 
 
 def from_names(metrics: Mapping[str, float]) -> tuple[Figures, dict[str, float]]:
-    """The typed figures among those that an older program wrote by dotted name, and the rest."""
+    """Split figures by dotted name, as earlier versions wrote them, into typed figures and the rest."""
     usage: dict[UsagePurpose, dict[str, dict[str, int]]] = {}
     votes: dict[StageName, dict[VoteValue, int]] = {}
     audit: dict[str, dict[str, float]] = {}

@@ -1,4 +1,4 @@
-"""The ledger's tables as plain rows: contents decoded, internal ids gone. What the digest and the export read."""
+"""Tables of the ledger as plain rows, with decoded contents and without internal ids, for digest and export."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from svd_loop.ledger.reader import LedgerReader
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One table or view, its columns in order, and how the encoded ones are decoded.
+    """One table or view, its columns in order, and the encoding of its columns.
 
     Attributes:
-        name: of the rows it yields.
+        name: name of the rows.
         source: table or view to select from.
-        columns: what is selected; `texts` and `ids` name the ones that hold content ids.
-        order: columns that order the rows by what they are, never by when they came.
+        columns: the selected columns.
+        order: columns that order the rows by their contents, never by time.
+        texts: columns that hold content ids of texts.
+        ids: columns that hold content ids of token ids.
     """
 
     name: str
@@ -126,7 +128,7 @@ VIEWS = (
 
 
 def rows_of(reader: LedgerReader, view: View, *, ordered: bool = False) -> Iterator[dict[str, Any]]:
-    """The view's rows with texts as strings and token ids as tuples; `ordered` sorts them by `view.order`."""
+    """Yield the view's rows with texts as strings and token ids as tuples; `ordered` sorts them by `view.order`."""
     columns = ", ".join(view.columns)
     order = f" ORDER BY {view.order}" if ordered else ""
     for row in reader.query(f"SELECT {columns} FROM {view.source}{order}"):

@@ -1,7 +1,7 @@
-"""From what a job's ledger holds to the order in which the next round's votes are asked.
+"""Compute the order of the next round's votes from the votes in the ledger.
 
-It reads committed rounds alone, and of those the newest before the round that is being played, because the judge
-changes with every round: a resumed round finds what the interrupted one found. No label is looked at.
+It reads committed rounds only, and of those the newest one before the current round, because the judge changes with
+every round. So a resumed round gets the same order as the interrupted one. No labels are used.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from svd_loop.ledger import LedgerReader
 
 @dataclass(frozen=True, slots=True)
 class MeasuredOrder:
-    """The order of a round's units, length S * V; the paper's until a round has been played.
+    """Order of a round's voting units, length S * V; the paper's order until a round has been played.
 
     Attributes:
-        ledger: the job's.
+        ledger: the job's ledger.
         stages: the cascade's stages.
-        votes: votes of a stage.
+        votes: number of votes per stage.
     """
 
     ledger: LedgerReader
@@ -31,14 +31,14 @@ class MeasuredOrder:
     _known: dict[int, tuple[Unit, ...]] = field(default_factory=dict, repr=False)
 
     def __call__(self, round: int) -> tuple[Unit, ...]:
-        """The order for `round`; worked out once, since a round asks for it with every block of candidates."""
+        """Return the order for `round`; cached, because a round calls this for every block of candidates."""
         if round not in self._known:
             self._known[round] = measured_order(self.stages, self.votes, measurements(self.ledger, round))
         return self._known[round]
 
 
 def measurements(ledger: LedgerReader, before: int) -> Measurements:
-    """Votes by candidate and stage, and output tokens a vote, of the newest committed round below `before`."""
+    """Return votes by candidate and stage, and output tokens per vote, of the newest committed round below `before`."""
     for row in ledger.query("SELECT MAX(round) AS newest FROM rounds WHERE round < ?", (before,)):
         if row["newest"] is not None:
             ledger.verify(row["newest"], answers=True)

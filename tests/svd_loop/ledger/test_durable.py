@@ -85,8 +85,8 @@ def raise_fault(replies: list[Reply]) -> list[Reply]:
         (raise_fault, r"failed on 4 calls .*RuntimeError: out of memory"),
         (lambda replies: replies[:-1], "3 answers to 4 calls"),
         (lambda replies: [*replies, replies[0]], "5 answers to 4 calls"),
-        (lambda replies: replies[::-1], "answered CallId"),
-        (lambda replies: [replace(reply, call=CALLS[0].id) for reply in replies], "answered CallId"),
+        (lambda replies: replies[::-1], "returned a reply to CallId"),
+        (lambda replies: [replace(reply, call=CALLS[0].id) for reply in replies], "returned a reply to CallId"),
     ],
 )
 def test_an_engine_at_fault_is_an_engine_error_and_nothing_is_half_written(
@@ -122,7 +122,7 @@ def test_an_engine_that_hangs_is_given_up() -> None:
     try:
         with pytest.raises(EngineError, match=r"no answer within 0.05 s to 4 calls"):
             durable.generate(CALLS)
-        with pytest.raises(EngineError, match="has not come back"):
+        with pytest.raises(EngineError, match="has not returned"):
             durable.generate(CALLS)
     finally:
         released.set()
