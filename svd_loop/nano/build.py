@@ -25,11 +25,11 @@ def build(
     """Build a checkpoint with its measurements and card.
 
     Args:
-        output_dir: where to write it; files of an earlier build are replaced.
+        output_dir: folder to write to; files of an earlier build are replaced.
         size: small, nano or large.
-        seed: of weights, data and measuring.
+        seed: seed of weights, data and measurement.
         steps: optimizer steps of about 2,400 tokens, over all phases; None is the recipe's number.
-        quick: a few steps and a handful of problems, to see that everything runs; the model is useless.
+        quick: run a few steps and problems only, as a test of the code; the model is useless.
 
     Returns:
         The measurements, as written to ``measurements.json``.

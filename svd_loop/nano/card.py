@@ -1,4 +1,4 @@
-"""The model card beside a nano checkpoint, filled from what training and measuring wrote, never by hand."""
+"""Write the model card of a nano checkpoint from the files that training and measurement wrote."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _shares(shares: Mapping[str, float]) -> str:
 
 
 def _table(rows: Mapping[str, Mapping[str, float]]) -> str:
-    """A Markdown table of percentages; all rows have the columns of the first."""
+    """Return a Markdown table of percentages; all rows have the columns of the first."""
     columns: Sequence[str] = list(next(iter(rows.values())))
     lines = ["| | " + " | ".join(column.replace("_", " ") for column in columns) + " |"]
     lines.append("|---" * (len(columns) + 1) + "|")

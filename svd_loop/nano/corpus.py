@@ -1,9 +1,9 @@
-"""The post-training mixture: what nano knows before the loop starts.
+"""The post-training mixture: the data nano is trained on before the loop starts.
 
-Every solution the solver is taught is *right*.  Its weakness is its own smallness: it is shown two styles, working
-an answer out and guessing it before certifying, and a model this small can do the first and not the second.
-The judge's rows are half yes, half no, with both styles right and wrong in equal measure, so that style says nothing
-and only recomputing does.
+Every solution in the solver's rows is *right*. Its weakness is the model's size: the rows have two styles, deriving the
+answer and guessing it before writing a certificate, and a model this small can do only the first. The judge's rows are
+half yes, half no, with both styles right and wrong equally often, so that style carries no information and only
+recomputing the answer does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from string import Template
 from typing import Literal, get_args
 
 from envs.problems.nano import DOMAINS, FAMILIES, Domain, Task, draw_task
-from svd_loop.nano.works import Flaw, Style, Work, asked_by, check, compare, grade, misread, near, solve
+from svd_loop.nano.works import Flaw, Style, Work, check, compare, grade, misread, near, question_answered_by, solve
 
 Role = Literal["solver", "question_inferrer", "question_comparer", "fact_checker", "grader"]
 JUDGE_ROLES: tuple[Role, ...] = get_args(Role)[1:]
@@ -29,10 +29,10 @@ ROLE_WEIGHTS: dict[Role, float] = {
     "fact_checker": 0.24,
     "grader": 0.20,
 }
-"""Share of rows by role; they add to 1."""
+"""Share of rows by role; the shares add up to 1."""
 
 DERIVE_SHARE: dict[Domain, float] = {"math": 0.36, "science": 0.33, "coding": 0.36}
-"""Share of the solver's rows that work the answer out; sets base pass@1 (the rest is guessed)."""
+"""Share of the solver's rows that derive the answer (the rest guess it); determines the base's pass@1."""
 
 JUNK: tuple[str, ...] = (
     "",
@@ -59,7 +59,7 @@ _WRONG: dict[Style, tuple[Flaw, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One training row: a role's prompt, and what it should reply."""
+    """One training row: a role's prompt and the expected reply."""
 
     role: Role
     domain: Domain
@@ -73,29 +73,29 @@ def _row(role: Role, task: Task, reply: str, **fields: str) -> Row:
 
 @cache
 def template(role: Role) -> Template:
-    """The role's prompt file, the very one the loop judges with."""
+    """Return the role's prompt file, the same one that the loop uses."""
     return Template((files("envs") / "templates" / "nano" / f"{role}.txt").read_text(encoding="utf-8"))
 
 
 def prompt(role: Role, **fields: str) -> str:
-    """Fill a role's template."""
+    """Return a role's template with its fields filled in."""
     return template(role).substitute(fields)
 
 
 def rows(count: int, seed: int) -> Iterator[Row]:
-    """The full mixture, solver and judge, from the posttrain split."""
+    """Yield the full mixture, solver and judge, from the posttrain split."""
     return _mix(count, seed, tuple(ROLE_WEIGHTS))
 
 
 def anchor_rows(count: int, seed: int) -> list[Row]:
-    """Judge rows alone, mixed into the loop's updates so that its roles are not forgotten."""
+    """Return judge rows only; the loop's updates mix them in so that the model keeps its judge roles."""
     return list(_mix(count, seed, JUDGE_ROLES))
 
 
 def drills(count: int, seed: int) -> Iterator[tuple[tuple[str, str], ...]]:
-    """Arithmetic alone, as (expression with ``=``, result) pairs: the steps the other rows are made of.
+    """Yield arithmetic only, as (expression with ``=``, result) pairs: the steps that all other rows consist of.
 
-    Early in training it is what everything else waits for, and a sum costs a tenth of a solution's tokens.
+    All other rows depend on arithmetic, and a sum has a tenth of a solution's tokens, so it is trained first.
     """
     rng = Random(f"nano-drills/{seed}")
     for _ in range(count):
@@ -128,7 +128,7 @@ def _solver_row(task: Task, rng: Random) -> Row:
 
 
 def _solution(task: Task, rng: Random) -> str:
-    """What a solver is taught to write."""
+    """Return a solution for a solver's row."""
     style: Style = "derive" if rng.random() < DERIVE_SHARE[task.family.domain] else "leap"
     return _right(task, style, rng).text
 
@@ -137,9 +137,9 @@ def _inferrer_row(task: Task, rng: Random) -> Row:
     if rng.random() < 0.05:
         return _row("question_inferrer", task, "none", solution=rng.choice(JUNK))
     style = _style(rng)
-    # Wrong solutions too: the inferrer must say what a solution answers, not what it should have answered.
+    # Wrong solutions too: the inferrer must give the question that a solution answers, not the original one.
     work = _right(task, style, rng) if rng.random() < 0.6 else _wrong(task, style, rng)
-    return _row("question_inferrer", task, asked_by(work), solution=work.text)
+    return _row("question_inferrer", task, question_answered_by(work), solution=work.text)
 
 
 def _comparer_row(task: Task, rng: Random) -> Row:
@@ -207,7 +207,7 @@ def _right(task: Task, style: Style, rng: Random) -> Work:
 
 
 def _wrong(task: Task, style: Style, rng: Random) -> Work:
-    """A flawed solution of the given style whose check truly fails."""
+    """Return a wrong solution of the given style that the fact check rejects."""
     while True:
         work = solve(task, style, rng, rng.choice(_WRONG[style]))
         if work is not None and check(task, work).endswith("[[N]]"):
@@ -215,7 +215,7 @@ def _wrong(task: Task, style: Style, rng: Random) -> Work:
 
 
 def _other(task: Task, rng: Random) -> Task:
-    """A problem of another family of the same domain."""
+    """Return a problem of another family of the same domain."""
     while True:
         other = _posttrain_task(rng, task.family.domain)
         if other.family is not task.family:
@@ -223,7 +223,7 @@ def _other(task: Task, rng: Random) -> Task:
 
 
 def _misread(task: Task, rng: Random) -> Task:
-    """A problem with one detail changed; its answer does not matter to a comparer, so options are dropped."""
+    """Return a problem with one detail changed, without options, because its answer is irrelevant to a comparer."""
     while True:
         other = misread(task, rng)
         if other is not None:
@@ -233,7 +233,7 @@ def _misread(task: Task, rng: Random) -> Task:
 
 
 def _broken(task: Task, rng: Random) -> str:
-    """Text that commits to no answer: nothing, a phrase that fools judges, or work cut before its answer."""
+    """Return text without an answer: nothing, a phrase that fools judges, or a solution cut before its answer."""
     if rng.random() < 0.5:
         return rng.choice((*JUNK, str(near(task.ans, rng))))
     text = _right(task, "derive", rng).text

@@ -1,7 +1,7 @@
-"""What a nano checkpoint can do before the loop: how well it solves, and how well it judges its own solutions.
+"""Measure a nano checkpoint before the loop: how well it solves, and how well it judges its own solutions.
 
-The loop can only work where there is a gap between the two, so the gap is measured on the policy's *own* samples of
-development problems, the very distribution its judge will see, and published in the model card.
+The loop can only work if there is a gap between the two. So the gap is measured on the policy's *own* samples of
+development problems, the distribution that its judge gets, and published in the model card.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_NEW_TOKENS: dict[Role, int] = {
     "fact_checker": 64,
     "grader": 64,
 }
-"""Enough for the longest reply nano was taught, with a fifth to spare."""
+"""Length of the longest reply in nano's training data, plus a fifth."""
 
 STAGES = ("cycle_consistency", "factuality", "correctness")
 _VOTES = 3
@@ -49,7 +49,7 @@ class Answered:
 
 
 class Sampler:
-    """The checkpoint as something that answers many prompts of one role."""
+    """Samples replies of the checkpoint to many prompts of one role."""
 
     def __init__(self, checkpoint: Path, seed: int) -> None:
         self._tokenizer = PreTrainedTokenizerFast.from_pretrained(checkpoint)
@@ -59,7 +59,7 @@ class Sampler:
         self._seed = seed
 
     def ask(self, role: Role, texts: Sequence[str], temperature: float = 1.0) -> list[Answered]:
-        """Answer every text once; repeated texts get seeds, hence samples, of their own."""
+        """Return one reply to every text; repeated texts get different seeds and so different samples."""
         sampling = Sampling(MAX_NEW_TOKENS[role], temperature)
         requests = [GenerationRequest(self._encode(text), sampling, self._next_seed()) for text in texts]
         return [
@@ -88,10 +88,10 @@ def measure(
 
     Args:
         checkpoint: folder of the model.
-        problems: problems a domain.
-        samples: solutions a problem, for pass@1 and pass@samples.
-        judged: solutions a problem that the full cascade judges, at most ``samples``.
-        seed: of problems and sampling.
+        problems: number of problems per domain.
+        samples: solutions per problem, for pass@1 and pass@samples.
+        judged: solutions per problem that the full cascade judges, at most ``samples``.
+        seed: seed of problems and sampling.
     """
     sampler = Sampler(checkpoint, seed * 1_000_003)
     by_domain = {domain: generate(domain, "development", problems, seed) for domain in DOMAINS}
@@ -117,7 +117,7 @@ def measure(
 
 @dataclass(frozen=True, slots=True)
 class Votes:
-    """``yes[stage][c][v]``: whether vote v of a stage on candidate c said yes; and mean reply lengths by role."""
+    """Votes and mean reply lengths by role; ``yes[stage][c][v]`` is whether vote v on candidate c is yes."""
 
     yes: Mapping[str, list[list[bool]]]
     invalid: Mapping[str, float]
@@ -125,7 +125,7 @@ class Votes:
 
 
 def judge(sampler: Sampler, candidates: Sequence[tuple[NanoProblem, str]], votes: int = _VOTES) -> Votes:
-    """Cast every vote of every stage on every candidate, without early exit: rates need them all."""
+    """Cast every vote of every stage on every candidate, without early exit, because the rates need all votes."""
     pairs = [pair for pair in candidates for _ in range(votes)]
     inferred = sampler.ask("question_inferrer", [prompt("question_inferrer", solution=text) for _, text in pairs])
     compared = sampler.ask(
@@ -189,7 +189,7 @@ def _verdict(answer: Answered) -> VoteValue:
 def _solving(
     asked: Sequence[NanoProblem], right: Sequence[bool], solved: Sequence[Answered], samples: int
 ) -> dict[str, dict[str, float]]:
-    """pass@1, pass@samples and style by domain and overall."""
+    """Return pass@1, pass@samples and the shares of both styles, by domain and overall."""
     groups: dict[str, list[int]] = {"overall": list(range(len(asked)))}
     for domain in DOMAINS:
         groups[domain] = [i for i, problem in enumerate(asked) if problem.domain == domain]
@@ -220,7 +220,7 @@ def _greedy(sampler: Sampler, by_domain: Mapping[Domain, Sequence[NanoProblem]])
 def _judging(
     problems: Sequence[NanoProblem], right: Sequence[bool], votes: Votes
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Rates per vote and stage, and of the full cascade, by domain and overall."""
+    """Return the rates per vote and stage, and those of the full cascade, by domain and overall."""
     groups: dict[str, list[int]] = {"overall": list(range(len(problems)))}
     for domain in DOMAINS:
         groups[domain] = [i for i, problem in enumerate(problems) if problem.domain == domain]
@@ -245,6 +245,6 @@ def _judging(
 
 
 def _rate(outcomes: Iterable[bool]) -> float:
-    """Share of true outcomes, 0 where there are none."""
+    """Return the share of true outcomes; 0 if there are none."""
     values = list(outcomes)
     return round(sum(values) / len(values), 4) if values else 0.0

@@ -1,8 +1,8 @@
 """Nano's own fast tokenizer: byte-level BPE trained on the corpus, with a chat template.
 
-Digits, operators and brackets are always tokens of their own, since arithmetic is learned digit by digit and must
-look the same in every context.  Everything between them may merge across words: the corpus is templated, so whole
-phrases become one token and sequences halve.  The alphabet is all 256 bytes, so any text can be encoded.
+Digits, operators and brackets are always tokens of their own, because arithmetic is learned digit by digit and must be
+encoded the same in every context. Text between them may merge across words: the corpus is templated, so whole phrases
+become one token and sequences are half as long. The alphabet is all 256 bytes, so any text can be encoded.
 """
 
 from __future__ import annotations
@@ -58,6 +58,6 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 
 
 def render(user_text: str, completion_text: str = "") -> str:
-    """One exchange as the chat template writes it: the prompt, and the reply with its end token if there is one."""
+    """Return one exchange as the chat template renders it; a reply gets the end token."""
     text = f"{USER}{user_text}{END}{ASSISTANT}"
     return text + completion_text + END if completion_text else text

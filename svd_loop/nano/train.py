@@ -1,7 +1,7 @@
-"""Post-training of nano from scratch: a plain PyTorch loop, since it must run in minutes on two cores.
+"""Post-training of nano from scratch, as a plain PyTorch loop that runs in minutes on two cores.
 
-Supervised on completions alone, like the loop's own updates.  Rows of similar length share a batch, padding goes to
-the right where a causal model never looks, and logits are computed only where there is a loss.
+Supervised on completions only, like the loop's own updates. Rows of similar length share a batch, padding is on the
+right, where a causal model does not attend, and logits are computed only at supervised tokens.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _PHASES_AT_MOST = 1_000
 _IGNORED = -100
 
 DRILL_UNTIL = 0.4
-"""Share of a phase's steps after which the drill share stays put."""
+"""Share of a phase's steps after which the drill share is constant."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Width and depth of a nano model; heads are 32 wide."""
+    """Width and depth of a nano model; the head dimension is 32."""
 
     hidden: int
     layers: int
@@ -55,12 +55,12 @@ SIZES: dict[str, Size] = {
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A stretch of training with a cosine of its own.
+    """A phase of training with a cosine schedule of its own.
 
     Attributes:
         steps: optimizer steps.
-        drill_start: share of rows that are bare arithmetic at first.
-        drill_end: the same once ``DRILL_UNTIL`` of the steps are done; in between it falls linearly.
+        drill_start: share of rows with arithmetic only at the first step.
+        drill_end: that share after ``DRILL_UNTIL`` of the steps; it falls linearly in between.
     """
 
     steps: int
@@ -68,7 +68,7 @@ class Phase:
     drill_end: float
 
     def drill_share(self, step: int) -> float:
-        """Share of drill rows at a step of this phase."""
+        """Return the share of drill rows at a step of this phase."""
         done = min(1.0, step / (DRILL_UNTIL * self.steps))
         return self.drill_start + (self.drill_end - self.drill_start) * done
 
@@ -77,20 +77,20 @@ PHASES: tuple[Phase, ...] = (
     Phase(steps=8_000, drill_start=0.7, drill_end=0.1),
     Phase(steps=3_000, drill_start=0.15, drill_end=0.1),
 )
-"""The recipe of the shipped checkpoint: arithmetic first, then a second, warm-restarted pass over the mixture."""
+"""The recipe of the shipped checkpoint: arithmetic first, then a second pass over the mixture with a warm restart."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything that decides the weights, written beside them.
+    """Everything that determines the weights; stored with the checkpoint.
 
     Attributes:
         size: a key of ``SIZES``.
-        seed: of weights, data and order.
-        phases: run one after the other on the same weights, each with fresh optimizer state and data.
-        batch_tokens: tokens in a batch, padding included.
-        learning_rate: peak, after ``warmup`` steps; a cosine then takes it to ``floor`` of the peak.
-        save_every: steps between checkpoints, so that an interrupted run leaves something usable.
+        seed: seed of weights, data and order.
+        phases: run in order on the same weights, each with fresh optimizer state and data.
+        batch_tokens: tokens in a batch, including padding.
+        learning_rate: peak value, after ``warmup`` steps; a cosine then lowers it to ``floor`` of the peak.
+        save_every: steps between checkpoints, so that an interrupted run leaves a usable one.
     """
 
     size: str
@@ -106,7 +106,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class PhaseReport:
-    """What a phase cost and the loss of its last batch."""
+    """Tokens and time of a phase, and the loss of its last batch."""
 
     phase: Phase
     tokens: int
@@ -116,7 +116,7 @@ class PhaseReport:
 
 @dataclass(frozen=True, slots=True)
 class TrainingReport:
-    """How a checkpoint came to be, as written to ``training.json``."""
+    """Report of a checkpoint's training, as written to ``training.json``."""
 
     recipe: Recipe
     parameters: int
@@ -125,7 +125,7 @@ class TrainingReport:
 
 
 def new_model(size: Size, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
-    """A freshly initialised Qwen3 of the given size."""
+    """Return a newly initialised Qwen3 of the given size."""
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=size.hidden,
@@ -157,7 +157,7 @@ def train(recipe: Recipe, output_dir: Path) -> TrainingReport:
     """Train a tokenizer and a model and save both, with their ``training.json``."""
     torch.manual_seed(recipe.seed)
     model, tokenizer = _fresh(recipe)
-    first = recipe.seed * _PHASES_AT_MOST  # rows are never seen twice
+    first = recipe.seed * _PHASES_AT_MOST  # no phase repeats rows of another one
     done = tuple(
         _run_phase(model, tokenizer, recipe, phase, first + index, output_dir)
         for index, phase in enumerate(recipe.phases)
@@ -182,7 +182,7 @@ def _run_phase(
     data_seed: int,
     output_dir: Path,
 ) -> PhaseReport:
-    """Train through one phase and save."""
+    """Train one phase and save the checkpoint."""
     optimizer = torch.optim.AdamW(_groups(model, recipe), lr=recipe.learning_rate, betas=(0.9, 0.95))
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe, phase.steps))
     batches = islice(_batches(phase, recipe, data_seed, tokenizer), phase.steps)
@@ -201,14 +201,14 @@ def _run_phase(
 
 
 def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, output_dir: Path) -> None:
-    """Write a checkpoint any transformers-compatible engine can load."""
+    """Write a checkpoint that any transformers-compatible engine can load."""
     output_dir.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(output_dir)
     tokenizer.save_pretrained(output_dir)
 
 
 def _step(model: Qwen3ForCausalLM, ids: torch.Tensor, labels: torch.Tensor, optimizer: torch.optim.Optimizer) -> float:
-    """One update; ``ids`` and ``labels`` are (rows, length), labels already shifted to predict the next token."""
+    """Run one update; ``ids`` and ``labels`` are (rows, length), labels already shifted to predict the next token."""
     supervised = labels != _IGNORED
     hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[supervised]
     loss = nn.functional.cross_entropy(model.lm_head(hidden), labels[supervised])
@@ -222,7 +222,7 @@ def _step(model: Qwen3ForCausalLM, ids: torch.Tensor, labels: torch.Tensor, opti
 def _batches(
     phase: Phase, recipe: Recipe, data_seed: int, tokenizer: PreTrainedTokenizerFast
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Endless batches: pools of fresh rows, sorted by length, cut to the token budget, shuffled."""
+    """Yield batches without end: pools of new rows are sorted by length, cut to the token budget and shuffled."""
     rng = Random(data_seed)
     step = pool = 0
     while True:
@@ -244,13 +244,13 @@ def _batches(
 
 
 _Encoded = tuple[list[int], list[int]]
-"""Token ids, and the same with everything masked that is not to be learned."""
+"""Token ids, and labels in which all unsupervised tokens are masked."""
 
 
 def _encode(batch: list[Row], tokenizer: PreTrainedTokenizerFast) -> list[_Encoded]:
-    """Rows to tokens, with the prompt masked."""
+    """Encode rows, with the prompt masked in the labels."""
     prompts = tokenizer([render(row.user_text) for row in batch], add_special_tokens=False)["input_ids"]
-    # Encoded apart, as in generation: the reply's first token must not merge with the prompt's last.
+    # Encoded separately, as in generation: the reply's first token must not merge with the prompt's last.
     replies = tokenizer([row.completion_text + tokenizer.eos_token for row in batch], add_special_tokens=False)
     return [
         (head + tail, [_IGNORED] * len(head) + tail) for head, tail in zip(prompts, replies["input_ids"], strict=True)
@@ -258,18 +258,18 @@ def _encode(batch: list[Row], tokenizer: PreTrainedTokenizerFast) -> list[_Encod
 
 
 def _encode_drills(batch: list[tuple[tuple[str, str], ...]], tokenizer: PreTrainedTokenizerFast) -> list[_Encoded]:
-    """Drill rows to tokens, with all but the results masked; their signs and digits never merge."""
+    """Encode drill rows, with everything except the results masked; signs and digits are separate tokens."""
     space, start = tokenizer.encode(" "), tokenizer.encode(ASSISTANT)
     symbol = {sign: tokenizer.encode(sign)[0] for sign in "0123456789+-*/="}
     encoded = []
     for row in batch:
         ids, labels = list(start), [_IGNORED]
         for expression, result in row:
-            asked = [symbol[sign] for sign in expression]
-            # The space is learned as well: it is what ends a number.
-            told = [symbol[sign] for sign in result] + space
-            ids += asked + told
-            labels += [_IGNORED] * len(asked) + told
+            given = [symbol[sign] for sign in expression]
+            # The space is supervised too, because it ends a number.
+            target = [symbol[sign] for sign in result] + space
+            ids += given + target
+            labels += [_IGNORED] * len(given) + target
         encoded.append((ids, labels))
     return encoded
 
@@ -285,14 +285,14 @@ def _tensors(batch: list[_Encoded], pad: int) -> tuple[torch.Tensor, torch.Tenso
 
 
 def _groups(model: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
-    """Weight decay on matrices alone, as usual; norms have one dimension."""
+    """Return parameter groups with weight decay on matrices only; norms have one dimension."""
     matrices = [p for p in model.parameters() if p.dim() > 1]
     vectors = [p for p in model.parameters() if p.dim() <= 1]
     return [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
 def _rate(step: int, recipe: Recipe, steps: int) -> float:
-    """Linear warm-up, then a cosine down to the floor."""
+    """Return the learning rate factor: linear warm-up, then a cosine down to the floor."""
     if step < recipe.warmup:
         return (step + 1) / recipe.warmup
     done = (step - recipe.warmup) / max(1, steps - recipe.warmup)

@@ -1,8 +1,8 @@
 """Worked solutions, right and wrong, and the judge's recomputation of them.
 
-The judge is only worth training if its replies cannot be written by copying.  So a solution is kept as structure
-(its steps, each with the number it claims) and every judge reply is *computed* from that structure against the
-problem's plan: a check that stops at the first wrong claim is right by construction, whatever the corruption was.
+Training a judge is useful only if its replies cannot be written by copying. So a solution is kept as structure (its
+steps, each with the number it claims), and every judge reply is *computed* from that structure and the problem's plan:
+a check that stops at the first wrong claim is right by construction, whatever the error was.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ YES, NO = " [[Y]]", " [[N]]"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One written step: its arithmetic and the result it claims."""
+    """One written step: its arithmetic and the claimed result."""
 
     label: str
     left: int
@@ -39,7 +39,7 @@ class Step:
 
     @property
     def text(self) -> str:
-        """The step as a solution writes it."""
+        """The step as written in a solution."""
         return f"{self.label}{self.expression}={self.claimed}"
 
 
@@ -48,11 +48,11 @@ class Work:
     """A solution to a task.
 
     Attributes:
-        task: the problem as the solver read it; for a misreading not the one that was asked.
-        style: derive works towards the answer, leap states it and writes a certificate.
+        task: the problem as the solver read it; for a misreading not the original one.
+        style: derive computes the answer, leap states it first and then writes a certificate.
         steps: the written steps.
-        ans: the number the solution commits to.
-        final: the text of the final answer, which a unit slip makes differ from ``task.final(ans)``.
+        ans: the number given as answer.
+        final: the text of the final answer; with a wrong unit it differs from ``task.final(ans)``.
     """
 
     task: Task
@@ -63,7 +63,7 @@ class Work:
 
     @property
     def derivation(self) -> str:
-        """The steps in a row, and the option their result is found under."""
+        """The concatenated steps, and the option that has their result."""
         steps = "".join(step.text for step in self.steps)
         return f"{steps} ({self.task.final(self.steps[-1].claimed)})" if self.task.options else steps
 
@@ -81,12 +81,12 @@ class Work:
 
 
 def solve(task: Task, style: Style, rng: Random, flaw: Flaw = "none") -> Work | None:
-    """Write a solution with the flaw asked for, or None where this task cannot show that flaw.
+    """Return a solution with the given flaw, or None if this task cannot have it.
 
-    Flaws: ``slip`` one step's result is wrong and carried on; ``forced`` a wrong guess whose certificate claims the
-    wanted number all the same; ``honest`` a wrong guess whose certificate adds up to something else; ``final`` right
-    work, wrong final answer; ``misread`` another number or word than asked; ``unit`` a wrong unit; ``word`` code for
-    another wording (the sum instead of the count).
+    Flaws: ``slip`` one step's result is wrong and used in later steps; ``forced`` a wrong guess whose certificate
+    claims the required number nevertheless; ``honest`` a wrong guess whose certificate gives another number; ``final``
+    right steps, wrong final answer; ``misread`` another number or word than in the question; ``unit`` a wrong unit;
+    ``word`` code for another wording (the sum instead of the count).
     """
     if flaw == "misread":
         other = misread(task, rng)
@@ -103,10 +103,10 @@ def solve(task: Task, style: Style, rng: Random, flaw: Flaw = "none") -> Work | 
 
 
 def check(asked: Task, work: Work) -> str:
-    """What a fact checker writes: each claim recomputed beside what was claimed, then the end, until one differs.
+    """Return a fact checker's reply: each claim with its recomputed value, then the end, until one differs.
 
-    Both numbers of a comparison are written next to each other: a model this small compares neighbours reliably and
-    numbers at a distance hardly at all.
+    Both numbers of a comparison are written next to each other, because a model this small compares adjacent numbers
+    reliably and distant ones hardly at all.
     """
     family = asked.family
     plan = family.derive if work.style == "derive" else family.leap
@@ -119,7 +119,7 @@ def check(asked: Task, work: Work) -> str:
         if expression != step.expression:
             return f"{written}{expression} {step.expression}!{NO}"
         truth = compute(*wanted)
-        if truth is None:  # not a whole number, so whatever was claimed is wrong
+        if truth is None:  # not a whole number, so any claim is wrong
             return f"{written}{expression}!{NO}"
         written += f"{expression}={truth} {step.claimed}"
         if truth != step.claimed:
@@ -130,14 +130,14 @@ def check(asked: Task, work: Work) -> str:
 
 
 def grade(asked: Task, got: str) -> str:
-    """What a grader writes: its own derivation, then the reference and the answer it got, part by part."""
+    """Return a grader's reply: its own derivation, then reference and given answer, part by part."""
     reference = _derive(asked, Random(0), "none")
     assert reference is not None
     return reference.derivation + "; " + pair_up(parts(reference.final), parts(got))
 
 
 def parts(final: str) -> tuple[str, ...]:
-    """A final answer cut into what can be compared: number and unit, or a program's kind, sign and constants."""
+    """Split a final answer into comparable parts: number and unit, or a program's kind, sign and constants."""
     if kind := re.match(r"sum|len|min|max|\[", final):
         name = "list" if kind[0] == "[" else kind[0]
         return (name, *re.findall(r"[<>]|\d+", final))
@@ -147,7 +147,7 @@ def parts(final: str) -> tuple[str, ...]:
 
 
 def pair_up(left: tuple[str, ...], right: tuple[str, ...]) -> str:
-    """Pairs until one differs, and the verdict."""
+    """Return the pairs up to the first difference, and the verdict."""
     written: list[str] = []
     for pair in zip_longest(left, right, fillvalue="none"):
         written.append(" ".join(pair))
@@ -156,8 +156,8 @@ def pair_up(left: tuple[str, ...], right: tuple[str, ...]) -> str:
     return ", ".join(written) + YES
 
 
-def asked_by(work: Work) -> str:
-    """The question one would infer from the solution alone, reading its numbers off its steps."""
+def question_answered_by(work: Work) -> str:
+    """Return the question inferred from the solution alone, with the numbers from its steps."""
     family = work.task.family
     plan = family.derive if work.style == "derive" else family.leap
     givens = dict(work.task.givens)
@@ -171,7 +171,7 @@ def asked_by(work: Work) -> str:
 
 
 def compare(asked: Task, inferred: Task | None) -> str:
-    """What a question comparer writes: topic, words and numbers pair by pair, until one differs."""
+    """Return a question comparer's reply: topic, words and numbers pair by pair, until one differs."""
     if inferred is None:
         return f"{asked.family.topic} none!{NO}"
     pairs = [(asked.family.topic, inferred.family.topic)]
@@ -183,7 +183,7 @@ def compare(asked: Task, inferred: Task | None) -> str:
 
 
 def misread(task: Task, rng: Random) -> Task | None:
-    """The same task with one number or word changed, as a careless reader would; None where it has no answer."""
+    """Return the task with one number or word changed, as in a careless reading; None if it has no answer."""
     givens, words = dict(task.givens), dict(task.words)
     if words and rng.random() < 0.3:
         name = rng.choice(list(words))
@@ -198,7 +198,7 @@ def misread(task: Task, rng: Random) -> Task | None:
 
 
 def near(value: int, rng: Random) -> int:
-    """A different positive number of the kind a small model writes by mistake."""
+    """Return a different positive number, of the kind that a small model writes by mistake."""
     digits = list(str(value))
     digits[rng.randrange(len(digits))] = str(rng.randrange(10))
     choices = [value + delta for delta in (-10, -3, -2, -1, -1, 1, 1, 2, 3, 10)]
@@ -207,7 +207,7 @@ def near(value: int, rng: Random) -> int:
 
 
 def _run(plan: tuple[PlanStep, ...], task: Task, ans: int, slips: Mapping[int, int]) -> tuple[Step, ...] | None:
-    """Write a plan's steps out, claiming ``slips[i]`` for step i; None where a step has no whole result."""
+    """Return a plan's steps, with ``slips[i]`` claimed for step i; None if a step has no whole result."""
     numbers = {**task.givens, "ans": ans}
     steps: list[Step] = []
     for index, planned in enumerate(plan):
@@ -241,7 +241,7 @@ def _derive(task: Task, rng: Random, flaw: Flaw) -> Work | None:
 def _leap(task: Task, rng: Random, flaw: Flaw) -> Work | None:
     plan = task.family.leap
     true_steps = _run(plan, task, task.ans, {})
-    if true_steps is None:  # only a misread task: its certificate would need a negative number
+    if true_steps is None:  # happens only for a misread task, whose certificate would need a negative number
         return None
     if flaw == "none":
         return Work(task, "leap", true_steps, task.ans, task.final(task.ans))
@@ -259,7 +259,7 @@ def _leap(task: Task, rng: Random, flaw: Flaw) -> Work | None:
 
 
 def _force(task: Task, true_steps: tuple[Step, ...], ans: int, rng: Random) -> dict[int, int]:
-    """Where a wrong guess's certificate cheats: at its first step (exactly or nearly) or only at its last."""
+    """Return the false claims of a wrong guess's certificate: at its first step, or only at its last."""
     last = len(true_steps) - 1
     slips = {last: task.givens[task.family.target]}
     first = task.family.leap[0]
@@ -274,7 +274,7 @@ def _force(task: Task, true_steps: tuple[Step, ...], ans: int, rng: Random) -> d
 
 
 def _swapped_word(task: Task, style: Style, rng: Random) -> Work | None:
-    """Right numbers under code for another word; steps that name the word still name the asked one."""
+    """Return a solution with right numbers and code for another word of the same kind."""
     if task.family.code is None or not task.words:
         return None
     name = rng.choice(list(task.words))
@@ -292,7 +292,7 @@ def _wrong_unit(task: Task, style: Style, rng: Random) -> Work | None:
 
 
 def _check_end(asked: Task, work: Work, last: int) -> str:
-    """The ties a chain of right steps must still satisfy: the number wanted, then the final answer's parts."""
+    """Return the last comparisons of a check: the required number, then the parts of the final answer."""
     ends = f"{last} {asked.givens[asked.family.target]}"
     if work.style == "leap":
         if last != asked.givens[asked.family.target]:

@@ -10,7 +10,7 @@ import pytest
 from envs.problems.nano import DOMAINS, generate_tasks
 from svd_loop.nano.corpus import JUDGE_ROLES, Row, anchor_rows, rows
 from svd_loop.nano.tokenizer import PAD, render, train_tokenizer
-from svd_loop.nano.works import Flaw, Style, asked_by, check, compare, grade, misread, solve
+from svd_loop.nano.works import Flaw, Style, check, compare, grade, misread, question_answered_by, solve
 
 TASKS = [task for domain in DOMAINS for task in generate_tasks(domain, "posttrain", 60, seed=0)]
 STYLES: tuple[Style, ...] = ("derive", "leap")
@@ -50,7 +50,7 @@ def test_right_solutions_pass_every_check(style: Style) -> None:
         assert work.final == task.final(task.ans)
         assert check(task, work).endswith("[[Y]]")
         assert grade(task, work.final).endswith("[[Y]]")
-        assert asked_by(work) == task.canonical_question
+        assert question_answered_by(work) == task.canonical_question
 
 
 @pytest.mark.parametrize("style", STYLES)
