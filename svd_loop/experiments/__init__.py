@@ -1,6 +1,6 @@
-"""Arms times seeds, played side by side and compared: what the method's claims and our defaults rest on.
+"""Sweeps: arms and seeds are run and compared, as evidence for the method's claims and for our defaults.
 
-`plan` turns a sweep's file into plays, `play` plays one, `runner` plays them all, `results` keeps what came out,
-`figures` compares with intervals, and `page` and `plots` show it. The answers of a seed are shared between its arms
-(`svd_loop.ledger.shared`), so an arm that differs in selection or training alone pays for no sample and no vote twice.
+`plan` turns a sweep's file into plays (one arm with one seed), `play` runs one, `runner` runs all, `results` stores
+their results, `figures` compares them with intervals, `page` and `plots` show them. The arms of a seed share answers
+(`svd_loop.ledger.shared`), so an arm that differs only in selection or training generates no sample or vote again.
 """

@@ -1,6 +1,6 @@
-"""How certain a policy was of what it wrote, from the distributions it wrote it with.
+"""Self-certainty of a policy about its answers, from its output distributions.
 
-One forward pass over sampled ids, no generation.
+It takes one forward pass over sampled ids and no generation.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from svd_loop.contracts import Candidate
 from svd_loop.support.torch_memory import release_gpu_memory
 
 ROW_TOKENS = 32_768
-"""Padded tokens of a forward pass; bounds the memory of its logits."""
+"""Padded tokens of a forward pass; limits the memory of its logits."""
 
 
 def self_certainty(
     stored: StoredVersion, candidates: Sequence[Candidate], *, dtype: str = "float32", device: str = "auto"
 ) -> list[float]:
-    """Self-certainty of each candidate in nats, aligned.
+    """Return the self-certainty of each candidate in nats, aligned.
 
-    The mean over the answer's T tokens of KL(U || p_t), U uniform over the vocabulary of size V:
+    It is the mean over the answer's T tokens of KL(U || p_t), U uniform over the vocabulary of size V:
     -log V - (1 / V) sum_v log p_t(v) (Kang et al. 2025, arXiv 2502.18581, equation 8, without its constant).
 
     Args:
-        stored: the version that wrote them.
-        candidates: with prompt and token ids.
-        dtype: of the weights.
+        stored: the version that wrote the candidates.
+        candidates: candidates with prompt and token ids.
+        dtype: data type of the weights.
         device: `auto`, `cpu` or `cuda`.
 
     Raises:
@@ -53,7 +53,7 @@ def self_certainty(
 def _batch(model: Any, batch: Sequence[Candidate]) -> list[float]:
     rows = [(*candidate.prompt_ids, *candidate.token_ids) for candidate in batch]
     width = max(map(len, rows))
-    # Padded on the right: causal attention never looks there, and the mask keeps those tokens out of the mean.
+    # Padded on the right, where causal attention does not read; the mask keeps padding out of the mean.
     ids = torch.tensor([(*row, *(0,) * (width - len(row))) for row in rows], device=model.device)
     places = torch.arange(width, device=model.device)
     starts = torch.tensor([len(candidate.prompt_ids) for candidate in batch], device=model.device)
@@ -69,7 +69,7 @@ def _batch(model: Any, batch: Sequence[Candidate]) -> list[float]:
 
 
 def _chunks_by_size(prompts: Sequence[tuple[int, ...]], tokens: int) -> Iterator[range]:
-    """Places of consecutive prompts that fit into `tokens` together, padding included; at least one at a time."""
+    """Yield ranges of consecutive prompts that fit into `tokens` together with padding; at least one prompt each."""
     start, longest = 0, 0
     for place, prompt in enumerate(prompts):
         wider = max(longest, len(prompt))

@@ -1,4 +1,4 @@
-"""From an arm's `control` to what `build_job` takes: an acceptor, and what tells the job from others."""
+"""Build the control of an arm: its acceptor, and the data that identifies the job."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from svd_loop.experiments.acceptors import GoldAcceptor, RandomAcceptor, SelfCer
 
 
 def control_of(section: AnyControl, config: Config) -> Control:
-    """The control of a job.
+    """Build the control of a job.
 
     Args:
-        section: which control.
+        section: configuration of the control.
         config: the job.
 
     Raises:
@@ -41,7 +41,7 @@ def refuse_conflicts(section: AnyControl, config: Config) -> None:
     """Refuse a control that cannot work with the job's configuration.
 
     Raises:
-        ConfigError: names both.
+        ConfigError: the message gives both values.
     """
     if isinstance(section, GoldControl) and config.data.train.type == "files":
         raise ConfigError(
@@ -51,11 +51,11 @@ def refuse_conflicts(section: AnyControl, config: Config) -> None:
     at_once = isinstance(section, SelfConsistencyControl | SelfCertaintyControl)
     if at_once and config.sampling.block not in (None, config.sampling.n):
         raise ConfigError(
-            f"control: {section.type} compares all candidates of a prompt, and sampling.block: "
-            f"{config.sampling.block} gives it a few at a time; set sampling.block: null"
+            f"control: {section.type} compares all candidates of a prompt, but sampling.block: "
+            f"{config.sampling.block} samples them in several blocks; set sampling.block: null"
         )
     if isinstance(section, SelfCertaintyControl) and not config.engine.has_weights:
-        raise ConfigError(f"control: self_certainty needs a model, and engine.type: {config.engine.type} has none")
+        raise ConfigError(f"control: self_certainty needs a model, but engine.type: {config.engine.type} has none")
 
 
 def _acceptor(section: AnyControl, config: Config) -> Acceptor:
@@ -75,7 +75,7 @@ def _acceptor(section: AnyControl, config: Config) -> Acceptor:
 
 
 def _certainty(config: Config, candidates: Sequence[Candidate]) -> list[float]:
-    """Self-certainty of each candidate by the version that wrote it, aligned."""
+    """Return the self-certainty of each candidate by the version that wrote it, aligned."""
     from policies.versions.stored import stored_version
     from svd_loop.experiments.certainty import self_certainty
 

@@ -1,4 +1,4 @@
-"""What the results of a sweep say, as numbers with intervals: gains, lifts, shares, and whether each claim holds.
+"""Compute a sweep's figures with intervals: gains, lifts, shares, and whether each claim holds.
 
 All differences are taken problem by problem and seed by seed, since every arm answers the same problems from the same
 base; the interval is over both (`svd_loop.support.statistics.crossed_mean`).
@@ -24,7 +24,7 @@ Verdict = Literal["holds", "does not hold", "cannot tell", "not played"]
 
 @dataclass(frozen=True, slots=True)
 class ClaimFigures:
-    """A claim in one group: the difference it is about, in points, and what follows."""
+    """A claim in one group: its difference in points, and the verdict."""
 
     claim: ClaimSection
     group: str
@@ -34,11 +34,11 @@ class ClaimFigures:
 
 @dataclass(frozen=True)
 class Figures:
-    """The results of a sweep, ready to be asked.
+    """The results of a sweep and the figures computed from them.
 
     Attributes:
         section: the sweep's file.
-        results: by arm and seed.
+        results: results by arm and seed.
     """
 
     section: SweepSection
@@ -46,16 +46,16 @@ class Figures:
 
     @classmethod
     def of(cls, section: SweepSection, results: Sequence[ArmResult]) -> Figures:
-        """Sort results by arm and seed, arms as in the file."""
+        """Sort results by arm and seed, with arms in the order of the file."""
         found = by_arm(results)
         return cls(section, {arm: found[arm] for arm in section.arms if arm in found})
 
     def gain(self, arm: str, group: str = "overall", metric: str = "pass@1") -> Estimate | None:
-        """Points over the base; None where nothing was measured."""
+        """Return the points over the base; None if they were not measured."""
         return self._estimate(self._over_base(arm, group, metric))
 
     def level(self, arm: str, group: str = "overall", metric: str = "pass@1", *, base: bool = False) -> Estimate | None:
-        """The arm's own figure, or its base's, in points."""
+        """Return the arm's own figure, or its base's, in points."""
         rows = []
         for result in self.results.get(arm, {}).values():
             values = self._values(result, metric, base=base)
@@ -66,28 +66,28 @@ class Figures:
     def difference(
         self, arm: str, other: str, group: str = "overall", metric: str = "pass@1", *, share: float = 1.0
     ) -> Estimate | None:
-        """Points by which an arm's gain exceeds `share` of another's, over the seeds that both have played."""
+        """Return the points by which an arm's gain exceeds `share` of another's, over their common seeds."""
         own, its = self._paired(arm, other, group, metric)
         if len(own) != len(its):
             return None
         return self._estimate([a - share * b for a, b in zip(own, its, strict=True)])
 
     def lift(self, arm: str, group: str = "overall") -> Estimate | None:
-        """Verification lift: points over the unverified control."""
+        """Return the verification lift: points over the unverified control."""
         control = self.section.control
         return self.difference(arm, control, group) if control and control != arm else None
 
     def share(self, arm: str, group: str = "overall") -> float | None:
-        """The arm's gain as a fraction of the ceiling's, over the seeds both have; None without one that gained."""
+        """Return the arm's gain as a fraction of the gold arm's, over common seeds; None if that arm has no gain."""
         own, its = (self._estimate(rows) for rows in self._paired(arm, self.section.ceiling or "", group, "pass@1"))
         return own.value / its.value if own is not None and its is not None and its.value > 0 else None
 
     def claims(self) -> list[ClaimFigures]:
-        """Every claim in every group it is about."""
+        """Return the figures of every claim in each of its groups."""
         return [self._claim(claim, group) for claim in self.section.claims for group in claim.on]
 
     def mean(self, arm: str, value: str) -> float | None:
-        """Mean over seeds of `tokens`, `calls`, `seconds`, `taken`, or of a field of the rounds after round 0."""
+        """Return the mean over seeds of `tokens`, `calls`, `seconds`, `taken`, or of a field of the rounds from 1."""
         found: list[float] = []
         for result in self.results.get(arm, {}).values():
             if value in ("tokens", "calls"):
@@ -100,7 +100,7 @@ class Figures:
         return float(np.mean(found)) if found else None
 
     def by_round(self, arm: str, value: str) -> dict[int, float]:
-        """Mean over seeds of a field of the rounds, by round."""
+        """Return the mean over seeds of a field of the rounds, by round."""
         found: dict[int, list[float]] = {}
         for result in self.results.get(arm, {}).values():
             for figures in result.rounds:
@@ -122,12 +122,12 @@ class Figures:
         return ClaimFigures(claim, group, difference, verdict)
 
     def _paired(self, arm: str, other: str, group: str, metric: str) -> tuple[list[FloatArray], list[FloatArray]]:
-        """Both arms over their bases, seed by seed, for the seeds that both have played."""
+        """Return both arms' gains over their bases, seed by seed, for the seeds that both have played."""
         seeds = self.results.get(arm, {}).keys() & self.results.get(other, {}).keys()
         return self._over_base(arm, group, metric, seeds), self._over_base(other, group, metric, seeds)
 
     def _over_base(self, arm: str, group: str, metric: str, seeds: Collection[int] | None = None) -> list[FloatArray]:
-        """An arm's figures minus its base's, one array of problems a seed, seeds in ascending order."""
+        """Return an arm's figures minus its base's, one array of problems per seed, seeds in ascending order."""
         gains = []
         for seed, result in sorted(self.results.get(arm, {}).items()):
             own, base = self._values(result, metric), self._values(result, metric, base=True)
@@ -136,7 +136,7 @@ class Figures:
         return [gain for gain in gains if gain.size]
 
     def _values(self, result: ArmResult, metric: str, *, base: bool = False) -> FloatArray | None:
-        """Points of every problem; None where the metric was not measured."""
+        """Return the points of every problem; None if the metric was not measured."""
         outcome = self._outcome(result, metric, base=base)
         if outcome is None:
             return None

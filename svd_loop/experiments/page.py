@@ -1,4 +1,4 @@
-"""The results of a sweep for people (Markdown with plots) and for machines (JSON)."""
+"""Write the results of a sweep as Markdown with plots, and as JSON."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from svd_loop.report.marked import put
 
 
 def write_page(figures: Figures, path: Path) -> Path:
-    """Write tables and plots; a page that exists keeps everything outside the sweep's two markers.
+    """Write tables and plots; an existing page keeps everything outside the sweep's two markers.
 
-    Plots go into `images/` beside the page.
+    Plots are written into `images/` in the page's folder.
 
     Raises:
         DataError: the page cannot be written.
@@ -33,7 +33,7 @@ def write_page(figures: Figures, path: Path) -> Path:
 
 
 def render(figures: Figures, images: Sequence[Path] | None) -> str:
-    """The sweep as Markdown: what it cost, its arms by group, its claims."""
+    """Return the sweep as Markdown: its cost, its arms by group, its claims."""
     blocks = [_cost(figures)]
     blocks += [f"![{image.stem.replace('-', ' ')}]({image.as_posix()})" for image in images or ()]
     for group in dict.fromkeys(figures.section.arms[arm].group for arm in figures.results):
@@ -49,7 +49,7 @@ def render(figures: Figures, images: Sequence[Path] | None) -> str:
 
 
 def sweep_json(figures: Figures) -> dict[str, Any]:
-    """The sweep as plain data; gains and differences are points of test pass@1 with their intervals."""
+    """Return the sweep as JSON data; gains and differences are points of test pass@1 with their intervals."""
     return {
         "sweep": figures.section.name,
         "arms": {arm: _arm_json(figures, arm) for arm in figures.results},
@@ -100,7 +100,7 @@ def _cost(figures: Figures) -> str:
 
 
 def _start(figures: Figures) -> str:
-    """Where the arms start: at one base, or, where the model differs, at several."""
+    """Describe the base of the arms, or the range of several bases if arms differ in their model."""
     levels = [level for arm in figures.results if (level := figures.level(arm, base=True))]
     bases = {(seed, found.base[TEST]) for seeds in figures.results.values() for seed, found in seeds.items()}
     if len(bases) > len({seed for seed, _ in bases}):
@@ -191,7 +191,7 @@ def _round_table(figures: Figures, arms: Sequence[str]) -> str:
 
 
 def _alarms(figures: Figures, arm: str) -> str:
-    """Rounds in which the judge's health raised an alarm, of the rounds of all seeds."""
+    """Return the number of rounds with a judge health alarm, of the rounds of all seeds."""
     rounds = [item for result in figures.results[arm].values() for item in result.rounds[1:]]
     return f"{sum(bool(item.alarms) for item in rounds)} of {len(rounds)}"
 
@@ -205,7 +205,7 @@ def _claim_table(claims: Iterable[ClaimFigures]) -> str:
 
 
 def _stage_table(figures: Figures) -> str:
-    """Precision and recall by step of the base as judge, from the first arm that was audited."""
+    """Return the table of precision and recall by step of the base as judge, from the first arm that was audited."""
     for seeds in figures.results.values():
         audited = [result.stages for result in seeds.values() if result.stages]
         if audited:
@@ -222,7 +222,7 @@ _KINDS = ("precision", "recall")
 
 
 def _filled(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
-    """The columns that say something of at least one row: without a control, for one, there are no lifts."""
+    """Return the columns that have a value in at least one row; without a control, for example, there are no lifts."""
     places = [place for place in range(len(headings)) if any(row[place] for row in rows)]
     return [headings[place] for place in places], [[row[place] for place in places] for row in rows]
 

@@ -1,4 +1,4 @@
-"""From a sweep's file to the plays it stands for, each with its complete configuration, before anything is paid for."""
+"""Expand a sweep's file into plays, each with its complete and validated configuration."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from svd_loop.errors import ConfigError
 from svd_loop.experiments.controls import refuse_conflicts
 
 _ALONE = {"tracking.enabled": False}
-"""Arms are no runs of MLflow: nothing of a sweep is served."""
+"""Arms are not logged to MLflow, because no version of a sweep is served."""
 
 _TO_THE_END = {"plateau.patience": 10_000, "plateau.regression": 1.0, "health.action": "warn"}
-"""Arms that are not `guarded` play all their rounds, whatever comes of them."""
+"""Arms that are not `guarded` play all their rounds, whatever their scores and alarms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,13 @@ class Play:
     """One arm with one seed.
 
     Attributes:
-        arm: its name.
+        arm: name of the arm.
         seed: the job seed.
-        section: the arm as the file has it.
+        section: the arm's section of the file.
         config: the job.
-        control: what accepts in place of the judges; for an arm with `accepts_as` still without its rates.
+        control: acceptor in place of the judges; for an arm with `accepts_as` its rates are set later.
         folder: the sweep's folder.
-        held_out: further held-out sets to measure its versions on.
+        held_out: further held-out sets on which its versions are measured.
     """
 
     arm: str
@@ -48,12 +48,12 @@ class Play:
 
     @property
     def name(self) -> str:
-        """Of its job and its files."""
+        """Name of its job and its files."""
         return f"{self.arm}-s{self.seed}"
 
     @property
     def digest(self) -> str:
-        """Of what decides its outcome."""
+        """Digest of everything that determines its result."""
         sources = "\x1f".join(f"{name}={source.model_dump_json()}" for name, source in self.held_out.items())
         where = self.config.job.model_copy(update={"root": Path()})
         control = f"/{self.control.model_dump_json()}" if self.control else ""
@@ -62,24 +62,24 @@ class Play:
 
     @property
     def shared(self) -> Path:
-        """The answers its seed's arms share."""
+        """File of the answers that the arms of its seed share."""
         return self.folder / f"answers-s{self.seed}.sqlite"
 
     def accepting(self, rates: Sequence[float]) -> Play:
-        """The same, accepting at random at these rates in round 1, 2, ..."""
+        """Return this play with random acceptance at these rates in round 1, 2, ..."""
         return replace(self, control=RandomControl(rates=tuple(rates)))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep, ready to play.
+    """A sweep with all of its plays.
 
     Attributes:
-        section: the file.
-        path: where it lies.
-        root: where sweeps are written.
-        chosen: seeds that every arm plays; empty leaves each arm those of the file.
-        arms: what is played of its arms, each after the arm it depends on.
+        section: the file's contents.
+        path: path of the file.
+        root: folder in which sweeps are written.
+        chosen: seeds for every arm; empty uses each arm's seeds in the file.
+        arms: the arms to play, each after the arm it depends on.
     """
 
     section: SweepSection
@@ -102,10 +102,10 @@ class Plan:
 
         Args:
             path: the file.
-            quick: its short form.
-            arms: these alone, with what they depend on; none means all.
-            seeds: these alone; none means all.
-            root: where sweeps are written; None is the file's.
+            quick: use the file's short form.
+            arms: only these arms and those they depend on; empty means all.
+            seeds: only these seeds; empty means all.
+            root: folder in which sweeps are written; None uses the file's.
 
         Raises:
             ConfigError: the file or an arm's configuration is not valid, or an arm is unknown.
@@ -119,22 +119,22 @@ class Plan:
         wanted = tuple(arms) or (short.arms if short else tuple(section.arms))
         chosen = tuple(seeds) or (short.seeds if short else ())
         plan = cls(section, path, root or section.root, chosen, _in_order(section, wanted, path))
-        assert plan.plays, "which checks the configuration of every arm"
+        assert plan.plays, "this also checks the configuration of every arm"
         return plan
 
     @property
     def folder(self) -> Path:
-        """Everything the sweep writes."""
+        """Folder of all files of the sweep."""
         return RootPaths(self.root).sweep(self.section.name)
 
     @cached_property
     def seeds(self) -> tuple[int, ...]:
-        """All seeds that some arm plays."""
+        """All seeds that at least one arm plays."""
         return tuple(dict.fromkeys(seed for arm in self.arms for seed in self._seeds_of(arm)))
 
     @cached_property
     def plays(self) -> tuple[Play, ...]:
-        """Every arm with each of its seeds, seed by seed."""
+        """All plays: every arm with each of its seeds, seed by seed."""
         return tuple(self._play(arm, seed) for seed in self.seeds for arm in self.arms if seed in self._seeds_of(arm))
 
     def _seeds_of(self, arm: str) -> tuple[int, ...]:
@@ -170,19 +170,19 @@ class Plan:
 
 
 def changes_of(section: SweepSection, arm: str) -> dict[str, Any]:
-    """The keys an arm changes, those of the arms it is like included."""
+    """Return the keys an arm changes, including those of the arms it is `like`."""
     own = section.arms[arm]
     return {**(changes_of(section, own.like) if own.like else {}), **own.set}
 
 
 def control_section(section: SweepSection, arm: str) -> AnyControl | None:
-    """The control of an arm, or of the arm it is like."""
+    """Return the control of an arm, or of the arm it is `like`."""
     own = section.arms[arm]
     return own.control or (control_section(section, own.like) if own.like else None)
 
 
 def _in_order(section: SweepSection, wanted: Sequence[str], path: Path) -> tuple[str, ...]:
-    """The wanted arms and the arms they wait for, each after those; otherwise as in the file."""
+    """Return the wanted arms and the arms they depend on, each after those; otherwise in the order of the file."""
     graph = {name: {arm.accepts_as} if arm.accepts_as else set() for name, arm in section.arms.items()}
     _refuse_cycles({name: {arm.like} if arm.like else set() for name, arm in section.arms.items()}, "like", path)
     _refuse_cycles(graph, "accepts_as", path)
@@ -204,5 +204,5 @@ def _refuse_cycles(graph: Mapping[str, set[str]], key: str, path: Path) -> None:
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
-        circle = " -> ".join(error.args[1])
-        raise ConfigError(f"{path}: arms refer to one another in a circle ({key}): {circle}") from None
+        cycle = " -> ".join(error.args[1])
+        raise ConfigError(f"{path}: arms refer to each other in a cycle ({key}): {cycle}") from None

@@ -1,7 +1,7 @@
-"""One arm with one seed: a job of its own, its versions measured, its result kept.
+"""Run one arm with one seed: run its job, measure its versions, store the result.
 
-Gold of training prompts is read here and in the gold ceiling alone, and here only after the job has ended: to say how
-many of the solutions it accepted were right.
+Gold of training prompts is read only here and in the gold control. Here it is read after the job has ended, to compute
+how many of the accepted solutions were right.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ from svd_loop.loop.health_rule import alarms_of
 from svd_loop.support.usage import MeteredPolicy, added
 
 RESULTS = "results"
-"""Folder of the results within a sweep's."""
+"""Name of the results' folder in a sweep's folder."""
 
 
 def play(item: Play) -> ArmResult:
-    """Play an arm with a seed, or give what it brought before.
+    """Play an arm with a seed, or return its stored result.
 
-    Everything it pays for is in its job's ledger and in its seed's shared answers, so a play that was killed goes on.
+    All answers are in its job's ledger and in the shared answers of its seed, so a killed play continues.
 
     Raises:
         ConfigError: it was played before with another configuration.
-        JobInterrupted: Ctrl-C; the same command goes on.
-        SvdError: as `svd_loop.jobs.run_job`.
+        JobInterrupted: Ctrl-C; the same command continues.
+        SvdError: as in `svd_loop.jobs.run_job`.
     """
     if (found := stored(item.folder / RESULTS, item.name)) is not None:
         if item.section.accepts_as is None and found.digest != item.digest:
@@ -73,7 +73,7 @@ def play(item: Play) -> ArmResult:
 
 
 def _rates(item: Play, arm: str) -> list[float]:
-    """The accepted fractions of an arm, round by round, with the same seed."""
+    """Return the accepted fractions of an arm, round by round, with the same seed."""
     other = stored(item.folder / RESULTS, f"{arm}-s{item.seed}")
     assert other is not None, f"{arm} is played before {item.arm}"
     return [figures.accepted / figures.prompts for figures in other.rounds[1:] if figures.prompts]
@@ -85,14 +85,14 @@ def _job(item: Play, shared: SharedAnswers) -> ArmResult:
     result = run_job(config, control=control, shared=shared)
     last = result.history[-1].version.round
     outcomes = _measure(item, shared, sorted({0, result.best.version.round, last}))
-    right, asked = _right_by_round(config), _asked(result)
+    right, usage_by_role = _right_by_round(config), _usage(result)
     return ArmResult(
         arm=item.arm,
         seed=item.seed,
         digest=item.digest,
         seconds=0.0,
-        tokens={role: usage.output_tokens for role, usage in asked.items() if usage.output_tokens},
-        calls={role: usage.calls for role, usage in asked.items()},
+        tokens={role: usage.output_tokens for role, usage in usage_by_role.items() if usage.output_tokens},
+        calls={role: usage.calls for role, usage in usage_by_role.items()},
         taken=0,
         rounds=tuple(_figures(record, right.get(record.round)) for record in result.history),
         base=outcomes[0],
@@ -113,11 +113,11 @@ def _test_time(item: Play, shared: SharedAnswers) -> ArmResult:
 
 
 def _measure(item: Play, shared: SharedAnswers, rounds: Sequence[int]) -> dict[int, dict[str, Outcome]]:
-    """Test outcomes of some versions on every held-out set; what the job has sampled already is not sampled again."""
+    """Return test outcomes of some versions on every held-out set; samples of the job are reused."""
     sets = _held_out(item)
     settings = item.config.evaluation
     solver = SolverAgent(template_set(item.config))
-    # Every set is sampled as the test split is, so it goes under that name.
+    # Every set is sampled like the test split, so it is evaluated under that name.
     evaluators = {name: Evaluator({TEST: items}, solver, settings, seed=item.seed) for name, items in sets.items()}
     found: dict[int, dict[str, Outcome]] = {}
     with _versions(item, shared) as opened:
@@ -130,7 +130,7 @@ def _measure(item: Play, shared: SharedAnswers, rounds: Sequence[int]) -> dict[i
 
 @contextmanager
 def _versions(item: Play, shared: SharedAnswers) -> Iterator[Callable[[int], MeteredPolicy]]:
-    """Opens versions of a play's job, through its ledger and the shared answers."""
+    """Yield a function that opens versions of a play's job, with its ledger and the shared answers."""
     config, paths = item.config, item.config.job.paths
     identity = item.control.model_dump(mode="json") if item.control else None
     with Interrupt() as interrupt, Ledger.open(paths.folder, config, identity) as ledger:
@@ -138,7 +138,7 @@ def _versions(item: Play, shared: SharedAnswers) -> Iterator[Callable[[int], Met
 
 
 def _held_out(item: Play) -> dict[str, list[Problem]]:
-    """The test split and the arm's further held-out sets."""
+    """Return the test split and the arm's further held-out sets."""
     test = item.config.data.test
     assert test is not None, "the plan refuses a configuration without one"
     return {name: problems_of(source, TEST) for name, source in {TEST: test, **item.held_out}.items()}
@@ -163,7 +163,7 @@ def _figures(record: RoundRecord, right: float | None) -> RoundFigures:
 
 
 def _right_by_round(config: Config) -> dict[int, float]:
-    """Of each round's accepted solutions the share that gold calls right; nothing where prompts come without gold."""
+    """Return each round's share of accepted solutions that are right by gold; empty for prompts without gold."""
     if config.data.train.type == "files":
         return {}
     problems = {problem.id: problem for problem in problems_of(config.data.train, "train")}
@@ -178,8 +178,8 @@ def _right_by_round(config: Config) -> dict[int, float]:
     return {round: hits[round] / count for round, count in counts.items()}
 
 
-def _asked(result: JobResult) -> dict[str, Usage]:
-    """What sampling and judging took by role, over all rounds; measuring is not counted."""
+def _usage(result: JobResult) -> dict[str, Usage]:
+    """Return the usage of sampling and judging by role, over all rounds; evaluation is not counted."""
     totals: dict[str, Usage] = {}
     for record in result.history[1:]:
         totals = added(totals, record.usage.get(UsagePurpose.ROUND, {}))
@@ -187,7 +187,7 @@ def _asked(result: JobResult) -> dict[str, Usage]:
 
 
 def _stage_rates(record: RoundRecord) -> dict[str, float]:
-    """Precision and recall of each step of the funnel, as `precision.<step>` and `recall.<step>`."""
+    """Return precision and recall of each step of the funnel, as `precision.<step>` and `recall.<step>`."""
     rates = {
         f"{name}.{step}": value
         for step, audited in record.audit.items()

@@ -1,4 +1,4 @@
-"""The plots of a sweep: every arm's gain, gain over n and v, and what several rounds do.
+"""Plots of a sweep: every arm's gain, gain over n and v, and figures over several rounds.
 
 As in `svd_loop.report.figures`: `Figure` objects without pyplot, and the colours of Okabe and Ito.
 """
@@ -22,7 +22,7 @@ _N_AND_V = re.compile(r"n = (\d+), v = (\d+)")
 
 
 def draw(figures: Figures, folder: Path) -> list[Path]:
-    """Write what there is to draw as SVG files; returns their paths."""
+    """Write the plots that have data as SVG files; return their paths."""
     drawn = {"gains": _gains(figures), "n-and-v": _n_and_v(figures), "rounds": _rounds(figures)}
     paths = []
     for name, figure in drawn.items():
@@ -35,7 +35,7 @@ def draw(figures: Figures, folder: Path) -> list[Path]:
 
 
 def _gains(figures: Figures) -> Figure | None:
-    """One point with its interval an arm, arms from best to worst within their groups."""
+    """Draw one point with its interval per arm, arms from best to worst within their groups."""
     arms = [arm for arm in figures.results if figures.gain(arm) is not None]
     if not arms:
         return None
@@ -58,7 +58,7 @@ def _gains(figures: Figures) -> Figure | None:
 
 
 def _n_and_v(figures: Figures) -> Figure | None:
-    """Gain over n, one line a v."""
+    """Draw the gain over n, one line for each v."""
     points: dict[int, dict[int, str]] = {}
     for arm in figures.results:
         if match := _N_AND_V.search(figures.section.arms[arm].says):
@@ -83,7 +83,7 @@ def _n_and_v(figures: Figures) -> Figure | None:
 
 
 def _rounds(figures: Figures) -> Figure | None:
-    """Development pass@1 by round above, precision of what was accepted below, for arms of several rounds."""
+    """Draw development pass@1 and the precision of accepted solutions by round, for arms of several rounds."""
     arms = [arm for arm in figures.results if len(figures.by_round(arm, "development")) > 2]
     if not arms:
         return None

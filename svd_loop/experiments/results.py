@@ -1,4 +1,4 @@
-"""What a play brought, as one JSON file each, written whole or not at all; and all of a sweep's together."""
+"""Results of plays, one JSON file each, written atomically; and all results of a sweep in one file."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ TEST: Literal["test"] = "test"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One version on one held-out set: `correct[m]` of `samples` samples of problem m were right.
+    """Scores of one version on one held-out set: `correct[m]` of `samples` samples of problem m were right.
 
-    `undecided[m]` of them could not be scored; empty means none of any problem.
+    `undecided[m]` of them could not be scored; an empty tuple means none of any problem.
     """
 
     round: int
@@ -31,16 +31,18 @@ class Outcome:
 
     @classmethod
     def of(cls, round: int, scores: Scores) -> Outcome:
-        """What of the scores a sweep keeps."""
+        """Return the part of the scores that a sweep stores."""
         return cls(round, scores.samples, scores.domains, scores.correct, scores.undecided)
 
 
 @dataclass(frozen=True, slots=True)
 class RoundFigures:
-    """One round as a sweep shows it; fractions, and None where there is nothing to divide.
+    """One round as a sweep shows it; shares are None if there is nothing to divide.
 
-    `precision` and `recall` are of the whole cascade on held-out samples of the version the round produced;
-    `right` is the share of this round's accepted solutions that gold calls right, measured after the job's end.
+    Attributes:
+        precision: of the whole cascade, on held-out samples of the version the round produced.
+        recall: likewise.
+        right: share of this round's accepted solutions that are right by gold, computed after the job's end.
     """
 
     round: int
@@ -63,16 +65,18 @@ class RoundFigures:
 
 @dataclass(frozen=True, slots=True)
 class ArmResult:
-    """One arm with one seed.
+    """The result of one arm with one seed.
 
     Attributes:
-        digest: of the configuration played.
-        seconds: of wall time, shared answers costing nothing.
-        tokens: output tokens asked for, by role; those of other jobs' answers count too.
-        calls: likewise.
-        taken: answers that another arm had paid for.
+        digest: digest of the configuration played.
+        seconds: wall time; shared answers take none.
+        tokens: output tokens by role, including those of answers copied from other jobs.
+        calls: calls by role, including those of copied answers.
+        taken: number of answers copied from another arm.
         rounds: the rounds, from 0.
-        base, last, kept: test outcomes by held-out set, `test` and those of `also`.
+        base: test outcomes of the base by held-out set, `test` and those of `also`.
+        last: those of the last version.
+        kept: those of the best version.
         stages: precision and recall by stage of the base as judge (`precision.<step>`, `recall.<step>`).
     """
 
@@ -91,13 +95,13 @@ class ArmResult:
 
 
 def store(folder: Path, result: ArmResult) -> None:
-    """Write a play's file; it appears whole."""
+    """Write a play's file atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(_file(folder, f"{result.arm}-s{result.seed}"), json.dumps(asdict(result)))
 
 
 def stored(folder: Path, name: str) -> ArmResult | None:
-    """What a play brought, or None while it has not been played.
+    """Return the result of a play, or None if it has not been played.
 
     Raises:
         DataError: the file is not what `store` writes.
@@ -108,30 +112,30 @@ def stored(folder: Path, name: str) -> ArmResult | None:
     try:
         return from_json(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: is no result of a sweep ({error}); remove it and the arm is played again") from None
+        raise DataError(f"{path}: is not a result of a sweep ({error}); remove it to play the arm again") from None
 
 
 def collect(results: Iterable[ArmResult], path: Path) -> None:
-    """All results of a sweep in one file, for keeping."""
+    """Write all results of a sweep into one file, to keep."""
     write_atomically(path, json.dumps([asdict(result) for result in results], separators=(",", ":")) + "\n")
 
 
 def read_collection(path: Path) -> list[ArmResult]:
-    """Results as `collect` wrote them.
+    """Return the results that `collect` wrote.
 
     Raises:
-        DataError: the file cannot be read or is something else.
+        DataError: the file cannot be read or has other contents.
     """
     try:
         return [from_json(item) for item in json.loads(path.read_text(encoding="utf-8"))]
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: is no collection of a sweep's results ({error})") from None
+        raise DataError(f"{path}: is not a collection of a sweep's results ({error})") from None
 
 
 def from_json(data: Mapping[str, Any]) -> ArmResult:
-    """Inverse of `dataclasses.asdict`."""
+    """Convert back what `dataclasses.asdict` returned."""
     outcomes = {name: {key: _outcome(item) for key, item in data[name].items()} for name in ("base", "last", "kept")}
     rounds = tuple(RoundFigures(**{**item, "alarms": tuple(item["alarms"])}) for item in data["rounds"])
     return ArmResult(**{**data, **outcomes, "rounds": rounds})
@@ -148,7 +152,7 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def by_arm(results: Sequence[ArmResult]) -> dict[str, dict[int, ArmResult]]:
-    """Results by arm and seed, in their order."""
+    """Return results by arm and seed, in their order."""
     arms: dict[str, dict[int, ArmResult]] = {}
     for result in results:
         arms.setdefault(result.arm, {})[result.seed] = result

@@ -1,7 +1,7 @@
-"""All plays of a sweep, several seeds side by side, resumable at any point.
+"""Run all plays of a sweep, several seeds in parallel; can be resumed at any point.
 
-The arms of a seed share answers, so they are played one after the other, and what runs side by side are seeds: this
-way nothing is ever paid for twice. More processes than seeds stay idle.
+The arms of a seed share answers, so they run one after the other, and different seeds run in parallel. So no answer is
+generated twice. Processes beyond the number of seeds stay idle.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from svd_loop.experiments.results import ArmResult, collect, stored
 log = logging.getLogger(__name__)
 
 COLLECTION = "results.json"
-"""All results of a sweep, within its folder."""
+"""Name of the file with all results, in the sweep's folder."""
 
 
 def run_sweep(
     plan: Plan, *, jobs: int = 1, on_result: Callable[[ArmResult], None] = lambda result: None
 ) -> list[ArmResult]:
-    """Play what has not been played yet; returns all results of the plan, in its order.
+    """Run the plays that have no result yet; return all results of the plan, in its order.
 
     Args:
         plan: what to play.
-        jobs: processes at a time.
-        on_result: called after each play, on any thread, one at a time.
+        jobs: number of parallel processes.
+        on_result: called after each play, on any thread, never concurrently.
 
     Raises:
-        JobInterrupted: Ctrl-C; what is finished is kept and the same command goes on.
-        SvdError: plays that failed, each named; all others are finished and kept.
+        JobInterrupted: Ctrl-C; finished plays are stored and the same command continues.
+        SvdError: some plays failed, each is listed; all others are finished and stored.
     """
     runner = _Runner(on_result)
     with _pool(plan, jobs) as pool, ThreadPoolExecutor(len(plan.seeds)) as threads:
@@ -48,24 +48,24 @@ def run_sweep(
         try:
             for future in done:
                 future.result()
-        except KeyboardInterrupt:  # the workers got the signal too and stop after their batch
+        except KeyboardInterrupt:  # the workers get the signal too and stop after their chunk
             runner.stop.set()
     if runner.stop.is_set():
-        raise JobInterrupted("stopped on request; everything so far is written, the same command goes on from here")
+        raise JobInterrupted("stopped on request; everything so far is written; the same command continues from here")
     results = [found for item in plan.plays if (found := stored(item.folder / RESULTS, item.name)) is not None]
     if results:
         collect(results, plan.folder / COLLECTION)
     if runner.failures:
         failed = "\n".join(f"  {name}: {error}" for name, error in runner.failures)
         raise SvdError(
-            f"{len(runner.failures)} of {len(plan.plays)} plays failed; the others are kept, and the same "
+            f"{len(runner.failures)} of {len(plan.plays)} plays failed; the others are stored, and the same "
             f"command plays these again:\n{failed}"
         )
     return results
 
 
 class _Runner:
-    """What the threads of a run share."""
+    """State that the threads of a run share."""
 
     def __init__(self, on_result: Callable[[ArmResult], None]) -> None:
         self.stop = threading.Event()
@@ -74,13 +74,13 @@ class _Runner:
         self._lock = threading.Lock()
 
     def seed(self, pool: ProcessPoolExecutor, items: Sequence[Play]) -> None:
-        """The plays of one seed, one after the other; one that waits for a play that failed fails with it."""
+        """Run the plays of one seed in order; one that depends on a failed play fails too."""
         failed: set[str] = set()
         for item in items:
             if self.stop.is_set():
                 return
             if item.section.accepts_as in failed:
-                self._fail(item, f"waits for {item.section.accepts_as}", failed)
+                self._fail(item, f"depends on {item.section.accepts_as}", failed)
                 continue
             try:
                 result = pool.submit(play, item).result()
@@ -102,7 +102,7 @@ class _Runner:
 
 @contextmanager
 def _pool(plan: Plan, jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes, started afresh: they hold engines and signal handlers of their own."""
+    """Start worker processes by spawning, because they hold engines and signal handlers of their own."""
     workers = max(1, min(jobs, len(plan.seeds)))
     threads = str(plan.section.threads)
     saved = {name: os.environ.get(name) for name in _THREADS}
@@ -119,7 +119,7 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def _prepare() -> None:
-    """In a worker: quiet, deaf to Ctrl-C between plays (a play listens itself), and gone when its parent is."""
+    """Prepare a worker: log errors only, ignore Ctrl-C between plays (a play handles it), end with the parent."""
     from svd_loop.support.allocator import let_threads_sleep
 
     threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
@@ -130,7 +130,7 @@ def _prepare() -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would play on beside the command that goes on."""
+    """End the process when its parent ends; otherwise it would continue next to a repeated command."""
     parent = parent_process()
     assert parent is not None, "called in a worker"
     parent.join()

@@ -1,7 +1,7 @@
-"""Paying at test time instead of training: n candidates for every question, judged, and one of them answered with.
+"""Answer at test time instead of training: sample and judge n candidates per question and answer with one of them.
 
-This is what the validators of "UQ: Assessing Language Models on Unsolved Questions" (arXiv 2508.17580) do when they
-are used to answer, and what the method's paper compares itself with as UQ-TTC.
+This is how the validators of "UQ: Assessing Language Models on Unsolved Questions" (arXiv 2508.17580) answer, and what
+the method's paper compares itself with as UQ-TTC.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from svd_loop.evaluation.evaluation import Solution, score_solutions
 from svd_loop.support.usage import MeteredPolicy
 
 _PURPOSE = "test"
-"""Candidates are the samples that the evaluation draws too, so that both answer with the same words."""
+"""Purpose of the evaluation's samples, so that candidates and evaluation are the same answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnsweredAtTestTime:
-    """Scores of one answer a problem, and what it took: calls and output tokens by role."""
+    """Scores of one answer per problem, with calls and output tokens by role."""
 
     scores: Scores
     calls: Mapping[str, int]
@@ -30,10 +30,10 @@ class AnsweredAtTestTime:
 
 
 def answer_at_test_time(config: Config, policy: MeteredPolicy, problems: Sequence[Problem]) -> AnsweredAtTestTime:
-    """Answer every problem with the first accepted of `sampling.n` candidates, or with the first where none is.
+    """Answer every problem with the first accepted of `sampling.n` candidates, or with the first if none is accepted.
 
     Args:
-        config: the job whose solver, cascade and measuring are used.
+        config: the job whose solver, cascade and evaluation are used.
         policy: the base.
         problems: held-out problems; M of them.
     """
@@ -41,8 +41,8 @@ def answer_at_test_time(config: Config, policy: MeteredPolicy, problems: Sequenc
     prompts = [problem.as_prompt() for problem in problems]
     n = config.sampling.n
     candidates = SolverAgent(template_set(config)).sample(policy, prompts, range(n), round=0, purpose=_PURPOSE)
-    of = {prompt.id: prompt for prompt in prompts}
-    items = [(of[candidate.prompt_id], candidate) for candidate in candidates]
+    by_id = {prompt.id: prompt for prompt in prompts}
+    items = [(by_id[candidate.prompt_id], candidate) for candidate in candidates]
     cascade = make_cascade(config, template_set(config))
     verdicts = cascade.judge(policy, items, round=0, purpose="test_time")
     chosen: dict[str, Candidate] = {}

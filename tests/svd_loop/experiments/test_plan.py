@@ -81,7 +81,7 @@ def test_arms_that_differ_in_their_control_alone_are_told_apart(tmp_path: Path) 
         ({"control": "nobody"}, "control: nobody is not one of svd, votes"),
         ({"claims": [{"claim": "c", "better": "svd", "than": "x"}]}, "claims.0.than: x is not one of"),
         ({"claims": [{"claim": "c", "better": "svd", "metric": "x"}]}, "claims.0.metric: x is not one of other"),
-        ({"arms": {"a": {"says": "a", "like": "b"}, "b": {"says": "b", "like": "a"}}}, "in a circle (like)"),
+        ({"arms": {"a": {"says": "a", "like": "b"}, "b": {"says": "b", "like": "a"}}}, "in a cycle (like)"),
         ({"arms": {"a": {"says": "a", "set": {"cascade.vots": 3}}}}, "arms.a"),
         ({"arms": {"a": {"says": "a", "set": {"data.test": None}}}}, "data.test is missing"),
         (

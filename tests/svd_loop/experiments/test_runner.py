@@ -95,7 +95,7 @@ def test_an_arm_that_fails_is_named_and_the_others_are_kept(tmp_path: Path) -> N
     own = sweep_data(tmp_path)["arms"]["svd"]
     arms = {"svd": own, "broken": missing, "copy": {"says": "c", "accepts_as": "broken"}}
     path = write_sweep(tmp_path, arms=arms, control=None, ceiling=None, claims=[], quick=None, seeds=[1])
-    with pytest.raises(SvdError, match=r"(?s)2 of 3 plays failed.*broken-s1: .*none.jsonl.*copy-s1: waits for broken"):
+    with pytest.raises(SvdError, match=r"(?s)2 of 3 plays failed.*broken-s1: .*none.jsonl.*copy-s1: depends on broken"):
         run_sweep(Plan.load(path))
     assert (tmp_path / "runs" / "sweeps" / "small" / "results" / "svd-s1.json").exists()
 
@@ -119,7 +119,7 @@ def test_the_command_shows_a_table_writes_a_page_and_prints_json(
     assert again.exit_code == 0 and page.read_text() == text
 
 
-def test_ctrl_c_stops_with_everything_kept_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_ctrl_c_stops_with_everything_kept_and_the_same_command_continues(tmp_path: Path) -> None:
     changed = sweep_data(tmp_path / "runs")
     changed["set"] |= {"job.rounds": 12}
     path = write_sweep(tmp_path, set=changed["set"], seeds=[1])
@@ -134,12 +134,12 @@ def test_ctrl_c_stops_with_everything_kept_and_the_same_command_goes_on(tmp_path
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.read()
     assert process.wait(120) == 130, errors
-    assert "the same command goes on" in errors
+    assert "the same command continues" in errors
     result = run_sweep(Plan.load(path, arms=["svd"], seeds=[1]))[0]
     assert len(result.rounds) == 13
 
 
-def test_when_the_command_is_killed_its_workers_end_too_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_when_the_command_is_killed_its_workers_end_too_and_the_same_command_continues(tmp_path: Path) -> None:
     changed = sweep_data(tmp_path / "runs")
     path = write_sweep(tmp_path, set=changed["set"] | {"job.rounds": 12}, seeds=[1])
     command = [sys.executable, "-m", "svd_loop.cli", "sweep", str(path), "--arm", "svd"]
