@@ -107,60 +107,85 @@ def build_job(
 
     Args:
         config: the job.
-        interrupt: called between chunks; true stops the job.
-        control: accepts in place of the cascade; None is the method.
+        interrupt: checked between chunks; stops the job if requested.
+        control: acceptor in place of the cascade; None is the cascade.
         record: append every reply to this JSON Lines file.
         shared: answers shared with other jobs.
         on_round: called after each committed round.
     """
     refuse_missing_device(config)
-    templates = template_set(config)
-    problems = held_out(config)
+    problems, templates = held_out(config), template_set(config)
     paths = config.job.paths
     with Ledger.open(paths.folder, config, control.identity if control else None) as ledger:
         backend = make_backend(config, paths.versions, config_digest(config))
-        cache = PolicyCache(backend.open)
         prompts = open_prompts(config, problems, paths.prompts, templates, backend)
         ledger.record_prompts(prompts)
-        tracked = tracked_job(config, prompts, problems)
-        tracker = make_trackers(tracked)
-        opener = policy_opener(config, cache.open, ledger, interrupt, record, shared)
-        solver = SolverAgent(templates)
-        cascade = make_cascade(config, templates)
-        audited = audit_sample(problems["development"], config.evaluation.audit)
-        parts = Parts(
-            ledger=ledger,
-            prompts=prompts,
-            environment=make_environment(config, templates, ledger, control.acceptor if control else None),
-            firewall=CompletionFirewall(chain(*problems.values()), config.data.leak, paths.leaks),
-            solver=solver,
-            open_policy=opener,
-            usable=backend.usable,
-            update=cache.before(backend.update),
-            replay=make_replay(config, backend, ledger),
-            evaluator=Evaluator(problems, solver, config.evaluation, seed=config.job.seed),
-            judge_watch=no_watch if control else make_judge_watch(config, cascade),
-            health=HealthRule(config.health),
-            audit=JudgeAudit(
-                audited,
-                solver,
-                cascade,
-                config.evaluation.test_seconds,
-                config.evaluation.domains,
-                config.evaluation.samples,
-            ),
-            plateau=PlateauRule(config.plateau),
-            tracker=tracker,
-            register=make_registrar(config, tracked).register_best,
-        )
-        retention = Retention(config, parts.plateau)
+        with PolicyCache(backend.open) as cache:
+            opener = policy_opener(config, cache.open, ledger, interrupt, record, shared)
+            resources = _Resources(config, problems, templates, ledger, backend, prompts, cache, opener)
+            parts = make_parts(resources, control)
+            controller = Controller(parts, make_plan(config), _after_round(config, parts.plateau, on_round))
+            yield Job(config, ledger, prompts, controller, parts.tracker)
 
-        def after_round(state: JobState) -> None:
-            on_round(state)
-            retention.apply(state)
 
-        with cache:
-            yield Job(config, ledger, prompts, Controller(parts, make_plan(config), after_round), tracker)
+@dataclass(frozen=True, slots=True)
+class _Resources:
+    """The open resources from which a job's parts are built."""
+
+    config: Config
+    problems: Mapping[str, Sequence[Problem]]
+    templates: TemplateSet
+    ledger: Ledger
+    backend: Backend
+    prompts: PromptPool
+    cache: PolicyCache
+    opener: Callable[[int], MeteredPolicy]
+
+
+def make_parts(resources: _Resources, control: Control | None) -> Parts:
+    """Build the parts of a job; `control` replaces the cascade as acceptor, and then no judge is watched."""
+    config, problems, templates = resources.config, resources.problems, resources.templates
+    tracked = tracked_job(config, resources.prompts, problems)
+    tracker = make_trackers(tracked)
+    solver, cascade = SolverAgent(templates), make_cascade(config, templates)
+    return Parts(
+        ledger=resources.ledger,
+        prompts=resources.prompts,
+        environment=make_environment(config, templates, resources.ledger, control.acceptor if control else None),
+        firewall=CompletionFirewall(chain(*problems.values()), config.data.leak, config.job.paths.leaks),
+        solver=solver,
+        open_policy=resources.opener,
+        usable=resources.backend.usable,
+        update=resources.cache.before(resources.backend.update),
+        replay=make_replay(config, resources.backend, resources.ledger),
+        evaluator=Evaluator(problems, solver, config.evaluation, seed=config.job.seed),
+        judge_watch=no_watch if control else make_judge_watch(config, cascade),
+        health=HealthRule(config.health),
+        audit=make_audit(config, problems["development"], solver, cascade),
+        plateau=PlateauRule(config.plateau),
+        tracker=tracker,
+        register=make_registrar(config, tracked).register_best,
+    )
+
+
+def make_audit(config: Config, problems: Sequence[Problem], solver: SolverAgent, cascade: Cascade) -> JudgeAudit:
+    """Build the audit, which measures the judge on a sample of the development problems."""
+    settings = config.evaluation
+    sample = audit_sample(problems, settings.audit)
+    return JudgeAudit(sample, solver, cascade, settings.test_seconds, settings.domains, settings.samples)
+
+
+def _after_round(
+    config: Config, plateau: PlateauRule, on_round: Callable[[JobState], None]
+) -> Callable[[JobState], None]:
+    """Return the function called after each committed round: `on_round`, then the deletion of old versions."""
+    retention = Retention(config, plateau)
+
+    def after_round(state: JobState) -> None:
+        on_round(state)
+        retention.apply(state)
+
+    return after_round
 
 
 def make_judge_watch(

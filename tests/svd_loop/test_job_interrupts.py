@@ -70,7 +70,7 @@ def test_ctrl_c_and_preemption_lose_nothing(
     assert code == 130, said
     assert "Traceback" not in said
     if times == 1:
-        assert "the same command goes on from here" in said
+        assert "the same command continues from here" in said
         assert parent_of(root).info.status == "KILLED"  # after a second signal there may be no time to say so
     done = run(command(root))
     assert done.returncode == 0, done.stderr
