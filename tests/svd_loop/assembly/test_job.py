@@ -28,7 +28,9 @@ def test_a_missing_gpu_is_told_before_prompts_are_read(tmp_path: Path) -> None:
 
 def test_a_root_that_cannot_be_made_names_the_key(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(LedgerError, match=r"job\.root: the job's folder .* cannot be made: Not a directory") as caught:
+    with pytest.raises(
+        LedgerError, match=r"job\.root: the job's folder .* cannot be created: Not a directory"
+    ) as caught:
         run_job(small(tmp_path / "file"))
     assert "committed" not in str(caught.value)
 
