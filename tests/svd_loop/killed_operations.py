@@ -16,7 +16,7 @@ from pathlib import Path
 from policies.versions.weights import Origin, WeightStore
 from svd_loop.config import Config
 from svd_loop.jobs import run_job
-from svd_loop.schedule import Book, schedule_folder
+from svd_loop.schedule import StateDb, schedule_folder
 from tests.processes import run
 from tests.svd_loop.jobs_support import small
 from tests.svd_loop.root_state import differences, state_of
@@ -209,8 +209,8 @@ def _prepare_intake(root: Path) -> None:
 
 def _forgotten(root: Path) -> str:
     config = schedule_config(root)
-    with Book(schedule_folder(config)) as book:
-        return str(book.connection.execute("SELECT id FROM prompts ORDER BY number LIMIT 1").fetchone()[0])
+    with StateDb(schedule_folder(config)) as db:
+        return str(db.connection.execute("SELECT id FROM prompts ORDER BY number LIMIT 1").fetchone()[0])
 
 
 def _forget(root: Path) -> Sequence[str]:

@@ -97,7 +97,7 @@ def live(store: Store, folder: Path, name: str, every: int) -> object:
     def promote(why: str = "") -> None:
         champion = registry.by_alias(name, CHAMPION)
         if champion is not None and champion.number == 2:
-            registry.settle(name)
+            registry.record_outside_moves(name)
         else:
             registry.promote(registry.get(name, 2), over=champion, why=why, measured=measured)
 
