@@ -97,7 +97,7 @@ class GateError(SvdError):
 
 
 class JobInterrupted(SvdError):
-    """The user asked the job to stop; everything so far is written and the same command goes on."""
+    """The user requested a stop; everything so far is written and the same command continues."""
 
     exit_code = 130
 

@@ -1,6 +1,6 @@
-"""What the commands do, as functions: run a job, measure a model, judge a file, show a report.
+"""Functions behind the commands: run a job, evaluate a model, judge a file, write a report.
 
-For use from Python as much as from the command line: nothing here parses or prints.
+They are for use from Python as well as from the command line, so nothing here parses or prints.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ def run_job(
     on_resume: Callable[[JobState], None] = lambda state: None,
     on_round: Callable[[JobState], None] = lambda state: None,
 ) -> JobResult:
-    """Run a job to its stop, or go on with it; writes `report.html` beside its ledger.
+    """Run a job until it stops, or resume it; writes `report.html` into the folder of its ledger.
 
     Args:
         config: the job.
-        control: what accepts in place of the cascade, in experiments alone; None is the method.
+        control: acceptor in place of the cascade, for experiments only; None is the cascade.
         record: append every reply to this JSON Lines file.
-        fork_from: `JOB@ROUND`, take over rounds 0 to ROUND of another job first.
+        fork_from: `JOB@ROUND`: first copy rounds 0 to ROUND of another job.
         shared: answers shared with other jobs, as in a sweep.
-        on_resume: called once before anything is done, where the job has rounds already.
+        on_resume: called once at the start if the job already has rounds.
         on_round: called after each committed round.
 
     Raises:
-        JobInterrupted: Ctrl-C; everything done is kept.
-        SvdError: anything else a user can cause.
+        JobInterrupted: Ctrl-C; everything finished is stored.
+        SvdError: any other error that the user can cause.
     """
     if fork_from is not None:
         fork_job(config, fork_from)
@@ -71,8 +71,8 @@ def run_job(
             result = job.controller.run()
         except KeyboardInterrupt:
             job.tracker.pause()
-            raise JobInterrupted("stopped at once; what was finished is kept, the same command goes on") from None
-        except BaseException:  # stopped on request, or failed: either way no run stays RUNNING
+            raise JobInterrupted("stopped at once; finished work is stored; the same command continues") from None
+        except BaseException:  # stopped on request or failed; in both cases no run must stay RUNNING
             job.tracker.pause()
             raise
         write_page(config.job.paths.report, result, job.ledger.settings())
@@ -80,19 +80,15 @@ def run_job(
 
 
 def evaluate_model(config: Config, model: str | None, split: str) -> Scores:
-    """Scores of a version of a job (`JOB@ROUND`), a checkpoint folder, or a registered model (`models:/name@alias`).
+    """Return the scores of a job's version (`JOB@ROUND`), a checkpoint folder or a model (`models:/name@alias`).
 
-    A version of a job is sampled as its job does, anything else as `config` says. Answers go through a ledger of their
-    own, so the same call goes on after a kill, and asks nothing again.
+    A version of a job is sampled as its job does, anything else as `config` says. Answers are stored in a ledger of
+    their own, so the same call continues after a kill and generates no answer again.
 
     Args:
         config: what is measured, and how.
         model: None means the configuration's own, untrained.
         split: `development` or `test`.
-
-    Raises:
-        ConfigError: the configuration has no such split.
-        JobInterrupted: a stop was requested; every answer so far is kept.
     """
     problems = _split(config, split)
     evaluator_of = partial(Evaluator, {split: problems}, SolverAgent(template_set(config)), config.evaluation)
@@ -120,7 +116,7 @@ def held_out_origins(config: Config, split: str) -> dict[str, tuple[str, str]]:
 def judge_file(config: Config, source: Path, output: Path) -> dict[str, Any]:
     """The cascade alone over `{"prompt", "solution"}` lines; one verdict line each, in their order.
 
-    Votes go through a ledger of their own, so an interrupted run goes on where it stopped. The output appears when
+    Votes go through a ledger of their own, so an interrupted run continues where it stopped. The output appears when
     complete. An `id` in a line comes back in its verdict.
 
     Returns:
@@ -146,14 +142,14 @@ def judge_file(config: Config, source: Path, output: Path) -> dict[str, Any]:
 def judging_job(config: Config, source: Path) -> Config:
     """The configuration under a name of its own for this file's name and these settings.
 
-    So the same command goes on after a kill, and a command with other settings is another job.
+    So the same command continues after a kill, and a command with other settings is another job.
     """
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", source.stem)[:40]
     return _renamed(config, f"judge-{stem}-{settled_digest(config)[:8]}")
 
 
 def report_job(job: str, root: Path) -> tuple[JobState, Path]:
-    """A job's state, and its page, written again."""
+    """Return a job's state and the path of its page, which is written again."""
     paths = RootPaths(root).job(job)
     with LedgerReader.open_for_reading(paths.folder) as reader:
         state = reader.state()
@@ -171,7 +167,7 @@ def _measuring_job(config: Config, model: str | None) -> Config:
     if model is not None and not model.startswith("models:/") and not model.partition("@")[2].isdigit():
         data = config.model_dump(mode="json")
         data["model"]["path"] = model
-        data["update"]["replay"]["anchor"] = "none"  # nothing is trained, and some anchors belong to one checkpoint
+        data["update"]["replay"]["anchor"] = "none"  # nothing is trained, and some anchors need their checkpoint
         config = parse_config(data)
     digest = hashlib.sha256(f"{settled_digest(config)} {model or ''}".encode()).hexdigest()
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", model or config.job.name)[-40:].strip("-._")
@@ -179,7 +175,7 @@ def _measuring_job(config: Config, model: str | None) -> Config:
 
 
 def _opened(config: Config, model: str | None) -> tuple[int, Policy]:
-    """The policy that `model` names, and the seed its samples come from; `config` is that of `_measuring_job`."""
+    """Open the policy that `model` refers to; return it with its sampling seed. `config` is from `_measuring_job`."""
     if model is not None and model.startswith("models:/"):
         with registry_errors():
             registry = registry_of(config)
@@ -202,4 +198,4 @@ def _split(config: Config, split: str) -> list[Problem]:
 
 
 def _announce_stop() -> None:
-    log.warning("stopping after the batch in flight; once more to stop at once")
+    log.warning("stopping after the current chunk; press Ctrl-C again to stop at once")

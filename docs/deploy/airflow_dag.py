@@ -19,6 +19,6 @@ with DAG(
         bash_command="svd-loop schedule configs/production.yaml --inbox inbox --once --json",
         cwd="/srv/svd-loop",
         append_env=True,
-        retries=2,  # the job goes on where it stopped
+        retries=2,  # the job continues where it stopped
         retry_delay=timedelta(minutes=10),
     )

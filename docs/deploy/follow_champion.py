@@ -1,15 +1,15 @@
-"""Run a command whenever a model has a new champion: for servers that are told what to serve, such as vLLM.
+"""Run a command whenever a model has a new champion: for servers that load models on request, such as vLLM.
 
     python follow_champion.py NAME --root mlruns -- ./restart-behind-the-proxy.sh {path}
     python follow_champion.py NAME --adapter -- curl -fsS -H 'Content-Type: application/json' \
         -d '{"lora_name": "NAME-{version}", "lora_path": "{path}"}' localhost:8000/v1/load_lora_adapter
 
 `{path}` is the champion's verified folder on this machine, `{version}` its number. A command that fails is run again at
-the next look, so it should be one that may be repeated.
+the next check, so it must be repeatable.
 
 For adapters start vLLM with `--enable-lora --max-lora-rank RANK` and `VLLM_ALLOW_RUNTIME_LORA_UPDATING=True`. Each
-version gets a name of its own, since vLLM's prefix cache knows adapters by their names; clients take the newest of
-`/v1/models`, and the old name goes on working until `/v1/unload_lora_adapter`. Full weights cannot be exchanged in a
+version gets a name of its own, because vLLM's prefix cache identifies adapters by name; clients take the newest of
+`/v1/models`, and the old name works until `/v1/unload_lora_adapter`. Full weights cannot be exchanged in a
 running `vllm serve`: start a second one on another port, wait for its `/health`, turn the proxy, stop the first.
 """
 
@@ -50,15 +50,15 @@ def champion(name: str, uri: str | None, root: Path, *, adapter: bool = False) -
 
 
 def follow(look: Look, command: Sequence[str], waits: Iterable[float]) -> None:
-    """Look, run `command` if the champion is another one than before, wait; until there are no more `waits`."""
-    told = 0
+    """Check for a new champion, run `command` if there is one, wait; ends when there are no more `waits`."""
+    served = 0
     for seconds in waits:
         try:
             number, folder = look()
-            if number != told:
+            if number != served:
                 values = {"{path}": str(folder()), "{version}": str(number)}
                 subprocess.run([_filled(part, values) for part in command], check=True)
-                told = number
+                served = number
         except (SvdError, OSError, subprocess.CalledProcessError) as error:
             log.warning("trying again: %s", error)
         time.sleep(seconds)

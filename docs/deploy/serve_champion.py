@@ -1,12 +1,12 @@
-"""A server that follows an alias: it answers with the champion, and with the next one as soon as there is one.
+"""A server that follows an alias: it answers with the champion, and switches to a new one when it is loaded.
 
     MLFLOW_TRACKING_URI=http://registry:5000 python serve_champion.py NAME --port 8080
     curl -d '{"question": "What is 17 + 25?"}' localhost:8080/answer
 
-A new champion is loaded beside the old one, which answers until the new one is ready: no request waits or fails, but
-for that time the memory of both is needed. A champion that cannot be loaded, or a registry that is away, changes
-nothing. One request is answered at a time; this is an example of following, not of throughput. It needs what the model
-needs (`python_env.yaml` beside it) and not svd-loop.
+A new champion is loaded while the old one still answers: no request waits or fails, but during that time the memory of
+both is needed. If a champion cannot be loaded or the registry does not answer, nothing changes. One request is answered
+at a time: this is an example of following an alias, not of throughput. It needs the packages listed in the model's
+`python_env.yaml` and not svd-loop.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class Champion:
         self.served = self._load(self._current())
 
     def follow(self, seconds: float, stop: threading.Event) -> None:
-        """Look every so many seconds whether the alias points elsewhere, until `stop` is set."""
+        """Check at this interval whether the alias points to another version, until `stop` is set."""
         while not stop.wait(seconds):
             try:
                 if (number := self._current()) != self.served.number:
                     self.served = self._load(number)  # one assignment: a request sees the old one or the new one
             except Exception:
-                log.exception("%s version %s goes on answering", self._name, self.served.number)
+                log.exception("%s version %s continues to answer", self._name, self.served.number)
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """Answer with the version that is in use when the request arrives."""
@@ -68,7 +68,7 @@ class Champion:
 
 
 def make_server(champion: Champion, port: int) -> ThreadingHTTPServer:
-    """`POST /answer` takes what the model takes; `GET` tells which version answers."""
+    """`POST /answer` takes the model's input; `GET` returns the version that answers."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -118,7 +118,7 @@ class _Answers:
         self.leader[text] = self.unclassed[0]
 
     def advance(self) -> None:
-        """Go on with the next answer that has no class."""
+        """Continue with the next answer that has no class."""
         self.unclassed = [text for text in self.unclassed[1:] if self.leader[text] == text]
 
     def classes(self) -> list[int | None]:

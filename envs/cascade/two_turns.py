@@ -1,6 +1,6 @@
 """Findings in free text first; then, in the same conversation, a short reply that can only be one of the two markers.
 
-Small models that are told of the markers write one at once, before they have checked anything. The first template
+Small models whose prompt names the markers write one at once, before they have checked anything. The first template
 therefore never mentions them. The findings go back as the judge's own turn, broken up like a candidate's text: they may
 quote the candidate. A vote without findings (empty, or cut off) is invalid and asked again.
 """

@@ -53,7 +53,7 @@ def expand(patterns: Iterable[str]) -> list[Path]:
     """Resolve paths and glob patterns to existing files and `datasets` folders, sorted per pattern, without repeats.
 
     Raises:
-        DataError: A path does not exist, a pattern matches nothing, or a name tells no known format.
+        DataError: A path does not exist, a pattern matches nothing, or a name has no known format.
     """
     found: dict[Path, None] = {}
     for pattern in patterns:

@@ -243,8 +243,8 @@ class _Builder:
             gold_fields=dict(self._gold_fields),
         )
         with _storage(self._file):
-            told = {"key": key, "report": json.dumps(asdict(report))}
-            meta = told | {"digest": _digest_of(self._rows, told)}
+            values = {"key": key, "report": json.dumps(asdict(report))}
+            meta = values | {"digest": _digest_of(self._rows, values)}
             self._rows.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
             self._rows.execute("COMMIT")
             self.close()

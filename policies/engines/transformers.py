@@ -155,7 +155,7 @@ class TransformersEngine:
         self._batch_size //= 2
         release_gpu_memory()
         _log.warning(
-            "out of memory while generating: going on with engine.batch_size %d; finished rows are kept. "
+            "out of memory while generating: continuing with engine.batch_size %d; finished rows are kept. "
             "Set it in the configuration to avoid the repeated work",
             self._batch_size,
         )

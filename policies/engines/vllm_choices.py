@@ -1,7 +1,7 @@
 """Limit an answer of vLLM to a few texts, by a logits processor in the child process.
 
 vLLM's own structured outputs need its tokenizer, which the child does not load, and compile a grammar. Two markers are
-two short sequences of ids: after the ids written so far, only those that some choice goes on with are allowed. The
+two short sequences of ids: after the ids written so far, only those that can continue a choice are allowed. The
 processor is loaded in the child by its name; this module imports vLLM there alone.
 """
 
@@ -15,7 +15,7 @@ CHOICES = "svd_loop_choices"
 
 
 def allowed_ids(choices: Sequence[Sequence[int]], written: Sequence[int]) -> list[int]:
-    """The ids that some choice goes on with after those written; empty after a whole choice."""
+    """Return the ids that can continue a choice after those written; empty after a complete choice."""
     done = len(written)
     return sorted({ids[done] for ids in choices if len(ids) > done and list(ids[:done]) == list(written)})
 

@@ -20,7 +20,7 @@ class RecordedScript:
 
     Required per line: `role`, `prompt_id`, `text`. Optional: `purpose` (train), `round` (0), `candidate` (0), `stage`
     (empty), `vote` (0), `attempt` (0), `finish_reason` (stop), and `policy_round`, the round of the version that
-    answered: held-out questions are the same calls for every version, so only this tells their replies apart. A line
+    answered: held-out questions are the same calls for every version, so only this distinguishes their replies. A line
     without `policy_round` answers for all versions.
     """
 

@@ -7,7 +7,7 @@ checked (`policies.text.forgery`). In `plain` mode there are no turns to forge, 
 
 Padding: batches are padded on the left with a masked id, and losses are masked by length, so the project never looks
 at which id pads: a tokenizer without a padding token is fine, and so is one that pads with the token that ends a turn
-(SmolLM2). Other tools that go on training an exported version may mask that token by its id; the log says so.
+(SmolLM2). Other tools that train an exported version further may mask that token by its id; the log says so.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Some templates (Llama 3, Granite, Command R) write today's date into a system turn. The same question then had other
 token ids on another day, under the same key: a job that ran over midnight changed its prompts, and a round's answers
-came from two of them. So `strftime_now` tells one date for ever.
+came from two of them. So `strftime_now` always returns the same date.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 DAY = datetime(2024, 7, 26, 12)
-"""The date that Llama 3's templates fall back to where they are told none."""
+"""The date that Llama 3's templates fall back to if they are given none."""
 OTHER_DAY = datetime(2031, 11, 5, 3, 41, 7)
 """Differs from `DAY` in everything a format can show, to find out whether a template shows any of it."""
 

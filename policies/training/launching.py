@@ -1,7 +1,7 @@
 """Run an update in several processes, one per GPU, through `accelerate launch`.
 
 The job's process trains nothing then: it writes the run down, gives its memory back, starts the processes and waits.
-Their result becomes a version only when all of it is there; a run that was killed leaves its folder, and goes on from
+Their result becomes a version only when all of it is there; a killed run leaves its folder, and continues from
 its newest checkpoint when the job is run again.
 """
 
@@ -104,7 +104,7 @@ def accelerate_config(settings: UpdateSection, device: str) -> dict[str, Any]:
             "update.launch.strategy: fsdp2"
         )
     _require_gpus(section.processes, device)
-    # DeepSpeed is never told of the CPU: accelerate would leave it out. The trainer itself knows (`use_cpu`).
+    # If accelerate is configured for the CPU, it leaves DeepSpeed out; the trainer's `use_cpu` is enough.
     on_cpu = device == "cpu" and kind != "DEEPSPEED"
     precision = "bf16" if settings.bf16 and device != "cpu" else "no"
     return {**config, "num_processes": section.processes, "mixed_precision": precision, "use_cpu": on_cpu}
@@ -207,7 +207,7 @@ def _failure(work: Path, code: int) -> BaseException:
         name = signal.Signals(int(killed[2])).name
         hint = " (out of memory?)" if name == "SIGKILL" else ""
         return TrainingError(
-            f"training process {killed[1]} was ended by {name}{hint}; run the same command again to go on. {where}"
+            f"training process {killed[1]} was ended by {name}{hint}; run the same command again to continue. {where}"
         )
     if said:
         return TrainingError(f"a training process failed: {said[0]['message']}; {where}")

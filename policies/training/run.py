@@ -93,7 +93,7 @@ def train(
         task: the run.
         rows: what to train on, checked.
         tokenizer: the base's; the trainer wants one, though nothing is tokenised.
-        on_step: told the number of finished optimizer steps.
+        on_step: called with the number of finished optimizer steps.
 
     Raises:
         ConfigError: packing or the attention implementation cannot be used.
@@ -233,14 +233,14 @@ def _let_cpu_processes_shard(arguments: Any) -> None:
 
 
 def _require_strategy(trainer: Any) -> None:
-    """Refuse to go on where shards were asked for and every process would hold a whole copy: accelerate falls back."""
+    """Refuse to continue if shards were configured but every process would hold a full copy of the model."""
     from torch.distributed.tensor import DTensor
 
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" and not trainer.is_deepspeed_enabled:
-        raise TrainingError("accelerate was told to use DeepSpeed and does not; see update.launch")
+        raise TrainingError("accelerate was configured for DeepSpeed and does not use it; see update.launch")
     fsdp2 = os.environ.get("ACCELERATE_USE_FSDP") == "true" and os.environ.get("FSDP_VERSION") == "2"
     if fsdp2 and not any(isinstance(parameter, DTensor) for parameter in trainer.model.parameters()):
-        raise TrainingError("accelerate was told to use FSDP2 and did not shard the model; see update.launch")
+        raise TrainingError("accelerate was configured for FSDP2 and did not shard the model; see update.launch")
 
 
 def _dataset(rows: Sequence[TrainingRow], order: Sequence[int], task: TrainingTask) -> Any:
@@ -299,7 +299,7 @@ def _newest_checkpoint(work: Path) -> str | None:
             json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        _log.warning("going on from training checkpoint %s", path)
+        _log.warning("continuing from training checkpoint %s", path)
         return str(path)
     return None
 

@@ -88,7 +88,7 @@ class SftUpdater:
         """Train on `rows` and store the result as version `round`.
 
         An update that was finished before (same rows, same configuration, intact files) is not repeated; one that
-        was interrupted goes on from its newest checkpoint, where `checkpoint_steps` asks for them.
+        was interrupted continues from its newest checkpoint, if `checkpoint_steps` is set.
 
         Args:
             rows: token ids, loss on `input_ids[supervised_from:]`.

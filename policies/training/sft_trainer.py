@@ -1,7 +1,7 @@
 """TRL's `SFTTrainer` with a fast language-model head on a CPU, and callbacks.
 
 TRL scores tokens through a fused head that never builds the logits: right for a GPU and a large vocabulary. Without
-Triton it scores every position, prompts and padding too, and computes the head twice and an entropy that nobody reads;
+Triton it scores every position, prompts and padding too, and computes the head twice and an unused entropy;
 on the embedded model that was a third of an update. `SupervisedTrainer` then asks the model itself for the logits of
 the supervised positions alone, which is the same loss.
 """

@@ -28,7 +28,7 @@ def explain(
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="Prompts in the list.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Show what became of a prompt: candidates, votes, what decided, the versions trained on it; or list prompts."""
+    """Show a prompt's candidates, votes, verdicts and the versions trained on it; without an id, list the prompts."""
     if example is None:
         _list(job, root, offset, limit, as_json)
         return

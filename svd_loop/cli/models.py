@@ -135,8 +135,8 @@ def promote(
         shown = decision.findings if promoted else tuple(one for one in decision.findings if one.passed)
         say(*(finding_line(asdict(one)) for one in shown))  # those that refuse stand in the error
     if not promoted:
-        told = "\n".join(f"  {finding.rule}: {finding.text}" for finding in decision.refusals)
-        raise GateError(f"{found} was not promoted:\n{told}\n--force REASON promotes it all the same")
+        reasons = "\n".join(f"  {finding.rule}: {finding.text}" for finding in decision.refusals)
+        raise GateError(f"{found} was not promoted:\n{reasons}\n--force REASON promotes it nevertheless")
     say(f"{found} is the champion")
 
 

@@ -245,7 +245,7 @@ class ServerEngineSection(EngineSection):
         if self.reload is None and config.job.rounds > 0:
             raise ValueError(
                 "update.method: full needs engine.reload (in_place or command): without it the "
-                "servers would go on with the old weights; or train adapters (lora)"
+                "servers would continue with the old weights; or train adapters (lora)"
             )
         if config.cascade.frozen_judge:
             raise ValueError(

@@ -12,7 +12,7 @@ HookEvent = Literal["success", "refusal", "failure", "idle"]
 
 
 class HookSection(Section):
-    """A command or web address that is told how a scheduled job ended."""
+    """A command or web address that is called when a scheduled job has ended."""
 
     on: Annotated[tuple[HookEvent, ...], Field(min_length=1)] = ("success", "refusal", "failure", "idle")
     """Which events it gets: promoted, refused (or nothing gained), failed, and `idle_jobs` in a row without a
@@ -68,6 +68,6 @@ class ScheduleSection(Section):
     tokens: Positive | None = None
     """Budget of generated tokens of one scheduled job; null is `job.tokens`."""
     hooks: tuple[HookSection, ...] = ()
-    """Commands and addresses that are told how a job ended."""
+    """Commands and web addresses that are called when a job has ended."""
     replay: EarlierSection = EarlierSection()
     """What a job takes over from earlier ones. Written by the schedule, not by hand."""

@@ -1,4 +1,4 @@
-"""The `tracking` section: who is told of a job's rounds, and where versions are registered."""
+"""The `tracking` section: the trackers of a job's rounds, and where versions are registered."""
 
 from __future__ import annotations
 

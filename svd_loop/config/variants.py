@@ -17,13 +17,11 @@ from svd_loop.support.plugins import Seam
 class OneOf:
     """Annotates a field with the seam whose variants it takes; the field's type is the base class of their sections.
 
-    Built-in variants are a union told apart by `type`, which is what JSON schemas show. A name that is not built in is
-    looked up among installed packages. Values are written back in full, whatever class they are of.
+    Built-in variants are a union distinguished by `type`, which is what JSON schemas show. A name that is not built in
+    is looked up among installed packages. Values are written back in full, whatever their class.
 
     Args:
         seam: the variants.
-        default: the variant meant where `type` is left out; None requires it.
-        by_name: whether a bare name stands for a variant with default settings.
     """
 
     def __init__(self, seam: Seam[Any], *, default: str | None = None, by_name: bool = False) -> None:

@@ -182,7 +182,7 @@ class Choice:
 class GenerationRequest:
     """One row for an engine: prompt ids, sampling parameters, and this row's own seed.
 
-    With `choices` the answer is one of them: each token is sampled among those that some choice goes on with.
+    With `choices` the answer is one of them: each token is sampled among those that can continue a choice.
     """
 
     prompt_ids: tuple[int, ...]

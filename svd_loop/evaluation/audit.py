@@ -1,7 +1,8 @@
 """Measure the judge on held-out solutions: precision and recall of every stage, round by round.
 
 It is never used for training: the cascade votes on samples of development problems that the evaluation has already
-drawn, and gold tells which of the survivors were right. So judge drift shows without a label for any training prompt.
+drawn, and gold shows which of the accepted ones are right. So judge drift is detected without labels of training
+prompts.
 """
 
 from __future__ import annotations

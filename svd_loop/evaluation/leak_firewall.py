@@ -51,17 +51,17 @@ class CompletionFirewall:
         listing = self._report.with_name(f"{self._report.stem}-{episode.round:03d}{self._report.suffix}")
         listing.write_text("".join(json.dumps(asdict(leak)) + "\n" for leak in leaks), encoding="utf-8")
         clean = tuple(candidate for candidate, found in zip(selected, held, strict=True) if not found)
-        told = (
+        summary = (
             f"{len(selected) - len(clean)} of {len(selected)} accepted completions of round "
             f"{episode.round} hold held-out problems"
         )
         if self._settings.action == "refuse":
             shown = "\n".join(f"  {leak}" for leak in leaks[:_SHOWN])
             raise LeakError(
-                f"{told}:\n{shown}\nAll pairs are listed in {listing}. Set data.leak.action: drop to leave them out "
+                f"{summary}:\n{shown}\nAll pairs are listed in {listing}. Set data.leak.action: drop to leave them out "
                 "and run the same command again; everything so far is kept."
             )
-        log.warning("%s and are left out; pairs in %s", told, listing)
+        log.warning("%s and are left out; pairs in %s", summary, listing)
         return replace(episode, selected=clean)
 
     @cached_property

@@ -163,7 +163,7 @@ def score(pairs: Sequence[tuple[str, NanoProblem]]) -> list[bool]:
     """Whether each solution is right.
 
     Plain equality is enough for answers, since nano writes them in one form only. Programs are run as evaluation runs
-    them: nobody has read them, so they are contained.
+    them, because generated code is not trusted.
 
     Raises:
         SandboxError: programs cannot be contained on this machine.

@@ -70,7 +70,7 @@ _now = _Now()
 
 @contextmanager
 def phase(title: str) -> Iterator[None]:
-    """Name what the block does, as in `round 3/10 judge`; without a terminal its end is told, if it was not short."""
+    """Name what the block does, as in `round 3/10 judge`; without a terminal its end is logged, unless it was short."""
     tally = Tally(0, _clock())
     _now.phase, _now.of_phase, _now.said = title, tally, tally.began
     try:

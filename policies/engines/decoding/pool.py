@@ -282,7 +282,7 @@ class DecodingPool:
         rows.alive[places] = alive & ~ended
 
     def _limited(self, places: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        """The logits, without the tokens that no choice of a row goes on with; rows without choices keep all."""
+        """Return the logits, masked to the tokens that can continue a row's choices; rows without choices keep all."""
         rows, limited = self._rows, logits.clone()
         for row, place in enumerate(places.tolist()):
             choices = self._choices.get(self._owners[place])

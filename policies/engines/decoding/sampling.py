@@ -96,7 +96,7 @@ class SamplingRows:
 
 
 def allowed_next(choices: Sequence[Choice], written: Sequence[int]) -> list[int]:
-    """The tokens that some choice goes on with after those written, in ascending order; empty after a whole choice."""
+    """Return the tokens that can continue a choice after those written, ascending; empty after a complete one."""
     done = len(written)
     fitting = [choice.token_ids for choice in choices if choice.token_ids[:done] == tuple(written)]
     return sorted({ids[done] for ids in fitting if len(ids) > done})

@@ -175,7 +175,7 @@ class Dispatcher(Generic[AnswerT]):
         if self._failures[row] >= _TRIES_OF_A_ROW:
             raise EngineError(
                 f"one request failed {self._failures[row]} times, each time after all retries; last at {replica.name}: "
-                f"{error}. Nothing of the chunk was written; the same command goes on with it"
+                f"{error}. Nothing of the chunk was written; the same command continues with it"
             ) from error
 
     async def _watch(self, replica: Replica[AnswerT]) -> None:

@@ -285,7 +285,7 @@ class ServedReplica:
             await self._weight_sync.load(self.endpoint)
             model = await self._weight_sync.served_as(self.endpoint)
             if model is None:
-                raise ModelError(f"{self.name}: was told to serve {self._probe.served.name}, and does not list it")
+                raise ModelError(f"{self.name}: was requested to serve {self._probe.served.name}, but does not list it")
         await self.alive()
         if self._proven.get(self.name) != model:
             await self._compare(model)

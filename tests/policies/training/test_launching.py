@@ -86,7 +86,7 @@ def test_a_killed_job_takes_its_processes_along_and_shards_go_on_to_the_weights_
 
     monkeypatch.setattr(SftUpdater, "_save", read_first)
     result = updater(two, checkpoint, **apart).fit(rows(13), round=1, parent=parent(two))
-    assert "going on from training checkpoint" in printed
+    assert "continuing from training checkpoint" in printed
     assert (result.steps, result.metrics["steps"]) == (40, 40)
     assert sorted(path.name for path in (two / "versions").iterdir()) == ["round-000", "round-001"]
     one, base = trained_weights(tmp_path / "one"), load_model(WeightStore(two / "versions").load(0), device="cpu")

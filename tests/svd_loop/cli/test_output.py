@@ -29,7 +29,7 @@ def test_a_message_stands_on_a_line_of_its_own_above_the_bar(monkeypatch: pytest
     with Progress(console=console, auto_refresh=False, transient=True) as bar:
         bar.add_task("judging", total=2)
         bar.refresh()
-        logger.warning("stopping after the batch in flight")
+        logger.warning("stopping after the current chunk")
     (line,) = (part for part in terminal.getvalue().split("\n") if "stopping" in part)
     assert "judging" not in line.rpartition("\x1b[2K")[2]
     logger.warning("outside")
