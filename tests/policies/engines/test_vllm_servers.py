@@ -6,6 +6,7 @@ import importlib.util
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from policies.text.chat import ChatCodec
 from policies.versions.checkpoints import load_checkpoint
 from svd_loop.config import Config
 from svd_loop.config.engines import ServerEngineSection
-from svd_loop.contracts import Generation, GenerationRequest, Sampling
+from svd_loop.contracts import FinishReason, Generation, GenerationRequest, Sampling
 from svd_loop.jobs import run_job
 from svd_loop.nano import NANO_CHECKPOINT
 from svd_loop.preflight.checks import preflight
@@ -100,6 +101,17 @@ def test_two_replicas_answer_like_transformers_and_alike(replicas: list[Replica]
     with closing(open_engine(replicas[:1], codec)) as alone:
         assert agreeing(alone.generate(sampled), once) >= 0.98  # whichever replica answers
     assert len(set(once)) > 50
+
+
+def test_an_answer_with_choices_is_one_of_them_by_the_servers_grammar(
+    replicas: list[Replica], codec: ChatCodec
+) -> None:
+    choices = codec.choices(("[[Y]]", "[[N]]"))
+    limited = [replace(row, sampling=replace(row.sampling, max_tokens=2), choices=choices) for row in asked(40, 1.0)]
+    with closing(open_engine(replicas[:1], codec)) as engine:
+        found = engine.generate(limited)
+    assert set(codec.decode([answer.token_ids for answer in found])) <= {"[[Y]]", "[[N]]"}
+    assert all(answer.finish_reason is FinishReason.STOP for answer in found)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,3 +103,38 @@ def test_a_script_reads_anything(tmp_path: Path) -> None:
     config = load_config(NANO.with_name("scripted.yaml"), [f"job.root={tmp_path}"])
     backend, templates = make_backend(config, tmp_path), template_set(config)
     assert too_long(room_for_question(config, backend, templates), backend, templates) is None
+
+
+@pytest.mark.parametrize("asking", ["two_turns", "solve_first"])
+def test_a_question_that_fits_fits_every_turn_about_it(tmp_path: Path, asking: str) -> None:
+    config = nano(tmp_path, f"cascade.asking={asking}", "cascade.judge.max_tokens=40", "sampling.max_tokens=50")
+    backend, templates = make_backend(config, tmp_path), template_set(config)
+    room = room_for_question(config, backend, templates)
+    assert room is not None
+    of_verdict = [budget for budget in budgets(config, backend, templates) if budget.role == Role.VERDICT_GIVER]
+    assert room == min(budget.room for budget in of_verdict)  # the last turn is the longest
+    written = 40 if asking == "two_turns" else 80  # findings, and the own solution
+    assert {budget.others for budget in of_verdict} == {
+        50 + written,
+        40 + 40,
+    }  # inferred, findings
+    assert all(budget.answer == 16 for budget in of_verdict)
+
+
+def test_a_template_that_opens_every_thought_is_refused_before_any_work(tmp_path: Path) -> None:
+    config = nano(tmp_path, "cascade.asking=two_turns")
+
+    class Thinker:
+        """The embedded model with a template that cannot limit an answer."""
+
+        def __init__(self) -> None:
+            self._backend = make_backend(config, tmp_path)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._backend, name)
+
+        def check_two_turns(self, texts: tuple[str, ...]) -> None:
+            raise ModelError(f"begins every answer with a thought, not with {texts}")
+
+    with pytest.raises(ModelError, match="begins every answer with a thought"):
+        budgets(config, Thinker(), template_set(config))

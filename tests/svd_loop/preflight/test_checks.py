@@ -11,7 +11,7 @@ import pytest
 from svd_loop.config import Config, load_config
 from svd_loop.errors import ConfigError
 from svd_loop.preflight import resources as room
-from svd_loop.preflight.checks import Check, preflight
+from svd_loop.preflight.checks import Check, _work, preflight
 from tests.svd_loop.jobs_support import small
 
 NANO = Path(__file__).parents[3] / "configs" / "nano.yaml"
@@ -27,6 +27,21 @@ def test_a_good_job_passes_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not (tmp_path / "jobs").exists()
     work = next(item for item in found if item.name == "work per round")
     assert work.detail == "at most 72 candidates and 576 judge calls"  # 18 prompts x 4; 2 votes of 2 + 1 + 1 calls
+
+
+@pytest.mark.parametrize(
+    ("asking", "calls"),
+    [
+        ("direct", 72 * 2 * (2 + 1 + 1)),
+        ("think", 72 * 2 * (2 + 1 + 1)),
+        ("two_turns", 72 * 2 * (3 + 2 + 2)),
+        ("solve_first", 72 * 2 * (3 + 2 + 2) + 18 * 2 * 2),  # an own solution for each prompt, vote and stage but one
+    ],
+)
+def test_the_calls_of_every_way_of_asking_are_counted(tmp_path: Path, asking: str, calls: int) -> None:
+    assert _work(small(tmp_path, f"cascade.asking={asking}")) == f"at most 72 candidates and {calls:,} judge calls"
+    agreed = small(tmp_path, f"cascade.asking={asking}", "sampling.block=null", "cascade.stages=[agreement]")
+    assert _work(agreed) == "at most 72 candidates and 0 judge calls"
 
 
 def test_each_fault_is_reported_on_its_own_line(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from svd_loop.assembly.backends import make_backend
 from svd_loop.assembly.data import prompts_of
 from svd_loop.assembly.job import template_set
 from svd_loop.config import Config, load_config
-from svd_loop.contracts import BUILT_IN_ROLES, BUILT_IN_STAGES, Prompt, Role
+from svd_loop.contracts import BUILT_IN_ROLES, BUILT_IN_STAGES, Asking, Prompt, Role
 from svd_loop.preflight.probe import measure
 from svd_loop.preflight.work import forecast
 from svd_loop.support.usage import MeteredPolicy
@@ -82,3 +84,14 @@ def test_a_script_is_probed_without_speed(tmp_path: Path) -> None:
     assert (measured.candidates, measured.complete) == (5, 5)
     assert measured.output_rate is None and "hours" not in forecast(config, measured, prompts=3, held_out={}).job
     assert all(votes == 5 for _, votes in measured.yes.values()) and set(measured.yes) == set(BUILT_IN_STAGES)
+
+
+@pytest.mark.parametrize("asking", [asking for asking in Asking if asking is not Asking.DIRECT])
+def test_a_scripted_round_lies_within_the_forecast_under_every_way_of_asking(tmp_path: Path, asking: Asking) -> None:
+    options = (f"cascade.asking={asking}", "sampling.block=null", "engine.false_positive=0.5")
+    config = small(tmp_path, *options, "data.train.count=30")
+    prompts = list(prompts_of(config.data.train))
+    measured = measure(config, make_backend(config, tmp_path / "probe"), prompts[::2], 30)
+    found = forecast(config, measured, prompts=18, held_out={})
+    for name, truth in played(config, tmp_path, prompts[:18]).items():
+        assert found.round[name].low <= truth <= found.round[name].high, name

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from policies.engines.served.endpoint import ClientOptions, _seconds, _Transient
 from policies.engines.served.server import ServerEngine
 from policies.engines.serving import Served
 from svd_loop.config.engines import ServerEngineSection
-from svd_loop.contracts import FinishReason, Generation, GenerationRequest, Sampling
+from svd_loop.contracts import Choice, FinishReason, Generation, GenerationRequest, Sampling
 from svd_loop.errors import ConfigError, EngineError, ModelError
 from tests.policies.engines.completion_server import STOP, error, reference
 from tests.policies.engines.server_engines import BASE, QUICK, Servers, expected, open_engine, rows
@@ -374,3 +375,15 @@ def test_a_server_says_how_long_to_wait() -> None:
     assert _seconds("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
     assert _seconds("soon") is None
     assert _seconds(None) is None
+
+
+def test_choices_go_out_as_texts_with_room_for_any_spelling(servers: Servers) -> None:
+    server = servers()
+    choices = (Choice("[[Y]]", (5, 6, STOP)), Choice("[[No]]", (5, 7, STOP)))
+    limited = [replace(row, choices=choices) for row in rows(3, max_tokens=3)]
+    with closing(open_engine(server)) as engine:
+        engine.generate([*limited, *rows(2)])
+    bodies = {body["seed"]: body for body in server.asked if "structured_outputs" in body}
+    assert len(bodies) == 3 and len(server.asked) == 5
+    assert all(body["structured_outputs"] == {"choice": ["[[Y]]", "[[No]]"]} for body in bodies.values())
+    assert {body["max_tokens"] for body in bodies.values()} == {1 + len("[[No]]")}
