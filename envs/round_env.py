@@ -290,7 +290,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
             candidates=tuple(candidate for slot in slots for candidate in slot.candidates),
             verdicts=verdicts,
             selected=tuple(candidate for slot in slots for candidate in slot.selected(self._selection)),
-            funnel=funnel(verdicts, stages),
+            funnel=funnel(verdicts, stages, static=bool(stages) and self._cascade.settings.static.is_on),
             metrics=self._metrics(verdicts),
         )
 

@@ -136,7 +136,7 @@ def judge_file(config: Config, source: Path, output: Path) -> dict[str, Any]:
             verdicts = cascade.judge(judge, items, round=0, purpose="judge")
             usage = judge.take_usage()
     write_verdicts(output, answers, verdicts)
-    return judged_json(verdicts, config.cascade.stage_names, usage)
+    return judged_json(verdicts, config.cascade.stage_names, usage, static=config.cascade.static.is_on)
 
 
 def judging_job(config: Config, source: Path) -> Config:

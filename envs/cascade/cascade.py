@@ -1,6 +1,6 @@
 """The verification cascade: a candidate is accepted if every vote of every stage says yes.
 
-    candidates ──> unfit? ── truncated, empty ──────────────────> rejected without a vote
+    candidates ──> unfit? ── truncated, empty, malformed ────────> rejected without a vote
                      │
                      ├──> audit slice ──> all units in one batch ──────────────┐
                      │                                                         │
@@ -43,6 +43,7 @@ from envs.cascade.judging import cast_votes
 from envs.cascade.look_ahead import reach
 from envs.cascade.ordering import Unit, paper_order
 from envs.cascade.stage import Ballot
+from envs.cascade.static_check import malformed
 from envs.cascade.tally import Tally
 from envs.cascade.template_sets import TemplateSet
 from envs.cascade.votes import unfit
@@ -171,7 +172,8 @@ class Cascade:
 
         Returns:
             Verdicts aligned with `items`. A rejection names the vote that decided it, in the order of the units: under
-            unanimity the first that was not yes. Truncated and empty candidates are rejected without a vote. The audit
+            unanimity the first that was not yes. Truncated, empty and malformed (`cascade.static`) candidates are
+            rejected without a vote. The audit
             slice is drawn from purpose `train` alone.
 
         Raises:
@@ -196,7 +198,8 @@ class Cascade:
 
     def _state(self, prompt: Prompt, candidate: Candidate) -> _CandidateState:
         tally = Tally(self.settings.votes, self.settings.needed, self.settings.deciding_stages)
-        return _CandidateState(prompt, candidate, self.settings.stage_names, tally, unfit(candidate))
+        reason = unfit(candidate) or malformed(self.settings.static, prompt.domain, candidate.text)
+        return _CandidateState(prompt, candidate, self.settings.stage_names, tally, reason)
 
     def _ask_in_waves(self, cast: Cast, states: Sequence[_CandidateState], round: int, purpose: str) -> None:
         """Ask one unit per batch of the candidates that are still undecided; several where `fill_rows` leaves room."""
@@ -249,15 +252,23 @@ def _grouped(items: Sequence[tuple[Prompt, Candidate]]) -> dict[str, list[Candid
     return groups
 
 
-def funnel(verdicts: Sequence[Verdict], stages: Sequence[StageName]) -> dict[str, int]:
+def funnel(verdicts: Sequence[Verdict], stages: Sequence[StageName], *, static: bool = False) -> dict[str, int]:
     """Count the candidates generated, complete, still alive after each stage, and accepted, in this order.
 
-    A candidate leaves at the stage of the vote that rejected it. Pass no stages for acceptors that have none.
+    A candidate leaves at the stage of the vote that rejected it.
+
+    Args:
+        verdicts: One for each candidate.
+        stages: The cascade's; none for acceptors that have none.
+        static: Whether candidates were checked by `cascade.static`, which is then the step after `complete`.
     """
     left_at = Counter(verdict.stage for verdict in verdicts)
     unfit_count = sum(verdict.rejection in (Rejection.TRUNCATED, Rejection.EMPTY) for verdict in verdicts)
     alive = len(verdicts) - unfit_count
     counts = {"generated": len(verdicts), "complete": alive}
+    if static:
+        alive -= sum(verdict.rejection is Rejection.STATIC for verdict in verdicts)
+        counts["static"] = alive
     for stage in stages:
         alive -= left_at[stage]
         counts[stage] = alive

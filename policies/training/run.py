@@ -187,6 +187,8 @@ def _arguments(task: TrainingTask, steps: int) -> Any:
     if cpu and settings.bf16:
         _log.warning("update.bf16: true needs a GPU; training in single precision")
     scheduler = {"constant": "constant_with_warmup"}.get(settings.schedule, settings.schedule)
+    if settings.minimum_rate:
+        scheduler = "cosine_with_min_lr"
     arguments = SFTConfig(
         output_dir=str(task.work),
         per_device_train_batch_size=task.micro_batch,
@@ -194,6 +196,9 @@ def _arguments(task: TrainingTask, steps: int) -> Any:
         max_steps=steps,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=scheduler,
+        lr_scheduler_kwargs={"min_lr_rate": settings.minimum_rate} if settings.minimum_rate else None,
+        adam_beta1=settings.betas[0],
+        adam_beta2=settings.betas[1],
         # The first step of a warm-up has rate 0, so a run of one step would learn nothing.
         warmup_steps=min(math.ceil(settings.warmup * steps), steps - 1),
         weight_decay=settings.weight_decay,

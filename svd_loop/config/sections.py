@@ -140,6 +140,21 @@ def _thinking(given: Any) -> Any:
     return {**_THINKING, **given} if isinstance(given, dict) else given
 
 
+class StaticSection(Section):
+    """What a candidate must contain before it is judged at all; free, since no model is called."""
+
+    thought: bool = False
+    """A closed thought before the answer, for models that think. A thought that never ends is refused either way: it
+    leaves no answer."""
+    boxed: tuple[DomainName, ...] = ()
+    """Domains whose final answer must hold a `\\boxed{...}` that is not blank."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is checked."""
+        return self.thought or bool(self.boxed)
+
+
 class CascadeSection(Section):
     """How candidates are judged and chosen."""
 
@@ -154,6 +169,8 @@ class CascadeSection(Section):
     a verdict that can be nothing but one of the two markers. `solve_first`: the judge solves the question without sight
     of a candidate, once per vote and prompt, compares the candidate with that, and gives the verdict as in
     `two_turns`."""
+    static: StaticSection = StaticSection()
+    """Checks of a candidate's form, before any vote; a step of its own in the funnel."""
     rule: Literal["unanimous", "majority"] | AtLeast = "unanimous"
     """`unanimous` is the method: every vote of every stage says yes. `majority` (more than half of a stage's votes) and
     `{at_least: k}` approximate the method: they accept more candidates, wrong ones among them."""

@@ -112,7 +112,11 @@ class UpdateSection(Section):
     warmup: Fraction = 0.03
     """Share of the steps with rising learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """Learning rate after the warm-up: down to 0 along a cosine or a line, or constant."""
+    """Learning rate after the warm-up: down along a cosine or a line, or constant."""
+    minimum_rate: Fraction = 0.0
+    """Learning rate at the end of a cosine, as a share of `learning_rate`."""
+    betas: tuple[Annotated[float, Field(ge=0.0, lt=1.0)], Annotated[float, Field(ge=0.0, lt=1.0)]] = (0.9, 0.999)
+    """Decay rates of AdamW's two running means."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     """Weight decay of AdamW; 0 is off."""
     max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
@@ -136,6 +140,14 @@ class UpdateSection(Section):
     lora: LoraSection = LoraSection()
     replay: ReplaySection = ReplaySection()
     launch: LaunchSection = LaunchSection()
+
+    @model_validator(mode="after")
+    def _only_a_cosine_has_a_minimum(self) -> UpdateSection:
+        if self.minimum_rate and self.schedule != "cosine":
+            raise ValueError(
+                f"update.minimum_rate: {self.minimum_rate} needs update.schedule: cosine (it is {self.schedule})"
+            )
+        return self
 
     @model_validator(mode="after")
     def _processes_share_the_batch(self) -> UpdateSection:

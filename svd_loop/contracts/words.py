@@ -123,6 +123,7 @@ class Rejection(StrEnum):
 
     TRUNCATED = "truncated"
     EMPTY = "empty"
+    STATIC = "static"
     VOTE = "vote"
     NOT_SELECTED_AT_RANDOM = "not_selected_at_random"
     OUTVOTED = "outvoted"

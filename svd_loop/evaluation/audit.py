@@ -92,5 +92,9 @@ def audit_sample(problems: Sequence[Problem], count: int) -> list[Problem]:
     return [problems[place * len(problems) // count] for place in range(count)]
 
 
+_NOT_JUDGED = (Rejection.TRUNCATED, Rejection.EMPTY, Rejection.STATIC)
+
+
 def _survives(verdict: Verdict, passed: Sequence[StageName]) -> bool:
-    return verdict.rejection not in (Rejection.TRUNCATED, Rejection.EMPTY) and verdict.stage not in passed
+    # What is malformed (`cascade.static`) was not judged either: it is in no step, so precision is that of the judge.
+    return verdict.rejection not in _NOT_JUDGED and verdict.stage not in passed

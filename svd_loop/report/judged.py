@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def judged_json(verdicts: Sequence[Verdict], stages: Sequence[StageName], usage: Mapping[str, Usage]) -> dict[str, Any]:
+def judged_json(
+    verdicts: Sequence[Verdict], stages: Sequence[StageName], usage: Mapping[str, Usage], *, static: bool = False
+) -> dict[str, Any]:
     """Return the report as JSON data (docs/reference/json.md).
 
     Args:
         verdicts: one for each candidate.
         stages: the stages of the cascade.
         usage: calls and tokens by role, including those the ledger recorded in an interrupted run.
+        static: whether candidates were checked by `cascade.static`.
     """
     accepted = sum(verdict.accepted for verdict in verdicts)
     return {
@@ -29,7 +32,7 @@ def judged_json(verdicts: Sequence[Verdict], stages: Sequence[StageName], usage:
         "accepted_share": accepted / len(verdicts) if verdicts else 0.0,
         "undecided": sum(_is_undecided(verdict) for verdict in verdicts),
         "rejected": dict(Counter(str(v.stage or v.rejection) for v in verdicts if not v.accepted)),
-        "funnel": funnel(verdicts, stages),
+        "funnel": funnel(verdicts, stages, static=static),
         "stages": {stage: _stage(verdicts, stage) for stage in stages},
         "usage": {role: asdict(counts) for role, counts in usage.items()},
     }

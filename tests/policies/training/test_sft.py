@@ -15,7 +15,7 @@ from policies.versions.weights import WeightStore
 from svd_loop.config.update import LoraSection
 from svd_loop.contracts import TrainingRow
 from svd_loop.errors import TrainingError
-from tests.policies.updates import STOP, parent, rows, updater
+from tests.policies.updates import STOP, parent, rows, settings, updater
 
 
 def test_an_update_lowers_the_loss_and_leaves_nothing_but_versions(tmp_path: Path, checkpoint: Path) -> None:
@@ -59,6 +59,22 @@ def test_micro_batches_give_the_step_of_the_whole_batch(tmp_path: Path, checkpoi
 def test_forward_passes_divide_the_share_of_a_process() -> None:
     assert [share_of_batch(64, 1, most) for most in (None, 64, 100, 24, 7, 1)] == [64, 64, 64, 16, 4, 1]
     assert [share_of_batch(64, 4, most) for most in (None, 12)] == [16, 8]
+
+
+def test_a_cosine_ends_at_its_minimum_rate(tmp_path: Path, checkpoint: Path) -> None:
+    def mean_rate(name: str, **run: object) -> float:
+        folder = tmp_path / name
+        return (
+            updater(folder, checkpoint, steps=4, warmup=0.0, **run)
+            .fit(rows(4), round=1, parent=parent(folder))
+            .metrics["learning_rate"]
+        )
+
+    share = sum(1 + math.cos(step * math.pi / 4) for step in range(4)) / 8
+    assert mean_rate("zero") == pytest.approx(1e-3 * share)
+    assert mean_rate("tenth", minimum_rate=0.1) == pytest.approx(1e-3 * (0.1 + 0.9 * share))
+    with pytest.raises(ValueError, match=r"update\.minimum_rate: 0\.1 needs update\.schedule: cosine \(it is linear\)"):
+        settings(minimum_rate=0.1, schedule="linear")
 
 
 def test_one_step_is_the_step_of_a_bare_loop(tmp_path: Path, checkpoint: Path) -> None:
