@@ -19,15 +19,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from policies.engines.decoding.choices import generate_with_choices, next_tokens
 from policies.engines.serving import PrefixCache, Served, probe_prompts_of, served_version
 from policies.engines.sharding import shards_by_prefix
 from policies.engines.vllm_child import Answer, Row, Start, Started
-from policies.engines.vllm_choices import CHOICES
 from policies.text.chat import ChatCodec
 from policies.versions.stored import StoredVersion
 from svd_loop.config.engines import RepetitionSection, VllmEngineSection
 from svd_loop.config.sections import ModelSection
-from svd_loop.contracts import FinishReason, Generation, GenerationRequest, Sampling
+from svd_loop.contracts import FinishReason, Generation, GenerationRequest
 from svd_loop.errors import ConfigError, EngineError, ModelError
 from svd_loop.support.child_process import Child, gather
 from svd_loop.support.progress import progress
@@ -123,8 +123,12 @@ class VllmEngine:
         if any(not request.prompt_ids for request in requests):
             raise EngineError("a prompt has no tokens; there is nothing to continue")
         with progress(label, len(requests)) as bar:
-            answers = self._distribute(requests, bar.advance)
-            done = [self._generation(request, answer) for request, answer in zip(requests, answers, strict=True)]
+
+            def answer(rows: Sequence[GenerationRequest]) -> list[Generation]:
+                answers = self._distribute(rows, bar.advance)
+                return [self._generation(request, answer) for request, answer in zip(rows, answers, strict=True)]
+
+            done = generate_with_choices(answer, requests)
             bar.advance(0, sum(len(answer.token_ids) for answer in done))
         return done
 
@@ -219,7 +223,6 @@ def start_message(
         "gpu_memory_utilization": settings.gpu_memory_utilization,
         "enforce_eager": settings.enforce_eager,
         "disable_log_stats": True,
-        "logits_processors": ["policies.engines.vllm_choices:ChoicesProcessor"],
     }
     if settings.kv_cache_gib is not None:
         engine["kv_cache_memory_bytes"] = int(settings.kv_cache_gib * _GIB)
@@ -245,15 +248,19 @@ def start_message(
     )
 
 
-def token_sampling(sampling: Sampling) -> dict[str, Any]:
+def token_sampling(request: GenerationRequest) -> dict[str, Any]:
     """The parameters of a row that affect sampling, in vLLM's names; the policy handles the others."""
-    return {
+    sampling = request.sampling
+    parameters: dict[str, Any] = {
         "max_tokens": sampling.max_tokens,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k,
         "min_p": sampling.min_p,
     }
+    if (allowed := next_tokens(request)) is not None:
+        parameters["allowed_token_ids"] = allowed
+    return parameters
 
 
 def shared_sampling(stop_ids: Collection[int], thinking_token_budget: int | None) -> dict[str, Any]:
@@ -369,7 +376,4 @@ def _spawn(settings: VllmEngineSection, index: int, name: str) -> Child:
 
 
 def _row(request: GenerationRequest) -> Row:
-    sampling = token_sampling(request.sampling)
-    if request.choices:
-        sampling["extra_args"] = {CHOICES: [list(choice.token_ids) for choice in request.choices]}
-    return list(request.prompt_ids), sampling, request.seed
+    return list(request.prompt_ids), token_sampling(request), request.seed

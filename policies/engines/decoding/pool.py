@@ -26,8 +26,9 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from policies.engines.decoding.choices import allowed_next
 from policies.engines.decoding.kv_cache import RowCache
-from policies.engines.decoding.sampling import SamplingRows, allowed_next, choose, counter_uniform
+from policies.engines.decoding.sampling import SamplingRows, choose, counter_uniform
 from svd_loop.contracts import Choice, FinishReason, Generation, GenerationRequest
 from svd_loop.errors import EngineError
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from svd_loop.contracts import Choice, Sampling
+from svd_loop.contracts import Sampling
 
 _CHUNK_ELEMENTS = 1 << 24
 """Probabilities held in double precision at once; bounds the memory of large vocabularies."""
@@ -93,13 +93,6 @@ class SamplingRows:
             torch.cat([self.top_k, other.top_k]),
             torch.cat([self.min_p, other.min_p]),
         )
-
-
-def allowed_next(choices: Sequence[Choice], written: Sequence[int]) -> list[int]:
-    """Return the tokens that can continue a choice after those written, ascending; empty after a complete one."""
-    done = len(written)
-    fitting = [choice.token_ids for choice in choices if choice.token_ids[:done] == tuple(written)]
-    return sorted({ids[done] for ids in fitting if len(ids) > done})
 
 
 def choose(logits: torch.Tensor, rows: SamplingRows, uniform: torch.Tensor) -> torch.Tensor:

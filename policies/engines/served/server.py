@@ -14,9 +14,11 @@ import math
 import os
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from policies.engines.decoding.choices import generate_with_choices
 from policies.engines.probe import reference_in_child
 from policies.engines.served.dispatch import Dispatcher, Timeouts, Unavailable, no_replica_left, run_all
 from policies.engines.served.endpoint import ClientOptions, Endpoint
@@ -39,7 +41,7 @@ from svd_loop.config.engines import ServerEngineSection
 from svd_loop.config.sections import ModelSection
 from svd_loop.contracts import Generation, GenerationRequest
 from svd_loop.errors import ConfigError, EngineError, ModelError
-from svd_loop.support.progress import progress
+from svd_loop.support.progress import Progress, progress
 
 _log = logging.getLogger(__name__)
 
@@ -155,16 +157,19 @@ class ServerEngine:
             raise EngineError("the engine is closed")
         if any(not request.prompt_ids for request in requests):
             raise EngineError("a prompt has no tokens; there is nothing to continue")
-        done: dict[int, Generation] = {}
         with progress(label, len(requests)) as bar:
+            return generate_with_choices(partial(self._generate, bar), requests)
 
-            def settled(row: int, answer: tuple[Generation, int]) -> None:
-                done[row], cached = answer
-                self.prefix_cache.prompt_tokens += len(requests[row].prompt_ids)
-                self.prefix_cache.cached_tokens += cached
-                bar.advance(1, len(done[row].token_ids))
+    def _generate(self, bar: Progress, requests: Sequence[GenerationRequest]) -> list[Generation]:
+        done: dict[int, Generation] = {}
 
-            asyncio.run(self._answer(requests, settled))
+        def settled(row: int, answer: tuple[Generation, int]) -> None:
+            done[row], cached = answer
+            self.prefix_cache.prompt_tokens += len(requests[row].prompt_ids)
+            self.prefix_cache.cached_tokens += cached
+            bar.advance(1, len(done[row].token_ids))
+
+        asyncio.run(self._answer(requests, settled))
         return [done[row] for row in range(len(requests))]
 
     def close(self) -> None:
@@ -298,10 +303,8 @@ class ServedReplica:
             Unavailable: it is gone, fails after all retries, or does not serve the version any more.
             EngineError: it refuses the request, or its answer cannot be used.
         """
-        request = _in_any_spelling(self._requests[row])
-        body = {**self._shared, **token_sampling(request.sampling), "seed": request.seed}
-        if request.choices:
-            body["structured_outputs"] = {"choice": [choice.text for choice in request.choices]}
+        request = self._requests[row]
+        body = {**self._shared, **token_sampling(request), "seed": request.seed}
         found = await self.endpoint.complete(self._proven[self.name], list(request.prompt_ids), body)
         finish = str(found.choice.finish_reason)
         if finish in _CUT_OFF:
@@ -381,11 +384,3 @@ async def _try(replica: ServedReplica, away: dict[str, str]) -> None:
         await replica.ready()
     except Unavailable as error:
         away[replica.name] = str(error)
-
-
-def _in_any_spelling(request: GenerationRequest) -> GenerationRequest:
-    """A request with room for its choices as a server may spell them: in tokens of a byte each, and a stop token."""
-    if not request.choices:
-        return request
-    longest = 1 + max(len(choice.text.encode()) for choice in request.choices)
-    return replace(request, sampling=replace(request.sampling, max_tokens=longest))

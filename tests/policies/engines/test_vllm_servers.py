@@ -103,9 +103,7 @@ def test_two_replicas_answer_like_transformers_and_alike(replicas: list[Replica]
     assert len(set(once)) > 50
 
 
-def test_an_answer_with_choices_is_one_of_them_by_the_servers_grammar(
-    replicas: list[Replica], codec: ChatCodec
-) -> None:
+def test_an_answer_with_choices_is_one_of_them(replicas: list[Replica], codec: ChatCodec) -> None:
     choices = codec.choices(("[[Y]]", "[[N]]"))
     limited = [replace(row, sampling=replace(row.sampling, max_tokens=2), choices=choices) for row in asked(40, 1.0)]
     with closing(open_engine(replicas[:1], codec)) as engine:

@@ -377,13 +377,13 @@ def test_a_server_says_how_long_to_wait() -> None:
     assert _seconds(None) is None
 
 
-def test_choices_go_out_as_texts_with_room_for_any_spelling(servers: Servers) -> None:
+def test_an_answer_with_choices_is_one_request_of_one_token_where_they_part(servers: Servers) -> None:
     server = servers()
-    choices = (Choice("[[Y]]", (5, 6, STOP)), Choice("[[No]]", (5, 7, STOP)))
-    limited = [replace(row, choices=choices) for row in rows(3, max_tokens=3)]
+    choices = (Choice("[[Y]]", (5, 6, 8, STOP)), Choice("[[N]]", (5, 7, 8, STOP)))
+    server.change = lambda answer: answer.update(token_ids=[7], finish_reason="length")
+    limited = [replace(row, choices=choices) for row in rows(3, max_tokens=4)]
     with closing(open_engine(server)) as engine:
-        engine.generate([*limited, *rows(2)])
-    bodies = {body["seed"]: body for body in server.asked if "structured_outputs" in body}
-    assert len(bodies) == 3 and len(server.asked) == 5
-    assert all(body["structured_outputs"] == {"choice": ["[[Y]]", "[[No]]"]} for body in bodies.values())
-    assert {body["max_tokens"] for body in bodies.values()} == {1 + len("[[No]]")}
+        found = engine.generate(limited)
+    assert found == [Generation((5, 7, 8, STOP), FinishReason.STOP)] * 3
+    assert {(body["max_tokens"], tuple(body["allowed_token_ids"])) for body in server.asked} == {(1, (6, 7))}
+    assert sorted(body["prompt"] for body in server.asked) == sorted([*row.prompt_ids, 5] for row in limited)
