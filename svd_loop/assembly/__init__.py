@@ -1,4 +1,4 @@
-"""Build the objects of a job from its configuration; the only package that knows every class.
+"""Build the objects of a job from its configuration; the only package that imports every class.
 
 - `data`: prompts and held-out problems from a source.
 - `backends`: what generates and trains: a real model, or the scripted one.

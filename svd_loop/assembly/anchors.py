@@ -1,4 +1,4 @@
-"""Anchor rows, which keep the judge's roles from being forgotten while the solver is trained.
+"""Anchor rows: training rows of the judge's roles, so that training the solver does not degrade them.
 
 Two sources, neither of which ever sees gold of a training prompt: nano's own post-training mixture (its
 judge roles, on problems of the post-training split), and the policy's own verified judgements.

@@ -44,7 +44,7 @@ class Backend(Protocol):
 
     @property
     def positions(self) -> int | None:
-        """Longest sequence the checkpoint was made for, in tokens; None if it does not say."""
+        """Longest sequence the checkpoint was trained for, in tokens; None if unknown."""
         ...
 
     def open(self, round: int) -> Policy:
@@ -163,7 +163,7 @@ class ModelBackend:
         return len(ids)
 
     def check_two_turns(self, texts: tuple[str, ...]) -> None:
-        """Ask the base's chat template."""
+        """Check with the base's chat template."""
         self._codec.check_two_turns(texts)
 
     def encode_rows(self, texts: list[tuple[str, str]]) -> list[TrainingRow]:

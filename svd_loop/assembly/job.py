@@ -123,7 +123,7 @@ def build_job(
         with PolicyCache(backend.open) as cache:
             opener = policy_opener(config, cache.open, ledger, interrupt, record, shared)
             resources = _Resources(config, problems, templates, ledger, backend, prompts, cache, opener)
-            parts = make_parts(resources, control)
+            parts = _make_parts(resources, control)
             controller = Controller(parts, make_plan(config), _after_round(config, parts.plateau, on_round))
             yield Job(config, ledger, prompts, controller, parts.tracker)
 
@@ -142,7 +142,7 @@ class _Resources:
     opener: Callable[[int], MeteredPolicy]
 
 
-def make_parts(resources: _Resources, control: Control | None) -> Parts:
+def _make_parts(resources: _Resources, control: Control | None) -> Parts:
     """Build the parts of a job; `control` replaces the cascade as acceptor, and then no judge is watched."""
     config, problems, templates = resources.config, resources.problems, resources.templates
     tracked = tracked_job(config, resources.prompts, problems)

@@ -1,17 +1,17 @@
-"""Rates of verifiers from judged candidates: with labels, and without by a latent class model.
+"""Rates of verifiers from judged candidates: with labels, and without labels by a latent class model.
 
-With labels, candidates of one prompt are alike, so a rate's interval is Wilson's at the effective number of candidates
-n / d, where the design effect d is the cluster-robust variance of the rate over its variance under independence (Kish
-1965, at least 1). The interval of J = TPR - FPR is Newcombe's for two such rates.
+With labels, candidates of one prompt are correlated, so a rate's interval is Wilson's at the effective number of
+candidates n / d, where the design effect d is the cluster-robust variance of the rate divided by its variance under
+independence (Kish 1965, at least 1). The interval of J = TPR - FPR is Newcombe's for two such rates.
 
 Without labels, the verifiers' votes are explained by two classes of candidates, right and wrong, within which verifiers
 are independent (Dawid and Skene 1979), fitted by expectation maximisation. The votes of one stage on a candidate are
-anything but independent, so a stage counts as one indicator, with the share of its yes votes as value. Two classes need
-three indicators; with fewer nothing is estimated. Canaries enter as candidates known to be wrong, which tells the two
-classes apart. Intervals come from a bootstrap over prompts.
+far from independent, so a stage counts as one indicator, whose value is the share of its yes votes. Two classes need
+three indicators; with fewer, nothing is estimated. Canaries enter as candidates known to be wrong, which identifies the
+class of wrong candidates. Intervals come from a bootstrap over prompts.
 
-Read the unlabelled figures with care: a class that the verifiers agree on need not be correctness, and verifiers that
-make the same errors look better than they are.
+The unlabelled figures need care: the class that the verifiers agree on need not be correctness, and verifiers that make
+the same errors get rates that are too good.
 
 Pure functions. Empty input gives NaN rates with the interval 0 to 1 (J: -1 to 1); NaN input raises `ValueError`.
 """
@@ -35,16 +35,16 @@ _STEPS, _RESAMPLES, _LEAST_INDICATORS = 60, 200, 3
 
 
 def agreement_name(needed: int, compared: int) -> str:
-    """The name of the verifier that accepts an answer which `needed` of `compared` candidates reach."""
+    """Return the name of the verifier that accepts an answer given by `needed` of `compared` candidates."""
     return f"agreement_{needed}_of_{compared}"
 
 
 def decisions(
     judged: Sequence[JudgedCandidate], stages: Sequence[StageName], needed: int
 ) -> dict[str, tuple[BoolArray, BoolArray]]:
-    """What each verifier says: by name, whether a candidate passes, and whether the verifier was asked about it.
+    """Return, by verifier, whether each candidate passes and whether the verifier was applied to it.
 
-    Both have length C. Agreement is given for every k from 2 to the number of candidates compared.
+    Both arrays have length C. Agreement is given for every k from 2 to the number of candidates compared.
     """
     passed = {
         stage: np.array([_yes(one, stage) >= needed for one in judged], dtype=bool) for stage in dict.fromkeys(stages)
@@ -64,7 +64,7 @@ def decisions(
 def labelled_rates(
     judged: Sequence[JudgedCandidate], stages: Sequence[StageName], needed: int
 ) -> tuple[VerifierRates, ...]:
-    """Rates of every verifier on the candidates with labels; none without any."""
+    """Return the rates of every verifier on the candidates with labels; empty if there are none."""
     labelled = [one for one in judged if one.right is not None]
     if not labelled:
         return ()
@@ -80,7 +80,7 @@ def labelled_rates(
 
 
 def j_of(tpr: Estimate, fpr: Estimate) -> Estimate:
-    """J with its interval; the whole of -1 to 1 where a rate is unknown."""
+    """Return J with its interval; -1 to 1 if a rate is unknown."""
     if math.isnan(tpr.value) or math.isnan(fpr.value):
         return Estimate(math.nan, -1.0, 1.0)
     return difference_of_shares(tpr, fpr)
@@ -94,17 +94,17 @@ def latent_rates(
     *,
     seed: int = 0,
 ) -> tuple[VerifierRates, ...]:
-    """Rates without labels, by the latent class model of the module's docstring.
+    """Return rates without labels, by the latent class model of the module's docstring.
 
     Args:
         judged: candidates whose labels are not used.
         wrong: planted candidates, known to be wrong.
-        stages: of the cascade.
+        stages: stages of the cascade.
         needed: yes votes that a stage needs.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
 
     Returns:
-        None for fewer than three indicators, or without candidates.
+        The rates; empty with fewer than three indicators, or without candidates.
     """
     values, known = _indicators(judged, wrong, stages)
     if not judged or values.shape[1] < _LEAST_INDICATORS:
@@ -124,22 +124,22 @@ def latent_rates(
 
 
 def class_beliefs(values_C_I: FloatArray, known_wrong_C: BoolArray, weights_C: FloatArray) -> FloatArray:
-    """The chance that each candidate belongs to the class of right ones; length C.
+    """Return the probability that each candidate belongs to the class of right ones; length C.
 
     Args:
-        values_C_I: yes shares in [0, 1] by indicator; NaN where an indicator says nothing about a candidate.
+        values_C_I: yes shares in [0, 1] by indicator; NaN if an indicator has no value for a candidate.
         known_wrong_C: candidates that belong to the other class.
-        weights_C: how often each candidate counts.
+        weights_C: weight of each candidate.
 
-    Every rate is pulled towards one half by one pseudo-count of yes and one of no. The fit starts twice, from the mean
-    of a candidate's indicators and from the opposite, and the more likely end counts: where verifiers say yes to known
-    wrong candidates, the class with fewer yes is that of the right ones. Ties keep the first.
+    Every rate is shrunk towards one half by one pseudo-count of yes and one of no. The fit starts twice, from the mean
+    of a candidate's indicators and from one minus it, and the more likely result is used: if verifiers say yes to known
+    wrong candidates, the class with fewer yes votes is that of the right ones. Ties use the first start.
     """
-    there = ~np.isnan(values_C_I)
-    if np.any((values_C_I[there] < 0) | (values_C_I[there] > 1)) or not np.all(np.isfinite(weights_C)):
+    present = ~np.isnan(values_C_I)
+    if np.any((values_C_I[present] < 0) | (values_C_I[present] > 1)) or not np.all(np.isfinite(weights_C)):
         raise ValueError("class_beliefs: indicators must lie within 0 to 1 and weights must be finite")
-    yes, no = np.where(there, values_C_I, 0.0), np.where(there, 1.0 - values_C_I, 0.0)
-    mean = yes.sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+    yes, no = np.where(present, values_C_I, 0.0), np.where(present, 1.0 - values_C_I, 0.0)
+    mean = yes.sum(axis=1) / np.maximum(present.sum(axis=1), 1)
     starts = (mean, 1.0 - mean) if known_wrong_C.any() else (mean,)
     fits = [_maximised(yes, no, known_wrong_C, weights_C, 0.1 + 0.8 * start) for start in starts]
     return max(fits, key=lambda fit: round(fit[1], 6))[0]
@@ -148,7 +148,7 @@ def class_beliefs(values_C_I: FloatArray, known_wrong_C: BoolArray, weights_C: F
 def _maximised(
     yes: FloatArray, no: FloatArray, known_wrong: BoolArray, weights: FloatArray, start: FloatArray
 ) -> tuple[FloatArray, float]:
-    """The beliefs at the end of expectation maximisation, and the log-likelihood there."""
+    """Return the probabilities after expectation maximisation, and the log-likelihood."""
     belief, likelihood = np.where(known_wrong, 0.0, start), 0.0
     free = weights * ~known_wrong
     for _ in range(_STEPS):
@@ -163,7 +163,7 @@ def _maximised(
 
 
 def vote_figures(judged: Sequence[JudgedCandidate], stage: StageName) -> VoteFigures:
-    """What a stage's votes look like."""
+    """Return statistics of a stage's votes: invalid share, length, spread and split votes."""
     by_candidate = [[vote for vote in one.votes if vote.stage == stage] for one in judged]
     by_candidate = [votes for votes in by_candidate if votes]
     votes = [vote for group in by_candidate for vote in group]
@@ -188,7 +188,7 @@ def _yes(one: JudgedCandidate, stage: StageName) -> int:
 def _indicators(
     judged: Sequence[JudgedCandidate], wrong: Sequence[JudgedCandidate], stages: Sequence[StageName]
 ) -> tuple[FloatArray, BoolArray]:
-    """Yes shares by candidate and indicator (the stages, and agreement if there is any), and who is known wrong."""
+    """Return yes shares by candidate and indicator (stages, and agreement if any), and the known wrong ones."""
     rows = []
     for one in [*judged, *wrong]:
         cast = {stage: sum(vote.stage == stage for vote in one.votes) for stage in stages}
@@ -201,7 +201,7 @@ def _indicators(
 
 
 def _agreeing_share(one: JudgedCandidate) -> float:
-    """Share of the prompt's other candidates that reach this one's answer; NaN if none was compared."""
+    """Return the share of the prompt's other candidates with this one's answer; NaN if none was compared."""
     if one.agreeing is None or one.compared < 2:
         return math.nan
     return max(one.agreeing - 1, 0) / (one.compared - 1)
@@ -210,7 +210,7 @@ def _agreeing_share(one: JudgedCandidate) -> float:
 def _latent(
     name: str, passed: BoolArray, asked: BoolArray, beliefs: Sequence[FloatArray], weights: Sequence[FloatArray]
 ) -> VerifierRates:
-    """A verifier's rates under the fit to the data (the first) and to its resamples (the others)."""
+    """Return a verifier's rates from the fit to the data (the first one) and to its resamples (the others)."""
     draws = np.array([_weighted(passed, asked, b, w) for b, w in zip(beliefs, weights, strict=True)])
     tpr, fpr = (_percentiles(draws[:, place]) for place in (0, 1))
     j = _percentiles(draws[:, 0] - draws[:, 1], whole=(-1.0, 1.0))
@@ -236,5 +236,5 @@ def _percentiles(draws: FloatArray, whole: tuple[float, float] = (0.0, 1.0)) -> 
 
 
 def by_name(rates: Sequence[VerifierRates], *, labelled: bool) -> Mapping[str, VerifierRates]:
-    """The rates by verifier, of one kind."""
+    """Return the rates by verifier, either the labelled or the unlabelled ones."""
     return {one.name: one for one in rates if one.labelled is labelled}

@@ -1,4 +1,4 @@
-"""When to stop, and which round is best: a declared rule on paired differences of held-out pass@1.
+"""The stop rule and the choice of the best round, from paired differences of held-out pass@1.
 
 All rounds answer the same problems with the same seeds, so rounds are compared problem by problem, which takes
 the spread of difficulty out of the comparison. With d the newest round's mean difference to the best round

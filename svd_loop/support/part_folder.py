@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all, and leave nothing behind when their maker is killed."""
+"""Folders that appear complete or not at all, and leave nothing behind when their process is killed."""
 
 from __future__ import annotations
 

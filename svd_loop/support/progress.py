@@ -45,7 +45,7 @@ class Tally:
     tokens: int = 0
 
     def words(self, now: float, unit: str = "rows") -> str:
-        """As in `1,200 of 4,000 rows, 2,300 tokens/s, about 4 min left`."""
+        """Return a text such as `1,200 of 4,000 rows, 2,300 tokens/s, about 4 min left`."""
         seconds, done = max(now - self.began, 1e-9), self.rows - self.known
         parts = [f"{self.rows:,} of {self.total:,} {unit}" if self.total else f"{self.rows:,} {unit}"]
         if self.tokens:
@@ -70,7 +70,7 @@ _now = _Now()
 
 @contextmanager
 def phase(title: str) -> Iterator[None]:
-    """Name what the block does, as in `round 3/10 judge`; without a terminal its end is logged, unless it was short."""
+    """Name what the block does, e.g. `round 3/10 judge`; without a terminal its end is logged, unless it was short."""
     tally = Tally(0, _clock())
     _now.phase, _now.of_phase, _now.said = title, tally, tally.began
     try:
@@ -136,7 +136,7 @@ class _Silent:
 
 
 class _Lines:
-    """Plain lines, at most one in `EVERY` seconds whatever reports."""
+    """Prints plain lines, at most one in `EVERY` seconds."""
 
     def __init__(self, label: str, tally: Tally, unit: str) -> None:
         self._label = label
@@ -145,7 +145,7 @@ class _Lines:
         _now.said = _now.said or tally.began
 
     def advance(self, rows: int, tokens: int = 0) -> None:
-        """Count, and say so when it is time."""
+        """Count, and print a line when it is due."""
         whole = _now.of_phase if self._unit == "rows" else None
         for tally in filter(None, (self._tally, whole)):
             tally.rows += rows
@@ -177,7 +177,7 @@ class _Live:
 
 
 def _duration(seconds: float) -> str:
-    """Seconds in words, coarse."""
+    """Return a duration in words, rounded."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
