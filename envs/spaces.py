@@ -1,6 +1,6 @@
 """Gymnasium spaces for batches of texts.
 
-`gymnasium.spaces.Text` knows a fixed alphabet and a largest length; questions and solutions have neither. Both spaces
+`gymnasium.spaces.Text` has a fixed alphabet and a largest length; questions and solutions have neither. Both spaces
 here hold tuples of strings of any length and any characters. Sampling exists so that tools which explore an
 environment at random work; the samples have no meaning.
 """

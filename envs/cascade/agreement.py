@@ -1,7 +1,7 @@
 """Agreement: which candidates of a prompt reach the same final answer, and how many reach each.
 
-A verifier without a judge and without labels. How a final answer is found and when two are equal is the domain's
-business, so both are handed in (`AnswerComparison`): nothing that scores can be imported from here.
+A verifier without a judge and without labels. The domain defines how a final answer is found and when two are equal, so
+both are parameters (`AnswerComparison`): nothing that scores can be imported from here.
 
 Equal texts are one answer. Other texts are compared with few questions: the most frequent answer that has no class yet
 is compared with all the others that have none, in both directions (a domain's comparison need not be symmetric), and

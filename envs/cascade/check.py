@@ -37,8 +37,8 @@ class Check:
         """One attempt at a vote.
 
         Args:
-            calls: builds the calls; knows the way of asking.
-            **fields: the texts that judge and reviewer are shown; the comparer, who knows the question, is shown the
+            calls: builds the calls; has the way of asking.
+            **fields: the texts in the prompts of judge and reviewer; the comparer already has the question and gets the
                 others.
         """
         if calls.asking in (Asking.DIRECT, Asking.THINK):

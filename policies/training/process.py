@@ -1,7 +1,7 @@
 """The program that `accelerate launch` runs in every process of an update (`policies.training.launching`).
 
-Everything it needs lies in the run's folder, everything it has to say goes there: the number of finished steps, the
-trained weights and figures of process 0, and, from whichever process fails, why.
+All of its inputs are in the run's folder, and all of its outputs go there: the number of finished steps, the trained
+weights and figures of process 0, and the error of any process that fails.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """A stored version as an MLflow model: questions in, answers out.
 
-This file is copied beside the weights and run by MLflow there ("models from code"), so it must stand alone: besides
-the standard library it imports what a serving machine has anyway (mlflow, torch, transformers, and peft for an
-adapter), and nothing of svd-loop, which need not be installed where a version is loaded. What svd-loop knows of how
-its model is talked to (templates, stop tokens, sampling) lies beside it in `serving/settings.json`.
+This file is copied into the folder of the weights and run by MLflow there ("models from code"), so it must work alone.
+Besides the standard library it imports only what a serving machine has anyway (mlflow, torch, transformers, and peft
+for an adapter), and not svd-loop, which need not be installed where a version is loaded. Templates, stop tokens and
+sampling are in `serving/settings.json` in the same folder.
 
-A row of the input is a conversation (`messages`), given to the model as it is, or a `question`, put in the words the
-solver was trained with for its `domain` (math unless said). Equal rows under an equal seed get equal answers.
+A row of the input is a conversation (`messages`), passed to the model unchanged, or a `question`, put into the prompt
+that the solver was trained with for its `domain` (default: math). Equal rows with equal seeds get equal answers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Controls: what accepts candidates in place of the cascade, so that there is something to compare it with.
+"""Controls: acceptors used in place of the cascade, for comparison.
 
-Arms of a sweep declare them (`control`); the configuration of a job knows none. `svd_loop.experiments.controls` makes
-them work.
+Arms of a sweep declare them (`control`); the configuration of a job has no such key. `svd_loop.experiments.controls`
+builds them.
 """
 
 from __future__ import annotations

@@ -174,7 +174,7 @@ class Endpoint:
         if found.choice.token_ids is None:
             raise ModelError(
                 f"{self.url}: gives no token ids, so what was sampled cannot be trained on exactly; it "
-                "has to be a `vllm serve` that knows return_token_ids (tried: 0.32)"
+                "has to be a `vllm serve` that supports return_token_ids (tried: 0.32)"
             )
         shown = found.choice.prompt_token_ids
         if shown is not None and shown != prompt:

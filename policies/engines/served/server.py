@@ -373,7 +373,7 @@ class ServedReplica:
         if not math.isfinite(logprob):
             raise ModelError(
                 f"{self.name}: gives no log probability of a token that is asked for, so the weights it "
-                "serves cannot be compared; it has to be a `vllm serve` that knows logprob_token_ids "
+                "serves cannot be compared; it has to be a `vllm serve` that supports logprob_token_ids "
                 "(seen with vLLM 0.32)"
             )
         return logprob
