@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,27 @@ from typing import Any
 from envs.solving import SolverAgent
 from policies.versions.stored import stored_version
 from svd_loop.assembly.backends import make_backend, open_stored
-from svd_loop.assembly.data import held_out_sources, problems_of
+from svd_loop.assembly.data import held_out, held_out_sources, problems_of
 from svd_loop.assembly.forking import fork_job
-from svd_loop.assembly.job import Control, build_job, make_cascade, policy_opener, template_set
+from svd_loop.assembly.job import (
+    Control,
+    build_job,
+    make_cascade,
+    open_prompts,
+    policy_opener,
+    template_set,
+    verifier_test,
+)
 from svd_loop.config import Config, parse_config
-from svd_loop.contracts import Domain, JobResult, JobState, Policy, Problem, RootPaths, Scores
+from svd_loop.contracts import Domain, JobResult, JobState, Policy, Problem, RootPaths, Scores, VerifierReport
 from svd_loop.errors import ConfigError, JobInterrupted
 from svd_loop.evaluation.answers_file import read_answers, refuse_unwritable, write_verdicts
 from svd_loop.evaluation.evaluation import Evaluator, read_solutions, score_solutions
+from svd_loop.judge_health.verifier_check import size_of
 from svd_loop.ledger import DurablePolicy, Interrupt, Ledger, LedgerReader, SharedAnswers, settled_digest
 from svd_loop.promotion.lookup import find_version, local_folder, registry_errors, registry_of
 from svd_loop.report import judged_json, write_page
+from svd_loop.support.usage import MeteredPolicy
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +119,34 @@ def evaluate_solutions(config: Config, path: Path, split: str) -> Scores:
     )
 
 
+def verify_model(config: Config, model: str | None, candidates: int) -> VerifierReport:
+    """The verifier test of a version of a job, a checkpoint folder or a registered model, as in `evaluate_model`.
+
+    Answers go through a ledger of their own, so the same call goes on after a kill.
+
+    Args:
+        config: the job whose cascade and data are tested.
+        model: None means the configuration's own, untrained.
+        candidates: development problems to judge.
+
+    Raises:
+        JobInterrupted: a stop was requested; every answer so far is kept.
+    """
+    templates, problems = template_set(config), held_out(config)
+    named = _measuring_job(config, model, "verify")
+    with Interrupt(_announce_stop) as interrupt, Ledger.open(named.job.paths.folder, named) as ledger:
+        _, policy = _opened(named, model)
+        engine, cascade = config.engine, make_cascade(config, templates)
+        durable = DurablePolicy(policy, ledger, engine.chunk_size, seconds=engine.chunk_seconds, interrupt=interrupt)
+        with closing(durable):
+            backend = make_backend(named, named.job.paths.versions)
+            with closing(open_prompts(named, problems, named.job.paths.prompts, templates, backend)) as pool:
+                test = verifier_test(config, cascade, SolverAgent(templates), problems["development"], pool)
+                metered = MeteredPolicy(durable)
+                report = test(metered, size_of(candidates))
+                return replace(report, tokens=metered.output_tokens)
+
+
 def held_out_origins(config: Config, split: str) -> dict[str, tuple[str, str]]:
     """By problem id the id that its file gives it (empty if there is none) and its place, `file:line`."""
     return {problem.id: (problem.own_id, problem.source) for problem in _split(config, split)}
@@ -162,7 +201,7 @@ def _renamed(config: Config, name: str) -> Config:
     return parse_config(data)
 
 
-def _measuring_job(config: Config, model: str | None) -> Config:
+def _measuring_job(config: Config, model: str | None, purpose: str = "eval") -> Config:
     """The configuration under a name of its own for this model and these settings; a checkpoint is its model."""
     if model is not None and not model.startswith("models:/") and not model.partition("@")[2].isdigit():
         data = config.model_dump(mode="json")
@@ -171,7 +210,7 @@ def _measuring_job(config: Config, model: str | None) -> Config:
         config = parse_config(data)
     digest = hashlib.sha256(f"{settled_digest(config)} {model or ''}".encode()).hexdigest()
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", model or config.job.name)[-40:].strip("-._")
-    return _renamed(config, f"eval-{stem}-{digest[:8]}")
+    return _renamed(config, f"{purpose}-{stem}-{digest[:8]}")
 
 
 def _opened(config: Config, model: str | None) -> tuple[int, Policy]:

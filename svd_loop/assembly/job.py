@@ -40,11 +40,12 @@ from svd_loop.contracts import (
     Tracker,
     TrainingRow,
 )
-from svd_loop.evaluation.audit import JudgeAudit, audit_sample
+from svd_loop.evaluation.audit import JudgeAudit, LabelledSamples, audit_sample
 from svd_loop.evaluation.evaluation import Evaluator, answer_comparison, same_answers
 from svd_loop.evaluation.leak_firewall import CompletionFirewall
 from svd_loop.judge_health.judge_watch import JudgeWatch, no_watch
 from svd_loop.judge_health.labelled import LabelledAnswers, read_labelled
+from svd_loop.judge_health.verifier_check import BudgetedTest, VerifierTest, no_test
 from svd_loop.ledger import DurablePolicy, Interrupt, Ledger, LedgerReader, SharedAnswers
 from svd_loop.ledger.vote_measurements import MeasuredOrder
 from svd_loop.loop.controller import Controller
@@ -161,6 +162,9 @@ def _make_parts(resources: _Resources, control: Control | None) -> Parts:
         evaluator=Evaluator(problems, solver, config.evaluation, seed=config.job.seed),
         judge_watch=no_watch if control else make_judge_watch(config, cascade),
         health=HealthRule(config.health),
+        verify=no_test
+        if control
+        else make_verifier_test(config, cascade, solver, problems["development"], resources.prompts),
         audit=make_audit(config, problems["development"], solver, cascade),
         plateau=PlateauRule(config.plateau),
         tracker=tracker,
@@ -193,6 +197,37 @@ def make_judge_watch(
 ) -> Callable[[Policy, Episode, Sequence[Prompt]], HealthReport | None]:
     """Build the judge's health measurement: canaries, and the user's labelled answers."""
     return JudgeWatch(cascade, config.health.canaries, config.job.seed, labelled_answers(config))
+
+
+def make_verifier_test(
+    config: Config, cascade: Cascade, solver: SolverAgent, development: Sequence[Problem], pool: PromptPool
+) -> BudgetedTest:
+    """Build the verifier test of round 0."""
+    each = config.data.prompts_per_round
+    prompts = len(pool) if each is None else min(each, len(pool))
+    test = verifier_test(config, cascade, solver, development, pool)
+    return BudgetedTest(test, config.health.verify, config.job.rounds, prompts)
+
+
+def verifier_test(
+    config: Config, cascade: Cascade, solver: SolverAgent, development: Sequence[Problem], pool: PromptPool
+) -> VerifierTest:
+    """Build the verifier test; its labelled samples are those of the audit, as far as it has any."""
+    evaluation = config.evaluation
+    audited = audit_sample(development, evaluation.audit or len(development))
+    return VerifierTest(
+        cascade=cascade,
+        solver=solver,
+        labelled=LabelledSamples(
+            audited, solver, cascade, evaluation.samples, evaluation.test_seconds, evaluation.domains
+        ),
+        prompts=lambda count: pool.for_round(1, config.data.prompts_per_round, config.job.seed)[:count],
+        comparison=answer_comparison(evaluation.domains),
+        samples=config.sampling.n if config.cascade.deciding_stages else min(config.sampling.n, 4),
+        candidates=config.sampling.n,
+        problems=len(development),
+        seed=config.job.seed,
+    )
 
 
 def labelled_answers(config: Config) -> LabelledAnswers:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from svd_loop.report.verifiers import render_verifiers, verifiers_json
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -27,6 +29,7 @@ def preflight_json(found: Preflight) -> dict[str, Any]:
         "ok": found.ok,
         "checks": [item.as_dict() for item in found.checks],
         "estimate": None if forecast is None else forecast.as_dict(),
+        **verifiers_json(found.verifiers),
     }
 
 
@@ -53,6 +56,8 @@ def render_preflight(console: Console, title: str, found: Preflight) -> None:
             "training by the speed of reading.",
             markup=False,
         )
+    if found.verifiers is not None:
+        render_verifiers(console, found.verifiers)
 
 
 def _forecast_table(forecast: Forecast) -> Any:

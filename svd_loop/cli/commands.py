@@ -106,6 +106,27 @@ def evaluate(
         render_scores(stderr(), scores)
 
 
+def verify(
+    config: ConfigFile,
+    override: Overrides = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Checkpoint folder, JOB@ROUND, or models:/name@alias; default is the configuration's own."),
+    ] = None,
+    candidates: Annotated[int, typer.Option(min=1, help="Development problems whose first sample is judged.")] = 64,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how well the job's verifiers tell right from wrong, and forecast the gain; the same command resumes."""
+    from svd_loop.jobs import verify_model
+    from svd_loop.report import render_verifiers, verifiers_json
+
+    found = verify_model(load(config, override), model, candidates)
+    if as_json:
+        print_json({**verifiers_json(found), "candidates": found.candidates, "tokens": found.tokens})
+    else:
+        render_verifiers(stderr(), found)
+
+
 def judge(
     config: ConfigFile,
     source: Annotated[Path, typer.Option("--input", help='JSON Lines of {"prompt", "solution"}.')],

@@ -15,7 +15,7 @@ from svd_loop.config.base import Fraction, Section
 from svd_loop.contracts import AlarmAction
 
 Ratio = Annotated[float, Field(gt=0.0)]
-_LATER_KEYS = ("labelled", "false_positive")
+_LATER_KEYS = {"labelled": None, "false_positive": None, "verify": 0.05, "useful_j": 0.2}
 
 
 class HealthSection(Section):
@@ -50,6 +50,14 @@ class HealthSection(Section):
     """Alarm when fewer than this share of the accepted solutions are different texts, as when a policy finds one phrase
     that always passes; null is off. Turn it off where answers are single letters."""
 
+    verify: Fraction = 0.05
+    """Share of the job's tokens that round 0 may spend on the verifier test: how well every stage, the cascade and
+    agreement tell right candidates from wrong ones, on development problems and on the first training prompts. A job
+    whose share does not pay for ten candidates is not tested. 0 is off."""
+    useful_j: Fraction | None = 0.2
+    """Stop before any training when the labelled part of that test shows no stage, nor the cascade, to be better than
+    chance: the intervals of all of them hold J = TPR - FPR = 0 or less, and end below this. null never stops."""
+
     labelled: Path | None = None
     """JSON Lines of `{"prompt", "solution", "correct"}` that every round's judge is asked about, with every vote of
     every stage, for its true and false positive rates. Never trained on; a few dozen are enough. null has none."""
@@ -58,9 +66,9 @@ class HealthSection(Section):
 
     @model_serializer(mode="wrap")
     def _without_what_is_unset(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Keys that came later are left out while unset: a job's digest stays what it was before there were any."""
+        """Keys that came later are left out at their defaults: a job's digest stays what it was without them."""
         data: dict[str, Any] = serialise(self)
-        return {key: value for key, value in data.items() if value is not None or key not in _LATER_KEYS}
+        return {key: value for key, value in data.items() if key not in _LATER_KEYS or value != _LATER_KEYS[key]}
 
     @model_validator(mode="after")
     def _labels_are_there(self) -> HealthSection:

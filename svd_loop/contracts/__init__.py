@@ -5,6 +5,7 @@ Standard library only, so that every layer can import it and importing costs not
 
 from svd_loop.contracts.figures import (
     Estimate,
+    GainForecast,
     HealthAlarm,
     HealthFigure,
     HealthReport,
@@ -94,6 +95,7 @@ __all__ = [
     "Estimate",
     "Evaluator",
     "FinishReason",
+    "GainForecast",
     "Generation",
     "GenerationRequest",
     "HealthAlarm",

@@ -145,6 +145,31 @@ class VoteFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class GainForecast:
+    """What the first round is expected to bring with one verifier.
+
+    Attributes:
+        verifier: a name as in `VerifierRates`, or two joined by `+`: both have to accept.
+        n: candidates per prompt.
+        v: votes of a stage; 0 where no judge is asked.
+        precision: share of the selected candidates that are right.
+        recall: share of the right candidates that the verifier accepts.
+        accepted: share of the prompts with an accepted candidate.
+        tokens: generated for a prompt, candidates and votes.
+        gain: of held-out pass@1 (a fraction), with its 90% interval.
+    """
+
+    verifier: str
+    n: int
+    v: int
+    precision: float
+    recall: float
+    accepted: float
+    tokens: float
+    gain: Estimate
+
+
+@dataclass(frozen=True, slots=True)
 class VerifierReport:
     """The result of a verifier test.
 
@@ -155,6 +180,9 @@ class VerifierReport:
         complete: share of the wrong candidates that were neither truncated nor empty; the rates are of complete ones.
         candidates: candidates that were judged, canaries not counted.
         tokens: generated for the test.
+        forecasts: by verifier, n and v; the first one is of the job as configured. Empty without labels.
+        detectable: smallest difference in pass@1 that the development problems can show (80% power).
+        recommended: a sentence.
     """
 
     rates: tuple[VerifierRates, ...] = ()
@@ -163,3 +191,6 @@ class VerifierReport:
     complete: float = 1.0
     candidates: int = 0
     tokens: int = 0
+    forecasts: tuple[GainForecast, ...] = ()
+    detectable: float = 1.0
+    recommended: str = ""

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from svd_loop.contracts.figures import Estimate, HealthReport, StepRates, Usage
+from svd_loop.contracts.figures import Estimate, HealthReport, StepRates, Usage, VerifierReport
 from svd_loop.contracts.words import (
     DomainName,
     FinishReason,
@@ -349,6 +349,7 @@ class RoundRecord:
         votes: votes cast, by stage and value.
         health: judge-health measurements; None if there are none.
         audit: quality of the judge on held-out candidates, by step of the funnel.
+        verifiers: result of the verifier test, in round 0.
         update: metrics of the trainer, such as the loss, under its own names.
         metrics: further values by dotted name, for display only.
         seconds: time by phase.
@@ -365,6 +366,7 @@ class RoundRecord:
     votes: Mapping[StageName, Mapping[VoteValue, int]] = field(default_factory=dict)
     health: HealthReport | None = None
     audit: Mapping[str, StepRates] = field(default_factory=dict)
+    verifiers: VerifierReport | None = None
     update: Mapping[str, float] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -148,6 +148,7 @@ class StopReason(StrEnum):
     ROUND_LIMIT = "round_limit"
     BUDGET = "budget"
     JUDGE_UNHEALTHY = "judge_unhealthy"
+    NO_VERIFIER = "no_verifier"
     INTERRUPTED = "interrupted"
 
 
@@ -166,6 +167,8 @@ class UsagePurpose(StrEnum):
     """Sampling candidates and voting on them."""
     CANARY = "canary"
     """Measuring the judge without gold: canaries, and the user's labelled answers."""
+    VERIFIERS = "verifiers"
+    """The verifier test of round 0."""
     EVALUATION = "evaluation"
     """Held-out problems, and the audit of the judge on them."""
 

@@ -8,14 +8,16 @@ prompts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from envs.cascade.cascade import Cascade
+from envs.cascade.every_vote import judge_first
 from svd_loop.config.domains import DomainSection
 from svd_loop.contracts import (
     Candidate,
+    JudgedCandidate,
     Outcome,
     Policy,
     Problem,
@@ -26,7 +28,7 @@ from svd_loop.contracts import (
     StepRates,
     Verdict,
 )
-from svd_loop.evaluation.evaluation import score_pairs
+from svd_loop.evaluation.evaluation import answer_comparison, score_pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,55 @@ class JudgeAudit:
         return {prompt.id: found[place * count : (place + 1) * count] for place, prompt in enumerate(prompts)}
 
 
+@dataclass(frozen=True, slots=True)
+class LabelledSamples:
+    """Judges the first sample of development problems with every vote of every stage, for the verifier test.
+
+    The samples are those that the evaluation draws, and the votes those that the audit asks for, so that the ledger has
+    what either of them was answered.
+
+    Attributes:
+        problems: to draw from.
+        solver: requests the samples.
+        cascade: the job's own.
+        samples: samples of a problem, for the agreement among them.
+        test_seconds: time limit of one program's tests.
+        domains: settings of domains, `evaluation.domains`.
+    """
+
+    problems: Sequence[Problem]
+    solver: Solver
+    cascade: Cascade
+    samples: int = 1
+    test_seconds: float = 5.0
+    domains: Sequence[DomainSection] = ()
+
+    def __call__(self, policy: Policy, count: int) -> list[JudgedCandidate]:
+        """The first samples of `count` problems with their labels; those that scoring leaves undecided are left out.
+
+        Raises:
+            EngineError: the judge left a call unanswered.
+        """
+        problems = audit_sample(self.problems, count)
+        prompts = [problem.as_prompt() for problem in problems]
+        drawn = self.solver.sample(policy, prompts, range(self.samples), round=0, purpose="development")
+        groups = [drawn[start : start + self.samples] for start in range(0, len(drawn), self.samples)]
+        outcomes = score_pairs(
+            [(one.text, problem) for group, problem in zip(groups, problems, strict=True) for one in group],
+            self.test_seconds,
+            self.domains,
+        )
+        judged = judge_first(
+            self.cascade, policy, groups, prompts, answer_comparison(self.domains), round=0, purpose="audit"
+        )
+        by_problem = [outcomes[start : start + self.samples] for start in range(0, len(outcomes), self.samples)]
+        return [
+            replace(one, right=found[0] is Outcome.RIGHT, solved=_share_right(found))
+            for one, found in zip(judged, by_problem, strict=True)
+            if found[0] is not Outcome.UNDECIDED
+        ]
+
+
 def audit_sample(problems: Sequence[Problem], count: int) -> list[Problem]:
     """`count` problems in equal steps through the list, so that every domain is represented."""
     if count >= len(problems):
@@ -93,6 +144,12 @@ def audit_sample(problems: Sequence[Problem], count: int) -> list[Problem]:
 
 
 _NOT_JUDGED = (Rejection.TRUNCATED, Rejection.EMPTY, Rejection.STATIC)
+
+
+def _share_right(outcomes: Sequence[Outcome]) -> float:
+    """The share of the decided outcomes that are right."""
+    decided = [outcome for outcome in outcomes if outcome is not Outcome.UNDECIDED]
+    return sum(outcome is Outcome.RIGHT for outcome in decided) / len(decided)
 
 
 def _survives(verdict: Verdict, passed: Sequence[StageName]) -> bool:

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from svd_loop.contracts import Estimate, JudgedCandidate, StageName, VerifierRates, VoteFigures, VoteValue
-from svd_loop.support.statistics import difference_of_shares, share_of_clusters
+from svd_loop.support.statistics import difference_of_shares, share_of_clusters, wilson_share
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -47,7 +47,7 @@ def decisions(
     Both arrays have length C. Agreement is given for every k from 2 to the number of candidates compared.
     """
     passed = {
-        stage: np.array([_yes(one, stage) >= needed for one in judged], dtype=bool) for stage in dict.fromkeys(stages)
+        stage: np.array([passes(one, stage, needed) for one in judged], dtype=bool) for stage in dict.fromkeys(stages)
     }
     everywhere = np.ones(len(judged), dtype=bool)
     found = {str(stage): (values, everywhere) for stage, values in passed.items()}
@@ -64,8 +64,8 @@ def decisions(
 def labelled_rates(
     judged: Sequence[JudgedCandidate], stages: Sequence[StageName], needed: int
 ) -> tuple[VerifierRates, ...]:
-    """Return the rates of every verifier on the candidates with labels; empty if there are none."""
-    labelled = [one for one in judged if one.right is not None]
+    """Return the rates of every verifier on the complete candidates with labels; none without any."""
+    labelled = [one for one in judged if one.right is not None and one.complete]
     if not labelled:
         return ()
     right = np.array([one.right for one in labelled], dtype=bool)
@@ -92,73 +92,83 @@ def latent_rates(
     stages: Sequence[StageName],
     needed: int,
     *,
+    judges: Sequence[StageName] | None = None,
     seed: int = 0,
 ) -> tuple[VerifierRates, ...]:
     """Return rates without labels, by the latent class model of the module's docstring.
 
     Args:
-        judged: candidates whose labels are not used.
+        judged: candidates whose labels are not used; only complete ones count.
         wrong: planted candidates, known to be wrong.
         stages: stages of the cascade.
         needed: yes votes that a stage needs.
+        judges: the stages that are indicators; None is all of them. Agreement is an indicator of its own.
         seed: seed of the bootstrap.
 
     Returns:
         The rates; empty with fewer than three indicators, or without candidates.
     """
-    values, known = _indicators(judged, wrong, stages)
+    judged = [one for one in judged if one.complete]
+    values, known = _indicators(judged, wrong, stages if judges is None else judges)
     if not judged or values.shape[1] < _LEAST_INDICATORS:
         return ()
     prompts = np.unique([one.prompt_id for one in [*judged, *wrong]], return_inverse=True)[1]
     verifiers = decisions(judged, stages, needed)
-    weights = [np.ones(len(values))]
     rng = np.random.default_rng(seed)
     clusters = int(prompts.max()) + 1
-    draws = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=_RESAMPLES)
-    weights += [draw[prompts].astype(np.float64) for draw in draws]
-    beliefs = [class_beliefs(values, known, weight)[: len(judged)] * weight[: len(judged)] for weight in weights]
-    return tuple(
-        _latent(name, passed, asked, beliefs, [w[: len(judged)] for w in weights])
-        for name, (passed, asked) in verifiers.items()
-    )
+    resamples = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=_RESAMPLES)[:, prompts]
+    weights = np.concatenate([np.ones((1, len(values))), resamples])
+    beliefs = (class_beliefs(values, known, weights) * weights)[:, : len(judged)]
+    weights = weights[:, : len(judged)]
+    return tuple(_latent(name, passed, asked, beliefs, weights) for name, (passed, asked) in verifiers.items())
 
 
-def class_beliefs(values_C_I: FloatArray, known_wrong_C: BoolArray, weights_C: FloatArray) -> FloatArray:
-    """Return the probability that each candidate belongs to the class of right ones; length C.
+def class_beliefs(values_C_I: FloatArray, known_wrong_C: BoolArray, weights_R_C: FloatArray) -> FloatArray:
+    """Return the probability that each candidate belongs to the class of right ones, in each of R fits; shape (R, C).
 
     Args:
         values_C_I: yes shares in [0, 1] by indicator; NaN if an indicator has no value for a candidate.
         known_wrong_C: candidates that belong to the other class.
-        weights_C: weight of each candidate.
+        weights_R_C: weight of each candidate, by fit.
 
-    Every rate is shrunk towards one half by one pseudo-count of yes and one of no. The fit starts twice, from the mean
-    of a candidate's indicators and from one minus it, and the more likely result is used: if verifiers say yes to known
+    Every rate is shrunk towards one half by one pseudo-count of yes and one of no. A fit starts twice, from the mean of
+    a candidate's indicators and from one minus it, and the more likely result is used: if verifiers say yes to known
     wrong candidates, the class with fewer yes votes is that of the right ones. Ties use the first start.
     """
-    present = ~np.isnan(values_C_I)
-    if np.any((values_C_I[present] < 0) | (values_C_I[present] > 1)) or not np.all(np.isfinite(weights_C)):
+    there = ~np.isnan(values_C_I)
+    if np.any((values_C_I[there] < 0) | (values_C_I[there] > 1)) or not np.all(np.isfinite(weights_R_C)):
         raise ValueError("class_beliefs: indicators must lie within 0 to 1 and weights must be finite")
-    yes, no = np.where(present, values_C_I, 0.0), np.where(present, 1.0 - values_C_I, 0.0)
-    mean = yes.sum(axis=1) / np.maximum(present.sum(axis=1), 1)
-    starts = (mean, 1.0 - mean) if known_wrong_C.any() else (mean,)
-    fits = [_maximised(yes, no, known_wrong_C, weights_C, 0.1 + 0.8 * start) for start in starts]
-    return max(fits, key=lambda fit: round(fit[1], 6))[0]
+    # Few different patterns are voted: fitting to those, with their weights added up, gives the same.
+    patterns, place = np.unique(np.column_stack([known_wrong_C, values_C_I]), axis=0, return_inverse=True)
+    summed = [np.bincount(place, weights=one, minlength=len(patterns)) for one in weights_R_C]
+    weights = np.array(summed, dtype=np.float64)
+    known, values = patterns[:, 0] > 0, patterns[:, 1:]
+    there = ~np.isnan(values)
+    yes, no = np.where(there, values, 0.0), np.where(there, 1.0 - values, 0.0)
+    mean = yes.sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+    belief, likelihood = _maximised(yes, no, known, weights, 0.1 + 0.8 * mean)
+    if known.any():
+        other, likely = _maximised(yes, no, known, weights, 0.9 - 0.8 * mean)
+        belief = np.where((likely > likelihood + 1e-6)[:, None], other, belief)
+    return belief[:, place]
 
 
 def _maximised(
     yes: FloatArray, no: FloatArray, known_wrong: BoolArray, weights: FloatArray, start: FloatArray
-) -> tuple[FloatArray, float]:
-    """Return the probabilities after expectation maximisation, and the log-likelihood."""
-    belief, likelihood = np.where(known_wrong, 0.0, start), 0.0
+) -> tuple[FloatArray, FloatArray]:
+    """Return the probabilities after expectation maximisation, and the log-likelihood there, by fit."""
+    belief = np.broadcast_to(np.where(known_wrong, 0.0, start), weights.shape)
     free = weights * ~known_wrong
+    likelihood = np.zeros(len(weights))
     for _ in range(_STEPS):
-        classes = np.stack([1.0 - belief, belief]) * weights
-        rates = (classes @ yes + 1.0) / (classes @ (yes + no) + 2.0)  # class x indicator
-        share = (free @ belief + 1.0) / (free.sum() + 2.0)
+        share = (((free * belief).sum(axis=1) + 1.0) / (free.sum(axis=1) + 2.0))[:, None]
+        rates = [
+            (mass @ yes + 1.0) / (mass @ (yes + no) + 2.0) for mass in ((1.0 - belief) * weights, belief * weights)
+        ]
         wrong, right = (np.log(rate) @ yes.T + np.log1p(-rate) @ no.T for rate in rates)
-        both = np.logaddexp(wrong + math.log1p(-share), right + math.log(share))
-        belief = np.where(known_wrong, 0.0, np.exp(right + math.log(share) - both))
-        likelihood = float(weights @ np.where(known_wrong, wrong, both))
+        both = np.logaddexp(wrong + np.log1p(-share), right + np.log(share))
+        belief = np.where(known_wrong, 0.0, np.exp(right + np.log(share) - both))
+        likelihood = (weights * np.where(known_wrong, wrong, both)).sum(axis=1)
     return belief, likelihood
 
 
@@ -179,6 +189,12 @@ def vote_figures(judged: Sequence[JudgedCandidate], stage: StageName) -> VoteFig
         spread=float(np.std(shares)),
         split=sum(several) / len(several) if several else math.nan,
     )
+
+
+def passes(one: JudgedCandidate, stage: StageName, needed: int) -> bool:
+    """Whether a stage passes a candidate; one that decides by a single vote needs that one."""
+    cast = sum(vote.stage == stage for vote in one.votes)
+    return cast > 0 and _yes(one, stage) >= min(needed, cast)
 
 
 def _yes(one: JudgedCandidate, stage: StageName) -> int:
@@ -207,15 +223,21 @@ def _agreeing_share(one: JudgedCandidate) -> float:
     return max(one.agreeing - 1, 0) / (one.compared - 1)
 
 
-def _latent(
-    name: str, passed: BoolArray, asked: BoolArray, beliefs: Sequence[FloatArray], weights: Sequence[FloatArray]
-) -> VerifierRates:
-    """Return a verifier's rates from the fit to the data (the first one) and to its resamples (the others)."""
+def _latent(name: str, passed: BoolArray, asked: BoolArray, beliefs: FloatArray, weights: FloatArray) -> VerifierRates:
+    """Return a verifier's rates from the fit to the data (the first) and to its resamples (the others).
+
+    A bootstrap of a rate of 0 or 1 has no width, so an interval is never narrower than Wilson's.
+    """
     draws = np.array([_weighted(passed, asked, b, w) for b, w in zip(beliefs, weights, strict=True)])
-    tpr, fpr = (_percentiles(draws[:, place]) for place in (0, 1))
-    j = _percentiles(draws[:, 0] - draws[:, 1], whole=(-1.0, 1.0))
     right = float(beliefs[0][asked].sum())
-    return VerifierRates(name, tpr, fpr, j, False, right, float(asked.sum()) - right)
+    counts = right, float(asked.sum()) - right
+    wilsons = [
+        wilson_share(float(rate), count) if count > 0.5 and np.isfinite(rate) else Estimate(math.nan, 0.0, 1.0)
+        for rate, count in zip(draws[0], counts, strict=True)
+    ]
+    tpr, fpr = (_percentiles(draws[:, place], wilsons[place]) for place in (0, 1))
+    j = _percentiles(draws[:, 0] - draws[:, 1], j_of(*wilsons))
+    return VerifierRates(name, tpr, fpr, j, False, *counts)
 
 
 def _weighted(passed: BoolArray, asked: BoolArray, right: FloatArray, weights: FloatArray) -> tuple[float, float]:
@@ -227,12 +249,13 @@ def _weighted(passed: BoolArray, asked: BoolArray, right: FloatArray, weights: F
     return rates[0], rates[1]
 
 
-def _percentiles(draws: FloatArray, whole: tuple[float, float] = (0.0, 1.0)) -> Estimate:
+def _percentiles(draws: FloatArray, least: Estimate) -> Estimate:
+    """The first draw with the percentiles of the others, widened to the interval of `least`."""
     usable = draws[1:][np.isfinite(draws[1:])]
-    if not np.isfinite(draws[0]) or usable.size == 0:
-        return Estimate(float(draws[0]), *whole)
+    if math.isnan(least.value) or usable.size == 0:
+        return Estimate(math.nan, least.low, least.high)
     low, high = np.percentile(usable, [2.5, 97.5])
-    return Estimate(float(draws[0]), min(float(low), float(draws[0])), max(float(high), float(draws[0])))
+    return Estimate(float(draws[0]), min(float(low), least.low), max(float(high), least.high))
 
 
 def by_name(rates: Sequence[VerifierRates], *, labelled: bool) -> Mapping[str, VerifierRates]:

@@ -27,6 +27,7 @@ FREE_KEYS = (
     "job.tokens",
     "engine.chunk_seconds",
     "data.leak.action",
+    "health.useful_j",
     "engine.endpoints",
     "engine.api_key_env",
     "engine.concurrency",
@@ -45,10 +46,10 @@ FREE_KEYS = (
 )
 """Keys (with wildcards) that may change between two runs of a job.
 
-These are its location, limits and timeouts, what it keeps, its trackers, the gate's rules, and the action on a leak (an
-existing job's prompts have no leaks, so this concerns later checks only). Endpoints may change, since it is random
-anyway which replica answers a call. Of the section `schedule`, the replay belongs to the job; the other keys concern
-later jobs.
+These are its location, limits and timeouts, whether it stops on useless verifiers, what it keeps, its trackers, the
+gate's rules, and the action on a leak (an existing job's prompts have no leaks, so this concerns later checks only).
+Endpoints may change, since it is random anyway which replica answers a call. Of the section `schedule`, the replay
+belongs to the job; the other keys concern later jobs.
 """
 
 MEASUREMENT_KEYS = ("model.*", "data.development*", "data.test*", "evaluation.*")

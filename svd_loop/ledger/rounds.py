@@ -124,6 +124,7 @@ def read_history(connection: sqlite3.Connection) -> tuple[RoundRecord, ...]:
                 votes=figures.votes,
                 health=figures.health,
                 audit=figures.audit,
+                verifiers=figures.verifiers,
                 update=update,
                 metrics=metrics,
                 seconds=json.loads(seconds),
@@ -155,9 +156,9 @@ def write_stop(connection: sqlite3.Connection, result: JobResult, config_digest:
 def read_stop(connection: sqlite3.Connection, config_digest: str) -> Stop | None:
     """Return the stop that is in force, or None.
 
-    A stop is void once another round was played after it. A stop caused by a limit (rounds, budget) is also void once
-    the configuration has changed, because of the keys that may change only limits can affect it. An interruption ends a
-    process and not the job.
+    A stop is void once another round was played after it. A stop caused by a limit (rounds, budget, verifiers) is also
+    void once the configuration has changed, because of the keys that may change only limits can affect it. An
+    interruption ends a process and not the job.
     """
     query = """SELECT reason, best_round, config_digest, test, notes FROM stops
                WHERE after_round = (SELECT max(round) FROM rounds)"""
@@ -166,7 +167,7 @@ def read_stop(connection: sqlite3.Connection, config_digest: str) -> Stop | None
         return None
     reason, best, digest, test, notes = row
     reason = StopReason(reason)
-    limited = reason in (StopReason.ROUND_LIMIT, StopReason.BUDGET)
+    limited = reason in (StopReason.ROUND_LIMIT, StopReason.BUDGET, StopReason.NO_VERIFIER)
     if reason is StopReason.INTERRUPTED or (limited and digest != config_digest):
         return None
     scores = {name: _scores_from(data) for name, data in json.loads(test).items()}

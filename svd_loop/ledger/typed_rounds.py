@@ -15,6 +15,7 @@ from svd_loop.contracts import (
     BUILT_IN_ROLES,
     AlarmAction,
     Estimate,
+    GainForecast,
     HealthAlarm,
     HealthFigure,
     HealthMeasure,
@@ -24,6 +25,9 @@ from svd_loop.contracts import (
     StepRates,
     Usage,
     UsagePurpose,
+    VerifierRates,
+    VerifierReport,
+    VoteFigures,
     VoteValue,
 )
 
@@ -41,6 +45,7 @@ class Figures:
     votes: Mapping[StageName, Mapping[VoteValue, int]] = field(default_factory=dict)
     health: HealthReport | None = None
     audit: Mapping[str, StepRates] = field(default_factory=dict)
+    verifiers: VerifierReport | None = None
 
 
 def to_json(record: RoundRecord) -> str:
@@ -54,6 +59,7 @@ def to_json(record: RoundRecord) -> str:
             "votes": {stage: dict(values) for stage, values in record.votes.items()},
             "health": None if record.health is None else _health_json(record.health),
             "audit": {step: asdict(rates) for step, rates in record.audit.items()},
+            **({"verifiers": asdict(record.verifiers)} if record.verifiers else {}),
         }
     )
 
@@ -72,6 +78,7 @@ def from_json(text: str) -> Figures:
         },
         health=None if data["health"] is None else _health_from(data["health"]),
         audit={step: StepRates(**rates) for step, rates in data["audit"].items()},
+        verifiers=_verifiers_from(data["verifiers"]) if "verifiers" in data else None,
     )
 
 
@@ -126,6 +133,24 @@ def _health_from(data: Mapping[str, Any]) -> HealthReport:
         drift=None if data["drift"] is None else Estimate(**data["drift"]),
         alarms=tuple(HealthAlarm(_figure_from(row["figure"]), row["limit"]) for row in data["alarms"]),
         action=None if data["action"] is None else AlarmAction(data["action"]),
+    )
+
+
+def _verifiers_from(data: Mapping[str, Any]) -> VerifierReport:
+    rates = [
+        VerifierRates(**{**row, **{rate: Estimate(**row[rate]) for rate in ("tpr", "fpr", "j")}})
+        for row in data["rates"]
+    ]
+    return VerifierReport(
+        rates=tuple(rates),
+        votes={stage: VoteFigures(**figures) for stage, figures in data["votes"].items()},
+        canaries={kind: Estimate(**share) for kind, share in data["canaries"].items()},
+        complete=data["complete"],
+        candidates=data["candidates"],
+        tokens=data["tokens"],
+        forecasts=tuple(GainForecast(**{**row, "gain": Estimate(**row["gain"])}) for row in data["forecasts"]),
+        detectable=data["detectable"],
+        recommended=data["recommended"],
     )
 
 

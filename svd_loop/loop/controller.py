@@ -27,7 +27,7 @@ from svd_loop.contracts import (
     Usage,
     UsagePurpose,
 )
-from svd_loop.loop.health_rule import explain
+from svd_loop.loop.health_rule import explain, explain_verifiers
 from svd_loop.loop.limits import Stopwatch
 from svd_loop.loop.parts import Parts, Plan
 from svd_loop.loop.replay import accepted_rows
@@ -69,6 +69,8 @@ class Controller:
         last = state.last
         if self.parts.health.ends(last):
             return StopReason.JUDGE_UNHEALTHY
+        if last.round == 0 and self.parts.health.finds_no_verifier(last):
+            return StopReason.NO_VERIFIER
         if last.round > 0 and last.accepted_prompts == 0:
             return StopReason.NOTHING_ACCEPTED
         if stop := self.parts.plateau.decide(state.history):
@@ -78,11 +80,16 @@ class Controller:
         return StopReason.ROUND_LIMIT if last.round >= self.plan.limits.rounds else None
 
     def record_baseline(self) -> JobState:
-        """Round 0: the base model's held-out scores."""
+        """Round 0: the base model's held-out scores, and what it can verify."""
         with self.policy(0) as policy:
             measured = self.measure(policy)
-        usage = {UsagePurpose.EVALUATION: measured.usage}
-        return self.commit(RoundRecord(0, policy.version, measured.scores, usage=usage, audit=measured.audit))
+            usage = {UsagePurpose.EVALUATION: measured.usage}
+            with self.phase(0, "verifiers"):
+                verifiers = self.parts.verify(policy, measured.usage)
+            if spent := policy.take_usage():
+                usage[UsagePurpose.VERIFIERS] = spent
+        record = RoundRecord(0, policy.version, measured.scores, usage=usage, audit=measured.audit, verifiers=verifiers)
+        return self.commit(record)
 
     def play_round(self, state: JobState) -> JobState:
         """One round: an episode, a check of its judge, an update on accepted rows, a measurement."""
@@ -189,6 +196,8 @@ class Controller:
             with self.policy(round) as policy, reported(f"test split, {policy.version.name}"):
                 tests[policy.version.name] = self.parts.evaluator.evaluate(policy, "test")
         notes = (self.parts.plateau.explain(state.history), *filter(None, map(explain, state.history)))
+        if stop is StopReason.NO_VERIFIER:
+            notes += (explain_verifiers(state.last),)
         result = JobResult(self.plan.job, stop, best, state.history, test=tests, notes=notes)
         self.parts.ledger.commit_stop(result)
         self.parts.tracker.finish(result)

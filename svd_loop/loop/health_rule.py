@@ -38,6 +38,7 @@ from svd_loop.contracts import (
     HealthReport,
     RoundRecord,
     StageName,
+    VerifierRates,
     VoteValue,
 )
 from svd_loop.support.statistics import difference_of_shares, wilson
@@ -107,6 +108,15 @@ class HealthRule:
         """Whether the job ends after a round."""
         return self.settings.action is AlarmAction.STOP and bool(alarms_of(record))
 
+    def finds_no_verifier(self, record: RoundRecord) -> bool:
+        """Whether the verifier test shows no stage, nor the cascade, to be better than chance.
+
+        All their intervals of J hold 0 or less and end below `health.useful_j`. So few candidates stop no job: their
+        intervals are wide. Without labels there is no such finding.
+        """
+        limit, judges = self.settings.useful_j, _judges(record)
+        return limit is not None and bool(judges) and all(one.j.low <= 0.0 and one.j.high < limit for one in judges)
+
     def _drift(self, report: HealthReport, history: Sequence[RoundRecord]) -> Estimate | None:
         """Change of the share of accepted canaries since the first round that has one."""
         earlier = (record.health.shares.get(FALSE_ACCEPT) for record in history if record.health)
@@ -174,6 +184,31 @@ def explain(record: RoundRecord) -> str:
         return ""
     figures = "; ".join(_told(record.health, alarm) for alarm in record.health.alarms)
     return f"Round {record.round}, {outcome(record)}: {figures}."
+
+
+def explain_verifiers(record: RoundRecord) -> str:
+    """A sentence on the verifiers of a job that ended because none was better than chance."""
+    judges = "; ".join(f"{one.name.replace('_', ' ')} {_interval(one.j)}" for one in _judges(record))
+    others = [one for one in _labelled(record) if one not in _judges(record) and one.j.low > 0.0]
+    best = max(others, key=lambda one: one.j.value, default=None)
+    found = f"J (true minus false positive rate) of what judges: {judges}. "
+    if best is None:
+        return f"{found}Agreement among candidates was no better"
+    return f"{found}{best.name.replace('_', ' ').capitalize()} has {_interval(best.j)}: use agreement as a stage"
+
+
+def _labelled(record: RoundRecord) -> list[VerifierRates]:
+    return [one for one in record.verifiers.rates if one.labelled] if record.verifiers else []
+
+
+def _judges(record: RoundRecord) -> list[VerifierRates]:
+    """The labelled rates of what the job uses: its stages and its cascade, which are the first of them."""
+    names = [*record.verifiers.votes, "cascade"] if record.verifiers else []
+    return [one for one in _labelled(record) if one.name in names]
+
+
+def _interval(figure: Estimate) -> str:
+    return f"{figure.value:.2f} ({figure.low:.2f} to {figure.high:.2f})"
 
 
 def _told(report: HealthReport, alarm: HealthAlarm) -> str:

@@ -21,6 +21,8 @@ from svd_loop.contracts import (
     TrainingRow,
     UpdateMaterial,
     UpdateResult,
+    Usage,
+    VerifierReport,
 )
 from svd_loop.loop.health_rule import HealthRule
 from svd_loop.loop.limits import Limits
@@ -38,7 +40,9 @@ class Parts:
     counts the others by reason; `environment` is a `SelfVerification` environment;
     `firewall` removes completions that hold held-out problems from an episode;
     `judge_watch` measures judge health without labels, and `health` decides the consequence;
-    `audit` measures how well a policy judges; `register` offers the best version of a finished job for use.
+    `audit` measures how well a policy judges; `verify(policy, usage)` tests the base's verifiers within a share of the
+    job's tokens, given the usage of the baseline's measurement; `register` offers the best version of a finished job
+    for use.
     """
 
     ledger: Ledger
@@ -54,6 +58,7 @@ class Parts:
     judge_watch: Callable[[Policy, Episode, Sequence[Prompt]], HealthReport | None]
     health: HealthRule
     audit: Callable[[Policy], Mapping[str, StepRates]]
+    verify: Callable[[MeteredPolicy, Mapping[str, Usage]], VerifierReport | None]
     plateau: PlateauRule
     tracker: Tracker
     register: Callable[[JobResult], None]

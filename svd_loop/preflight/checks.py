@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from envs.solving import SolverAgent
 from svd_loop.assembly.backends import make_backend, refuse_missing_device
 from svd_loop.assembly.data import held_out
-from svd_loop.assembly.job import labelled_answers, open_prompts, template_set
+from svd_loop.assembly.job import labelled_answers, make_cascade, open_prompts, template_set, verifier_test
 from svd_loop.assembly.lengths import room_for_question
 from svd_loop.config import Config
 from svd_loop.config.engines import ServerEngineSection
 from svd_loop.config.tracking import TRACKERS
-from svd_loop.contracts import Domain, JobPaths, Problem, Role
+from svd_loop.contracts import Domain, JobPaths, Problem, Role, VerifierReport
 from svd_loop.errors import SvdError
+from svd_loop.judge_health.verifier_check import size_of
 from svd_loop.preflight.cautions import Caution, precision, smallest_effect
 from svd_loop.preflight.probe import measure
 from svd_loop.preflight.resources import device_of, disk_needed, memory_needed
@@ -52,10 +55,11 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """Results of all checks, and the forecast if a probe was requested and possible."""
+    """Results of all checks, and the forecast and the verifiers if a probe was requested and possible."""
 
     checks: list[Check]
     forecast: Forecast | None = None
+    verifiers: VerifierReport | None = None
 
     @property
     def ok(self) -> bool:
@@ -75,6 +79,7 @@ def preflight(config: Config, *, probe: int = 0, gpu_memory: float | None = None
         held: dict[str, list[Problem]] = {}
         engine = config.engine
         found: list[Forecast] = []
+        tested: list[VerifierReport] = []
 
         def problems() -> str:
             held.update(held_out(config))
@@ -101,10 +106,14 @@ def preflight(config: Config, *, probe: int = 0, gpu_memory: float | None = None
             found.append(_forecast(config, held, Path(scratch), probe))
             return _probe_summary(found[0])
 
+        def verified() -> str:
+            tested.append(_verifiers(config, held, Path(scratch), probe))
+            return tested[0].recommended
+
         blocking = [check for check in checks if not check.ok and check.name in _REQUIRED_BY_PROBE]
         if probe and not blocking:
-            checks.append(_checked("probe", probed))
-        return Preflight(_without_repeats(checks), found[0] if found else None)
+            checks += [_checked("probe", probed), _checked("verifiers", verified)]
+        return Preflight(_without_repeats(checks), found[0] if found else None, tested[0] if tested else None)
 
 
 def _without_repeats(checks: list[Check]) -> list[Check]:
@@ -158,6 +167,20 @@ def _forecast(config: Config, held: dict[str, list[Problem]], scratch: Path, can
         measured = measure(config, backend, pool.for_round(1, candidates, config.job.seed), candidates)
         problems = {split: len(items) for split, items in held.items()}
         return forecast(config, measured, prompts=len(pool), held_out=problems)
+    finally:
+        pool.close()
+
+
+def _verifiers(config: Config, held: dict[str, list[Problem]], scratch: Path, candidates: int) -> VerifierReport:
+    """The verifier test on as many development problems as the probe has candidates."""
+    backend = make_backend(config, scratch / "job")
+    templates = template_set(config)
+    pool = open_prompts(config, held, JobPaths(scratch).prompts, templates, backend)
+    try:
+        cascade = make_cascade(config, templates)
+        test = verifier_test(config, cascade, SolverAgent(templates), held["development"], pool)
+        with closing(backend.open(0)) as policy:
+            return test(policy, size_of(candidates))
     finally:
         pool.close()
 

@@ -8,6 +8,7 @@ from svd_loop.report.as_json import history_json, outcomes_json, result_json, sc
 from svd_loop.report.judged import judged_json, render_judged
 from svd_loop.report.page import page_html, write_page
 from svd_loop.report.tables import render_result, render_resumed, render_round, render_rounds, render_scores
+from svd_loop.report.verifiers import render_verifiers, verifiers_json
 
 __all__ = [
     "history_json",
@@ -20,7 +21,9 @@ __all__ = [
     "render_round",
     "render_rounds",
     "render_scores",
+    "render_verifiers",
     "result_json",
     "scores_json",
+    "verifiers_json",
     "write_page",
 ]

@@ -9,6 +9,7 @@ from svd_loop.contracts import JobResult, JobState, RoundRecord, Scores
 from svd_loop.loop.health_rule import alarm_action, alarms_of
 from svd_loop.report.round_metrics import metrics_of
 from svd_loop.report.summary import accepted_fraction, votes_of
+from svd_loop.report.verifiers import verifiers_json
 
 
 def result_json(result: JobResult) -> dict[str, Any]:
@@ -50,6 +51,7 @@ def round_json(record: RoundRecord) -> dict[str, Any]:
         "metrics": metrics_of(record),
         "alarms": [alarm.figure.name for alarm in alarms_of(record)],
         "alarm_action": alarm_action(record),
+        **(verifiers_json(record.verifiers) if record.verifiers else {}),
     }
 
 

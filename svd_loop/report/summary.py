@@ -16,6 +16,7 @@ STOPPED: Mapping[StopReason, str] = {
     StopReason.ROUND_LIMIT: "the configured number of rounds was played",
     StopReason.BUDGET: "the budget of time or tokens is used up",
     StopReason.JUDGE_UNHEALTHY: "the judge accepted canaries it should reject, or its votes disagreed",
+    StopReason.NO_VERIFIER: "no verifier was better than chance, so nothing was trained",
     StopReason.INTERRUPTED: "it was interrupted",
 }
 """Each stop reason in words, as continuation of "stopped because"."""

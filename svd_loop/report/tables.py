@@ -36,7 +36,8 @@ def render_round(console: Console, record: RoundRecord) -> None:
     took = f"{sum(record.seconds.values()):.0f} s"
     played = f", {record.accepted_prompts}/{record.prompts} prompts accepted, {votes_of(record):,} votes"
     line = f"{name}: pass@1 {_interval(record.scores.pass_at_1)}{played if record.prompts else ''}, {took}"
-    for text in filter(None, (line, explain(record))):
+    forecast = record.verifiers.recommended if record.verifiers else ""
+    for text in filter(None, (line, explain(record), forecast)):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -96,6 +97,9 @@ def next_commands(
         commands.insert(
             0, (f"{frozen} -o cascade.frozen_judge=true", "continue from the best round, judged by the base")
         )
+    if result.stop is StopReason.NO_VERIFIER:
+        anyway = f"svd-loop run {file} --job {result.job}{options} -o health.useful_j=null"
+        commands.insert(0, (anyway, "continue all the same"))
     return commands
 
 

@@ -213,8 +213,6 @@ def share_of_clusters(passed_C: npt.NDArray[np.bool_], clusters_C: npt.NDArray[n
         passed_C: whether each candidate passed; shape (C,).
         clusters_C: the cluster of each; shape (C,).
     """
-    from scipy import stats
-
     count = passed_C.size
     if count == 0:
         return Estimate(math.nan, 0.0, 1.0)
@@ -225,10 +223,16 @@ def share_of_clusters(passed_C: npt.NDArray[np.bool_], clusters_C: npt.NDArray[n
     if 0.0 < share < 1.0 and sums.size > 1:
         alone = count**2 / (count - 1) * share * (1 - share)
         effect = max(1.0, sums.size / (sums.size - 1) * float((sums**2).sum()) / alone)
-    effective = count / effect
+    return wilson_share(share, count / effect)
+
+
+def wilson_share(share: float, trials: float) -> Estimate:
+    """`wilson` at 95% for a share of a number of trials that need not be whole; above 0."""
+    from scipy import stats
+
     z = float(stats.norm.ppf(0.975))
-    centre = (share + z**2 / (2 * effective)) / (1 + z**2 / effective)
-    half = z / (1 + z**2 / effective) * math.sqrt(share * (1 - share) / effective + z**2 / (4 * effective**2))
+    centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z / (1 + z**2 / trials) * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
     return Estimate(share, max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share)))
 
 

@@ -33,6 +33,11 @@ class MeteredPolicy(PolicyWrapper):
             self._usage[role] = self._usage.get(role, Usage()) + asked
         return replies
 
+    @property
+    def output_tokens(self) -> int:
+        """Tokens generated since the last call of `take_usage`."""
+        return sum(usage.output_tokens for usage in self._usage.values())
+
     def take_usage(self) -> dict[str, Usage]:
         """Usage by role since the last call of this method."""
         usage, self._usage = self._usage, {}

@@ -86,11 +86,11 @@ def test_without_candidates_nothing_is_known() -> None:
 
 def test_nan_is_refused() -> None:
     values = np.array([[0.5, math.nan, 1.0]])
-    assert np.isfinite(class_beliefs(values, np.array([False]), np.ones(1))).all()  # missing, and said to be
+    assert np.isfinite(class_beliefs(values, np.array([False]), np.ones((1, 1)))).all()  # missing, and said to be
     with pytest.raises(ValueError, match="finite"):
-        class_beliefs(values, np.array([False]), np.array([math.nan]))
+        class_beliefs(values, np.array([False]), np.array([[math.nan]]))
     with pytest.raises(ValueError, match="within 0 to 1"):
-        class_beliefs(values * 3, np.array([False]), np.ones(1))
+        class_beliefs(values * 3, np.array([False]), np.ones((1, 1)))
 
 
 def test_candidates_of_one_prompt_count_less() -> None:

@@ -35,6 +35,7 @@ from svd_loop.contracts import (
     UpdateMaterial,
     UpdateResult,
     Verdict,
+    VerifierReport,
 )
 from svd_loop.loop.health_rule import HealthRule
 from svd_loop.loop.parts import Parts
@@ -194,12 +195,14 @@ class FakeJob:
         accepts: prompts accepted in every round.
         health: what the judge's watch reports of every round.
         action: what an alarm does.
+        verifiers: what the verifier test of round 0 reports.
     """
 
     right: dict[int, int]
     accepts: int = 2
     health: HealthReport | None = None
     action: str = "stop"
+    verifiers: VerifierReport | None = None
     events: list[str] = field(default_factory=list)
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
     tracker: FakeTracker = field(default_factory=FakeTracker)
@@ -219,6 +222,7 @@ class FakeJob:
             judge_watch=lambda judge, episode, prompts: self.health,
             health=HealthRule(HealthSection.model_validate({"action": self.action})),
             audit=lambda policy: {"complete": StepRates(precision=0.5)},
+            verify=lambda policy, usage: self.verifiers,
             plateau=PlateauRule(PlateauSection()),
             tracker=self.tracker,
             register=lambda result: self.events.append(f"register {result.best.version.round}"),

@@ -61,14 +61,17 @@ def test_prompts_without_limit_are_reported(tmp_path: Path) -> None:
 
 def test_the_probe_comes_last_and_only_where_it_can_be_made(tmp_path: Path) -> None:
     found = preflight(small(tmp_path), probe=5)
-    assert found.ok and found.checks[-1].name == "probe" and not (tmp_path / "jobs").exists()
+    assert found.ok and [check.name for check in found.checks[-2:]] == ["probe", "verifiers"]
+    assert not (tmp_path / "jobs").exists()
     assert (
-        found.checks[-1].detail
+        found.checks[-2].detail
         == "5 candidates, 5 of them complete; a scripted policy, whose speed is not measured; tokens are bytes"
     )
     assert found.forecast is not None and found.forecast.round["judge_calls"].high <= 18 * 4 * 8
+    assert found.verifiers is not None and found.verifiers.candidates == 5 + 1
+    assert [one.name for one in found.verifiers.rates if one.labelled][-1] == "agreement_2_of_2"
     none = preflight(small(tmp_path, "model.templates=none-such"), probe=5)
-    assert none.forecast is None and "probe" not in [check.name for check in none.checks]
+    assert none.verifiers is None and none.forecast is None and "probe" not in [check.name for check in none.checks]
 
 
 def nano(root: Path, *overrides: str) -> Config:
