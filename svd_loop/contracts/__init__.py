@@ -15,6 +15,7 @@ from svd_loop.contracts.figures import (
     VerifierReport,
     VoteFigures,
 )
+from svd_loop.contracts.history import JobResult, JobState, RoundRecord
 from svd_loop.contracts.judged import JudgedCandidate
 from svd_loop.contracts.paths import JobPaths, RootPaths
 from svd_loop.contracts.protocols import (
@@ -37,14 +38,11 @@ from svd_loop.contracts.records import (
     Episode,
     Generation,
     GenerationRequest,
-    JobResult,
-    JobState,
     Message,
     PolicyVersion,
     Problem,
     Prompt,
     Reply,
-    RoundRecord,
     Sampling,
     Scores,
     TrainingRow,

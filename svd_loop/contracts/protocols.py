@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NotRequired, Protocol, TypedDict
 
+from svd_loop.contracts.history import JobResult, JobState, RoundRecord
 from svd_loop.contracts.records import (
     AgentCall,
     Candidate,
     Episode,
     Generation,
     GenerationRequest,
-    JobResult,
-    JobState,
     PolicyVersion,
     Prompt,
     Reply,
-    RoundRecord,
     Scores,
     TrainingRow,
     UpdateResult,
