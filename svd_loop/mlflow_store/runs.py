@@ -65,10 +65,11 @@ class JobRuns:
         """Log the rounds that are not logged yet, then update the job's figures."""
         runs = self._round_runs()
         missing = [r for r in history if r.round not in runs or runs[r.round].info.status != "FINISHED"]
-        for record in missing:
-            self._log_round(record, runs.get(record.round))
+        logged = [self._log_round(record, runs.get(record.round)) for record in missing]
         if missing:
             self._log_figures(history)
+        for run_id, now in logged:  # last: a kill before it repeats these rounds, and with them the job's figures
+            self._client.set_terminated(run_id, "FINISHED", end_time=now)
 
     def log_result(self, result: JobResult) -> None:
         """Log how the job ended; the run stays open until `end`."""
@@ -107,7 +108,8 @@ class JobRuns:
         self._client.log_text(self.run_id, json.dumps(self._config, indent=2, sort_keys=True), "config.json")
         self._client.log_inputs(self.run_id, datasets=[_dataset_input(summary) for summary in data])
 
-    def _log_round(self, record: RoundRecord, run: Run | None) -> None:
+    def _log_round(self, record: RoundRecord, run: Run | None) -> tuple[str, int]:
+        """Log all of a round but that it is finished; returns its run, and the time in milliseconds."""
         now = int(time.time() * 1000)
         run_id = run.info.run_id if run else self._create_round(record, now)
         metrics = round_metrics(record)
@@ -116,7 +118,7 @@ class JobRuns:
         if record.funnel:
             self._client.log_figure(run_id, figures.funnel_figure(record, self._job), "figures/funnel.png")
         self._log_once(self.run_id, metrics, record.round)
-        self._client.set_terminated(run_id, "FINISHED", end_time=now)
+        return run_id, now
 
     def _create_round(self, record: RoundRecord, now: int) -> str:
         tags = {

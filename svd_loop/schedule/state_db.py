@@ -18,6 +18,7 @@ from typing import Any, Literal, Self
 from svd_loop.contracts import Prompt
 from svd_loop.errors import ScheduleError
 from svd_loop.ledger.database import transaction
+from svd_loop.schedule.row_digests import damaged_row, has_digests, keep_digests, renew_digests
 
 FILE = "schedule.sqlite"
 PromptState = Literal["waiting", "used", "duplicate", "leaked", "forgotten"]
@@ -99,7 +100,7 @@ class StateDb:
         """Open or create the state database of the schedule in `folder`.
 
         Raises:
-            ScheduleError: the file cannot be read or written.
+            ScheduleError: the file cannot be read or written, or was changed by another program.
         """
         self.folder = folder
         self.path = folder / FILE
@@ -109,7 +110,13 @@ class StateDb:
             self.connection.execute("PRAGMA journal_mode = WAL")
             self.connection.execute("PRAGMA synchronous = FULL")
             self.connection.executescript(_SCHEMA)
+            if (finding := damaged_row(self.connection)) is not None:
+                raise ScheduleError(
+                    f"{self.path}: the schedule's state is damaged ({finding}); nothing was changed. Put back a copy "
+                    "of this file from before"
+                )
             self._migrate()
+            keep_digests(self.connection)
             self.connection.execute("PRAGMA foreign_keys = ON")
 
     def _migrate(self) -> None:
@@ -124,6 +131,8 @@ class StateDb:
             self.connection.execute(f"INSERT INTO jobs_new ({known}) SELECT {known} FROM jobs")
             self.connection.execute("DROP TABLE jobs")
             self.connection.execute("ALTER TABLE jobs_new RENAME TO jobs")
+            if has_digests(self.connection):
+                renew_digests(self.connection, "jobs")
 
     def _is_migrated(self) -> bool:
         (definition,) = self.connection.execute("SELECT sql FROM sqlite_master WHERE name = 'jobs'").fetchone()
