@@ -91,8 +91,8 @@ def train(
 
     Args:
         task: the run.
-        rows: what to train on, checked.
-        tokenizer: the base's; the trainer wants one, though nothing is tokenised.
+        rows: the training rows, validated.
+        tokenizer: the base's; the trainer requires one, although nothing is tokenised.
         on_step: called with the number of finished optimizer steps.
 
     Raises:
@@ -106,12 +106,7 @@ def train(
     from policies.training.sft_trainer import SupervisedTrainer, Watcher
 
     settings, start = task.settings, stored_version(task.start)
-    order = training_order(
-        [len(row.input_ids) for row in rows],
-        samples=task.samples(len(rows)),
-        batch_size=settings.batch_size,
-        seed=task.seed,
-    )
+    order = _order(task, rows)
     library_logging.set_verbosity_error()
     arguments = _arguments(task, task.steps(len(rows)))  # before the model, because it decides how processes load it
     # TRL's collator masks by length, never by id: a true end token keeps its loss.
@@ -137,9 +132,16 @@ def train(
     trainer.train(resume_from_checkpoint=_newest_checkpoint(task.work))
     seconds = time.monotonic() - began
     metrics = _metrics(trainer.state.log_history, [rows[index] for index in order])
-    now = sum(len(rows[index].input_ids) for index in order[watcher.resumed_at * settings.batch_size :])
-    metrics |= {"tokens_per_second": now / seconds, "training_seconds": seconds}
+    # A resumed run has trained on the rows before `resumed_at` in an earlier process.
+    tokens = sum(len(rows[index].input_ids) for index in order[watcher.resumed_at * settings.batch_size :])
+    metrics |= {"tokens_per_second": tokens / seconds, "training_seconds": seconds}
     return Trained(lambda folder: _save(trainer, task, folder), metrics, task.steps(len(rows)))
+
+
+def _order(task: TrainingTask, rows: Sequence[TrainingRow]) -> list[int]:
+    """Return the indices of the rows in training order."""
+    lengths = [len(row.input_ids) for row in rows]
+    return training_order(lengths, samples=task.samples(len(rows)), batch_size=task.settings.batch_size, seed=task.seed)
 
 
 def _model(task: TrainingTask, start: StoredVersion) -> Any:

@@ -109,31 +109,39 @@ def _start(figures: Figures) -> str:
     return f" The base is at {_interval(levels[0])}." if levels else ""
 
 
+_ARM_HEADINGS = (
+    "arm",
+    "seeds",
+    "gain",
+    "math",
+    "science",
+    "coding",
+    "lift",
+    "of gold",
+    "pass@4",
+    "right",
+    "rows",
+    "calls, k",
+    "tokens, k",
+)
+_ARM_NOTE = (
+    "*lift*: gain over the unverified control; *of gold*: share of the ceiling's gain (both over the seeds shared "
+    "with that arm); *right*: share of the accepted solutions that are right, by gold, measured afterwards; "
+    "*rows*: of an update, replay and anchors included; *calls* and *tokens*: requested and generated to sample "
+    "and judge."
+)
+
+
 def _arm_table(figures: Figures, arms: Sequence[str]) -> str:
+    """Return the table of some arms, its note, and a line for each further held-out set."""
     counts = {arm: str(len(seeds)) for arm, seeds in figures.results.items()}
     differ = len(set(counts.values())) > 1
-    headings = [
-        "arm",
-        "seeds",
-        "gain",
-        "math",
-        "science",
-        "coding",
-        "lift",
-        "of gold",
-        "pass@4",
-        "right",
-        "rows",
-        "calls, k",
-        "tokens, k",
-    ]
     rows = []
     for arm in arms:
-        section = figures.section.arms[arm]
         share = figures.share(arm)
         rows.append(
             [
-                section.says,
+                figures.section.arms[arm].says,
                 counts[arm] if differ else "",
                 _interval(figures.gain(arm)),
                 *(_value(figures.gain(arm, group)) for group in GROUPS[1:]),
@@ -145,7 +153,13 @@ def _arm_table(figures: Figures, arms: Sequence[str]) -> str:
                 *(_thousands(figures.mean(arm, cost)) for cost in ("calls", "tokens")),
             ]
         )
-    extra = [
+    lines = _held_out_lines(figures, arms)
+    return "\n".join([_table(*_filled(_ARM_HEADINGS, rows)), "", _ARM_NOTE, *(["", *lines] if lines else [])])
+
+
+def _held_out_lines(figures: Figures, arms: Sequence[str]) -> list[str]:
+    """Return a line with the arms' gains for each further held-out set that any of them was measured on."""
+    return [
         f"- on `{name}`: "
         + "; ".join(
             f"{figures.section.arms[arm].says} {_interval(gain)}"
@@ -155,13 +169,6 @@ def _arm_table(figures: Figures, arms: Sequence[str]) -> str:
         for name in figures.section.held_out
         if any(figures.gain(arm, metric=name) is not None for arm in arms)
     ]
-    note = (
-        "*lift*: gain over the unverified control; *of gold*: share of the ceiling's gain (both over the seeds shared "
-        "with that arm); *right*: share of the accepted solutions that are right, by gold, measured afterwards; "
-        "*rows*: of an update, replay and anchors included; *calls* and *tokens*: requested and generated to sample "
-        "and judge."
-    )
-    return "\n".join([_table(*_filled(headings, rows)), "", note, *(["", *extra] if extra else [])])
 
 
 def _round_table(figures: Figures, arms: Sequence[str]) -> str:
