@@ -20,11 +20,11 @@ def a_state(folder: Path) -> Path:
         for number in range(3):
             db.connection.execute(insert, (f"a:{number}", f"id{number}", "waiting", f"text {number}"))
         db.add_job(1, "job", config={}, tokenizer="bytes", prompts=1, started_at=2.5)
-        db.settle(1, "used", job=1)
-        db.note("last_tick", "1.0")
-        db.note("last_tick", "2.0")
-        db.note("gone", "1")
-        db.forget_note("gone")
+        db.set_prompt_state(1, "used", job=1)
+        db.set_meta("last_tick", "1.0")
+        db.set_meta("last_tick", "2.0")
+        db.set_meta("gone", "1")
+        db.delete_meta("gone")
         db.update_job(1, state="closed", outcome="promoted", best_round=2)
         return db.path
 
