@@ -57,7 +57,7 @@ def measured_order(stages: Sequence[StageName], votes: int, measured: Measuremen
         A permutation of `paper_order(stages, votes)` in which the votes of a stage keep their order.
     """
     asked = {stage for tally in measured.tallies for stage, counts in tally.items() if any(counts)}
-    if not all(stage in asked and measured.prices.get(stage, 0.0) > 0.0 for stage in stages):
+    if not stages or not all(stage in asked and measured.prices.get(stage, 0.0) > 0.0 for stage in stages):
         return paper_order(stages, votes)
     weights, rates = fit_kinds(stages, measured.tallies)
     cast: Counter[StageName] = Counter()

@@ -38,6 +38,19 @@ def test_agreement_is_counted_audited_and_explained_like_any_stage(tmp_path: Pat
     assert any("of 4 candidates reach this final answer, 2 are needed" in line for line in told)
 
 
+def test_agreement_alone_or_first_works_with_a_measured_order(tmp_path: Path) -> None:
+    for name, stages in (("alone", "agreement"), ("first", "factuality, correctness, agreement")):
+        options = ("cascade.order=measured", f"cascade.stages=[{stages}]", f"job.name={name}", "job.rounds=2")
+        result = run_job(small(tmp_path, *AGREEING, *options))
+        assert result.history[2].funnel["agreement"] > 0
+        assert result.history[2].metrics["order.agreement.0"] == 0.0
+    assert set(run_job(small(tmp_path, *AGREEING, *options)).history[2].votes) == {
+        "agreement",
+        "factuality",
+        "correctness",
+    }
+
+
 def test_programs_are_refused_before_any_sample(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the domain coding has programs"):
         run_job(small(tmp_path, *AGREEING, "data.train.domains=[coding]"))
