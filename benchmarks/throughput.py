@@ -136,7 +136,7 @@ def _bare(engine: TimedEngine, asked: Sequence[list[GenerationRequest]], clock: 
 
 
 def _compared(one: Turn, other: Turn) -> dict[str, float]:
-    """The two orders of a repetition as one; by the order, what of the bare loop's share is warmth alone."""
+    """Return both orders of a repetition as one, and by order the part of the bare loop's share due to warm-up."""
     wall, cpu = one.phase.wall + other.phase.wall, one.phase.cpu + other.phase.cpu
     return {
         "requests": sum(map(len, one.requests)),

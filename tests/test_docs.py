@@ -97,7 +97,7 @@ def commands(page: Path) -> Iterator[list[str]]:
 
 
 def misfit(words: list[str]) -> str | None:
-    """What of a command line does not exist: a command, or an option."""
+    """The parts of a command line that do not exist: a command, or an option."""
     command: Any = typer.main.get_group(app)
     while words and hasattr(command, "commands"):
         if words[0].startswith("-"):

@@ -103,7 +103,7 @@ def test_fields_are_mapped_limited_and_blank_lines_skipped(tmp_path: Path) -> No
     assert [(prompt.text, prompt.source) for prompt in prompts] == [("one", f"{path}:2 id=7"), ("two", f"{path}:4")]
 
 
-def test_gold_is_dropped_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_dropped_gold_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(
         json_lines([{"prompt": "a", "Answer": "1", "mine": "2", "note": "x"}, {"prompt": "b", "Answer": "1"}])

@@ -74,7 +74,7 @@ def test_every_stage_has_the_configured_true_and_false_positive_rate(
     assert accepted_share(judge, solve(policy_with(skill=skill)), stage) == pytest.approx(expected, abs=0.06)
 
 
-def test_votes_are_drawn_anew_so_more_of_them_reject_more_wrong_candidates() -> None:
+def test_votes_are_drawn_independently_so_more_of_them_reject_more_wrong_candidates() -> None:
     judge, wrong = policy_with(false_positive=0.5), solve(policy_with(skill=0.0))
     assert accepted_share(judge, wrong, Stage.FACTUALITY, votes=3) == pytest.approx(0.125, abs=0.06)
 

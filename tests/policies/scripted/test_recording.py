@@ -96,7 +96,7 @@ def test_a_line_that_a_kill_cut_short_is_taken_off_before_more_is_recorded(tmp_p
     assert ScriptedPolicy.from_recording(path, version=version, job_seed=0).generate([CALL]) == script.generate([CALL])
 
 
-def test_a_recording_that_is_nothing_but_a_cut_line_starts_anew(tmp_path: Path) -> None:
+def test_a_recording_of_only_a_cut_line_is_started_again(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text('{"role": "gra')
     RecordingPolicy(recorded(tmp_path / "played.jsonl", ROW), tmp_path / "r.jsonl").close()
     assert (tmp_path / "r.jsonl").read_text() == ""

@@ -47,15 +47,15 @@ def test_a_no_to_what_was_accepted_in_the_end_is_not_vouched_for(played: Path) -
         asked.extend(pairs)
         return [Outcome.of(place % 2 == 0) for place in range(len(pairs))]
 
-    def noes(same: SameAnswers) -> set[tuple[int, ...]]:
+    def no_votes(same: SameAnswers) -> set[tuple[int, ...]]:
         found = OwnJudgements(reader, same)(1_000_000, 2)
         return {row.input_ids for row in found if "[[N]]" in decode(row.input_ids[row.supervised_from :])}
 
     with LedgerReader.open_for_reading(played) as reader:
-        every, half = noes(lambda pairs: [Outcome.WRONG] * len(pairs)), noes(some)
+        every, half = no_votes(lambda pairs: [Outcome.WRONG] * len(pairs)), no_votes(some)
         assert len(asked) == len(set(asked)) > 1
         for outcome in (Outcome.RIGHT, Outcome.UNDECIDED):  # what could not be compared is no ground for a no
-            assert not noes(lambda pairs, outcome=outcome: [outcome] * len(pairs))
+            assert not no_votes(lambda pairs, outcome=outcome: [outcome] * len(pairs))
     assert 0 < len(half) < len(every)
 
 

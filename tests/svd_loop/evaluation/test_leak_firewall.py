@@ -38,7 +38,7 @@ def test_a_clean_episode_passes_unchanged(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_completion_that_recites_a_held_out_problem_is_left_out_aloud(
+def test_a_completion_with_a_held_out_problem_is_left_out_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     passed = firewall(tmp_path, "drop")(episode(CLEAN, LEAKING))

@@ -119,7 +119,7 @@ def test_an_emptied_file_is_not_taken_for_a_new_job(filled: Path) -> None:
         Ledger.open(filled.parent, samples.config())
 
 
-def test_a_job_killed_while_it_was_created_starts_anew(tmp_path: Path) -> None:
+def test_a_job_killed_while_it_was_created_is_created_again(tmp_path: Path) -> None:
     JobPaths(tmp_path).ledger.touch()
     with Ledger.open(tmp_path, samples.config()) as ledger:
         assert ledger.state().next_round == 0

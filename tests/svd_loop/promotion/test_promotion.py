@@ -193,7 +193,7 @@ def test_what_must_be_said_before_any_work(config: Config) -> None:
     assert aliases(config)[CHAMPION] == 2
 
 
-def test_a_champion_moved_meanwhile_is_compared_with_anew(
+def test_a_champion_moved_meanwhile_is_compared_again(
     config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """While versions 1 and 3 are measured, someone makes version 2 the champion by hand."""
