@@ -29,7 +29,7 @@ def test_none_and_all(rate: float, count: int) -> None:
     assert len(chosen) == count and all(index == 0 for _, index in chosen)
 
 
-def test_rates_by_round_and_the_last_one_goes_on() -> None:
+def test_rates_by_round_and_the_last_one_holds_later() -> None:
     acceptor = RandomAcceptor((0.0, 1.0))
     assert [len(accepted(acceptor, items_of(4), round)) for round in (1, 2, 3, 9)] == [0, 4, 4, 4]
 

@@ -55,7 +55,7 @@ def test_only_a_guarded_arm_keeps_the_jobs_stop_rule_and_health_action(tmp_path:
     assert not guarded.tracking.enabled and not free.tracking.enabled
 
 
-def test_arms_that_differ_in_their_control_alone_are_told_apart(tmp_path: Path) -> None:
+def test_arms_that_differ_in_their_control_alone_have_different_identities(tmp_path: Path) -> None:
     arms = {
         "svd": {"says": "the method"},
         "gold": {"says": "gold", "control": {"type": "gold"}},
@@ -104,7 +104,7 @@ def test_arms_that_differ_in_their_control_alone_are_told_apart(tmp_path: Path) 
         ({"arm": {}}, "arm: unknown key; did you mean arms?"),
     ],
 )
-def test_a_mistake_is_named_before_anything_is_played(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_a_mistake_is_reported_before_anything_is_played(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     alone = {} if "arms" not in changes else {"control": None, "ceiling": None, "claims": [], "quick": None}
     with pytest.raises(ConfigError, match="(?s)" + message.replace("(", r"\(").replace(")", r"\)")):
         Plan.load(write_sweep(tmp_path, **{**alone, **changes}))

@@ -90,7 +90,7 @@ def test_a_result_of_another_configuration_is_refused(tmp_path: Path) -> None:
         play(Plan.load(path, arms=["gold"], seeds=[1]).plays[0])
 
 
-def test_an_arm_that_fails_is_named_and_the_others_are_kept(tmp_path: Path) -> None:
+def test_a_failed_arm_is_reported_and_the_others_are_kept(tmp_path: Path) -> None:
     missing = {"says": "no file", "set": {"data.train": {"type": "files", "paths": [str(tmp_path / "none.jsonl")]}}}
     own = sweep_data(tmp_path)["arms"]["svd"]
     arms = {"svd": own, "broken": missing, "copy": {"says": "c", "accepts_as": "broken"}}

@@ -54,7 +54,7 @@ def test_gain_lift_and_share() -> None:
     assert found.gain("svd", "science") is None
 
 
-def test_a_share_is_of_the_seeds_both_have_and_the_table_tells_how_many_an_arm_played() -> None:
+def test_a_share_is_of_the_seeds_both_have_and_the_table_shows_how_many_an_arm_played() -> None:
     section = figures(("gold", 0.9), ("svd", 0.7), ("control", 0.4)).section
     played = {"gold": (1, 2), "svd": (3, 2, 1), "control": (1,)}
     rates = {"gold": 0.9, "svd": 0.7, "control": 0.4}

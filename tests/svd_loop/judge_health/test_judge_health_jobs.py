@@ -127,7 +127,7 @@ def test_no_canary_is_among_the_rows_that_were_trained_on(tmp_path: Path, monkey
     assert altered and not any(text in decode(row.input_ids) for text in altered for row in learned)
 
 
-def test_a_rollback_goes_on_from_the_best_version_and_patience_bounds_it(tmp_path: Path, spoil: Spoil) -> None:
+def test_a_rollback_continues_from_the_best_version_and_patience_bounds_it(tmp_path: Path, spoil: Spoil) -> None:
     def bad_in_two_and_from_four(call: AgentCall, reply: Reply) -> bool:
         return call.id.round == 2 or call.id.round >= 4
 
@@ -150,7 +150,7 @@ def test_a_rollback_goes_on_from_the_best_version_and_patience_bounds_it(tmp_pat
     assert result.best.round == 3
 
 
-def test_a_warning_is_recorded_and_the_job_goes_on(tmp_path: Path, spoil: Spoil) -> None:
+def test_a_warning_is_recorded_and_the_job_continues(tmp_path: Path, spoil: Spoil) -> None:
     spoil(always_yes)
     result = run_job(small(tmp_path, *QUICK, "health.action=warn", "plateau.patience=9"))
     assert result.stop is StopReason.ROUND_LIMIT

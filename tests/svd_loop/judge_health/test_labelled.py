@@ -69,7 +69,7 @@ def test_the_rates_are_those_of_all_votes_and_nothing_else_changes(tmp_path: Pat
             assert found == [share.value, share.low, share.high]
 
 
-def test_a_judge_that_nods_is_told_by_the_labels_too(tmp_path: Path) -> None:
+def test_a_judge_that_accepts_everything_is_detected_by_labels_too(tmp_path: Path) -> None:
     nods = ("engine.false_positive=1.0", f"health.labelled={labelled_file(tmp_path)}", "health.canaries=0")
     assert played(tmp_path / "off", *nods).history[-1].health.alarms == ()
     result = played(tmp_path / "on", *nods, "health.false_positive=0.3")
@@ -78,7 +78,7 @@ def test_a_judge_that_nods_is_told_by_the_labels_too(tmp_path: Path) -> None:
     assert any("wrong labelled answers accepted by the cascade 1.00" in note for note in result.notes)
 
 
-def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
+def test_unusable_lines_are_reported(tmp_path: Path) -> None:
     path = labelled_file(tmp_path, right=3, wrong=0)
     with pytest.raises(DataError, match="every answer is labelled true"):
         played(tmp_path, f"health.labelled={path}")

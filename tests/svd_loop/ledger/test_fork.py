@@ -22,7 +22,7 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "sample"
 
 
-def test_a_fork_goes_on_from_the_round(source: Path) -> None:
+def test_a_fork_continues_from_the_round(source: Path) -> None:
     target, changed = source.parent / "other", samples.config(name="other", seed=5)
     fork(source, 1, target, changed)
     with Ledger.open(target, changed) as ledger:

@@ -138,7 +138,7 @@ def test_a_changed_configuration_is_refused_with_the_ways_out(tmp_path: Path) ->
         pass
 
 
-def test_a_second_process_is_refused_and_told_who_holds_the_job(tmp_path: Path) -> None:
+def test_a_second_process_is_refused_with_the_holder_of_the_job(tmp_path: Path) -> None:
     program = (
         "import signal, sys; from pathlib import Path; from svd_loop.ledger import Ledger;"
         "from tests.svd_loop.ledger import samples;"

@@ -102,7 +102,7 @@ def edit(folder: Path, sql: str) -> None:
         ("UPDATE sessions SET seconds = 1e6", hours, "table sessions: row 1"),
     ],
 )
-def test_an_edit_is_named_and_salvage_restores_the_job(
+def test_an_edit_is_reported_and_salvage_restores_the_job(
     sql: str, read: Callable[[LedgerReader], object], finding: str, job: Path, sound: tuple[Path, str]
 ) -> None:
     with LedgerReader.open_for_reading(job) as reader:

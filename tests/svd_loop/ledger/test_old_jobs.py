@@ -83,7 +83,7 @@ def test_an_old_jobs_figures_have_types_and_the_names_they_had(root: Path) -> No
     assert history[1].health is not None and history[1].health.shares
 
 
-def test_an_old_job_goes_on_without_asking_anything_again(root: Path) -> None:
+def test_an_old_job_continues_without_generating_anything_again(root: Path) -> None:
     before, _ = report_job("plain", root)
     paid = answers(root, "plain")
     assert run_job(config(root, "plain")).history == before.history

@@ -47,7 +47,7 @@ def damaged_copy(sound: Path, folder: Path, seed: int) -> Path:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_salvaged_job_goes_on_and_ends_the_same(seed: int, sound: tuple[Path, str], tmp_path: Path) -> None:
+def test_a_salvaged_job_continues_and_ends_the_same(seed: int, sound: tuple[Path, str], tmp_path: Path) -> None:
     folder = damaged_copy(sound[0], tmp_path / "job", seed)
     try:
         kept = salvage(folder)

@@ -17,7 +17,7 @@ def test_the_default_store_and_its_artifacts_lie_under_the_root(root: Path) -> N
     assert open_store(None, root, "experiment").experiment_id == store.experiment_id
 
 
-def test_migrations_are_not_told_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_migrations_are_not_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         open_store(None, tmp_path, "experiment")
     assert not caplog.records

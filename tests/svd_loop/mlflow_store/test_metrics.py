@@ -19,7 +19,7 @@ def test_scores_carry_their_intervals(history: list[RoundRecord]) -> None:
     assert metrics["test/pass_at_1/math.high"] == pytest.approx(0.55)
 
 
-def test_a_played_round_tells_acceptance_cost_and_judge_health(history: list[RoundRecord]) -> None:
+def test_a_played_round_has_acceptance_cost_and_judge_health(history: list[RoundRecord]) -> None:
     metrics = round_metrics(history[1])
     assert metrics["play/accepted_fraction"] == 0.9
     assert metrics["cost/votes"] == 700 + 500 + 300

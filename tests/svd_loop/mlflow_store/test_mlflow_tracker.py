@@ -91,7 +91,7 @@ def test_the_data_is_logged_as_datasets_without_gold(root: Path) -> None:
     assert b"GOLD42" not in (root / "mlflow.db").read_bytes()
 
 
-def test_a_resumed_job_goes_on_in_the_same_run_and_logs_nothing_twice(root: Path, history: list[RoundRecord]) -> None:
+def test_a_resumed_job_continues_in_the_same_run_and_logs_nothing_twice(root: Path, history: list[RoundRecord]) -> None:
     for count in (2, 2, 4):
         tracker = tracker_for(root)
         tracker.start()
@@ -148,7 +148,7 @@ def finish(root: Path, result: JobResult, **settings: Any) -> None:
     Registrar(tracked(root, **settings)).register_best(result)
 
 
-def test_the_end_is_told_and_the_best_version_registered_by_reference(root: Path, result: JobResult) -> None:
+def test_the_end_is_logged_and_the_best_version_registered_by_reference(root: Path, result: JobResult) -> None:
     finish(root, result)
     (parent,), _ = runs_of(root)
     assert parent.info.status == "FINISHED"
@@ -182,7 +182,7 @@ def test_an_interrupted_job_is_not_shown_as_finished(
     assert runs_of(root)[0][0].info.status == status
 
 
-def test_a_paused_job_is_running_again_when_it_goes_on(root: Path) -> None:
+def test_a_paused_job_is_running_again_when_it_continues(root: Path) -> None:
     tracker = tracker_for(root)
     tracker.start()
     tracker.pause()
@@ -221,7 +221,7 @@ def test_nothing_is_registered_where_tracking_is_switched_off(root: Path, result
     assert runs_of(root) == ([], {})
 
 
-def test_a_round_with_an_alarm_says_so(root: Path, alarmed: list[RoundRecord]) -> None:
+def test_a_round_with_an_alarm_is_tagged(root: Path, alarmed: list[RoundRecord]) -> None:
     tracker = tracker_for(root)
     tracker.start()
     tracker.sync(alarmed)

@@ -93,7 +93,7 @@ def test_a_registry_that_cannot_be_asked_keeps_everything(
     assert "the registry cannot be asked (no answer)" in caplog.text
 
 
-def test_a_tracked_job_that_goes_on_untracked_keeps_everything(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_tracked_job_that_continues_untracked_keeps_everything(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     run_job(job(root, "tracking.enabled=true", "update.keep_versions=null", "job.rounds=2"))
     run_job(job(root))
     assert len(kept(root)) == 5
@@ -109,7 +109,7 @@ def test_a_damaged_version_stops_retention_and_not_the_job(tmp_path: Path, caplo
     assert "old versions are kept for now" in caplog.text
 
 
-def test_a_fork_of_a_round_whose_weights_are_gone_says_so(tmp_path: Path) -> None:
+def test_a_fork_of_a_round_whose_weights_are_gone_is_refused(tmp_path: Path) -> None:
     run_job(job(tmp_path))
     gone = next(round for round in range(1, 4) if f"round-00{round}" not in kept(tmp_path))
     with pytest.raises(WeightsError, match=rf"no weights of round-00{gone} .*update\.keep_versions"):

@@ -39,7 +39,7 @@ def scalars(folder: Path, name: str) -> list[tuple[int, float]]:
     return [(step, round(value.simple_value, 4)) for step, value in found if value.tag == name]
 
 
-def test_rounds_are_steps_and_the_end_is_told(tmp_path: Path, history: list[RoundRecord], result: JobResult) -> None:
+def test_rounds_are_steps_and_the_end_is_logged(tmp_path: Path, history: list[RoundRecord], result: JobResult) -> None:
     one = tracker(tmp_path)
     one.start()
     for count in range(1, len(history) + 1):
@@ -51,7 +51,7 @@ def test_rounds_are_steps_and_the_end_is_told(tmp_path: Path, history: list[Roun
     assert any(b"Stopped because" in event.SerializeToString() for event in events(folder))
 
 
-def test_a_process_that_goes_on_shows_every_round_once(tmp_path: Path, history: list[RoundRecord]) -> None:
+def test_a_process_that_continues_shows_every_round_once(tmp_path: Path, history: list[RoundRecord]) -> None:
     for count in (2, 4):
         one = tracker(tmp_path, folder=tmp_path / "boards")
         one.start()

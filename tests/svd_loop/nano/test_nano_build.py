@@ -30,6 +30,6 @@ def test_a_quick_build_is_a_checkpoint_with_measurements_and_a_card(tmp_path: Pa
         ({"steps": 0}, "at least 1"),
     ],
 )
-def test_a_wish_that_cannot_be_met_is_named(tmp_path: Path, wish: dict[str, object], message: str) -> None:
+def test_invalid_arguments_are_reported(tmp_path: Path, wish: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build(tmp_path / "nano", **wish)  # type: ignore[arg-type]

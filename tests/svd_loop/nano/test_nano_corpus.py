@@ -55,7 +55,7 @@ def test_right_solutions_pass_every_check(style: Style) -> None:
 
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("flaw", FLAWS)
-def test_flawed_solutions_are_truly_wrong_where_the_check_says_so(style: Style, flaw: Flaw) -> None:
+def test_flawed_solutions_are_wrong_if_the_check_rejects_them(style: Style, flaw: Flaw) -> None:
     for task in TASKS:
         work = solve(task, style, Random(1), flaw)
         if work is None or not check(task, work).endswith("[[N]]"):

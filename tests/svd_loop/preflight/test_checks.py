@@ -78,7 +78,7 @@ def nano(root: Path, *overrides: str) -> Config:
     return load_config(NANO, [f"job.root={root}", *overrides])
 
 
-def test_memory_of_a_real_model_is_told_and_refused(tmp_path: Path) -> None:
+def test_memory_of_a_real_model_is_reported_and_refused(tmp_path: Path) -> None:
     """The embedded checkpoint against GPUs that are not here."""
     assert "0.9M parameters; training takes" in room.memory_needed(nano(tmp_path), 80.0)
     ways = "update.micro_batch_size: 1 or update.gradient_checkpointing: true or update.method: lora"
@@ -113,7 +113,7 @@ def test_a_served_model_needs_no_memory_here_to_generate(tmp_path: Path) -> None
     assert "generating runs on the endpoints, which are not checked" in room.memory_needed(served)
 
 
-def test_a_reason_that_stands_in_the_way_of_several_checks_is_told_once(tmp_path: Path) -> None:
+def test_a_reason_common_to_several_checks_is_reported_once(tmp_path: Path) -> None:
     checks = preflight(load_config(NANO, ["model.path=nowhere/at/all", f"job.root={tmp_path}"]), probe=0).checks
     by_name = {check.name: check for check in checks}
     assert "nowhere/at/all" in by_name["model and lengths"].detail

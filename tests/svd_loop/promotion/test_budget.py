@@ -75,7 +75,7 @@ def test_a_fresh_set_has_a_whole_budget() -> None:
     assert not fresh.spent and fresh.left == pytest.approx(0.1)
 
 
-def test_history_tells_budgets_by_the_settings_of_the_newest_comparison() -> None:
+def test_history_has_budgets_with_the_settings_of_the_newest_comparison() -> None:
     old = compared("refused", 2, 1)
     new = Event(2, "refused", 3, 1, test="one", over_score=0.5, level=0.01, alpha=0.1, looks=4)
     other = compared("refused", 4, 1, "other")

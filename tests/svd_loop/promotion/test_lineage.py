@@ -111,7 +111,7 @@ def test_what_cannot_be_explained_says_why(root: Path, example: str, message: st
             tell("scripted", root, example)
 
 
-def test_a_rejected_candidate_tells_what_decided(root: Path) -> None:
+def test_a_rejected_candidate_has_the_deciding_vote(root: Path) -> None:
     with LedgerReader.open_for_reading(root / "jobs" / "scripted") as reader:
         rows = list(reader.query("SELECT * FROM verdicts WHERE rejection = 'vote'"))
     for row in rows[:5]:

@@ -50,7 +50,7 @@ def test_stages_show_what_they_let_through(history: list[RoundRecord]) -> None:
         assert expected in words
 
 
-def test_stages_show_precision_where_an_audit_knows_it(history: list[RoundRecord]) -> None:
+def test_stages_show_precision_where_an_audit_measured_it(history: list[RoundRecord]) -> None:
     audited = [replace(history[1], audit={"generated": StepRates(0.5), "correctness": StepRates(0.9)})]
     words = words_in(figures.stages_figure(audited, "demo"))
     assert "share of candidates that are right, after each step" in words

@@ -27,7 +27,7 @@ class Reader(HTMLParser):
         self.text += data
 
 
-def test_the_page_tells_the_story_and_loads_nothing_from_elsewhere(tmp_path: Path, result: JobResult) -> None:
+def test_the_page_has_all_sections_and_loads_nothing_from_elsewhere(tmp_path: Path, result: JobResult) -> None:
     path = write_page(tmp_path / "report.html", result, {"job": {"name": "<b>demo</b>"}})
     read = Reader(path.read_text(encoding="utf-8"))
     assert read.loaded == []

@@ -70,7 +70,7 @@ def test_the_end_says_why_what_is_best_and_what_to_type_next(console: Console, r
         (StopReason.PLATEAU, "svd-loop eval c.yaml --model demo@2"),
     ],
 )
-def test_a_job_that_can_go_on_is_told_how(result: JobResult, stop: StopReason, command: str) -> None:
+def test_a_job_that_can_continue_gets_the_command(result: JobResult, stop: StopReason, command: str) -> None:
     assert next_commands(replace(result, stop=stop), Path("c.yaml"), Path("mlruns"))[0][0] == command
 
 

@@ -275,7 +275,7 @@ def _special(place: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "device", "loop", "folder"])
-def test_special_files_are_quarantined_and_the_schedule_goes_on(tmp_path: Path, kind: str) -> None:
+def test_special_files_are_quarantined_and_the_schedule_continues(tmp_path: Path, kind: str) -> None:
     drop(tmp_path / "inbox", "b.jsonl", texts(1, 1))
     _special(tmp_path / "inbox" / "a.jsonl", kind)
     for path in (tmp_path / "inbox" / "a.jsonl", *(tmp_path / "inbox" / "a.jsonl").glob("**/*")):

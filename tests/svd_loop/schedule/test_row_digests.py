@@ -55,7 +55,7 @@ def edit(path: Path, sql: str) -> None:
         ("DELETE FROM row_digests WHERE place = 'jobs'", "table jobs: row 1 is not"),
     ],
 )
-def test_a_changed_row_is_named(tmp_path: Path, sql: str, finding: str) -> None:
+def test_a_changed_row_is_reported(tmp_path: Path, sql: str, finding: str) -> None:
     path = a_state(tmp_path)
     StateDb(tmp_path).close()  # sound before the edit
     edit(path, sql)
@@ -80,5 +80,5 @@ def test_rows_of_an_older_state_get_their_digests(tmp_path: Path) -> None:
         StateDb(tmp_path)
 
 
-def test_a_digest_tells_types_apart() -> None:
+def test_a_digest_distinguishes_types() -> None:
     assert len({_digest(1), _digest("1"), _digest(1.0), _digest(None), _digest(1, None), _digest("\udc80")}) == 6

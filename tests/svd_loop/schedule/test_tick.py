@@ -109,7 +109,7 @@ def test_a_promoted_jobs_rows_are_replayed_and_a_refused_ones_are_not(desk: Desk
     assert desk.played[2].schedule.replay.jobs == ("scripted-001@1",)
 
 
-def test_a_prompt_that_leaks_by_now_is_withdrawn(desk: Desk) -> None:
+def test_a_prompt_that_leaks_since_its_import_is_withdrawn(desk: Desk) -> None:
     desk.overrides = ("schedule.min_prompts=13",)
     desk.tick()
     desk.overrides = ("schedule.min_prompts=11",)
@@ -207,7 +207,7 @@ def test_a_job_that_kills_its_process_fails_in_the_end(desk: Desk) -> None:
     assert desk.tick().action == "waiting"
 
 
-def test_a_killed_job_that_got_further_each_time_goes_on(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_job_that_got_further_each_time_continues(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Machines that are taken away now and then are not the fault of the job."""
     reached = iter(range(100))
     monkeypatch.setattr("svd_loop.schedule.tick._progress_mark", lambda job: f"{next(reached)} answers")

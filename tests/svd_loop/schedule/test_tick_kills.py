@@ -19,7 +19,7 @@ def tick(root: Path) -> StandIn:
     return models
 
 
-def test_a_killed_job_goes_on_and_ends_as_if_nothing_had_happened(tmp_path: Path) -> None:
+def test_a_killed_job_continues_and_ends_like_an_uninterrupted_one(tmp_path: Path) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     for root in (killed, whole):
         drop(root / "inbox", "a.jsonl", texts(12, 1))
