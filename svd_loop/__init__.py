@@ -1,3 +1,50 @@
-"""Self-Verified Distillation: a language model that gets better from its own verified work."""
+"""Self-Verified Distillation: a language model that gets better from its own verified work.
+
+The public face. Names are imported on first use, so that `import svd_loop` stays cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from svd_loop.config import Config, load_config
+    from svd_loop.contracts import JobResult, Scores
+    from svd_loop.errors import SvdError
+    from svd_loop.jobs import evaluate_model, judge_file, run_job
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Config",
+    "JobResult",
+    "Scores",
+    "SvdError",
+    "__version__",
+    "evaluate_model",
+    "judge_file",
+    "load_config",
+    "run_job",
+]
+
+_HOMES = {
+    "Config": "svd_loop.config",
+    "JobResult": "svd_loop.contracts",
+    "Scores": "svd_loop.contracts",
+    "SvdError": "svd_loop.errors",
+    "evaluate_model": "svd_loop.jobs",
+    "judge_file": "svd_loop.jobs",
+    "load_config": "svd_loop.config",
+    "run_job": "svd_loop.jobs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -111,10 +111,12 @@ def accelerate_config(settings: UpdateSection, device: str) -> dict[str, Any]:
 
 
 def strategy_file(section: LaunchSection) -> Path:
-    """The shipped file of a strategy: in a checkout's `configs/accelerate`, or in `policies` once installed."""
-    policies = Path(__file__).parents[1]
-    folders = (policies.parent / "configs" / "accelerate", policies / "accelerate")
-    return next((folder for folder in folders if folder.is_dir()), folders[0]) / f"{section.strategy}.yaml"
+    """The shipped file of a strategy: in a checkout's `configs/accelerate`, or in `svd_loop` once installed."""
+    root = Path(__file__).parents[2]
+    files = [
+        folder / "accelerate" / f"{section.strategy}.yaml" for folder in (root / "configs", root / "svd_loop/configs")
+    ]
+    return next((file for file in files if file.is_file()), files[0])
 
 
 def command(work: Path) -> list[str]:

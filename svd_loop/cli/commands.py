@@ -15,7 +15,7 @@ from svd_loop.cli.output import print_json, stderr
 if TYPE_CHECKING:
     from svd_loop.config import Config
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, see configs/.")]
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, or the name of a shipped one: nano.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--override", "-o", metavar="KEY=VALUE", help="Set a dotted key; repeatable.")
 ]

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from svd_loop.config.removed import without_removed
 from svd_loop.config.sections import Config
+from svd_loop.config.shipped import config_file
 from svd_loop.config.sweep import SweepSection
 from svd_loop.config.variants import OneOf
 from svd_loop.config.yaml_text import parse_yaml, read_yaml
@@ -30,14 +31,17 @@ _ENUM_MEMBER = re.compile(r"<\w+\.\w+: ('[^']*')>")
 """A choice as Python shows it, of which a user writes the quoted part."""
 
 
-def load_config(path: Path, overrides: Iterable[str] = (), *, name: str | None = None) -> Config:
-    """Read, override and validate; `name`, taken as it is, replaces the job's.
+def load_config(path: Path | str, overrides: Iterable[str] = (), *, name: str | None = None) -> Config:
+    """Read, override and validate.
+
+    `path` may be the name of a shipped configuration, such as `nano`. `name`, taken as it is, replaces the job's.
 
     An override of a section's `type` drops, with a warning, the keys of the file that the new type does not know.
 
     Raises:
         ConfigError: naming the file and every offending key, with the nearest known key for unknown ones.
     """
+    path = config_file(Path(path))
     data = read_yaml(path)
     _set_keys(data, [_parsed(override) for override in overrides])
     if name is not None:
