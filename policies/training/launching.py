@@ -23,9 +23,9 @@ from typing import Any
 
 import yaml
 
+import svd_loop.errors as errors  # not `from svd_loop`: the package's face leads to scoring too
 from policies.training import process as program
 from policies.training.run import Trained, TrainingTask
-from svd_loop import errors
 from svd_loop.config.update import LaunchSection, UpdateSection
 from svd_loop.contracts import TrainingRow
 from svd_loop.errors import ConfigError, SvdError, TrainingError
