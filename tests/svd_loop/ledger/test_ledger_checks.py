@@ -138,6 +138,19 @@ def test_salvage_says_when_it_takes_the_configuration_as_it_is(
     assert (told or "") in caplog.text and (told is None or str(JobPaths(job).config) in caplog.text)
 
 
+def test_damage_that_sqlite_cannot_spell_is_named(job: Path) -> None:
+    """SQLite quotes the damaged schema in its message, which is then no UTF-8."""
+    path = JobPaths(job).ledger
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"answers_by_prompt ON answers", b"answers_by_prompt ON answ\xccrs"))
+    assert path.read_bytes() != content
+    with (
+        pytest.raises(LedgerError, match=f"{path}: the ledger is damaged"),
+        LedgerReader.open_for_reading(job) as reader,
+    ):
+        state(reader)
+
+
 def test_a_lost_batch_is_harmless(job: Path, sound: tuple[Path, str]) -> None:
     edit(job, "DELETE FROM batches")
     with LedgerReader.open_for_reading(job) as reader:
