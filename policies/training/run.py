@@ -128,14 +128,19 @@ def train(
         callbacks=[watcher],
     )
     trainer.remove_callback(PrinterCallback)
-    began = time.monotonic()
-    trainer.train(resume_from_checkpoint=_newest_checkpoint(task.work))
-    seconds = time.monotonic() - began
-    metrics = _metrics(trainer.state.log_history, [rows[index] for index in order])
-    # A resumed run has trained on the rows before `resumed_at` in an earlier process.
-    tokens = sum(len(rows[index].input_ids) for index in order[watcher.resumed_at * settings.batch_size :])
+    seconds = _train_to_end(trainer, task)
+    ordered = [rows[index] for index in order]
+    metrics = _metrics(trainer.state.log_history, ordered)
+    tokens = sum(len(row.input_ids) for row in ordered[watcher.resumed_at * settings.batch_size :])
     metrics |= {"tokens_per_second": tokens / seconds, "training_seconds": seconds}
     return Trained(lambda folder: _save(trainer, task, folder), metrics, task.steps(len(rows)))
+
+
+def _train_to_end(trainer: Any, task: TrainingTask) -> float:
+    """Train from the newest checkpoint to the end; return the seconds it took."""
+    began = time.monotonic()
+    trainer.train(resume_from_checkpoint=_newest_checkpoint(task.work))
+    return time.monotonic() - began
 
 
 def _order(task: TrainingTask, rows: Sequence[TrainingRow]) -> list[int]:
