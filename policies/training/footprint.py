@@ -20,6 +20,14 @@ from svd_loop.errors import ModelError
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _ADAMW_STATES = 2
 """Optimizer-state values per trained parameter, in single precision like the parameter and its gradient."""
+BUILT_LOGITS = 2**29
+"""Most bytes of the logits that an update on a CPU builds at once; beyond this TRL's head is used."""
+_LOGITS_COPIES_BYTES = 14
+"""Per logit: itself, its single-precision copy, the log-probability, and the gradient: three and a half copies."""
+_LOADED = 2
+"""Bytes per parameter of a published file in half precision, in memory while it is converted to single precision."""
+_STEP_COPIES = 3
+"""Copies of the largest parameter: two of AdamW's step, and the second gradient of an embedding tied to the head."""
 _CHECKPOINTS_KEPT = 2
 """Training checkpoints on disk at once."""
 
@@ -30,6 +38,7 @@ class Shape:
 
     Attributes:
         parameters: all of them, tied ones once.
+        largest: elements of the largest parameter, usually the embedding.
         linear: parameters of linear layers, the output head left out.
         adapter_per_rank: parameters that an adapter on all linear layers but the head has per unit of rank.
         norms: widths of all normalisation layers, added up; per-head ones with all their heads.
@@ -40,6 +49,7 @@ class Shape:
     """
 
     parameters: int
+    largest: int
     linear: int
     adapter_per_rank: int
     norms: int
@@ -63,18 +73,25 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class TrainingMemory:
-    """Peak memory on the training device, in bytes."""
+    """Peak memory on the training device, in bytes.
+
+    Attributes:
+        weights, gradients, optimizer: held for the whole update.
+        activations, logits: held from the forward pass to the end of the backward pass.
+        step: temporary tensors of an optimizer step, when activations and logits are free again.
+    """
 
     weights: int
     gradients: int
     optimizer: int
     activations: int
     logits: int
+    step: int
 
     @property
     def total(self) -> int:
-        """The sum of all parts."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.logits
+        """The peak: what is held throughout, and the larger of a pass and a step."""
+        return self.weights + self.gradients + self.optimizer + max(self.activations + self.logits, self.step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +130,7 @@ def shape_of(checkpoint: Path) -> Shape:
     linears = [module for module in linears if module is not model.get_output_embeddings()]
     return Shape(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
+        largest=max(parameter.numel() for parameter in model.parameters()),
         linear=sum(module.weight.numel() for module in linears),
         adapter_per_rank=sum(module.in_features + module.out_features for module in linears),
         norms=sum(_norm_width(name, module, heads * head, key_value) for name, module in model.named_modules()),
@@ -145,15 +163,25 @@ def training_memory(shape: Shape, update: UpdateSection, *, tokens: int, bf16: b
     layers = _kept_by_layers(shape, bf16)
     if update.gradient_checkpointing:  # each layer's input, and one layer in full while it is computed again
         layers = 4 * shape.hidden * shape.layers + layers // shape.layers
-    # Logits, their single-precision copy, the log-probabilities, and the gradient of all: three and a half copies.
-    logits = 14 * shape.vocabulary
+    logits = _LOGITS_COPIES_BYTES * shape.vocabulary
     return TrainingMemory(
         4 * (trained + frozen) // weight_shards + casts,
         4 * trained // shards,
         4 * _ADAMW_STATES * trained // shards,
         rows * tokens * layers,
         rows * tokens * logits,
+        4 * _STEP_COPIES * shape.largest // shards if update.method == "full" else 0,
     )
+
+
+def host_overhead(shape: Shape, needed: TrainingMemory) -> int:
+    """Memory that an update on a CPU takes besides `needed`, measured with `benchmarks.update_memory`.
+
+    It is the file while it is converted, and one more copy of built logits, in freed blocks that the allocator keeps
+    and cannot use again in one piece.
+    """
+    logits = needed.logits * 4 // _LOGITS_COPIES_BYTES
+    return _LOADED * shape.parameters + (logits if logits <= BUILT_LOGITS else 0)
 
 
 def serving_memory(shape: Shape, dtype: str, tokens: int) -> ServingMemory:

@@ -18,10 +18,8 @@ import torch
 from transformers import TrainerCallback
 from trl.trainer.sft_trainer import SFTTrainer
 
+from policies.training.footprint import BUILT_LOGITS
 from svd_loop.errors import TrainingError
-
-_LOGITS_BYTES = 2**29
-"""Most bytes of the logits of one forward pass; beyond this TRL's head is used, which needs less memory."""
 
 
 class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
@@ -59,7 +57,7 @@ class SupervisedTrainer(SFTTrainer):  # type: ignore[misc]
         if "logits_to_keep" not in inspect.signature(type(plain).forward).parameters:
             return False
         logits = labels.shape[0] * columns * int(plain.config.get_text_config().vocab_size)
-        return logits * 4 <= _LOGITS_BYTES
+        return logits * 4 <= BUILT_LOGITS
 
 
 class Watcher(TrainerCallback):  # type: ignore[misc]

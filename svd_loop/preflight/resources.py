@@ -14,6 +14,7 @@ from policies.training.footprint import (
     Shape,
     TrainingMemory,
     checkpoint_bytes,
+    host_overhead,
     serving_memory,
     shape_of,
     training_memory,
@@ -27,9 +28,7 @@ from svd_loop.support.memory import free_memory
 
 GIB = 2**30
 _PROCESS = GIB
-"""Resident memory of a training process on a CPU besides its model: torch, transformers, TRL, and blocks that the
-allocator keeps.
-"""
+"""Resident memory of a training process on a CPU besides its update: torch, transformers, TRL, MLflow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +109,15 @@ def _versions(config: Config, shape: Shape) -> tuple[int, str]:
 def _training(config: Config, shape: Shape, device: Device) -> str:
     tokens = min(config.update.max_length, config.model.max_context)
     needed = training_memory(shape, config.update, tokens=tokens, bf16=config.update.bf16 and device.is_gpu)
-    own = 0 if device.is_gpu else _PROCESS
+    own = 0 if device.is_gpu else _PROCESS + host_overhead(shape, needed)
     total = needed.total + own
     process = f", the process itself {_size(own)}" if own else ""
     words = f"training takes {_size(total)} ({_parts(needed)}{process}) with rows of {tokens:,} tokens"
     if total <= device.memory:
         return words
     states = needed.weights + needed.gradients + needed.optimizer + own
-    fitting = max(0, device.memory - states) * tokens // (needed.activations + needed.logits)
+    left = max(0, device.memory - states)
+    fitting = left * tokens // (needed.activations + needed.logits) if left > needed.step else 0
     fits = (
         f"rows of {fitting:,} tokens fit: lower update.max_length (and with it sampling.max_tokens), or "
         if fitting > 0
@@ -166,7 +166,10 @@ def _serving(config: Config, shape: Shape, device: Device) -> str:
 
 def _parts(memory: TrainingMemory) -> str:
     states = memory.weights + memory.gradients + memory.optimizer
-    return f"states {_size(states)}, activations {_size(memory.activations)}, logits {_size(memory.logits)}"
+    words = f"states {_size(states)}, activations {_size(memory.activations)}, logits {_size(memory.logits)}"
+    if memory.step > memory.activations + memory.logits:
+        words += f" or, when those are free again, a step of the optimizer {_size(memory.step)}"
+    return words
 
 
 def _size(count: float) -> str:
