@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,10 +47,11 @@ def test_the_slice_has_its_size_and_changes_with_round_and_seed() -> None:
     assert all(len(slices[0] & other) < 80 for other in slices[1:])
 
 
+@hypothesis.settings(max_examples=30)  # each judges two whole rounds
 @given(st.floats(0.01, 1.0), st.integers(0, 50), st.sampled_from(["stage_major", "measured"]))
 def test_the_slice_changes_no_verdict_and_no_vote(share: float, seed: int, order: str) -> None:
-    settings = changed(PLAIN, order=order)
-    for plain, audited in zip(judged(settings), judged(changed(settings, audit_share=share), seed=seed), strict=True):
+    own = changed(PLAIN, order=order)
+    for plain, audited in zip(judged(own), judged(changed(own, audit_share=share), seed=seed), strict=True):
         assert replace(plain, votes=()) == replace(audited, votes=())
         assert audited.votes[: len(plain.votes)] == plain.votes
         chosen = in_slice(share, seed, 2, plain.prompt_id, plain.candidate)
