@@ -15,7 +15,7 @@ from svd_loop.config.base import Fraction, Section
 from svd_loop.contracts import AlarmAction
 
 Ratio = Annotated[float, Field(gt=0.0)]
-_LATER_KEYS = {"labelled": None, "false_positive": None, "verify": 0.05, "useful_j": 0.2}
+_LATER_KEYS = {"labelled": None, "false_positive": None, "verify": 0.05, "useful_j": 0.2, "accepted_drop": 0.5}
 
 
 class HealthSection(Section):
@@ -43,6 +43,9 @@ class HealthSection(Section):
     accepted: Fraction | None = None
     """Alarm when more than this share of the round's candidates is accepted; null is off. Off by default, since a
     better solver raises it as much as a worse judge."""
+    accepted_drop: Fraction | None = 0.5
+    """Alarm when the share of accepted candidates, at the upper end of its interval, is less than this part of the
+    lower end of the first round's: a judge that refuses too much, or a policy that fell apart. null is off."""
     length_band: tuple[Ratio, Ratio] | None = (0.5, 2.0)
     """Alarm when accepted candidates are on average this much shorter or longer (in tokens) than generated ones;
     checked from 20 accepted on; null is off."""

@@ -11,7 +11,7 @@ Training on selected solutions moves the policy towards them. The gain of pass@1
 
     INTERCEPT + TRANSFER * A * (P - m)
 
-with constants for the embedded model.
+with constants fitted to rounds of the embedded model (`benchmarks/forecast.py`, docs/results/forecast.md).
 The interval holds the uncertainty of TPR, FPR and m, that of the constants, and what the fitted rounds scattered by.
 
 Left out: that the candidates of a prompt share their errors, that judge and policy change over the rounds, and the
@@ -34,8 +34,8 @@ from svd_loop.support.statistics import detectable_difference
 
 FloatArray = npt.NDArray[np.float64]
 
-INTERCEPT, TRANSFER = 0.0, 1.0
-TRANSFER_SE, RESIDUAL = 0.3, 0.05
+INTERCEPT, TRANSFER = 0.010, 0.142
+TRANSFER_SE, RESIDUAL = 0.029, 0.019
 _DRAWS, _GRID = 400, 48
 _ALL_JUDGES = "judges"
 """The stages that ask a judge, where the cascade has others too."""

@@ -58,6 +58,7 @@ _WORDS = {
 
 FALSE_ACCEPT = HealthFigure(HealthMeasure.FALSE_ACCEPT)
 DRIFT = HealthFigure(HealthMeasure.DRIFT)
+_ACCEPTED = HealthFigure(HealthMeasure.ACCEPTED)
 _DISTINCT = HealthFigure(HealthMeasure.DISTINCT)
 _LENGTH_RATIO = HealthFigure(HealthMeasure.LENGTH_RATIO)
 
@@ -97,7 +98,7 @@ class HealthRule:
         if report is None:
             return None
         report = replace(report, drift=self._drift(report, history))
-        alarms = tuple(HealthAlarm(figure, limit) for figure, limit in self._crossed(report).items())
+        alarms = tuple(HealthAlarm(figure, limit) for figure, limit in self._crossed(report, history).items())
         return replace(report, alarms=alarms, action=self.settings.action if alarms else None)
 
     def distrusts(self, record: RoundRecord) -> bool:
@@ -124,13 +125,22 @@ class HealthRule:
         now = report.shares.get(FALSE_ACCEPT)
         return difference_of_shares(now, first) if now and first else None
 
-    def _crossed(self, report: HealthReport) -> dict[HealthFigure, float]:
+    def _accepted_drop(self, report: HealthReport, history: Sequence[RoundRecord]) -> dict[HealthFigure, float]:
+        """The share of accepted candidates with its lowest allowed value, where it lies below that."""
+        part, now = self.settings.accepted_drop, report.shares.get(_ACCEPTED)
+        earlier = (record.health.shares.get(_ACCEPTED) for record in history if record.health)
+        first = next(filter(None, earlier), None)
+        if part is None or now is None or first is None or now.high >= part * first.low:
+            return {}
+        return {_ACCEPTED: part * first.low}
+
+    def _crossed(self, report: HealthReport, history: Sequence[RoundRecord]) -> dict[HealthFigure, float]:
         """Values out of bounds, with the limit they crossed."""
         limits = self.settings
         highest = {
             FALSE_ACCEPT: limits.false_accept,
             DRIFT: limits.drift,
-            HealthFigure(HealthMeasure.ACCEPTED): limits.accepted,
+            _ACCEPTED: limits.accepted,
             HealthFigure(HealthMeasure.FALSE_POSITIVE): limits.false_positive,
         }
         by_stage = {HealthMeasure.FALSE_ACCEPT: limits.stage_false_accept, HealthMeasure.INVALID: limits.invalid}
@@ -149,6 +159,7 @@ class HealthRule:
         distinct, ratio = shares.get(_DISTINCT), report.length_ratio
         if limits.distinct is not None and distinct is not None and distinct.high < limits.distinct:
             crossed[_DISTINCT] = limits.distinct
+        crossed |= self._accepted_drop(report, history)
         if limits.length_band is not None and ratio is not None:
             low, high = limits.length_band
             crossed |= {_LENGTH_RATIO: low} if ratio < low else {_LENGTH_RATIO: high} if ratio > high else {}

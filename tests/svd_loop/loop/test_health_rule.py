@@ -185,3 +185,20 @@ def test_the_difference_of_shares_is_newcombes() -> None:
     assert (difference.value, difference.low, difference.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
     same = difference_of_shares(wilson(0, 40), wilson(0, 40))
     assert same.value == 0 and math.isclose(same.low, -same.high)
+
+
+@pytest.mark.parametrize(
+    ("first", "now", "rings"), [(120, 20, True), (120, 60, False), (120, 50, False), (3, 0, False), (20, 200, False)]
+)
+def test_refusing_too_much_raises_an_alarm(first: int, now: int, rings: bool) -> None:
+    history = [record(1, shares(first, 200, "accepted"))]
+    report = HealthRule(HealthSection()).assess(shares(now, 200, "accepted"), history)
+    assert report is not None and bool(report.alarms) is rings
+    silent = HealthRule(HealthSection(accepted_drop=None)).assess(shares(now, 200, "accepted"), history)
+    assert silent is not None and not silent.alarms
+
+
+def test_the_alarm_about_refusals_names_its_limit() -> None:
+    history = [record(1, shares(120, 200, "accepted"))]
+    report = HealthRule(HealthSection()).assess(shares(5, 200, "accepted"), history)
+    assert "candidates accepted 0.03" in explain(record(2, report))
