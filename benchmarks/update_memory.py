@@ -101,7 +101,7 @@ def make_checkpoint(size: str, folder: Path) -> None:
     )
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).to(torch.bfloat16).save_pretrained(folder / "base")
-    AutoTokenizer.from_pretrained(NANO_CHECKPOINT).save_pretrained(folder / "base")
+    AutoTokenizer.from_pretrained(NANO_CHECKPOINT, trust_remote_code=False).save_pretrained(folder / "base")
 
 
 def update(size: str, folder: Path) -> None:
@@ -131,7 +131,7 @@ def update(size: str, folder: Path) -> None:
     updater = SftUpdater(
         store,
         settings,
-        tokenizer=AutoTokenizer.from_pretrained(folder / "base"),
+        tokenizer=AutoTokenizer.from_pretrained(folder / "base", trust_remote_code=False),
         stop_ids={STOP},
         pad_id=0,
         device="cpu",

@@ -55,7 +55,10 @@ def check(
     config: ConfigFile,
     override: Overrides = None,
     as_json: AsJson = False,
-    candidates: Annotated[int, typer.Option("--probe", min=1, help="Candidates to sample and judge once.")] = 4,
+    candidates: Annotated[
+        int | None,
+        typer.Option("--probe", min=1, help="Candidates to sample and judge; default by their price, 4 to 64."),
+    ] = None,
     no_probe: Annotated[bool, typer.Option("--no-probe", help="Sample nothing; no estimate of the work.")] = False,
     gpu_memory: Annotated[
         float | None,

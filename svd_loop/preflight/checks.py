@@ -27,8 +27,10 @@ from svd_loop.judge_health.verifier_check import size_of
 from svd_loop.preflight.cautions import Caution, precision, smallest_effect
 from svd_loop.preflight.probe import measure
 from svd_loop.preflight.resources import device_of, disk_needed, memory_needed
-from svd_loop.preflight.work import Forecast, forecast
+from svd_loop.preflight.work import Forecast, Measured, forecast
 
+_PROBED, _MOST_TESTED, _TEST_TOKENS = 4, 64, 100_000
+"""Candidates of the probe; at most so many in the verifier test, and tokens for it, where no number is asked for."""
 _REQUIRED_BY_PROBE = ("held-out problems", "prompt templates", "model and lengths", "training prompts")
 
 
@@ -67,12 +69,13 @@ class Preflight:
         return all(check.ok for check in self.checks)
 
 
-def preflight(config: Config, *, probe: int = 0, gpu_memory: float | None = None) -> Preflight:
+def preflight(config: Config, *, probe: int | None = 0, gpu_memory: float | None = None) -> Preflight:
     """Run every check, in the order in which a job would fail, and the forecast.
 
     Args:
         config: the job.
-        probe: candidates to sample and judge for the forecast; 0 samples nothing.
+        probe: candidates to sample and judge for the forecast, and again to test the verifiers; 0 samples nothing.
+            None takes a few for the forecast, and for the verifiers as many as a fixed number of tokens pays for.
         gpu_memory: memory in GiB of a GPU that is not in this machine; None uses the devices that are.
     """
     with tempfile.TemporaryDirectory(prefix="svd-loop-check-") as scratch:
@@ -103,17 +106,31 @@ def preflight(config: Config, *, probe: int = 0, gpu_memory: float | None = None
         checks = [_checked(name, look) for name, look in named]
 
         def probed() -> str:
-            found.append(_forecast(config, held, Path(scratch), probe))
+            found.append(_forecast(config, held, Path(scratch), probe or _PROBED))
             return _probe_summary(found[0])
 
         def verified() -> str:
-            tested.append(_verifiers(config, held, Path(scratch), probe))
+            count = probe or (affordable_candidates(config, found[0].measured) if found else _PROBED)
+            tested.append(_verifiers(config, held, Path(scratch), count))
             return tested[0].recommended
 
         blocking = [check for check in checks if not check.ok and check.name in _REQUIRED_BY_PROBE]
-        if probe and not blocking:
+        if probe != 0 and not blocking:
             checks += [_checked("probe", probed), _checked("verifiers", verified)]
         return Preflight(_without_repeats(checks), found[0] if found else None, tested[0] if tested else None)
+
+
+def affordable_candidates(config: Config, measured: Measured) -> int:
+    """Return how many candidates the verifier test can judge with every vote for `_TEST_TOKENS`, read and written.
+
+    The number depends on the model's answers and not on the machine, so that a check gives the same figures everywhere.
+    """
+    solver = measured.roles.get(Role.SOLVER)
+    each = solver.prompt_tokens + solver.output_tokens if solver else 0.0
+    for role, means in measured.roles.items():
+        if role != Role.SOLVER:
+            each += config.cascade.votes * means.calls * (means.prompt_tokens + means.output_tokens)
+    return min(max(int(_TEST_TOKENS / max(each, 1.0)), _PROBED), _MOST_TESTED)
 
 
 def _without_repeats(checks: list[Check]) -> list[Check]:

@@ -47,7 +47,7 @@ def test_another_model_is_taken_by_a_job_without_a_round(root: Path, caplog: pyt
     for overrides in ((), (f"model.path={copy}", "job.seed=5"), ()):
         with build_job(nano(*overrides), interrupt=Interrupt()) as job:
             assert job.config.job.seed == (5 if overrides else 0)
-    assert "no round was finished, so the job begins with the changed settings: job.seed: 0 -> 5" in caplog.text
+    assert "no round was finished, so the job starts with the changed settings: job.seed: 0 -> 5" in caplog.text
 
 
 def test_a_job_with_a_measured_start_refuses(root: Path) -> None:

@@ -9,6 +9,7 @@ from benchmarks.scorers_programs import made, mutants
 from envs.domains import domain_of
 from envs.domains.coding import findings
 from envs.prompts.program_tests import CallTest, ScriptTest, to_text
+from envs.sandbox.pool import Sandbox
 from svd_loop.contracts import Domain, Outcome, Problem
 from svd_loop.errors import DataError
 
@@ -108,8 +109,10 @@ def test_programs_for_problems_in_published_shapes() -> None:
     assert off == [] and {case.expected for case in cases} == {Outcome.RIGHT, Outcome.WRONG}
 
 
-def test_a_sample_of_hostile_programs_neither_scores_nor_stays() -> None:
+def test_a_sample_of_hostile_programs_neither_scores_nor_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """`benchmarks/hostile_programs.py` runs 2,000 of them."""
+    # A sandbox of its own, whose servers end with it: tests of jobs share theirs for the length of a session.
+    monkeypatch.setattr("envs.domains.coding.Sandbox", Sandbox)
     result = score_hostile(60, seed=5, seconds=0.3)
     assert result["failed"] == [] and result["processes_left"] == []
     assert json.dumps(result["outcomes"])

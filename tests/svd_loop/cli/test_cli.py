@@ -8,7 +8,9 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+from typer.testing import CliRunner
 
+from svd_loop.cli.app import app
 from svd_loop.cli.output import stderr
 from tests.processes import run
 from tests.svd_loop.jobs_support import SCRIPTED, SMALL
@@ -58,9 +60,10 @@ def test_check_reports_every_item(tmp_path: Path) -> None:
     assert names <= {c["name"] for c in found["checks"]}
     calls = found["estimate"]["round"]["judge_calls"]
     assert 0 < calls["low"] <= calls["value"] <= calls["high"] and found["estimate"]["measured"]["candidates"] == 4
-    told = svd("check", str(SCRIPTED), "--no-probe", "--json", root=tmp_path)
-    assert json.loads(told.stdout)["estimate"] is None
-    assert "judge calls" in svd("check", str(SCRIPTED), "--probe", "2", root=tmp_path).stderr
+    assert {"verifiers", "forecast"} <= found.keys()
+    here = ["check", str(SCRIPTED), "-o", f"job.root={tmp_path}"]
+    assert json.loads(CliRunner().invoke(app, [*here, "--no-probe", "--json"]).stdout)["estimate"] is None
+    assert "judge calls" in CliRunner().invoke(app, [*here, "--probe", "2"]).stderr
 
 
 def test_check_of_a_bad_job_says_what_to_change_and_exits_2(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 from svd_loop.config import Config, load_config
+from svd_loop.contracts import Role
 from svd_loop.errors import ConfigError
 from svd_loop.preflight import resources as room
-from svd_loop.preflight.checks import Check, _work, preflight
+from svd_loop.preflight.checks import Check, _work, affordable_candidates, preflight
+from svd_loop.preflight.work import Measured, RoleMeans
 from tests.svd_loop.jobs_support import small
 
 NANO = Path(__file__).parents[3] / "configs" / "nano.yaml"
@@ -72,6 +74,15 @@ def test_the_probe_comes_last_and_only_where_it_can_be_made(tmp_path: Path) -> N
     assert [one.name for one in found.verifiers.rates if one.labelled][-1] == "agreement_2_of_2"
     none = preflight(small(tmp_path, "model.templates=none-such"), probe=5)
     assert none.verifiers is None and none.forecast is None and "probe" not in [check.name for check in none.checks]
+
+
+@pytest.mark.parametrize(("length", "count"), [(1.0, 64), (100.0, 50), (1000.0, 5), (1e6, 4)])
+def test_the_verifier_test_is_as_large_as_a_number_of_tokens_pays_for(
+    tmp_path: Path, length: float, count: int
+) -> None:
+    roles = {Role.SOLVER: RoleMeans(length, length), Role.GRADER: RoleMeans(2 * length, length, 2.0)}
+    config = small(tmp_path, "cascade.votes=3")
+    assert affordable_candidates(config, Measured(4, 4, roles, {})) == count
 
 
 def nano(root: Path, *overrides: str) -> Config:
