@@ -28,6 +28,7 @@ from envs.prompts.files import rows
 from envs.prompts.normalise import clean
 from envs.prompts.published import SETS, PublishedSet
 from svd_loop.errors import ConfigError, DataError
+from svd_loop.support.atomic import write_atomically
 
 _PACKED = "doc"
 _KNOWN = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv", ".csv.gz", ".csv.zst", ".parquet")
@@ -93,7 +94,7 @@ def prepare(name: str, source: Path, to: Path) -> Prepared:
         to.mkdir(parents=True, exist_ok=True)
         for split, paths in files.items():
             _write_split(to, split, _rows(SETS[name], split, paths, prepared), prepared)
-    _replace(to / "SOURCE.json", json.dumps(prepared.card(), ensure_ascii=False, indent=2) + "\n")
+    write_atomically(to / "SOURCE.json", json.dumps(prepared.card(), ensure_ascii=False, indent=2) + "\n")
     return prepared
 
 
@@ -208,9 +209,3 @@ def _write_split(to: Path, split: str, converted: Iterator[dict[str, Any]], prep
                 prepared.levels[str(row["level"])] += 1
     parts[0].replace(held_out)
     parts[1].replace(prompts)
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

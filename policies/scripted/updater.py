@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from policies.versions.stored import MANIFEST, Manifest, StoredVersion, fingerpr
 from policies.versions.weights import check_intact
 from svd_loop.contracts import PolicyVersion, TrainingRow, UpdateResult
 from svd_loop.errors import TrainingError, WeightsError
+from svd_loop.support.atomic import write_atomically
 
 POLICY_FILE = "policy.json"
 
@@ -86,18 +86,9 @@ def write_traits(
     files = {POLICY_FILE: hashlib.sha256(content).hexdigest()}
     manifest = Manifest(round, "full", fingerprint_of(files), files, parent, data_digest=data_digest)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_atomically(folder / POLICY_FILE, content)
-    _write_atomically(folder / MANIFEST, manifest.dump().encode())  # last: only a folder with a manifest is a version
+    write_atomically(folder / POLICY_FILE, content)
+    write_atomically(folder / MANIFEST, manifest.dump().encode())  # last: only a folder with a manifest is a version
     return stored_version(folder)
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _json_bytes(value: object) -> bytes:

@@ -20,6 +20,10 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--override", "-o", metavar="KEY=VALUE", help="Set a dotted key; repeatable.")
 ]
 JobName = Annotated[str | None, typer.Option("--job", help="Job name; the same name resumes the same job.")]
+ModelName = Annotated[
+    str | None,
+    typer.Option(help="Checkpoint folder, JOB@ROUND, or models:/name@alias; default is the configuration's own."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
 
@@ -81,10 +85,7 @@ def check(
 def evaluate(
     config: ConfigFile,
     override: Overrides = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Checkpoint folder, JOB@ROUND, or models:/name@alias; default is the configuration's own."),
-    ] = None,
+    model: ModelName = None,
     solutions: Annotated[
         Path | None, typer.Option(help="JSON Lines file of solutions to score instead of a model.")
     ] = None,
@@ -112,10 +113,7 @@ def evaluate(
 def verify(
     config: ConfigFile,
     override: Overrides = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Checkpoint folder, JOB@ROUND, or models:/name@alias; default is the configuration's own."),
-    ] = None,
+    model: ModelName = None,
     candidates: Annotated[int, typer.Option(min=1, help="Development problems whose first sample is judged.")] = 64,
     as_json: AsJson = False,
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from svd_loop.contracts import Scores
 from svd_loop.errors import DataError
-from svd_loop.ledger.identity import write_atomically
+from svd_loop.support.atomic import write_atomically
 
 TEST: Literal["test"] = "test"
 """Name of the configuration's own test split among the held-out sets."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -127,16 +126,6 @@ def settled_digest(config: Config) -> str:
 def canonical(config: Config) -> str:
     """Return the resolved configuration as readable JSON."""
     return json.dumps(config.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file atomically: afterwards it has the complete, synced text, or is unchanged."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _changes(folder: Path, old: Mapping[str, Any], new: Config, matters: Callable[[str], bool]) -> list[str]:

@@ -30,10 +30,10 @@ from svd_loop.ledger.identity import (
     refuse_another_control,
     refuse_changes,
     settled_changes,
-    write_atomically,
 )
 from svd_loop.ledger.lock import JobLock
 from svd_loop.ledger.reader import LedgerReader
+from svd_loop.support.atomic import write_atomically
 
 log = logging.getLogger(__name__)
 

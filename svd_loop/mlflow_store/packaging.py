@@ -21,7 +21,7 @@ from envs.cascade.template_sets import TemplateSet
 from policies.versions.stored import StoredVersion, stored_version
 from svd_loop.config import Config
 from svd_loop.contracts import Role
-from svd_loop.ledger.identity import write_atomically
+from svd_loop.support.atomic import write_atomically
 
 CODE = "chat_model.py"
 _EXAMPLE = {"messages": [{"role": "user", "content": "What is 17 + 25?"}]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from svd_loop.ledger.identity import write_atomically
+from svd_loop.support.atomic import write_atomically
 
 
 def put(page: Path, name: str, text: str) -> None:

@@ -29,9 +29,9 @@ from svd_loop.config import Config
 from svd_loop.config.data import FilesSource
 from svd_loop.contracts import Problem, Prompt
 from svd_loop.errors import DataError, ScheduleError
-from svd_loop.ledger.identity import write_atomically
 from svd_loop.schedule.dedup_index import DedupIndex
 from svd_loop.schedule.state_db import PromptState, StateDb
+from svd_loop.support.atomic import write_atomically
 
 ACCEPTED, QUARANTINE = "accepted", "quarantine"
 _UNFINISHED = (".part", ".tmp")

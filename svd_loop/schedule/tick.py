@@ -33,7 +33,6 @@ from svd_loop.contracts import JobResult, Problem, Prompt, RootPaths
 from svd_loop.errors import JobInterrupted, LedgerError, RegistryError, ScheduleError, SvdError
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader
-from svd_loop.ledger.identity import write_atomically
 from svd_loop.promotion.gate import Decision
 from svd_loop.promotion.lookup import configured_model
 from svd_loop.schedule.health import ScheduleHealth, schedule_health
@@ -41,6 +40,7 @@ from svd_loop.schedule.hooks import call_hooks
 from svd_loop.schedule.inbox import Inbox, Intake
 from svd_loop.schedule.models import Models, starting_checkpoint, tokenizer_digest
 from svd_loop.schedule.state_db import JobRow, Outcome, StateDb
+from svd_loop.support.atomic import write_atomically
 
 log = logging.getLogger(__name__)
 

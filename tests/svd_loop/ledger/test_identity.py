@@ -6,7 +6,7 @@ import pytest
 
 from svd_loop.config import Config
 from svd_loop.errors import JobConflictError
-from svd_loop.ledger.identity import refuse_changes, refuse_incomparable, write_atomically
+from svd_loop.ledger.identity import refuse_changes, refuse_incomparable
 from tests.svd_loop.ledger import samples
 
 FOLDER = Path("jobs/sample")
@@ -59,11 +59,3 @@ def test_a_fork_may_change_training_but_not_measuring() -> None:
     refuse_incomparable(FOLDER, old, with_change("update", "epochs", 1.0))
     with pytest.raises(JobConflictError, match=r"evaluation\.samples: 4 -> 9"):
         refuse_incomparable(FOLDER, old, with_change("evaluation", "samples", 9))
-
-
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    path = tmp_path / "config.json"
-    path.write_text("a longer earlier version")
-    write_atomically(path, "new")
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path]
