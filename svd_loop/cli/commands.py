@@ -69,7 +69,7 @@ def check(
         typer.Option(metavar="GIB", min=0.1, help="Compare memory with a GPU of this size that is not here."),
     ] = None,
 ) -> None:
-    """Check that a job can run here, and estimate its cost: calls, tokens, hours, memory, disk."""
+    """Check that a job can run here, estimate its cost, test its verifiers, and forecast the gain."""
     from svd_loop.cli.checking import preflight_json, render_preflight
     from svd_loop.preflight.checks import preflight
 
