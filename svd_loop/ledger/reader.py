@@ -22,7 +22,7 @@ from svd_loop.ledger.checks import (
     verify_prompts,
     verify_tables,
 )
-from svd_loop.ledger.contents import ContentStore
+from svd_loop.ledger.contents import ContentStore, decode_text
 from svd_loop.ledger.database import ledger_errors, open_for_reading, snapshot
 from svd_loop.ledger.rounds import read_history, read_rows, read_stop
 
@@ -158,6 +158,11 @@ class LedgerReader:
         """Return the text that a column such as `replies.text` refers to."""
         with ledger_errors(self.path):
             return self._store.text(content_id)
+
+    def texts(self, content_ids: Iterable[int]) -> dict[int, str]:
+        """Return the texts that the ids refer to, read together."""
+        with ledger_errors(self.path):
+            return {id: decode_text(content.data) for id, content in self._store.load(content_ids).items()}
 
     def ids(self, content_id: int) -> tuple[int, ...]:
         """Return the token ids that a column such as `replies.token_ids` refers to."""
