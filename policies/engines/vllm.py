@@ -24,6 +24,8 @@ from policies.engines.serving import PrefixCache, Served, probe_prompts_of, serv
 from policies.engines.sharding import shards_by_prefix
 from policies.engines.vllm_child import Answer, Row, Start, Started
 from policies.text.chat import ChatCodec
+from policies.versions.checkpoints import foundation, resolve_device
+from policies.versions.precision import chosen_dtype
 from policies.versions.stored import StoredVersion
 from svd_loop.config.engines import RepetitionSection, VllmEngineSection
 from svd_loop.config.sections import ModelSection
@@ -182,7 +184,7 @@ def open_engine(
     return VllmEngine(
         served_version(stored),
         settings,
-        dtype=model.dtype,
+        dtype=chosen_dtype(model.dtype, foundation(stored), on_gpu=resolve_device("auto") == "cuda"),
         max_context=model.max_context,
         stop_ids=codec.stop_ids,
         probe_prompts=probe_prompts_of(codec),

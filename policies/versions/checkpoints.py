@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from policies.text.chat import ChatCodec
+from policies.versions.precision import chosen_dtype
 from policies.versions.stored import StoredVersion, follow_umask
 from svd_loop.contracts import THOUGHT_MARKS
 from svd_loop.errors import ModelError, WeightsError, first_line
@@ -66,7 +67,7 @@ def load_model(stored: StoredVersion, *, dtype: str = "float32", device: str = "
 
     Args:
         stored: the version.
-        dtype: name of a torch type.
+        dtype: name of a torch type, or `auto` (`policies.versions.precision`).
         device: `auto` takes a GPU if there is one.
 
     Raises:
@@ -75,6 +76,7 @@ def load_model(stored: StoredVersion, *, dtype: str = "float32", device: str = "
     import torch
 
     target = resolve_device(device)
+    dtype = chosen_dtype(dtype, foundation(stored), on_gpu=target == "cuda")
     if stored.kind != "lora":
         return load_checkpoint(stored.checkpoint, dtype).to(target)
     from peft import PeftModel

@@ -68,8 +68,9 @@ class ModelSection(Section):
 
     path: str
     """A checkpoint directory, a GGUF file, a hub name, or `nano` for the embedded checkpoint."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Precision of inference weights."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of inference weights. `auto` is bfloat16 where the device has instructions for it, else float32; models
+    narrower than 256, such as the embedded one, are float32. A job that moves to another device should name it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the transformers engine and of training; vLLM uses its build's device."""
     templates: str = "chat"

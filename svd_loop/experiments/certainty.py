@@ -30,7 +30,7 @@ def self_certainty(
     Args:
         stored: the version that wrote the candidates.
         candidates: candidates with prompt and token ids.
-        dtype: data type of the weights.
+        dtype: data type of the weights; `auto` as for generating.
         device: `auto`, `cpu` or `cuda`.
 
     Raises:

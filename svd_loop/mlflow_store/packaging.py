@@ -54,7 +54,8 @@ def make_loadable(folder: Path, config: Config, templates: TemplateSet) -> None:
 
 
 def _settings(stored: StoredVersion, config: Config, templates: TemplateSet) -> dict[str, Any]:
-    from policies.versions.checkpoints import PLAIN_TEMPLATES, load_codec
+    from policies.versions.checkpoints import PLAIN_TEMPLATES, foundation, load_codec, resolve_device
+    from policies.versions.precision import chosen_dtype
 
     codec = load_codec(stored, plain=config.model.templates == PLAIN_TEMPLATES)
     sampling = (config.evaluation.sampling or config.sampling).to_sampling()
@@ -65,7 +66,7 @@ def _settings(stored: StoredVersion, config: Config, templates: TemplateSet) -> 
     return {
         "version": f"{config.job.name} {stored.version.name} {stored.version.fingerprint[:12]}",
         "fingerprint": stored.version.fingerprint,
-        "dtype": config.model.dtype,
+        "dtype": chosen_dtype(config.model.dtype, foundation(stored), on_gpu=resolve_device("auto") == "cuda"),
         "max_context": config.model.max_context,
         "plain": codec.plain,
         "template_keywords": codec.template_keywords,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from svd_loop.config import Config
 from svd_loop.config.engines import ServerEngineSection
+from svd_loop.preflight.resources import dtype_of
 from svd_loop.support.statistics import detectable_difference
 
 SLOWER = 1.5
@@ -38,9 +39,9 @@ def precision(config: Config, *, on_gpu: bool, measured: Callable[[str], float] 
         on_gpu: whether the model generates on a GPU, which is not measured.
         measured: returns how much slower a precision is than float32.
     """
-    dtype = config.model.dtype
     if not config.engine.has_weights:
         return "not needed: a scripted policy computes nothing"
+    dtype = dtype_of(config, on_gpu=on_gpu)
     if on_gpu or isinstance(config.engine, ServerEngineSection):
         return f"{dtype}, not on this machine's processor"
     if dtype == "float32":

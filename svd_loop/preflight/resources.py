@@ -20,6 +20,7 @@ from policies.training.footprint import (
     training_memory,
     version_bytes,
 )
+from policies.versions.precision import chosen_dtype
 from svd_loop.assembly.backends import checkpoint_path
 from svd_loop.config import Config
 from svd_loop.config.engines import ServerEngineSection, VllmEngineSection
@@ -51,6 +52,12 @@ def device_of(config: Config, gpu_memory: float | None) -> Device:
         return Device(f"{torch.cuda.get_device_name()}, {free / GIB:.1f} GiB free", True, int(free))
     memory = free_memory()
     return Device(f"this machine's memory, {memory / GIB:.1f} GiB free", False, memory)
+
+
+def dtype_of(config: Config, *, on_gpu: bool) -> str:
+    """Return the precision in which a job will generate; see `policies.versions.precision`."""
+    on_gpu = on_gpu or isinstance(config.engine, ServerEngineSection)
+    return chosen_dtype(config.model.dtype, checkpoint_path(config.model.path, config.job.root), on_gpu=on_gpu)
 
 
 def memory_needed(config: Config, gpu_memory: float | None = None) -> str:
@@ -148,12 +155,13 @@ def _serving(config: Config, shape: Shape, device: Device) -> str:
     share, gpus, wanted = 1.0, 1, engine.rows_at_once or 1
     if isinstance(engine, VllmEngineSection):
         share, gpus, wanted = engine.gpu_memory_utilization, engine.tensor_parallel_size, engine.max_num_seqs
-    needed = serving_memory(shape, config.model.dtype, context)
+    dtype = dtype_of(config, on_gpu=device.is_gpu)
+    needed = serving_memory(shape, dtype, context)
     models = 2 if config.cascade.frozen_judge else 1
     budget = int(device.memory * gpus * min(share, 1.0))
     rows = needed.rows(budget - (models - 1) * needed.weights)
     words = (
-        f"generating takes {_size(models * needed.weights)} of {config.model.dtype} weights and "
+        f"generating takes {_size(models * needed.weights)} of {dtype} weights and "
         f"{_size(needed.row)} of KV cache a row of {context:,} tokens"
     )
     if rows < 1:

@@ -35,7 +35,8 @@ from policies.engines.vllm import (
 )
 from policies.engines.vllm_child import Probed, Started
 from policies.text.chat import ChatCodec
-from policies.versions.checkpoints import vocabulary_of
+from policies.versions.checkpoints import foundation, vocabulary_of
+from policies.versions.precision import chosen_dtype
 from policies.versions.stored import StoredVersion
 from svd_loop.config.engines import ServerEngineSection
 from svd_loop.config.sections import ModelSection
@@ -72,7 +73,7 @@ def open_engine(
     return ServerEngine(
         served_version(stored),
         settings,
-        dtype=model.dtype,
+        dtype=chosen_dtype(model.dtype, foundation(stored), on_gpu=True),
         max_context=model.max_context,
         stop_ids=codec.stop_ids,
         probe_prompts=probe_prompts_of(codec),

@@ -41,6 +41,10 @@ def test_where_this_processor_does_not_matter_nothing_is_measured(tmp_path: Path
         assert not isinstance(precision(config, on_gpu=gpu, measured=never), Caution)
 
 
+def test_auto_is_the_precision_of_the_checkpoint_on_this_device(tmp_path: Path) -> None:
+    assert precision(nano(tmp_path), on_gpu=False) == "float32"
+
+
 def test_the_measurement_gives_a_ratio() -> None:
     assert slowdown("bfloat16") > 0
 
