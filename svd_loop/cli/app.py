@@ -11,7 +11,8 @@ from svd_loop import __version__
 from svd_loop.cli import commands
 from svd_loop.cli.data import data
 from svd_loop.cli.explain import explain
-from svd_loop.cli.models import export, models
+from svd_loop.cli.export import export
+from svd_loop.cli.models import models
 from svd_loop.cli.output import StderrHandler, stderr
 from svd_loop.cli.schedule import forget, schedule
 from svd_loop.cli.sweep import sweep

@@ -1,4 +1,4 @@
-"""`svd-loop models ...` and `svd-loop export`: registered versions, aliases, and weights as a folder."""
+"""`svd-loop models ...`: registered versions, aliases, and weights as a folder."""
 
 from __future__ import annotations
 
@@ -204,24 +204,6 @@ def path(version: Reference = "champion", root: Root = _ROOT, uri: Uri = None, a
         print_json({"name": found.name, "version": found.number, "path": str(served)})
     else:
         typer.echo(str(served))
-
-
-def export(
-    job: Annotated[str, typer.Argument(help="Job name.")],
-    to: Annotated[Path, typer.Option(help="A new folder.")],
-    version: Annotated[str, typer.Option(help="best, last, or a round.")] = "best",
-    adapter: Annotated[bool, typer.Option("--adapter", help="The adapter alone, as PEFT stores it.")] = False,
-    root: Root = _ROOT,
-    as_json: AsJson = False,
-) -> None:
-    """Write a version of a job as one checkpoint folder."""
-    from svd_loop.promotion.lookup import export_version
-
-    written = export_version(job, root, version, to, adapter=adapter)
-    if as_json:
-        print_json({"version": written.name, "fingerprint": written.fingerprint, "path": str(to.resolve())})
-    else:
-        say(f"{written.name} of {job} is in {to}")
 
 
 def _decision_json(decision: Decision) -> dict[str, Any]:
