@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -141,12 +142,7 @@ class ChatCodec:
                 f"model.path: {checkpoint} names no stop token; set eos_token_id in its generation_config.json"
             )
         if tokenizer.pad_token_id is not None and tokenizer.pad_token_id == stops.turn_end:
-            log.info(
-                "model.path: %s pads with %r, which also ends an answer. Nothing here depends on it; other tools may "
-                "hide the ends of answers when they train an exported version further",
-                checkpoint,
-                tokenizer.pad_token,
-            )
+            _say_how_it_pads(str(checkpoint), str(tokenizer.pad_token))
         return cls(tokenizer, stops.ids, plain=plain, thought=thought, name=str(checkpoint))
 
     @property
@@ -348,3 +344,14 @@ def _fold_system(messages: Sequence[Message]) -> list[Message]:
         return list(messages)
     first = Message(messages[1].role, f"{messages[0].content}\n\n{messages[1].content}")
     return [first, *messages[2:]]
+
+
+@lru_cache
+def _say_how_it_pads(checkpoint: str, token: str) -> None:
+    """Log once for each checkpoint, however often it is opened."""
+    log.info(
+        "model.path: %s pads with %r, which also ends an answer. Nothing here depends on it; other tools may "
+        "hide the ends of answers when they train an exported version further",
+        checkpoint,
+        token,
+    )

@@ -9,28 +9,23 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from envs.solving import SolverAgent
-from svd_loop.assembly.backends import make_backend, refuse_missing_device
+from svd_loop.assembly.backends import refuse_missing_device
 from svd_loop.assembly.data import held_out
-from svd_loop.assembly.job import labelled_answers, make_cascade, open_prompts, template_set, verifier_test
+from svd_loop.assembly.job import labelled_answers
 from svd_loop.assembly.lengths import room_for_question
 from svd_loop.config import Config
 from svd_loop.config.engines import ServerEngineSection
 from svd_loop.config.tracking import TRACKERS
-from svd_loop.contracts import Domain, JobPaths, Problem, Role, VerifierReport
+from svd_loop.contracts import Domain, Problem, Role, VerifierReport
 from svd_loop.errors import SvdError
-from svd_loop.judge_health.verifier_check import size_of
 from svd_loop.preflight.cautions import Caution, precision, smallest_effect
-from svd_loop.preflight.probe import measure
 from svd_loop.preflight.resources import device_of, disk_needed, memory_needed
-from svd_loop.preflight.work import Forecast, Measured, forecast
+from svd_loop.preflight.trial import Resources, Trial, run_trial
+from svd_loop.preflight.work import Forecast
 
-_PROBED, _MOST_TESTED, _TEST_TOKENS = 4, 64, 100_000
-"""Candidates of the probe; at most so many in the verifier test, and tokens for it, where no number is asked for."""
 _REQUIRED_BY_PROBE = ("held-out problems", "prompt templates", "model and lengths", "training prompts")
 
 
@@ -78,11 +73,11 @@ def preflight(config: Config, *, probe: int | None = 0, gpu_memory: float | None
             None takes a few for the forecast, and for the verifiers as many as a fixed number of tokens pays for.
         gpu_memory: memory in GiB of a GPU that is not in this machine; None uses the devices that are.
     """
-    with tempfile.TemporaryDirectory(prefix="svd-loop-check-") as scratch:
-        held: dict[str, list[Problem]] = {}
-        engine = config.engine
-        found: list[Forecast] = []
-        tested: list[VerifierReport] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="svd-loop-check-") as scratch,
+        Resources(config, Path(scratch)) as resources,
+    ):
+        held, engine = resources.held, config.engine
 
         def problems() -> str:
             held.update(held_out(config))
@@ -91,11 +86,11 @@ def preflight(config: Config, *, probe: int | None = 0, gpu_memory: float | None
         named: list[tuple[str, Callable[[], str]]] = [
             ("held-out problems", problems),
             ("smallest effect", lambda: smallest_effect(config, {split: len(items) for split, items in held.items()})),
-            ("prompt templates", lambda: _templates(config)),
+            ("prompt templates", lambda: _templates(resources)),
             *([("labelled answers", lambda: _labelled(config))] if config.health.labelled else []),
-            ("model and lengths", lambda: _model(config, Path(scratch), here=gpu_memory is None)),
+            ("model and lengths", lambda: _model(resources, here=gpu_memory is None)),
             *([("endpoints", lambda: _endpoints(config, engine))] if isinstance(engine, ServerEngineSection) else []),
-            ("training prompts", lambda: _prompts(config, held, Path(scratch))),
+            ("training prompts", lambda: "; ".join(resources.pool.report.lines())),
             ("coding sandbox", lambda: _sandbox(held)),
             ("tracking store", lambda: _tracking(config)),
             ("memory", lambda: memory_needed(config, gpu_memory)),
@@ -104,33 +99,31 @@ def preflight(config: Config, *, probe: int | None = 0, gpu_memory: float | None
             ("work per round", lambda: _work(config)),
         ]
         checks = [_checked(name, look) for name, look in named]
-
-        def probed() -> str:
-            found.append(_forecast(config, held, Path(scratch), probe or _PROBED))
-            return _probe_summary(found[0])
-
-        def verified() -> str:
-            count = probe or (affordable_candidates(config, found[0].measured) if found else _PROBED)
-            tested.append(_verifiers(config, held, Path(scratch), count))
-            return tested[0].recommended
-
         blocking = [check for check in checks if not check.ok and check.name in _REQUIRED_BY_PROBE]
-        if probe != 0 and not blocking:
-            checks += [_checked("probe", probed), _checked("verifiers", verified)]
-        return Preflight(_without_repeats(checks), found[0] if found else None, tested[0] if tested else None)
+        if probe == 0 or blocking:
+            return Preflight(_without_repeats(checks))
+        return _with_trial(resources, checks, probe)
 
 
-def affordable_candidates(config: Config, measured: Measured) -> int:
-    """Return how many candidates the verifier test can judge with every vote for `_TEST_TOKENS`, read and written.
+def _with_trial(resources: Resources, checks: list[Check], probe: int | None) -> Preflight:
+    """Add the checks that use the model."""
+    trials: list[Trial] = []
+    found: list[Forecast] = []
+    tested: list[VerifierReport] = []
 
-    The number depends on the model's answers and not on the machine, so that a check gives the same figures everywhere.
-    """
-    solver = measured.roles.get(Role.SOLVER)
-    each = solver.prompt_tokens + solver.output_tokens if solver else 0.0
-    for role, means in measured.roles.items():
-        if role != Role.SOLVER:
-            each += config.cascade.votes * means.calls * (means.prompt_tokens + means.output_tokens)
-    return min(max(int(_TEST_TOKENS / max(each, 1.0)), _PROBED), _MOST_TESTED)
+    def probed() -> str:
+        trials.append(run_trial(resources, probe))
+        found.append(trials[0].forecast())
+        return _probe_summary(found[0])
+
+    def verified() -> str:
+        tested.append(trials[0].verifiers())
+        return tested[0].recommended
+
+    checks = [*checks, _checked("probe", probed)]
+    if trials:  # else the model did not open, which the probe has reported
+        checks.append(_checked("verifiers", verified))
+    return Preflight(_without_repeats(checks), found[0] if found else None, tested[0] if tested else None)
 
 
 def _without_repeats(checks: list[Check]) -> list[Check]:
@@ -157,16 +150,16 @@ def _labelled(config: Config) -> str:
     return f"{sum(bool(answer.correct) for answer in answers)} right, {sum(not a.correct for a in answers)} wrong"
 
 
-def _templates(config: Config) -> str:
-    templates = template_set(config)
+def _templates(resources: Resources) -> str:
+    templates = resources.templates
     return ", ".join(templates.version(role, Domain.MATH) for role in templates.roles)
 
 
-def _model(config: Config, scratch: Path, *, here: bool) -> str:
+def _model(resources: Resources, *, here: bool) -> str:
+    config = resources.config
     if here:
         refuse_missing_device(config)
-    backend = make_backend(config, scratch / "job")
-    room = room_for_question(config, backend, template_set(config))
+    room = room_for_question(config, resources.backend, resources.templates)
     return f"{config.model.path}: " + ("no limit" if room is None else f"questions may have {room:,} tokens")
 
 
@@ -175,31 +168,6 @@ def _endpoints(config: Config, engine: ServerEngineSection) -> str:
 
     adapters = config.update.method == "lora" and config.job.rounds > 0
     return inspect_endpoints(engine, max_context=config.model.max_context, adapters=adapters)
-
-
-def _forecast(config: Config, held: dict[str, list[Problem]], scratch: Path, candidates: int) -> Forecast:
-    backend = make_backend(config, scratch / "job")
-    pool = open_prompts(config, held, JobPaths(scratch).prompts, template_set(config), backend)
-    try:
-        measured = measure(config, backend, pool.for_round(1, candidates, config.job.seed), candidates)
-        problems = {split: len(items) for split, items in held.items()}
-        return forecast(config, measured, prompts=len(pool), held_out=problems)
-    finally:
-        pool.close()
-
-
-def _verifiers(config: Config, held: dict[str, list[Problem]], scratch: Path, candidates: int) -> VerifierReport:
-    """The verifier test on as many development problems as the probe has candidates."""
-    backend = make_backend(config, scratch / "job")
-    templates = template_set(config)
-    pool = open_prompts(config, held, JobPaths(scratch).prompts, templates, backend)
-    try:
-        cascade = make_cascade(config, templates)
-        test = verifier_test(config, cascade, SolverAgent(templates), held["development"], pool)
-        with closing(backend.open(0)) as policy:
-            return test(policy, size_of(candidates))
-    finally:
-        pool.close()
 
 
 def _probe_summary(found: Forecast) -> str:
@@ -211,15 +179,6 @@ def _probe_summary(found: Forecast) -> str:
         f"{words}{measured.prompt_rate:,.0f} tokens/s read and {measured.output_rate:,.0f} written with "
         f"{measured.rows} rows at once"
     )
-
-
-def _prompts(config: Config, held: dict[str, list[Problem]], scratch: Path) -> str:
-    backend = make_backend(config, scratch / "job")
-    pool = open_prompts(config, held, JobPaths(scratch).prompts, template_set(config), backend)
-    try:
-        return "; ".join(pool.report.lines())
-    finally:
-        pool.close()
 
 
 def _sandbox(held: dict[str, list[Problem]]) -> str:

@@ -12,7 +12,8 @@ from svd_loop.config import Config, load_config
 from svd_loop.contracts import Role
 from svd_loop.errors import ConfigError
 from svd_loop.preflight import resources as room
-from svd_loop.preflight.checks import Check, _work, affordable_candidates, preflight
+from svd_loop.preflight.checks import Check, _work, preflight
+from svd_loop.preflight.trial import affordable_candidates
 from svd_loop.preflight.work import Measured, RoleMeans
 from tests.svd_loop.jobs_support import small
 

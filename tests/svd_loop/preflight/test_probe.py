@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,18 @@ from svd_loop.assembly.data import prompts_of
 from svd_loop.assembly.job import template_set
 from svd_loop.config import Config, load_config
 from svd_loop.contracts import BUILT_IN_ROLES, BUILT_IN_STAGES, Asking, Prompt, Role
-from svd_loop.preflight.probe import measure
-from svd_loop.preflight.work import forecast
+from svd_loop.preflight.probe import probe, with_speed
+from svd_loop.preflight.work import Measured, forecast
 from svd_loop.support.usage import MeteredPolicy
 from tests.svd_loop.jobs_support import small
 
 NANO = Path(__file__).parents[3] / "configs" / "nano.yaml"
+
+
+def measure(config: Config, root: Path, prompts: list[Prompt], candidates: int) -> Measured:
+    """A probe with its speed, on a base model of its own."""
+    with closing(make_backend(config, root).open(0)) as policy:
+        return with_speed(config, policy, probe(config, policy, prompts, candidates))
 
 
 def played(config: Config, root: Path, prompts: list[Prompt]) -> dict[str, int]:
@@ -67,7 +74,7 @@ def test_a_round_lies_within_the_forecast_and_near_its_middle(tmp_path: Path) ->
         ],
     )
     prompts = list(prompts_of(config.data.train))
-    measured = measure(config, make_backend(config, tmp_path / "probe"), prompts[::3], 12)
+    measured = measure(config, tmp_path / "probe", prompts[::3], 12)
     assert measured.candidates == 12 and set(measured.roles) == set(BUILT_IN_ROLES)
     assert measured.prompt_rate is not None and measured.output_rate is not None and measured.rows == 64
     found = forecast(config, measured, prompts=len(prompts), held_out={})
@@ -80,7 +87,7 @@ def test_a_round_lies_within_the_forecast_and_near_its_middle(tmp_path: Path) ->
 def test_a_script_is_probed_without_speed(tmp_path: Path) -> None:
     config = small(tmp_path)
     prompts = list(prompts_of(config.data.train))[:3]
-    measured = measure(config, make_backend(config, tmp_path), prompts, 5)
+    measured = measure(config, tmp_path, prompts, 5)
     assert (measured.candidates, measured.complete) == (5, 5)
     assert measured.output_rate is None and "hours" not in forecast(config, measured, prompts=3, held_out={}).job
     assert all(votes == 5 for _, votes in measured.yes.values()) and set(measured.yes) == set(BUILT_IN_STAGES)
@@ -91,7 +98,7 @@ def test_a_scripted_round_lies_within_the_forecast_under_every_way_of_asking(tmp
     options = (f"cascade.asking={asking}", "sampling.block=null", "engine.false_positive=0.5")
     config = small(tmp_path, *options, "data.train.count=30")
     prompts = list(prompts_of(config.data.train))
-    measured = measure(config, make_backend(config, tmp_path / "probe"), prompts[::2], 30)
+    measured = measure(config, tmp_path / "probe", prompts[::2], 30)
     found = forecast(config, measured, prompts=18, held_out={})
     for name, truth in played(config, tmp_path, prompts[:18]).items():
         assert found.round[name].low <= truth <= found.round[name].high, name
