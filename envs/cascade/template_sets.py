@@ -28,6 +28,7 @@ from envs.cascade.stage import RoleTemplate, stage_of
 from svd_loop.config.domains import section_of
 from svd_loop.config.stages import PAPER, StageSection
 from svd_loop.contracts import BUILT_IN_DOMAINS, Asking, DomainName, Message, Role, RoleName
+from svd_loop.contracts.conversation import shown_text, turns_of
 from svd_loop.errors import ConfigError
 
 _SETS = Path(__file__).parents[1] / "templates"
@@ -97,6 +98,9 @@ class TemplateSet:
     def render(self, role: RoleName, domain: DomainName, **fields: str) -> tuple[Message, ...]:
         """The messages of a call. Text from a candidate is neutralised here, for every caller.
 
+        A question that is a conversation (`svd_loop.contracts.conversation`) reaches the solver as its turns, the last
+        one by the template, and a judge as a transcript.
+
         Args:
             role: The role that is called.
             domain: The domain of the prompt.
@@ -106,8 +110,13 @@ class TemplateSet:
             ConfigError: The set has no template for a domain of another package.
         """
         template = self._template(role, domain)
-        safe = {name: template.safe(text) if name in _WRITTEN_BY_CANDIDATES else text for name, text in fields.items()}
-        return tuple(Message(who, part.substitute(safe)) for who, part in template.messages)
+        *before, last = turns_of(fields["question"]) if role == Role.SOLVER else (Message("user", ""),)
+        shown = {name: shown_text(text) if name == "question" else text for name, text in fields.items()}
+        if before:
+            shown["question"] = last.content
+        safe = {name: template.safe(text) if name in _WRITTEN_BY_CANDIDATES else text for name, text in shown.items()}
+        messages = [Message(who, part.substitute(safe)) for who, part in template.messages]
+        return tuple(_continued(before, messages) if before else messages)
 
     def neutral(self, role: RoleName, domain: DomainName, text: str) -> str:
         """A judge's own text, changed so that it can neither form a verdict nor end a section of the template.
@@ -135,6 +144,14 @@ class TemplateSet:
         raise ConfigError(
             f"model.templates: {self._folder} has no {role}.txt (nor {role}.{domain}.txt) for the {role} role"
         )
+
+
+def _continued(before: Sequence[Message], messages: Sequence[Message]) -> list[Message]:
+    """The template's messages behind earlier turns; two system messages become one, the conversation's first."""
+    *instructions, user = messages
+    system = [turn.content for turn in (*before, *instructions) if turn.role == "system"]
+    turns = [turn for turn in before if turn.role != "system"]
+    return [*([Message("system", "\n\n".join(system))] if system else []), *turns, user]
 
 
 def _instruction(domain: DomainName, text: str) -> _Parsed:

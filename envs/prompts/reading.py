@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from envs.prompts.files import Row, expand, rows
+from envs.prompts.messages import ends_with_answer, messages_text
 from envs.prompts.normalise import clean, content_id, is_blank
 from envs.prompts.program_form import with_form
 from envs.prompts.program_shapes import BESIDE, COLUMNS, tests_in
@@ -26,6 +27,7 @@ from envs.prompts.program_tests import CallTest, ProgramTest, ScriptTest, to_tex
 from svd_loop.config.data import FilesSource
 from svd_loop.config.domains import section_of
 from svd_loop.contracts import DomainName, Problem, Prompt
+from svd_loop.contracts.conversation import MARK
 from svd_loop.errors import ConfigError, DataError
 
 GOLD_FIELDS = frozenset(
@@ -105,6 +107,8 @@ class PromptStream(Iterator[Prompt]):
             for name in row.columns:
                 if name.casefold() in gold:
                     self._drop_gold(name, row)
+            if ends_with_answer(row.values.get(fields.prompt)):
+                self._drop_gold(f"{fields.prompt} (its final assistant turn)", row)
             text, domain = reader.text(row), reader.domain(row)
             if section_of(domain).gold == "tests":
                 text = with_form(text, starter=reader.starter(row))
@@ -185,9 +189,7 @@ class _RowReader:
                 f"{row.where}: no field '{name}' (found: {_shown(row.columns)}); set fields.prompt of this source"
             )
         value = row.values.get(name)
-        if not isinstance(value, str):
-            raise DataError(f"{row.where}: field '{name}' must be text, found {_kind(value)}")
-        return usable_text(value, f"{row.where}: field '{name}'")
+        return prompt_text(value, f"{row.where}: field '{name}'")
 
     def domain(self, row: Row) -> DomainName:
         name = self._source.fields.domain
@@ -231,6 +233,23 @@ class _RowReader:
         if len(text) > 200 or "\n" in text:
             raise DataError(f"{row.where}: field '{name}' must be one line of at most 200 characters")
         return text
+
+
+def prompt_text(value: Any, what: str) -> str:
+    """Return a prompt, given as text or as messages, as one text; `what` as in `usable_text`.
+
+    Raises:
+        DataError: it is neither, or its text cannot be used.
+    """
+    if isinstance(value, list):
+        return messages_text(value, what, _without_mark)
+    if not isinstance(value, str):
+        raise DataError(f"{what} must be text or a list of messages, found {_kind(value)}")
+    return _without_mark(value, what)
+
+
+def _without_mark(value: str, what: str) -> str:
+    return usable_text(value.replace(MARK, ""), what)
 
 
 def usable_text(value: str, what: str) -> str:

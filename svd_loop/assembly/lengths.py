@@ -16,6 +16,7 @@ from envs.cascade.template_sets import TemplateSet
 from svd_loop.assembly.backends import Backend, samplings_of
 from svd_loop.config import Config
 from svd_loop.contracts import Asking, Domain, DomainName, Problem, Role, RoleName, Sampling
+from svd_loop.contracts.conversation import shown_text, turns_of
 from svd_loop.errors import ConfigError, DataError
 
 _SEE_THOUGHTS = (
@@ -111,7 +112,9 @@ def too_long(room: int | None, backend: Backend, templates: TemplateSet) -> Call
     bare = _template_tokens(Role.SOLVER, Domain.MATH, backend, templates)
 
     def check(text: str) -> bool:
-        return backend.prompt_tokens(templates.render(Role.SOLVER, Domain.MATH, question=text)) - bare > room
+        ways = [text] if len(turns_of(text)) == 1 else [text, shown_text(text)]  # as turns, and as judges see them
+        asked = (templates.render(Role.SOLVER, Domain.MATH, question=one) for one in ways)
+        return max(map(backend.prompt_tokens, asked)) - bare > room
 
     return check
 

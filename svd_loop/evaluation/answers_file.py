@@ -17,8 +17,10 @@ from typing import Any
 from envs.prompts import content_id
 from envs.prompts.files import Row, json_lines
 from envs.prompts.normalise import is_blank
+from envs.prompts.reading import prompt_text
 from svd_loop.config.domains import section_of
 from svd_loop.contracts import Candidate, DomainName, Prompt, Verdict
+from svd_loop.contracts.conversation import as_data
 from svd_loop.errors import ConfigError, DataError, SvdError
 
 _FIELDS = ("prompt", "solution", "domain", "id", "correct")
@@ -50,9 +52,7 @@ def read_answers(path: Path, domain: DomainName, *, labelled: bool = False) -> l
     seen: Counter[str] = Counter()
     answers: list[Answer] = []
     for row in json_lines(path, _FIELDS):
-        question, solution = _text(row, "prompt"), _text(row, "solution")
-        if is_blank(question):
-            raise DataError(f"{row.where}: `prompt` is empty")
+        question, solution = _question(row), _text(row, "solution")
         about = _domain(row, domain)
         prompt = Prompt(content_id(question, about), question, about, row.where)
         correct = _label(row) if labelled else None
@@ -103,6 +103,16 @@ def _partial(output: Path) -> Path:
     return output.with_name(f"{output.name}.part")
 
 
+def _question(row: Row) -> str:
+    """The prompt as one text; it may be a list of messages."""
+    if isinstance(messages := row.values.get("prompt"), list):
+        return prompt_text(messages, f"{row.where}: `prompt`")
+    question = _text(row, "prompt")
+    if is_blank(question):
+        raise DataError(f"{row.where}: `prompt` is empty")
+    return question
+
+
 def _text(row: Row, name: str) -> str:
     value = row.values.get(name)
     if not isinstance(value, str):
@@ -146,7 +156,7 @@ def _line(answer: Answer, verdict: Verdict) -> dict[str, Any]:
     votes = [{"stage": vote.stage, "vote": vote.vote, "value": vote.value, "text": vote.text} for vote in verdict.votes]
     return {
         **({} if answer.id is None else {"id": answer.id}),
-        "prompt": answer.prompt.text,
+        "prompt": as_data(answer.prompt.text),
         "solution": answer.candidate.text,
         "accepted": verdict.accepted,
         "rejection": verdict.rejection,

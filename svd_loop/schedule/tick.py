@@ -30,6 +30,7 @@ from svd_loop.assembly.data import held_out
 from svd_loop.config import Config, parse_config
 from svd_loop.config.schedule import HookEvent
 from svd_loop.contracts import JobResult, Problem, Prompt, RootPaths
+from svd_loop.contracts.conversation import as_data
 from svd_loop.errors import JobInterrupted, LedgerError, RegistryError, ScheduleError, SvdError
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader
@@ -248,7 +249,7 @@ class Schedule:
     def _write_prompts(self, name: str, prompts: Sequence[Prompt]) -> Path:
         path = self._folder / "prompts" / f"{name}.jsonl"
         path.parent.mkdir(exist_ok=True)
-        rows = ({"prompt": p.text, "domain": p.domain, "id": p.source} for p in prompts)
+        rows = ({"prompt": as_data(p.text), "domain": p.domain, "id": p.source} for p in prompts)
         write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         return path
 

@@ -162,3 +162,19 @@ def test_trl_takes_the_folder_as_it_is(root: Path, tmp_path: Path, tiny: Path, k
     before = trainer.model.lm_head.weight.detach().clone()
     assert trainer.train().global_step == 1
     assert not torch.equal(before, trainer.model.lm_head.weight)
+
+
+def test_a_conversation_comes_out_as_it_went_in(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    sums = [f"What is {place} + {place}?" for place in range(10, 16)]
+    turns = [{"role": "system", "content": "Be exact."}, {"role": "user", "content": "Hello"}]
+    turns.append({"role": "assistant", "content": "Hello. What shall I add?"})
+    rows = ({"prompt": [*turns, {"role": "user", "content": question}]} for question in sums)
+    prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train = f"data.train={{type: files, domain: math, paths: [{prompts}]}}"
+    sure = ("engine.true_positive=1.0", "engine.false_positive=0.0", "cascade.stages=[factuality, correctness]")
+    run_job(small(tmp_path, train, "data.prompts_per_round=6", "job.rounds=1", *sure))
+    export_set(JOB, tmp_path, SetKind.SFT, tmp_path / "sft")
+    messages = [row["messages"] for row in rows_of(tmp_path / "sft")]
+    assert messages and all(one[:3] == turns for one in messages)
+    assert {one[3]["content"].partition("\n")[0] for one in messages} <= set(sums)
