@@ -26,6 +26,7 @@ import yaml
 import svd_loop.errors as errors  # not `from svd_loop`: the package's face leads to scoring too
 from policies.training import process as program
 from policies.training.run import Trained, TrainingTask
+from policies.versions.precision import trains_in_bfloat16
 from svd_loop.config.update import LaunchSection, UpdateSection
 from svd_loop.contracts import TrainingRow
 from svd_loop.errors import ConfigError, SvdError, TrainingError
@@ -106,7 +107,7 @@ def accelerate_config(settings: UpdateSection, device: str) -> dict[str, Any]:
     _require_gpus(section.processes, device)
     # If accelerate is configured for the CPU, it leaves DeepSpeed out; the trainer's `use_cpu` is enough.
     on_cpu = device == "cpu" and kind != "DEEPSPEED"
-    precision = "bf16" if settings.bf16 and device != "cpu" else "no"
+    precision = "bf16" if trains_in_bfloat16(settings.bf16, on_gpu=device != "cpu") else "no"
     return {**config, "num_processes": section.processes, "mixed_precision": precision, "use_cpu": on_cpu}
 
 

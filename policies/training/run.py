@@ -20,6 +20,7 @@ from typing import Any
 from policies.training.isolation import require_isolation
 from policies.training.rows import dataset_columns, sample_count, training_order
 from policies.versions.checkpoints import foundation, load_checkpoint, load_model
+from policies.versions.precision import trains_in_bfloat16
 from policies.versions.stored import StoredVersion, stored_version
 from svd_loop.config.update import UpdateSection
 from svd_loop.contracts import TrainingRow
@@ -191,8 +192,12 @@ def _arguments(task: TrainingTask, steps: int) -> Any:
 
     settings = task.settings
     cpu = task.device == "cpu"
-    if cpu and settings.bf16:
-        _log.warning("update.bf16: true needs a GPU; training in single precision")
+    half = trains_in_bfloat16(settings.bf16, on_gpu=not cpu)
+    if settings.bf16 and not half:
+        _log.warning(
+            "update.bf16: true needs a GPU, or a processor with instructions for it (AVX512_BF16, AMX); training in "
+            "single precision"
+        )
     scheduler = {"constant": "constant_with_warmup"}.get(settings.schedule, settings.schedule)
     if settings.minimum_rate:
         scheduler = "cosine_with_min_lr"
@@ -211,7 +216,7 @@ def _arguments(task: TrainingTask, steps: int) -> Any:
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         optim="adamw_torch",
-        bf16=settings.bf16 and not cpu,
+        bf16=half,
         gradient_checkpointing=settings.gradient_checkpointing,
         use_cpu=cpu,
         seed=task.seed,

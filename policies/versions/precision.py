@@ -50,3 +50,13 @@ def has_bfloat16(*, on_gpu: bool) -> bool:
         return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in _CPU_INSTRUCTIONS)
+
+
+def trains_in_bfloat16(wanted: bool, *, on_gpu: bool) -> bool:
+    """Return whether `update.bf16` is followed: on every GPU, and on a processor with instructions for it.
+
+    Args:
+        wanted: `update.bf16`.
+        on_gpu: whether the update runs on a GPU.
+    """
+    return wanted and (on_gpu or has_bfloat16(on_gpu=False))

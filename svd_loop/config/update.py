@@ -124,7 +124,8 @@ class UpdateSection(Section):
     max_length: Annotated[int, Field(ge=8)] = 32768
     """Longest row in tokens; longer ones are left out and counted, never cut."""
     bf16: bool = False
-    """Compute in bfloat16 (autocast) on a GPU; the trained weights stay float32. Ignored on a CPU."""
+    """Compute in bfloat16 (autocast); the trained weights stay float32. Ignored, with a warning, on a processor without
+    instructions for it."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, more time."""
     packing: bool = False

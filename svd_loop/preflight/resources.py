@@ -20,7 +20,7 @@ from policies.training.footprint import (
     training_memory,
     version_bytes,
 )
-from policies.versions.precision import chosen_dtype
+from policies.versions.precision import chosen_dtype, trains_in_bfloat16
 from svd_loop.assembly.backends import checkpoint_path
 from svd_loop.config import Config
 from svd_loop.config.engines import ServerEngineSection, VllmEngineSection
@@ -115,7 +115,8 @@ def _versions(config: Config, shape: Shape) -> tuple[int, str]:
 
 def _training(config: Config, shape: Shape, device: Device) -> str:
     tokens = min(config.update.max_length, config.model.max_context)
-    needed = training_memory(shape, config.update, tokens=tokens, bf16=config.update.bf16 and device.is_gpu)
+    half = trains_in_bfloat16(config.update.bf16, on_gpu=device.is_gpu)
+    needed = training_memory(shape, config.update, tokens=tokens, bf16=half)
     own = 0 if device.is_gpu else _PROCESS + host_overhead(shape, needed)
     total = needed.total + own
     process = f", the process itself {_size(own)}" if own else ""

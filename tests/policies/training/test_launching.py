@@ -19,6 +19,7 @@ from policies.training import launching
 from policies.training import process as training_process
 from policies.training.run import Trained
 from policies.training.sft import SftUpdater
+from policies.versions import precision
 from policies.versions.checkpoints import load_model
 from policies.versions.weights import WeightStore
 from svd_loop.config.update import LaunchSection
@@ -163,7 +164,10 @@ def test_what_cannot_be_launched_is_refused_before_any_work(tmp_path: Path, monk
     def config(device: str = "cpu", **launch: object) -> dict[str, object]:
         return launching.accelerate_config(settings(launch={"processes": 2, **launch}, bf16=True), device)
 
+    monkeypatch.setattr(precision, "has_bfloat16", lambda on_gpu: False)
     assert config()["use_cpu"] is True and config()["mixed_precision"] == "no"
+    monkeypatch.setattr(precision, "has_bfloat16", lambda on_gpu: True)
+    assert config()["use_cpu"] is True and config()["mixed_precision"] == "bf16"
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert config("cuda")["use_cpu"] is False and config("cuda")["mixed_precision"] == "bf16"
     with pytest.raises(ConfigError, match=r"processes: 4, but torch sees 2 GPUs"):

@@ -10,10 +10,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from policies.training.rows import share_of_batch
 from policies.training.run import TrainingTask
+from policies.versions import precision
 from policies.versions.checkpoints import export_merged, load_model
 from policies.versions.weights import WeightStore
 from svd_loop.config.update import LoraSection
-from svd_loop.contracts import TrainingRow
+from svd_loop.contracts import TrainingRow, UpdateResult
 from svd_loop.errors import TrainingError
 from tests.policies.updates import STOP, parent, rows, settings, updater
 
@@ -200,14 +201,21 @@ def test_gradient_checkpointing_changes_memory_and_nothing_else(
     assert saving.metrics["loss"] == pytest.approx(plain.metrics["loss"], rel=1e-5)
 
 
-def test_half_precision_without_a_gpu_says_that_it_is_not_used(
-    tmp_path: Path, checkpoint: Path, caplog: pytest.LogCaptureFixture
+def test_half_precision_is_used_where_the_processor_has_it_and_refused_aloud_elsewhere(
+    tmp_path: Path, checkpoint: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    half = updater(tmp_path / "a", checkpoint, bf16=True).fit(rows(), round=1, parent=parent(tmp_path / "a"))
-    assert "update.bf16: true needs a GPU" in caplog.text
-    assert (
-        half.version == updater(tmp_path / "b", checkpoint).fit(rows(), round=1, parent=parent(tmp_path / "b")).version
-    )
+    def fit(name: str, **settings: object) -> UpdateResult:
+        return updater(tmp_path / name, checkpoint, **settings).fit(rows(), round=1, parent=parent(tmp_path / name))
+
+    exact = fit("exact")
+    monkeypatch.setattr(precision, "has_bfloat16", lambda on_gpu: True)
+    half = fit("half", bf16=True)
+    assert half.version != exact.version
+    assert half.metrics["loss"] == pytest.approx(exact.metrics["loss"], rel=0.02)  # eight bits of mantissa
+    assert not caplog.text
+    monkeypatch.setattr(precision, "has_bfloat16", lambda on_gpu: False)
+    assert fit("without", bf16=True).version == exact.version
+    assert "update.bf16: true needs a GPU, or a processor with instructions for it" in caplog.text
 
 
 def test_lora_trains_all_linear_layers_and_rank_stabilises_the_scale(tmp_path: Path, checkpoint: Path) -> None:
