@@ -4,6 +4,9 @@ A test about the death of a process, its exit code or its signal handlers needs 
 interpreter, whose imports cost more processor time than the small job it plays. `Process` and `run` take the command
 lines that `subprocess` takes (`[sys.executable, "-m", MODULE, ...]` or `[sys.executable, "-c", CODE, ...]`) and play
 them in a fork of `multiprocessing`'s fork server, each in a session of its own. None outlives the tests.
+
+There are two servers, each started when it is first asked for: one for commands, and one with vLLM and the training
+libraries (`ENGINES`), whose imports take fifteen seconds of processor time.
 """
 
 from __future__ import annotations
@@ -18,13 +21,14 @@ import sys
 import tempfile
 import threading
 import types
-from collections.abc import Sequence
-from multiprocessing import Pipe, get_context, parent_process
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing import Pipe, forkserver, get_context, parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
 from subprocess import CompletedProcess
 from types import TracebackType
-from typing import IO, TextIO
+from typing import IO, Any, TextIO
+from unittest import mock
 
 PRELOADED = (
     "svd_loop.jobs",
@@ -43,6 +47,22 @@ PRELOADED = (
 )
 """What the command line imports on the way through a scripted job; torch, which few processes need, is not among it."""
 
+ENGINES = (
+    "vllm",  # first: it sets environment variables that torch reads
+    "vllm.v1.worker.cpu_model_runner",
+    "vllm.v1.worker.cpu_worker",
+    "vllm.v1.engine.core",
+    "vllm.v1.executor.multiproc_executor",
+    "vllm.entrypoints.openai.api_server",
+    "accelerate.commands.launch",
+    "policies.training.sft_trainer",
+    "policies.versions.checkpoints",
+    "transformers.models.qwen3.modeling_qwen3",
+    "peft",
+    "datasets",
+)
+"""What engines and training import. What is not installed is left out."""
+
 
 class Process:
     """A running command; the part of `subprocess.Popen` that the tests use.
@@ -50,8 +70,12 @@ class Process:
     Args:
         command: see the module.
         cwd: where it runs; None: where the tests do.
+        env: its environment variables, with those that the imports have set; None: those of the tests.
+        stdin: `subprocess.PIPE`; None: nothing.
         stdout: a file, or `subprocess.PIPE` to read text while it runs; None: nowhere.
         stderr: likewise.
+        pass_fds: descriptors for it; an argument that names one names its own after the start.
+        engines: whether it is forked from the server with vLLM and the training libraries.
     """
 
     def __init__(
@@ -59,20 +83,33 @@ class Process:
         command: Sequence[str],
         *,
         cwd: Path | None = None,
-        stdout: IO[str] | int | None = None,
-        stderr: IO[str] | int | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: int | None = None,
+        stdout: IO[Any] | int | None = None,
+        stderr: IO[Any] | int | None = None,
+        pass_fds: Sequence[int] = (),
+        engines: bool = False,
     ) -> None:
         interpreter, kind, code, *arguments = command
         assert interpreter == sys.executable and kind in ("-m", "-c"), command
+        assert stdin in (None, subprocess.PIPE), stdin
         context = get_context("forkserver")
         context.set_forkserver_preload(list(PRELOADED))
+        reading, writing = os.pipe()
+        self.stdin = open(writing, "wb")  # noqa: SIM115, closed by whoever asked for it
+        if stdin is None:
+            self.stdin.close()
         self.stdout, out = _channel(stdout)
         self.stderr, err = _channel(stderr)
         started, starting = Pipe(duplex=False)
-        target = (kind, code, arguments, dict(os.environ), str(cwd or Path.cwd()), out, err, starting)
+        channels = [Connection(reading, writable=False), out, err]
+        passed = {number: Connection(os.dup(number)) for number in pass_fds}
+        environment = dict(os.environ if env is None else env)
+        target = (kind, code, arguments, environment, str(cwd or Path.cwd()), channels, passed, starting)
         self._process = context.Process(target=_play, args=target)
-        self._process.start()
-        for theirs in (out, err, starting):
+        with _forking_engines() if engines else contextlib.nullcontext():
+            self._process.start()
+        for theirs in (*channels, *passed.values(), starting):
             theirs.close()
         with started, contextlib.suppress(EOFError):
             started.recv()
@@ -95,6 +132,10 @@ class Process:
         """Its exit code, or minus the signal that ended it; None while it runs."""
         return self._process.exitcode
 
+    def poll(self) -> int | None:
+        """As `returncode`."""
+        return self.returncode
+
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end; returns its exit code.
 
@@ -115,6 +156,14 @@ class Process:
         """Nothing happens to one that has ended."""
         if self.returncode is None:
             os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once; what it has started goes on."""
+        self.send_signal(signal.SIGKILL)
 
     def kill_group(self) -> None:
         """End it and everything it has started, if it still runs."""
@@ -140,7 +189,22 @@ def run(command: Sequence[str], *, cwd: Path | None = None, timeout: float = 120
         return CompletedProcess(list(command), code, out.read(), errors.read())
 
 
-def _channel(wanted: IO[str] | int | None) -> tuple[TextIO | None, Connection]:
+_GIVEN = frozenset(os.environ)
+"""The environment variables that a fork server was started with: it imports this module before those of `ENGINES`."""
+_engines = forkserver.ForkServer()
+_engines.set_forkserver_preload([__name__, *ENGINES])
+
+
+@contextlib.contextmanager
+def _forking_engines() -> Iterator[None]:
+    """Processes started meanwhile are forked from the engines' server."""
+    with mock.patch.dict(os.environ, {"OMP_NUM_THREADS": "1"}):  # torch reads it when it is loaded
+        _engines.ensure_running()
+    with mock.patch.object(forkserver, "connect_to_new_process", _engines.connect_to_new_process):
+        yield
+
+
+def _channel(wanted: IO[Any] | int | None) -> tuple[TextIO | None, Connection]:
     """What is read here, if anything, and what the process writes to; a `Connection` can be handed to it."""
     if wanted == subprocess.PIPE:
         reading, writing = os.pipe()
@@ -157,20 +221,23 @@ def _play(
     arguments: list[str],
     environment: dict[str, str],
     cwd: str,
-    out: Connection,
-    err: Connection,
+    channels: list[Connection],
+    passed: dict[int, Connection],
     starting: Connection,
 ) -> None:
     """In the fork: become the command."""
     os.setsid()
     threading.Thread(target=_end_with_tests, name="end-with-tests", daemon=True).start()
-    for channel, number in ((out, 1), (err, 2)):
+    for number, channel in enumerate(channels):
         os.dup2(channel.fileno(), number)
         channel.close()
     starting.send("started")
     starting.close()
+    names = {str(number): str(connection.fileno()) for number, connection in passed.items()}
+    arguments = [names.get(argument, argument) for argument in arguments]
+    imported = {name: value for name, value in os.environ.items() if name not in _GIVEN}
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update({**imported, **environment})
     os.chdir(cwd)
     sys.path.insert(0, cwd)
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,13 +1,16 @@
-"""Small misbehaving servers, closed when a test ends."""
+"""Small misbehaving servers, closed when a test ends; and engines' processes that need not import everything again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
+from typing import IO, Any
 
 import pytest
 
 from tests.policies.engines.completion_server import CompletionServer
+from tests.processes import Process
 
 
 @pytest.fixture
@@ -21,3 +24,17 @@ def servers() -> Iterator[Callable[..., CompletionServer]]:
     yield start
     for server in opened:
         server.close()
+
+
+@pytest.fixture
+def forked_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The children of engines are forks of a process with vLLM behind it, and otherwise what they always are."""
+
+    def start(
+        command: Sequence[str], *, env: Mapping[str, str], stdin: int, stdout: IO[Any], stderr: IO[Any], **rest: Any
+    ) -> Process:
+        assert rest.pop("start_new_session")  # which each of these processes has
+        return Process(command, env=env, stdin=stdin, stdout=stdout, stderr=stderr, engines=True, **rest)
+
+    forking = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr("svd_loop.support.child_process.subprocess", forking)

@@ -14,6 +14,7 @@ def probed(checkpoint: Path) -> Probed:
     return Probed(checkpoint=str(checkpoint), dtype="float32", adapter=None, prompts=[[5, 6, 7, 8], [9, 10]])
 
 
+@pytest.mark.usefixtures("forked_children")
 def test_a_child_computes_what_this_process_would(checkpoint: Path) -> None:
     expected = reference_logprobs(probed(checkpoint))
     found = reference_in_child(probed(checkpoint), 120.0)

@@ -1,4 +1,7 @@
-"""The vLLM engine against the transformers engine, on the embedded checkpoint. Needs vLLM: `make test-vllm`."""
+"""The vLLM engine against the transformers engine, on the embedded checkpoint. Needs vLLM: `make test-vllm`.
+
+The engine that most tests ask has a child that is a new interpreter; the children of other engines are forks.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,7 @@ from tests.policies.engines.two_jobs import NANO, assert_alike, small_job
 pytestmark = [
     pytest.mark.vllm,
     pytest.mark.timeout(3600),
+    pytest.mark.usefixtures("forked_children"),
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed: make test-vllm"),
 ]
 
@@ -65,7 +69,7 @@ def open_vllm(
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module")  # opened before `forked_children` of the first test
 def engine(codec: ChatCodec) -> Iterator[VllmEngine]:
     with closing(open_vllm(codec)) as opened:
         yield opened

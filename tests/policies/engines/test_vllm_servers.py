@@ -31,6 +31,7 @@ from tests.policies.engines.vllm_replica import Replica
 pytestmark = [
     pytest.mark.vllm,
     pytest.mark.timeout(3600),
+    pytest.mark.usefixtures("forked_children"),
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed: make test-vllm"),
 ]
 

