@@ -156,8 +156,9 @@ def _how_to_save(name: str) -> str:
     if not _HUB_NAME.fullmatch(name) or Path(name).suffix.lower() in _SUFFIXES:
         return ""
     return (
-        "; a hub dataset is not fetched by name: save it once, e.g. "
-        f'datasets.load_dataset("{name}", split="train").save_to_disk("data/train"), and put that folder in paths'
+        "; a job reads files that do not change, so a hub dataset is fetched once: "
+        f"`svd-loop data fetch {name} --split train --to data/{name.rpartition('/')[2]}`, and paths names that folder "
+        "with /train (without a network here, run it where there is one and copy the folder)"
     )
 
 

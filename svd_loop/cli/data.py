@@ -37,3 +37,24 @@ def prepare(
         files = f"{prepared.folder / split}.jsonl, and {split}.prompts.jsonl without answers"
         stderr().print(f"{count:,} problems of {card['set']}: {files}", markup=False, highlight=False)
     stderr().print(f"licence: {card['licence']}; checksums: {prepared.folder / 'SOURCE.json'}", markup=False)
+
+
+@data.command()
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A data set of the hub: OWNER/NAME.")],
+    to: Annotated[Path, typer.Option(metavar="DIR", help="A new folder; the rows are in DIR/SPLIT.")],
+    split: Annotated[str, typer.Option(help="The split to save.")] = "train",
+    config: Annotated[str | None, typer.Option(help="The data set's configuration, where it has several.")] = None,
+    revision: Annotated[str | None, typer.Option(help="A commit, tag or branch; default is the newest.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Save a split of a hub data set as a folder that jobs read without a network."""
+    from svd_loop.assembly.hub_data import fetch_data
+
+    source = fetch_data(name, to, split=split, config=config, revision=revision)
+    if as_json:
+        print_json({"folder": str(to / split), **source})
+        return
+    columns = ", ".join(source["columns"])
+    stderr().print(f"{source['rows']:,} rows are in {to / split}, columns {columns}", markup=False, highlight=False)
+    stderr().print(f"paths: [{to / split}] of a source reads them; fields.prompt names the question", markup=False)

@@ -9,10 +9,13 @@ from pathlib import Path
 from svd_loop.contracts import JobResult, RoundRecord
 from svd_loop.loop.health_rule import alarms_of
 from svd_loop.mlflow_store.connection import open_store, warn_on_failure
+from svd_loop.mlflow_store.model_card import as_description, model_card
 from svd_loop.mlflow_store.records import RegisteredVersion
 from svd_loop.mlflow_store.registry import ALARMS_TAG, Registry, manifest_tags, score_tags
 from svd_loop.mlflow_store.runs import JobRuns, find_run
 from svd_loop.mlflow_store.trackers import TrackedJob
+
+_ASK = 'model.predict([{"messages": [{"role": "user", "content": "What is 17 + 25?"}]}])'
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +80,11 @@ class Registrar:
             runs.end(result.stop)
             run_id = runs.run_id
         name, fingerprint = job.tracking.register_as or job.name, record.version.fingerprint
-        return registry, registry.register(name, source, fingerprint=fingerprint, run_id=run_id, tags=tags)
+        version = registry.register(name, source, fingerprint=fingerprint, run_id=run_id, tags=tags)
+        snippet = f'import mlflow\n\nmodel = mlflow.pyfunc.load_model("models:/{name}/{version.number}")\n{_ASK}'
+        card = model_card(job.name, record, result.history, job.config, snippet, test=result.test)
+        registry.describe(version, as_description(card))
+        return registry, version
 
 
 def _accepted_fraction(result: JobResult) -> float:

@@ -129,6 +129,10 @@ class Registry:
         )
         return _version_of(created)
 
+    def describe(self, version: RegisteredVersion, text: str) -> None:
+        """Set the version's description, which MLflow shows as Markdown."""
+        self._client.update_model_version(version.name, str(version.number), text)
+
     def get(self, name: str, number: int) -> RegisteredVersion:
         """Return one version, read from the store.
 

@@ -16,6 +16,7 @@ from svd_loop.errors import ConfigError, ModelError, RegistryError, WeightsError
 from svd_loop.ledger import LedgerReader
 from svd_loop.loop.plateau import PlateauRule
 from svd_loop.mlflow_store.connection import open_store, tracking_uri
+from svd_loop.mlflow_store.model_card import ADAPTER, CHECKPOINT, model_card
 from svd_loop.mlflow_store.records import Event, RegisteredVersion
 from svd_loop.mlflow_store.registry import CHAMPION, FINGERPRINT_TAG, Registry
 from svd_loop.support.part_folder import part_folder
@@ -151,7 +152,7 @@ def servable_folder(folder: Path, cache: Path) -> Path:
 
 
 def export_version(job: str, root: Path, which: str, target: Path, *, adapter: bool = False) -> PolicyVersion:
-    """Write a version of a job as one checkpoint folder, or its adapter alone; never leaves an incomplete folder.
+    """Write a version of a job as one checkpoint folder with a card, or its adapter alone; all of it or nothing.
 
     Args:
         job: job name.
@@ -167,6 +168,7 @@ def export_version(job: str, root: Path, which: str, target: Path, *, adapter: b
     paths = RootPaths(root).job(job)
     with LedgerReader.open_for_reading(paths.folder) as reader:
         round = _round(reader, which)
+        card = _card(reader, round, ADAPTER if adapter else CHECKPOINT, target)
     stored = WeightStore(paths.versions).load(round)
     if adapter and stored.kind != "lora":
         raise ConfigError(f"--adapter: {stored.version.name} of {job} is not an adapter but {stored.kind} weights")
@@ -178,9 +180,16 @@ def export_version(job: str, root: Path, which: str, target: Path, *, adapter: b
             shutil.copy2(stored.path / name, part / name)
         follow_umask(part)
 
+    def fill(part: Path) -> None:
+        if adapter:
+            copy(part)
+        else:
+            _merge(stored, part)
+        (part / "README.md").write_text(card, encoding="utf-8")
+
     if target.exists():
         target.rmdir()
-    _make_once(target, copy if adapter else lambda part: _merge(stored, part))
+    _make_once(target, fill)
     return stored.version
 
 
@@ -273,6 +282,21 @@ def _make_once(folder: Path, fill: Callable[[Path], None]) -> None:
         if folder.exists():  # another process has made it meanwhile, with the same contents
             return
         raise WeightsError(f"{folder}: cannot be written: {error.strerror or error}") from error
+
+
+def _card(reader: LedgerReader, round: int, snippet: str, target: Path) -> str:
+    """The card of the version that a round made."""
+    history, result = reader.state().history, reader.result()
+    record = next(one for one in history if one.version.round == round)
+    return model_card(
+        reader.folder.name,
+        record,
+        history,
+        reader.config(),
+        snippet.format(path=target.name),
+        test=result.test if result else None,
+        library="peft" if snippet is ADAPTER else "transformers",
+    )
 
 
 def _round(reader: LedgerReader, which: str) -> int:

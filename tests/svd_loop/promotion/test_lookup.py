@@ -15,7 +15,7 @@ from policies.versions.weights import Origin, WeightStore
 from svd_loop.cli.app import app
 from svd_loop.errors import ConfigError, GateError, ModelError, RegistryError, SvdError, WeightsError
 from svd_loop.mlflow_store.connection import open_store
-from svd_loop.promotion.lookup import local_folder, open_registry, servable_folder
+from svd_loop.promotion.lookup import export_version, local_folder, open_registry, servable_folder
 from tests.svd_loop.jobs_support import SCRIPTED, SMALL
 from tests.svd_loop.promotion.promotion_jobs import TRACKED, play_two
 
@@ -211,3 +211,12 @@ def test_missing_weights_are_reported(played: Path) -> None:
             local_folder(registry, version, played)
     finally:
         moved.rename(version.source)
+
+
+def test_an_exported_version_has_a_card(played: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "svd_loop.promotion.lookup._merge", lambda stored, part: None
+    )  # scripted versions have no weights
+    export_version("good", played, "last", tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "# good, round-001" in card and "| development | overall |" in card and 'from_pretrained("out")' in card
