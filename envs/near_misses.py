@@ -12,7 +12,7 @@ solution repairs a wrong one.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 _NUMBER = r"\d+(?:\.\d+)?"
@@ -42,18 +42,26 @@ def near_miss(text: str, draw: Random) -> str | None:
         text: a solution.
         draw: decides what is changed; it is advanced by a number of draws that depends on the text.
     """
-    changed = _changed_step(text, draw)
+    changed = changed_step(text, draw)
     if changed is None:
-        changed = _changed_word(text, draw)
+        changed = changed_word(text, draw)
     return None if changed is None else _other_choice(changed, draw)
 
 
-def _changed_step(text: str, draw: Random) -> str | None:
-    """One equation changed and the rest computed again; None if there is none, or if the conclusion would stay."""
+def changed_step(
+    text: str, draw: Random, kinds: Sequence[str] = ("slip", "other_value", "other_operator")
+) -> str | None:
+    """One equation changed and the rest computed again; None if there is none, or if the conclusion would stay.
+
+    Args:
+        text: a solution.
+        draw: decides what is changed.
+        kinds: of change, of those in the default.
+    """
     equations = list(_EQUATION.finditer(text))
     draw.shuffle(equations)
     for equation in equations:
-        changes = [_slip, _other_value, _other_operator]
+        changes = [_STEP_CHANGES[kind] for kind in kinds]
         draw.shuffle(changes)
         for change in changes:
             new = change(equation, draw)
@@ -85,6 +93,13 @@ def _other_value(equation: re.Match[str], draw: Random) -> tuple[str, str] | Non
 def _other_operator(equation: re.Match[str], draw: Random) -> tuple[str, str] | None:
     """Another operator, and its result."""
     return _computed(equation, {"op": draw.choice(_OTHERS[equation["op"]])})
+
+
+_STEP_CHANGES: Mapping[str, Callable[[re.Match[str], Random], tuple[str, str] | None]] = {
+    "slip": _slip,
+    "other_value": _other_value,
+    "other_operator": _other_operator,
+}
 
 
 def _computed(equation: re.Match[str], parts: Mapping[str, str]) -> tuple[str, str] | None:
@@ -157,7 +172,7 @@ def _other_choice(text: str, draw: Random) -> str:
     return text[:start] + draw.choice([letter for letter in "ABCD" if letter != found[-1]["letter"]]) + text[end:]
 
 
-def _changed_word(text: str, draw: Random) -> str | None:
+def changed_word(text: str, draw: Random) -> str | None:
     """One word or sign replaced throughout; None if there is none to replace."""
     found = [(old, new) for old, new in _SWAPS if _bounded(old).search(text)]
     found = found or [(old, new) for old, new in _SIGNS if old in text]

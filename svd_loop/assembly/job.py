@@ -30,12 +30,10 @@ from svd_loop.config import Config, config_digest
 from svd_loop.config.stages import roles_before_the_verdict
 from svd_loop.contracts import (
     Domain,
-    Episode,
     HealthReport,
     JobState,
     Policy,
     Problem,
-    Prompt,
     RoundEnvironment,
     Tracker,
     TrainingRow,
@@ -47,11 +45,12 @@ from svd_loop.judge_health.judge_watch import JudgeWatch, no_watch
 from svd_loop.judge_health.labelled import LabelledAnswers, read_labelled
 from svd_loop.judge_health.verifier_check import BudgetedTest, VerifierTest, no_test
 from svd_loop.ledger import DurablePolicy, Interrupt, Ledger, LedgerReader, SharedAnswers
+from svd_loop.ledger.recorded_solutions import recorded_solutions
 from svd_loop.ledger.vote_measurements import MeasuredOrder
 from svd_loop.loop.controller import Controller
 from svd_loop.loop.health_rule import HealthRule
 from svd_loop.loop.limits import Limits
-from svd_loop.loop.parts import Parts, Plan
+from svd_loop.loop.parts import Parts, Plan, PlayedRound
 from svd_loop.loop.plateau import PlateauRule
 from svd_loop.loop.replay import AnchorSource, Replay, no_anchors
 from svd_loop.mlflow_store.datasets import summarise
@@ -160,7 +159,7 @@ def _make_parts(resources: _Resources, control: Control | None) -> Parts:
         update=resources.cache.before(resources.backend.update),
         replay=make_replay(config, resources.backend, resources.ledger),
         evaluator=Evaluator(problems, solver, config.evaluation, seed=config.job.seed),
-        judge_watch=no_watch if control else make_judge_watch(config, cascade),
+        judge_watch=no_watch if control else make_judge_watch(config, cascade, resources.ledger),
         health=HealthRule(config.health),
         verify=no_test
         if control
@@ -193,10 +192,11 @@ def _after_round(
 
 
 def make_judge_watch(
-    config: Config, cascade: Cascade
-) -> Callable[[Policy, Episode, Sequence[Prompt]], HealthReport | None]:
-    """Build the judge's health measurement: canaries, and the user's labelled answers."""
-    return JudgeWatch(cascade, config.health.canaries, config.job.seed, labelled_answers(config))
+    config: Config, cascade: Cascade, ledger: LedgerReader
+) -> Callable[[Policy, PlayedRound], HealthReport | None]:
+    """Build the judge's health measurement: canaries, the panel, and the user's labelled answers."""
+    health, recorded = config.health, partial(recorded_solutions, ledger)
+    return JudgeWatch(cascade, health.canaries, config.job.seed, recorded, health.panel, labelled_answers(config))
 
 
 def make_verifier_test(

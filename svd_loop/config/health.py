@@ -15,7 +15,14 @@ from svd_loop.config.base import Fraction, Section
 from svd_loop.contracts import AlarmAction
 
 Ratio = Annotated[float, Field(gt=0.0)]
-_LATER_KEYS = {"labelled": None, "false_positive": None, "verify": 0.05, "useful_j": 0.2, "accepted_drop": 0.5}
+_LATER_KEYS = {
+    "labelled": None,
+    "false_positive": None,
+    "verify": 0.05,
+    "useful_j": 0.2,
+    "accepted_drop": 0.5,
+    "panel": 0.05,
+}
 
 
 class HealthSection(Section):
@@ -37,7 +44,12 @@ class HealthSection(Section):
     `false_accept`, since another stage may still refuse them; null is off."""
     drift: Fraction | None = 0.1
     """Alarm when the share of accepted canaries lies more than this above the first measured round's, by the lower end
-    of the difference's interval; null is off."""
+    of the difference's interval, or when the panel's votes turned the wrong way by more than chance; null is off."""
+    panel: Fraction = 0.05
+    """Most tokens of the panel, as a share of those that its first round generated: single votes on accepted and on
+    planted wrong solutions, asked again in every round under the same seeds, which shows a judge that drifts by one
+    point a round within four rounds. At most 400 votes of each half; a share that does not pay for 200 draws no panel,
+    as in small rounds. 0 is off."""
     invalid: Fraction | None = 0.2
     """Alarm when more than this share of a stage's votes has no readable verdict; null is off."""
     accepted: Fraction | None = None

@@ -96,6 +96,7 @@ class AgreementSection(StageSection):
     """Number of candidates in place of `share`; null uses `share`."""
 
     sees_all: ClassVar[bool] = True
+    refuses: ClassVar[frozenset[str]] = frozenset({"master_key", "foreign", "cut", "forged"})
 
     def needed(self, candidates: int) -> int:
         """How many of a prompt's candidates have to reach an answer."""

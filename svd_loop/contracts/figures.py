@@ -74,6 +74,27 @@ class HealthAlarm:
 
 
 @dataclass(frozen=True, slots=True)
+class PanelVotes:
+    """A judge's votes on the panel, the questions that every round's judge is asked again (`envs.panel`).
+
+    Attributes:
+        round: the panel's first round, whose accepted solutions the questions are made of.
+        sources: prompt and number of these solutions.
+        size: most votes of either half.
+        digest: of the questions; votes are compared with those of another round only where it is the same.
+        right: votes on accepted solutions, a letter each: y, n, or i for one without a verdict.
+        wrong: votes on planted wrong solutions.
+    """
+
+    round: int
+    sources: tuple[tuple[str, int], ...]
+    size: int
+    digest: str
+    right: str
+    wrong: str
+
+
+@dataclass(frozen=True, slots=True)
 class HealthReport:
     """Judge-health measurements of a round; `svd_loop.loop.health_rule` defines each.
 
@@ -85,6 +106,8 @@ class HealthReport:
         drift: rise of the accepted canaries since the first round with canaries; None if there is none to compare with.
         alarms: values out of bounds.
         action: effect of the alarms on the round; None without alarms.
+        searched: by kind of error, planted solutions that were judged, and those of them that were accepted.
+        panel: the judge's votes on the panel; None without a panel.
     """
 
     shares: Mapping[HealthFigure, Estimate] = field(default_factory=dict)
@@ -94,6 +117,8 @@ class HealthReport:
     drift: Estimate | None = None
     alarms: tuple[HealthAlarm, ...] = ()
     action: AlarmAction | None = None
+    searched: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    panel: PanelVotes | None = None
 
     @property
     def is_empty(self) -> bool:

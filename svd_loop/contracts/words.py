@@ -184,4 +184,6 @@ class HealthMeasure(StrEnum):
     ACCEPTED = "accepted"
     DISTINCT = "distinct"
     DRIFT = "drift"
+    DRIFT_TO_YES = "drift_to_yes"
+    DRIFT_TO_NO = "drift_to_no"
     LENGTH_RATIO = "length_ratio"

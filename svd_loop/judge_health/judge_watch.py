@@ -1,4 +1,4 @@
-"""Measure the judge of a round: canaries made from accepted candidates, and figures of the episode.
+"""Measure the judge of a round: canaries made from accepted candidates, the panel, and figures of the episode.
 
 This needs no labels. If the user has labelled answers, `svd_loop.judge_health.labelled` adds the judge's true and
 false positive rates; `svd_loop.evaluation.audit` measures the judge on held-out problems.
@@ -6,14 +6,38 @@ false positive rates; `svd_loop.evaluation.audit` measures the judge on held-out
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from envs.canaries import plant, watch
+from envs.canaries import Groups, Solved, plant, watch
 from envs.cascade.cascade import Cascade
-from svd_loop.contracts import Episode, HealthFigure, HealthMeasure, HealthReport, Policy, Prompt
+from envs.corruption_search import Tally, search
+from envs.panel import Panel, ask_panel, draw_panel
+from svd_loop.contracts import (
+    Candidate,
+    Episode,
+    HealthFigure,
+    HealthMeasure,
+    HealthReport,
+    PanelVotes,
+    Policy,
+    Role,
+    RoundRecord,
+    Usage,
+)
 from svd_loop.judge_health.labelled import LabelledAnswers
-from svd_loop.loop.health_rule import FALSE_ACCEPT, episode_health
+from svd_loop.loop.health_rule import FALSE_ACCEPT, episode_health, first_panel
+from svd_loop.loop.parts import PlayedRound
+
+PANEL_SIZE, LEAST_PANEL = 400, 200
+"""Most votes of either half of the panel, and fewest with which a panel is drawn (docs/results/drift.md)."""
+_MOST_SOURCES = 200
+_SEARCHED = 2
+"""Canaries of the search for kinds of error, in multiples of `health.canaries`."""
+
+Recorded = Callable[[int, Sequence[tuple[str, int]]], list[Solved]]
+"""`(round, [(prompt id, number)])`: candidates of a committed round with their prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,39 +48,105 @@ class JudgeWatch:
         cascade: the job's cascade.
         per_kind: canaries of each kind; with 0 only the figures of the episode are reported.
         seed: the job's seed; seed and round decide which canaries are planted.
+        recorded: reads solutions of earlier rounds.
+        panel: most tokens of the panel, as a share of the tokens of its first round's sampling and judging; 0 is off.
         labelled: labelled answers of the user, if any.
     """
 
     cascade: Cascade
     per_kind: int
     seed: int
+    recorded: Recorded
+    panel: float = 0.0
     labelled: LabelledAnswers = field(default_factory=LabelledAnswers)
 
-    def __call__(self, judge: Policy, episode: Episode, prompts: Sequence[Prompt]) -> HealthReport | None:
+    def __call__(self, judge: Policy, played: PlayedRound) -> HealthReport | None:
         """Return the round's figures; None if nothing could be measured.
 
         Canaries are made from accepted candidates and measure stages that ask the judge; without either there are none.
 
         Raises:
             EngineError: a call of the judge got no reply.
+            LedgerError: a recorded solution cannot be read.
         """
+        episode = played.episode
         report = episode_health(episode)
         shares = {**report.shares, **self.labelled.shares(self.cascade, judge, episode.round)}
-        report = replace(report, shares=shares)
-        by_id = {prompt.id: prompt for prompt in prompts}
+        by_id = {prompt.id: prompt for prompt in played.prompts}
         solved = [(by_id[candidate.prompt_id], candidate) for candidate in episode.selected]
-        judged = self.cascade.settings.with_judge_only().stages
-        canaries = plant(solved if judged else [], per_kind=self.per_kind, seed=self.seed, round=episode.round)
+        if not self.cascade.settings.with_judge_only().stages:
+            solved = []
+        votes = self._panel_votes(judge, played, solved)
+        report = replace(report, shares=shares, panel=votes)
+        groups = _groups(episode)
+        canaries = plant(solved, per_kind=self.per_kind, seed=self.seed, round=episode.round)
         if not canaries:
             return None if report.is_empty else report
-        found = watch(self.cascade, judge, canaries, round=episode.round)
+        found = watch(self.cascade, judge, canaries, round=episode.round, groups=groups)
         shares[FALSE_ACCEPT] = found.overall
         shares |= {HealthFigure(HealthMeasure.FALSE_ACCEPT, stage): share for stage, share in found.by_stage.items()}
-        return replace(
-            report, shares=shares, canaries={kind.value: share.value for kind, share in found.by_kind.items()}
+        searched = search(
+            self.cascade,
+            judge,
+            solved,
+            _searched_before(played.history),
+            count=_SEARCHED * self.per_kind,
+            seed=self.seed,
+            round=episode.round,
+            groups=groups,
         )
+        shown = {kind.value: share.value for kind, share in found.by_kind.items()}
+        return replace(report, shares=shares, canaries=shown, searched=searched)
+
+    def _panel_votes(self, judge: Policy, played: PlayedRound, solved: Sequence[Solved]) -> PanelVotes | None:
+        """The votes on the panel of the job's first round that has one; a new panel if there is none yet."""
+        if not self.panel:
+            return None
+        if first := first_panel(played.history):
+            panel = self._drawn(self.recorded(first.round, first.sources), first.size, first.round)
+            if panel.digest == first.digest:
+                right, wrong = ask_panel(self.cascade, judge, panel)
+                return replace(first, right=right, wrong=wrong)
+        size = self._affordable(played)
+        chosen = solved[:: max(1, -(-len(solved) // _MOST_SOURCES))]
+        if not chosen or size < LEAST_PANEL:
+            return None
+        panel = self._drawn(chosen, size, played.episode.round)
+        sources = tuple((prompt.id, candidate.index) for prompt, candidate in chosen)
+        return PanelVotes(played.episode.round, sources, size, panel.digest, *ask_panel(self.cascade, judge, panel))
+
+    def _drawn(self, solved: Sequence[Solved], size: int, round: int) -> Panel:
+        return draw_panel(self.cascade, solved, size=size, seed=self.seed, round=round)
+
+    def _affordable(self, played: PlayedRound) -> int:
+        """Votes of a half of the panel that its share of the round's tokens pays for."""
+        spent = sum(usage.output_tokens for usage in played.usage.values())
+        judging = spent - played.usage.get(Role.SOLVER, Usage()).output_tokens
+        free = self.cascade.settings.deciding_stages
+        votes = sum(vote.stage not in free for verdict in played.episode.verdicts for vote in verdict.votes)
+        price = max(judging / max(votes, 1), 1.0)
+        return min(PANEL_SIZE, int(self.panel * spent / (2 * price)))
 
 
-def no_watch(judge: Policy, episode: Episode, prompts: Sequence[Prompt]) -> None:
+def no_watch(judge: Policy, played: PlayedRound) -> None:
     """Return None; used by controls, which have no judge."""
     return None
+
+
+def _groups(episode: Episode) -> Groups:
+    """The candidates of each prompt, by its id."""
+    groups: dict[str, list[Candidate]] = {}
+    for candidate in episode.candidates:
+        groups.setdefault(candidate.prompt_id, []).append(candidate)
+    return groups
+
+
+def _searched_before(history: Sequence[RoundRecord]) -> dict[str, Tally]:
+    """By kind of error, canaries judged and accepted in all earlier rounds."""
+    judged: Counter[str] = Counter()
+    accepted: Counter[str] = Counter()
+    for record in history:
+        for kind, (asked, passed) in (record.health.searched if record.health else {}).items():
+            judged[kind] += asked
+            accepted[kind] += passed
+    return {kind: (count, accepted[kind]) for kind, count in judged.items()}

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from envs.canaries import GROSS, Canary, CanaryKind, plant, watch
+from envs.canaries import GROSS, Canary, CanaryKind, agreeing, plant, watch
 from envs.cascade.agreement import AnswerComparison
 from envs.cascade.cascade import Cascade
 from envs.cascade.every_vote import judge_first
@@ -159,23 +159,31 @@ class VerifierTest:
         items = zip(prompts, groups, judged, strict=True)
         solved = [(prompt, group[0]) for prompt, group, one in items if one.complete]
         gross = plant(solved, per_kind=per_kind, seed=self.seed, round=0)
-        found = dict(watch(self.cascade, policy, gross, round=0).by_kind) if gross else {}
+        among = {prompt.id: group for prompt, group in zip(prompts, groups, strict=True)}
+        found = dict(watch(self.cascade, policy, gross, round=0, groups=among).by_kind) if gross else {}
         missed = plant(solved, per_kind=2 * per_kind, seed=self.seed, round=0, kinds=[CanaryKind.NEAR_MISS])
         near = self._every_vote(policy, missed, first=len(GROSS) * per_kind)
         shares = {kind.value: share for kind, share in found.items()}
         if near:
-            settings = self.cascade.settings.with_judge_only()
-            accepted = sum(all(passes(one, stage, settings.needed) for stage in settings.stage_names) for one in near)
-            shares[CanaryKind.NEAR_MISS.value] = wilson(accepted, len(near))
-        return near, shares
+            judges = self.cascade.settings.with_judge_only()
+            left = [canary for canary, one in near if all(passes(one, s, judges.needed) for s in judges.stage_names)]
+            for section in self.cascade.settings.stages:
+                left = agreeing(self.cascade, section, left, among) if section.sees_all else left
+            shares[CanaryKind.NEAR_MISS.value] = wilson(len(left), len(near))
+        return [one for _, one in near], shares
 
-    def _every_vote(self, policy: Policy, canaries: Sequence[Canary], *, first: int) -> list[JudgedCandidate]:
+    def _every_vote(
+        self, policy: Policy, canaries: Sequence[Canary], *, first: int
+    ) -> list[tuple[Canary, JudgedCandidate]]:
         """Canaries judged like candidates; numbered from `first`, since other canaries have the numbers below."""
         settings = self.cascade.settings.with_judge_only().model_copy(update={"early_exit": False})
         whole = replace(self.cascade, settings=settings)
         items = [(one.prompt, replace(one.candidate, index=first + place)) for place, one in enumerate(canaries)]
         verdicts = whole.judge(policy, items, round=0, purpose="canary")
-        return [JudgedCandidate(verdict.prompt_id, verdict.votes) for verdict in verdicts if verdict.votes]
+        found = zip(canaries, verdicts, strict=True)
+        return [
+            (canary, JudgedCandidate(verdict.prompt_id, verdict.votes)) for canary, verdict in found if verdict.votes
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from svd_loop.contracts import (
     HealthFigure,
     HealthMeasure,
     HealthReport,
+    PanelVotes,
     RoundRecord,
     StageName,
     StepRates,
@@ -118,6 +119,8 @@ def _health_json(report: HealthReport) -> dict[str, Any]:
         "length_ratio": report.length_ratio,
         "entropy": report.entropy,
         "canaries": dict(report.canaries),
+        **({"searched": dict(report.searched)} if report.searched else {}),
+        **({"panel": asdict(report.panel)} if report.panel else {}),
         "drift": None if report.drift is None else asdict(report.drift),
         "alarms": [{"figure": _figure_json(alarm.figure), "limit": alarm.limit} for alarm in report.alarms],
         "action": report.action,
@@ -130,10 +133,17 @@ def _health_from(data: Mapping[str, Any]) -> HealthReport:
         length_ratio=data["length_ratio"],
         entropy=data["entropy"],
         canaries=data["canaries"],
+        searched={kind: (asked, accepted) for kind, (asked, accepted) in data.get("searched", {}).items()},
+        panel=_panel_from(data["panel"]) if "panel" in data else None,
         drift=None if data["drift"] is None else Estimate(**data["drift"]),
         alarms=tuple(HealthAlarm(_figure_from(row["figure"]), row["limit"]) for row in data["alarms"]),
         action=None if data["action"] is None else AlarmAction(data["action"]),
     )
+
+
+def _panel_from(data: Mapping[str, Any]) -> PanelVotes:
+    sources = tuple((prompt, candidate) for prompt, candidate in data["sources"])
+    return PanelVotes(**{**data, "sources": sources})
 
 
 def _verifiers_from(data: Mapping[str, Any]) -> VerifierReport:

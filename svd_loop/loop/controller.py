@@ -29,7 +29,7 @@ from svd_loop.contracts import (
 )
 from svd_loop.loop.health_rule import explain, explain_verifiers
 from svd_loop.loop.limits import Stopwatch
-from svd_loop.loop.parts import Parts, Plan
+from svd_loop.loop.parts import Parts, Plan, PlayedRound
 from svd_loop.loop.replay import accepted_rows
 from svd_loop.support.progress import phase as reported
 from svd_loop.support.usage import MeteredPolicy, added, votes_cast
@@ -150,7 +150,8 @@ class Controller:
             played = info["outcome"]
             usage = {UsagePurpose.ROUND: added(policy.take_usage(), judge.take_usage())}
             with self.phase(round, "canaries"):
-                health = self.parts.judge_watch(judge, played, prompts)
+                watched = PlayedRound(played, prompts, state.history, usage[UsagePurpose.ROUND])
+                health = self.parts.judge_watch(judge, watched)
             usage[UsagePurpose.CANARY] = judge.take_usage()
         episode = self.parts.firewall(played)
         record = RoundRecord(

@@ -8,6 +8,8 @@ The measures form a `HealthReport`; shares are estimates with their 95% Wilson i
 - `invalid.<stage>`: votes without a readable verdict.
 - `agreement.<stage>`: of the candidates that got more than one vote of the stage, those whose votes were all the same.
   Under early exit a first no ends the votes, so these are candidates whose first vote was a yes.
+- `drift_to_yes`, `drift_to_no`: votes of the panel (`envs.panel`) that turned, since the panel's first round, to yes on
+  planted wrong solutions, and to no on accepted ones, less those that turned the other way.
 - `accepted`: candidates accepted. `distinct`: different texts among the accepted ones.
 - `length_ratio`: mean length in tokens of accepted over that of generated candidates; only from `ENOUGH` accepted on.
 - `entropy`: bits in the distribution of solution texts over the candidates of a prompt, averaged over prompts with more
@@ -36,12 +38,17 @@ from svd_loop.contracts import (
     HealthFigure,
     HealthMeasure,
     HealthReport,
+    PanelVotes,
     RoundRecord,
     StageName,
     VerifierRates,
     VoteValue,
 )
-from svd_loop.support.statistics import difference_of_shares, wilson
+from svd_loop.support.statistics import difference_of_shares, net_change, wilson
+
+PANEL_LEVEL = 0.001
+"""Chance that one round's panel of a judge that does not drift raises one of the two alarms, at most. Over ten rounds
+less than 1% of such jobs do (docs/results/drift.md)."""
 
 ENOUGH = 20
 """Least number of accepted candidates for a mean length."""
@@ -50,6 +57,8 @@ _WORDS = {
     HealthMeasure.FALSE_ACCEPT: "canaries accepted by the cascade",
     HealthMeasure.FALSE_POSITIVE: "wrong labelled answers accepted by the cascade",
     HealthMeasure.DRIFT: "rise of the canaries accepted since the first round",
+    HealthMeasure.DRIFT_TO_YES: "panel votes on wrong solutions turned to yes",
+    HealthMeasure.DRIFT_TO_NO: "panel votes on accepted solutions turned to no",
     HealthMeasure.INVALID: "votes without a verdict",
     HealthMeasure.ACCEPTED: "candidates accepted",
     HealthMeasure.LENGTH_RATIO: "length of accepted over generated candidates",
@@ -58,6 +67,8 @@ _WORDS = {
 
 FALSE_ACCEPT = HealthFigure(HealthMeasure.FALSE_ACCEPT)
 DRIFT = HealthFigure(HealthMeasure.DRIFT)
+DRIFT_TO_YES = HealthFigure(HealthMeasure.DRIFT_TO_YES)
+DRIFT_TO_NO = HealthFigure(HealthMeasure.DRIFT_TO_NO)
 _ACCEPTED = HealthFigure(HealthMeasure.ACCEPTED)
 _DISTINCT = HealthFigure(HealthMeasure.DISTINCT)
 _LENGTH_RATIO = HealthFigure(HealthMeasure.LENGTH_RATIO)
@@ -97,7 +108,8 @@ class HealthRule:
         """
         if report is None:
             return None
-        report = replace(report, drift=self._drift(report, history))
+        shares = {**report.shares, **_panel_drift(report, history)}
+        report = replace(report, shares=shares, drift=self._drift(report, history))
         alarms = tuple(HealthAlarm(figure, limit) for figure, limit in self._crossed(report, history).items())
         return replace(report, alarms=alarms, action=self.settings.action if alarms else None)
 
@@ -137,9 +149,10 @@ class HealthRule:
     def _crossed(self, report: HealthReport, history: Sequence[RoundRecord]) -> dict[HealthFigure, float]:
         """Values out of bounds, with the limit they crossed."""
         limits = self.settings
-        highest = {
+        highest: dict[HealthFigure, float | None] = {
             FALSE_ACCEPT: limits.false_accept,
             DRIFT: limits.drift,
+            **(dict.fromkeys((DRIFT_TO_YES, DRIFT_TO_NO), 0.0) if limits.drift is not None else {}),
             _ACCEPTED: limits.accepted,
             HealthFigure(HealthMeasure.FALSE_POSITIVE): limits.false_positive,
         }
@@ -230,6 +243,28 @@ def _told(report: HealthReport, alarm: HealthAlarm) -> str:
     interval = f"{share.low:.2f} to {share.high:.2f}; " if share else ""
     place = f" ({stage.replace('_', ' ')})" if stage else ""
     return f"{words}{place} {value:.2f} ({interval}limit {alarm.limit:g})"
+
+
+def first_panel(history: Sequence[RoundRecord], digest: str | None = None) -> PanelVotes | None:
+    """The votes of the first round that has a panel (with these questions, if a digest is given), or None."""
+    panels = (record.health.panel for record in history if record.health and record.health.panel)
+    return next((panel for panel in panels if digest in (None, panel.digest)), None)
+
+
+def _panel_drift(report: HealthReport, history: Sequence[RoundRecord]) -> dict[HealthFigure, Estimate]:
+    """Net share of the panel's votes that turned the wrong way since its first round; empty in that round."""
+    now = report.panel
+    first = first_panel(history, now.digest) if now else None
+    if now is None or first is None:
+        return {}
+    halves = {DRIFT_TO_YES: (first.wrong, now.wrong, True), DRIFT_TO_NO: (first.right, now.right, False)}
+    drift: dict[HealthFigure, Estimate] = {}
+    for figure, (before, after, to_yes) in halves.items():
+        turned = [(b == "y", a == "y") for b, a in zip(before, after, strict=True)]
+        gained, lost = turned.count((not to_yes, to_yes)), turned.count((to_yes, not to_yes))
+        if turned:
+            drift[figure] = net_change(gained, lost, len(turned), level=PANEL_LEVEL)
+    return drift
 
 
 def _vote_shares(episode: Episode) -> dict[HealthFigure, Estimate]:

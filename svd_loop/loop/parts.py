@@ -15,6 +15,7 @@ from svd_loop.contracts import (
     Prompt,
     PromptSource,
     RoundEnvironment,
+    RoundRecord,
     Solver,
     StepRates,
     Tracker,
@@ -29,6 +30,23 @@ from svd_loop.loop.limits import Limits
 from svd_loop.loop.plateau import PlateauRule
 from svd_loop.loop.replay import Replay
 from svd_loop.support.usage import MeteredPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class PlayedRound:
+    """What a round's judge is measured on.
+
+    Attributes:
+        episode: the round.
+        prompts: of the round.
+        history: the committed rounds before it.
+        usage: of sampling and judging in the round, by role.
+    """
+
+    episode: Episode
+    prompts: Sequence[Prompt]
+    history: Sequence[RoundRecord]
+    usage: Mapping[str, Usage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +73,7 @@ class Parts:
     update: Callable[[UpdateMaterial, int, int], UpdateResult]
     replay: Replay
     evaluator: Evaluator
-    judge_watch: Callable[[Policy, Episode, Sequence[Prompt]], HealthReport | None]
+    judge_watch: Callable[[Policy, PlayedRound], HealthReport | None]
     health: HealthRule
     audit: Callable[[Policy], Mapping[str, StepRates]]
     verify: Callable[[MeteredPolicy, Mapping[str, Usage]], VerifierReport | None]

@@ -52,6 +52,9 @@ def _health(report: HealthReport) -> dict[str, float]:
     if report.entropy is not None:
         named["health.entropy"] = report.entropy
     named |= {f"health.canary.{kind}": share for kind, share in report.canaries.items()}
+    named |= {f"health.search.{kind}": accepted / asked for kind, (asked, accepted) in report.searched.items()}
+    if report.panel is not None:
+        named["health.panel"] = float(len(report.panel.right) + len(report.panel.wrong))
     if report.drift is not None:
         named |= _interval("drift", report.drift)
     named["health.alarms"] = float(len(report.alarms))

@@ -247,6 +247,26 @@ def difference_of_shares(new: Estimate, old: Estimate) -> Estimate:
     return Estimate(value, value - below, value + above)
 
 
+def net_change(gained: int, lost: int, trials: int, *, level: float) -> Estimate:
+    """Net share of yes answers gained when the same `trials` questions are asked twice, by those that turned.
+
+    `(gained - lost) / trials`, with the exact interval given how many turned (Clopper and Pearson 1934 on the share
+    that turned to yes): each end is exceeded with probability `level` at most. The lower end lies above 0 exactly where
+    the one-sided sign test on the turned answers (McNemar's exact test) has p < `level`. NaN without questions.
+    """
+    from scipy.stats import beta
+
+    turned = gained + lost
+    if trials == 0:
+        return Estimate(math.nan, -1.0, 1.0)
+    if turned == 0:
+        return Estimate(0.0, 0.0, 0.0)
+    low = float(beta.ppf(level, gained, lost + 1)) if gained else 0.0
+    high = float(beta.ppf(1 - level, gained + 1, lost)) if lost else 1.0
+    scale = turned / trials
+    return Estimate((gained - lost) / trials, (2 * low - 1) * scale, (2 * high - 1) * scale)
+
+
 def detectable_difference(
     standard_deviation: float, problems: int, *, confidence: float = 0.95, power: float = 0.8
 ) -> float:

@@ -61,6 +61,18 @@ class BadJudge:
         self._policy.close()
 
     def _turn(self, call: AgentCall, reply: Reply) -> Reply:
-        if call.id.role not in _VOTING or call.id.purpose not in ("train", "canary"):
+        if call.id.role not in _VOTING or call.id.purpose not in ("train", "canary", "panel", "search"):
             return reply
         return replace(reply, text="[[Y]]", token_ids=encode("[[Y]]")) if self._corrupts(call, reply) else reply
+
+
+class DriftingJudge(BadJudge):
+    """A judge that turns one more of a hundred votes to the same verdict with every version."""
+
+    def __init__(self, policy: Policy, verdict: str) -> None:
+        super().__init__(policy, lambda call, reply: call.id.seed(3) % 100 < policy.version.round)
+        self._verdict = verdict
+
+    def _turn(self, call: AgentCall, reply: Reply) -> Reply:
+        turned = super()._turn(call, reply)
+        return turned if turned is reply else replace(reply, text=self._verdict, token_ids=encode(self._verdict))

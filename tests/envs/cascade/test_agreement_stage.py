@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.canaries import plant, watch
+from envs.canaries import CanaryKind, agreeing, plant, watch
 from envs.cascade.agreement import AnswerComparison, Solutions
 from envs.cascade.audit_slice import in_slice
 from envs.cascade.cascade import Cascade, funnel
@@ -207,6 +208,38 @@ def test_canaries_are_measured_on_the_stages_that_ask() -> None:
     canaries = plant(solved, per_kind=2, seed=1, round=1)
     alone = watch(cascade(Stage.CORRECTNESS), always("[[Y]]"), canaries, round=1)
     assert watch(cascade(Stage.AGREEMENT, Stage.CORRECTNESS), always("[[Y]]"), canaries, round=1) == alone
+
+
+def last_number(_: Prompt, text: str) -> str | None:
+    found = re.findall(r"\d+", text)
+    return found[-1] if found else None
+
+
+def test_a_canary_has_to_agree_with_the_candidates_of_its_prompt() -> None:
+    texts = ["1 + 2 = 3, so 3.", "It is 3.", "It is 3.", "It is 9."]
+    groups = {f"p{n}": [Candidate(f"p{n}", place, text) for place, text in enumerate(texts)] for n in range(3)}
+    solved = [(prompt(number), groups[f"p{number}"][0]) for number in range(3)]
+    canaries = plant(solved, per_kind=20, seed=1, round=1)
+    both = replace(
+        cascade({"type": "agreement", "count": 3}, Stage.FACTUALITY), comparison=AnswerComparison(last_number, same)
+    )
+    report = watch(both, always("[[Y]]"), canaries, round=1, groups=groups)
+    assert report.by_stage[Stage.FACTUALITY].value == 1.0  # this judge nods, and agreement refuses
+    assert {kind for kind, share in report.by_kind.items() if share.value == 0.0} == {
+        CanaryKind.MASTER_KEY,
+        CanaryKind.CUT,
+        CanaryKind.FORGED,
+    }
+    kept = [
+        one for one in agreeing(both, both.settings.stages[0], canaries, groups) if one.kind is CanaryKind.CORRUPTED
+    ]
+    changed = [
+        one
+        for one in canaries
+        if one.kind is CanaryKind.CORRUPTED and last_number(one.prompt, one.candidate.text) != "3"
+    ]
+    assert changed and kept and not set(map(id, kept)) & set(map(id, changed))
+    assert report.by_kind[CanaryKind.CORRUPTED].value == len(kept) / 20
 
 
 @pytest.mark.parametrize(

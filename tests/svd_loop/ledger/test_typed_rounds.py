@@ -18,6 +18,7 @@ from svd_loop.contracts import (
     HealthFigure,
     HealthMeasure,
     HealthReport,
+    PanelVotes,
     RoundRecord,
     StepRates,
     Usage,
@@ -73,6 +74,15 @@ def figures_of(record: RoundRecord) -> Figures:
 @given(records)
 def test_json_brings_back_what_was_written(record: RoundRecord) -> None:
     assert from_json(to_json(record)) == figures_of(record)
+
+
+def test_the_panel_and_the_search_come_back_and_only_their_figures_have_names() -> None:
+    panel = PanelVotes(2, (("p1", 0), ("p2", 3)), 3, "ab", "yni", "nny")
+    report = HealthReport(searched={"slip": (4, 1)}, panel=panel)
+    record = replace(samples.record(1), health=report)
+    assert from_json(to_json(record)).health == report
+    named = metrics_of(record)
+    assert (named["health.search.slip"], named["health.panel"]) == (0.25, 6.0)
 
 
 @given(records)

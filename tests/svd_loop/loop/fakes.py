@@ -219,7 +219,7 @@ class FakeJob:
             update=self.update,
             replay=Replay(),
             evaluator=FakeEvaluator(self.right),
-            judge_watch=lambda judge, episode, prompts: self.health,
+            judge_watch=lambda judge, played: self.health,
             health=HealthRule(HealthSection.model_validate({"action": self.action})),
             audit=lambda policy: {"complete": StepRates(precision=0.5)},
             verify=lambda policy, usage: self.verifiers,

@@ -17,6 +17,7 @@ from svd_loop.contracts import (
     HealthFigure,
     HealthMeasure,
     HealthReport,
+    PanelVotes,
     PolicyVersion,
     RoundRecord,
     Scores,
@@ -202,3 +203,36 @@ def test_the_alarm_about_refusals_names_its_limit() -> None:
     history = [record(1, shares(120, 200, "accepted"))]
     report = HealthRule(HealthSection()).assess(shares(5, 200, "accepted"), history)
     assert "candidates accepted 0.03" in explain(record(2, report))
+
+
+def panel(wrong: str, right: str = "y" * 400, digest: str = "d") -> HealthReport:
+    return HealthReport(panel=PanelVotes(1, (("p", 0),), 400, digest, right, wrong))
+
+
+@pytest.mark.parametrize(
+    ("to_yes", "to_no", "rings"),
+    [(9, 0, False), (10, 0, True), (10, 2, False), (18, 3, True), (0, 40, False), (64, 30, True)],
+)
+def test_votes_that_turned_to_yes_raise_an_alarm_when_they_are_too_many(to_yes: int, to_no: int, rings: bool) -> None:
+    first = "n" * 300 + "y" * 100
+    now = "y" * to_yes + "n" * (300 - to_yes + to_no) + "y" * (100 - to_no)
+    found = assessed(panel(now), [record(1, panel(first))])
+    assert names(found) == (["drift_to_yes"] if rings else [])
+    change = found.shares[figure("drift_to_yes")]
+    assert change.value == pytest.approx((to_yes - to_no) / 400) and change.low <= change.value <= change.high
+    assert found.shares[figure("drift_to_no")].value == 0.0
+    assert not assessed(panel(now), [record(1, panel(first))], drift=None).alarms
+
+
+def test_votes_on_accepted_solutions_that_turned_to_no_raise_the_other_alarm() -> None:
+    history = [record(1, panel("n" * 400))]
+    found = assessed(panel("n" * 400, "n" * 6 + "i" * 6 + "y" * 388), history)
+    assert names(found) == ["drift_to_no"] and "turned to no 0.03" in explain(record(2, found))
+    assert not assessed(panel("n" * 400, "y" * 400), [record(1, panel("n" * 400, "n" * 400))]).alarms  # it improved
+
+
+def test_a_panel_is_compared_with_the_first_one_of_the_same_questions() -> None:
+    other = record(1, panel("y" * 400, digest="other"))
+    assert figure("drift_to_yes") not in assessed(panel("y" * 400), [other]).shares
+    history = [other, record(2, panel("n" * 400)), record(3, panel("y" * 400))]
+    assert assessed(panel("y" * 400), history).shares[figure("drift_to_yes")].value == 1.0

@@ -14,6 +14,7 @@ from svd_loop.support.statistics import (
     bootstrap_mean,
     crossed_mean,
     detectable_difference,
+    net_change,
     paired_bound,
     paired_difference,
     pass_at_k,
@@ -167,3 +168,16 @@ def test_pass_at_k_is_of_the_decided_samples() -> None:
     found = pass_at_k_of_decided([4, 1, 0, 0], [0, 2, 3, 4], samples=4, k=2)
     assert found == pytest.approx([1.0, 1.0, 0.5, 0.5])  # the last two have fewer than two decided samples
     assert pass_at_k_of_decided([2, 3], [0, 0], 4, 1).tolist() == pass_at_k([2, 3], 4, 1).tolist()
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 100))
+def test_a_net_change_is_clear_of_zero_exactly_where_the_sign_test_rejects(gained: int, lost: int, kept: int) -> None:
+    change = net_change(gained, lost, gained + lost + kept, level=0.01)
+    if gained + lost + kept == 0:
+        assert math.isnan(change.value)
+        return
+    assert change.value == (gained - lost) / (gained + lost + kept) and change.low <= change.value <= change.high
+    p = stats.binomtest(gained, gained + lost, 0.5, alternative="greater").pvalue if gained + lost else 1.0
+    assert (change.low > 0) == (p < 0.01)
+    mirrored = net_change(lost, gained, gained + lost + kept, level=0.01)
+    assert (mirrored.low, mirrored.high) == pytest.approx((-change.high, -change.low))
