@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import base64
+import hashlib
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -31,12 +34,20 @@ def test_the_page_has_all_sections_and_loads_nothing_from_elsewhere(tmp_path: Pa
     path = write_page(tmp_path / "report.html", result, {"job": {"name": "<b>demo</b>"}})
     read = Reader(path.read_text(encoding="utf-8"))
     assert read.loaded == []
-    assert read.tags.count("svg") == 3
-    assert read.tags.count("tr") == 1 + 4
+    assert read.tags.count("details") == 4 + 1 and "script" not in read.tags
+    assert read.text.count("Cost calls and tokens by role") == 4
     assert "Stopped because held-out pass@1 stopped rising." in read.text
-    assert "58.0 (53.0-63.0)" in read.text
+    assert "58.0 (53.0–63.0)" in read.text
     assert '"name": "<b>demo</b>"' in read.text and "b" not in read.tags
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_the_page_allows_its_own_style_and_nothing_else(result: JobResult) -> None:
+    page = page_html(result, {})
+    policy = page.partition('http-equiv="Content-Security-Policy" content="')[2].partition('"')[0]
+    style = page.partition("<style>")[2].partition("</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert unescape(policy) == f"default-src 'none'; style-src 'sha256-{digest}'" and " style=" not in page
 
 
 def test_an_unfinished_job_has_a_page_too(result: JobResult) -> None:
@@ -49,4 +60,4 @@ def test_an_unfinished_job_has_a_page_too(result: JobResult) -> None:
 def test_the_page_says_which_round_was_rolled_back(alarmed: list[RoundRecord]) -> None:
     read = Reader(page_html(JobState("demo", tuple(alarmed)), {}))
     assert "Round 2, rolled back to round-001: canaries accepted by the cascade" in read.text
-    assert read.text.count("rolled back to round-001") == 2
+    assert read.text.count("rolled back to round-001") == 3  # the note, the table, and the round
