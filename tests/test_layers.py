@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("svd_loop.mlflow_store",),
     ("svd_loop.assembly",),
     ("svd_loop.promotion", "svd_loop.preflight"),
+    ("svd_loop.viewer",),
     ("svd_loop.jobs",),
     ("svd_loop.schedule", "svd_loop.experiments"),
     ("svd_loop",),  # the package's __init__: the public face, from which nothing below imports
@@ -87,10 +88,10 @@ def test_no_folder_imports_in_a_circle() -> None:
 
 
 def test_the_table_stays_short() -> None:
-    assert len(HEIGHT) <= 21
+    assert len(HEIGHT) <= 22
     markers = ("__pycache__", "py.typed")
     entries = [path for path in (ROOT / "svd_loop").iterdir() if path.name not in markers]
-    assert len(entries) <= 19
+    assert len(entries) <= 20
 
 
 def test_the_page_on_architecture_shows_these_layers() -> None:

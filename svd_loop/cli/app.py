@@ -16,6 +16,7 @@ from svd_loop.cli.models import models
 from svd_loop.cli.output import StderrHandler, stderr
 from svd_loop.cli.schedule import forget, schedule
 from svd_loop.cli.sweep import sweep
+from svd_loop.cli.view import view
 from svd_loop.errors import SvdError
 from svd_loop.support.allocator import let_threads_sleep
 
@@ -41,6 +42,7 @@ app.command()(commands.report)
 app.command()(schedule)
 app.command()(forget)
 app.command()(explain)
+app.command()(view)
 app.command()(sweep)
 app.command()(export)
 nano.command(name="build")(commands.nano_build)

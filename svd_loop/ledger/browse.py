@@ -229,6 +229,11 @@ def calls_of(reader: LedgerReader, id: str, round: int, purpose: str) -> list[Ca
     return [Call(**row) for row in reader.query(_CALLS + where, [id, round, purpose])]
 
 
+def call_of(reader: LedgerReader, seq: int) -> Call | None:
+    """Return the reply with this number, or None."""
+    return next((Call(**row) for row in reader.query(f"{_CALLS} WHERE seq = ?", [seq])), None)
+
+
 def newest_calls(reader: LedgerReader, limit: int = 40, *, after: int = -1) -> list[Call]:
     """Return the newest replies of the ledger with a `seq` greater than `after`, newest first."""
     return [Call(**row) for row in reader.query(f"{_CALLS} WHERE seq > ? ORDER BY seq DESC LIMIT ?", [after, limit])]

@@ -84,20 +84,12 @@ def explain(job: str, root: Path, example: str) -> list[Explanation]:
         rows = list(reader.query(_ROWS, [find_prompt(reader, job, name), candidate, candidate]))
         if not rows:
             return []
-        updates = _updates(reader)
+        updates = updates_of(reader)
         return [_explanation(reader, row, updates) for row in rows]
 
 
-def _explanation(reader: LedgerReader, row: Mapping[str, Any], updates: Mapping[int, _Update]) -> Explanation:
-    key = (row["prompt_id"], row["candidate"], row["round"])
-    trained = [update.version for update in updates.values() if key in update.rows]
-    first = min((version.round for version in trained), default=None)
-    trained_rounds = {version.round for version in trained}
-    inherited = [
-        update.version
-        for round, update in updates.items()
-        if first is not None and round > first and round not in trained_rounds and not update.from_base
-    ]
+def _explanation(reader: LedgerReader, row: Mapping[str, Any], updates: Mapping[int, Update]) -> Explanation:
+    trained, inherited = versions_of((row["prompt_id"], row["candidate"], row["round"]), updates)
     writer = row["policy_round"]
     return Explanation(
         round=row["round"],
@@ -115,27 +107,59 @@ def _explanation(reader: LedgerReader, row: Mapping[str, Any], updates: Mapping[
 
 
 @dataclass(frozen=True, slots=True)
-class _Update:
+class Update:
+    """A finished update: the version it made, and the accepted rows that it trained on.
+
+    Attributes:
+        version: what it made.
+        rows: prompt id, candidate and round of each row; anchors are left out.
+        from_base: whether it started from the base model, so that it inherits nothing.
+    """
+
     version: TrainedVersion
     rows: frozenset[tuple[str, int, int]]
     from_base: bool
 
 
-def _updates(reader: LedgerReader) -> dict[int, _Update]:
-    """Return each finished update with the accepted rows it trained on, by round."""
+def updates_of(reader: LedgerReader) -> dict[int, Update]:
+    """Return each finished update, by round. The rows are read without their tokens and not verified."""
     config = parse_config(reader.config())
     inherited = inherited_rows(config.schedule.replay, reader.folder.parents[1])
     section = config.update.replay
     replay = Replay(section.rounds, section.ratio, 0.0, config.job.seed, inherited=inherited)
-    accepted = reader.accepted_rows()
-    found: dict[int, _Update] = {}
+    query = """SELECT origin, prompt_id, candidate, origin_round, domain FROM accepted_rows ORDER BY round, place"""
+    accepted = [
+        TrainingRow((), 0, row["origin"], row["prompt_id"], row["candidate"], row["origin_round"], row["domain"])
+        for row in reader.query(query)
+    ]
+    found: dict[int, Update] = {}
     for row in reader.query("SELECT round, policy_round, fingerprint FROM updates ORDER BY round"):
         round = row["round"]
         new = [item for item in accepted if item.round == round]
         mixed = replay.mix(new, [item for item in accepted if item.round < round], round=round)
         version = TrainedVersion(round, f"round-{row['policy_round']:03d}", row["fingerprint"])
-        found[round] = _Update(version, frozenset(map(_key, mixed)), config.update.start == "base")
+        found[round] = Update(version, frozenset(map(_key, mixed)), config.update.start == "base")
     return found
+
+
+def versions_of(
+    key: tuple[str, int, int], updates: Mapping[int, Update]
+) -> tuple[list[TrainedVersion], list[TrainedVersion]]:
+    """Return the versions whose own update used a row, and later ones that only started from one of them.
+
+    Args:
+        key: prompt id, candidate and round of the row.
+        updates: as `updates_of` returns them.
+    """
+    trained = [update.version for update in updates.values() if key in update.rows]
+    first = min((version.round for version in trained), default=None)
+    rounds = {version.round for version in trained}
+    inherited = [
+        update.version
+        for round, update in updates.items()
+        if first is not None and round > first and round not in rounds and not update.from_base
+    ]
+    return trained, inherited
 
 
 def _key(row: TrainingRow) -> tuple[str, int, int]:
