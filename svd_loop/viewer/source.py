@@ -7,6 +7,8 @@ running job is never kept from anything, and a committed round never changes, so
 from __future__ import annotations
 
 import json
+import os
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -48,17 +50,20 @@ class Pulse:
         replies: highest number of a reply.
         stopped: whether the job has ended.
         age: seconds since the last reply was written; None without one.
+        held: whether a process of this machine holds the job; None if another machine's does, or none says so.
     """
 
     rounds: int
     replies: int
     stopped: bool
     age: float | None
+    held: bool | None
 
     @property
     def working(self) -> bool:
-        """Whether a process seems to work on the job."""
-        return not self.stopped and self.age is not None and self.age < FRESH
+        """Whether a process works on the job; a long update writes no reply, so its holder counts first."""
+        fresh = self.age is not None and self.age < FRESH
+        return not self.stopped and (fresh if self.held is None else self.held)
 
 
 @dataclass(slots=True)
@@ -129,7 +134,7 @@ class JobSource:
                     AND reason <> 'interrupted') AS stopped"""
         row = next(self.reader.query(query))
         age = None if row["written"] is None else max(0.0, time.time() - row["written"])
-        return Pulse(row["rounds"], row["replies"], bool(row["stopped"]), age)
+        return Pulse(row["rounds"], row["replies"], bool(row["stopped"]), age, _is_held(JobPaths(self.folder)))
 
     def progress(self) -> list[tuple[str, str, int]]:
         """Replies since the last committed round by purpose and role; counts go on from where they were."""
@@ -206,6 +211,22 @@ class JobSource:
                 except Exception:  # the library raises bare exceptions; a page without a decoded prompt is still a page
                     return None
         return None
+
+
+def _is_held(paths: JobPaths) -> bool | None:
+    """Whether the process that the lock names lives. The lock itself is not tried: that would take it for a moment."""
+    try:
+        owner = json.loads(paths.lock_owner.read_text(encoding="utf-8"))
+        if owner["host"] != socket.gethostname():
+            return None
+        os.kill(int(owner["pid"]), 0)
+    except PermissionError:  # somebody else's process
+        return True
+    except ProcessLookupError:
+        return False
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return True
 
 
 def _checkpoints(paths: JobPaths) -> list[Path]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,12 +87,26 @@ def test_a_round_in_progress_shows_its_replies(job: Path, tmp_path: Path) -> Non
     folder = tmp_path / "jobs" / "sample"
     shutil.copytree(job, folder)
     source = JobSource(folder)
-    before = source.progress()
+    before, idle = source.progress(), source.pulse().held
     with Ledger.open(folder, config()) as ledger:  # a writer at work while the viewer is open
         ledger.record(items([solve(f"new-{number}", 0, 3) for number in range(5)], StubPolicy(2)))
         counted, again = source.progress(), source.progress()
+        held = source.pulse().held
         ledger.record(items([solve("new-9", 0, 3)], StubPolicy(2)))
+    assert (idle, held) == (None, True)
     assert (before, counted, again) == ([], [("train", "solver", 5)], [("train", "solver", 5)])
     assert source.progress() == [("train", "solver", 6)]
     assert "new-9" in Pages(source, ServerLinks(), live=True).newest()
+    source.close()
+
+
+def test_a_dead_holder_does_not_count_as_work(job: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "jobs" / "sample"
+    shutil.copytree(job, folder)
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    (folder / "lock.owner").write_text(json.dumps({"pid": int(ended.stdout), "host": socket.gethostname()}))
+    source = JobSource(folder)
+    assert source.pulse().held is False
+    (folder / "lock.owner").write_text(json.dumps({"pid": 1, "host": "elsewhere"}))
+    assert source.pulse().held is None
     source.close()
