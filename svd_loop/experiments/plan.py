@@ -12,6 +12,7 @@ from typing import Any
 from svd_loop.config import Config, changed_config, config_digest, load_sweep
 from svd_loop.config.controls import AnyControl, RandomControl
 from svd_loop.config.data import Source
+from svd_loop.config.stages import PAPER
 from svd_loop.config.sweep import ArmSection, SweepSection
 from svd_loop.contracts import RootPaths
 from svd_loop.errors import ConfigError
@@ -154,7 +155,8 @@ class Plan:
             "job.seed": seed,
         }
         if section.accepts_as is not None:
-            changes |= {"sampling.n": 1, "sampling.block": None}
+            # It asks no stage, and one candidate cannot agree with another.
+            changes |= {"sampling.n": 1, "sampling.block": None, "cascade.stages": [stage.type for stage in PAPER]}
         base = self.section.config if self.section.config.is_absolute() else self.path.parent / self.section.config
         config = changed_config(base, changes, f"{self.path}: arms.{arm}")
         if config.data.test is None:

@@ -115,3 +115,10 @@ def test_unknown_arms_and_a_missing_quick_form_are_refused(tmp_path: Path) -> No
         Plan.load(write_sweep(tmp_path), arms=["nothing"])
     with pytest.raises(ConfigError, match="--quick needs"):
         Plan.load(write_sweep(tmp_path, quick=None), quick=True)
+
+
+def test_the_unverified_control_of_an_arm_whose_samples_agree_asks_for_no_agreement(tmp_path: Path) -> None:
+    agreeing = {"cascade.stages": ["agreement"], "sampling.n": 4, "sampling.block": None}
+    plan = Plan.load(write_sweep(tmp_path, set=agreeing), arms=["unverified"])
+    stages = {item.arm: item.config.cascade.stage_names for item in plan.plays}
+    assert stages["svd"] == ("agreement",) and "agreement" not in stages["unverified"]
