@@ -38,6 +38,7 @@ from svd_loop.judge_health.verifier_check import size_of
 from svd_loop.ledger import DurablePolicy, Interrupt, Ledger, LedgerReader, SharedAnswers, settled_digest
 from svd_loop.promotion.lookup import find_version, local_folder, registry_errors, registry_of
 from svd_loop.report import judged_json, write_page
+from svd_loop.support.listing import listing
 from svd_loop.support.usage import MeteredPolicy
 
 log = logging.getLogger(__name__)
@@ -233,7 +234,8 @@ def _split(config: Config, split: str) -> list[Problem]:
     for name, source in held_out_sources(config).items():
         if name == split:
             return problems_of(source, name)
-    raise ConfigError(f"--split {split}: the configuration has no data.{split}")
+    known = listing(split, held_out_sources(config))
+    raise ConfigError(f"--split {split}: the configuration has no data.{split}; it has {known}")
 
 
 def _announce_stop() -> None:

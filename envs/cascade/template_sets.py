@@ -30,6 +30,7 @@ from svd_loop.config.stages import PAPER, StageSection
 from svd_loop.contracts import BUILT_IN_DOMAINS, Asking, DomainName, Message, Role, RoleName
 from svd_loop.contracts.conversation import shown_text, turns_of
 from svd_loop.errors import ConfigError
+from svd_loop.support.listing import listing
 
 _SETS = Path(__file__).parents[1] / "templates"
 _USER_LINE = re.compile(r"^---user---\n", re.MULTILINE)
@@ -187,7 +188,7 @@ def _find(name_or_path: str) -> Path:
     if folder.is_dir():
         return folder.resolve()
     raise ConfigError(
-        f"model.templates: no template set {name_or_path!r}; known sets: {', '.join(known_sets())}; "
+        f"model.templates: no template set {name_or_path!r}; known sets: {listing(name_or_path, known_sets())}; "
         "or give the path of a folder with template files"
     )
 

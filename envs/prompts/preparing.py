@@ -29,6 +29,7 @@ from envs.prompts.normalise import clean
 from envs.prompts.published import SETS, PublishedSet
 from svd_loop.errors import ConfigError, DataError
 from svd_loop.support.atomic import write_atomically
+from svd_loop.support.listing import listing
 
 _PACKED = "doc"
 _KNOWN = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv", ".csv.gz", ".csv.zst", ".parquet")
@@ -88,7 +89,7 @@ def prepare(name: str, source: Path, to: Path) -> Prepared:
         DataError: there is no such source, it holds no file of the set, or a row is not of the published form.
     """
     if name not in SETS:
-        raise ConfigError(f"data prepare: unknown set {name!r}; known: {', '.join(SETS)}")
+        raise ConfigError(f"data prepare: unknown set {name!r}; known: {listing(name, SETS)}")
     prepared = Prepared(name, to)
     with _opened(source, SETS[name]) as files:
         to.mkdir(parents=True, exist_ok=True)

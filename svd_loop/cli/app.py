@@ -12,8 +12,10 @@ from svd_loop.cli import commands
 from svd_loop.cli.data import data
 from svd_loop.cli.explain import explain
 from svd_loop.cli.export import export
+from svd_loop.cli.jobs import jobs
 from svd_loop.cli.models import models
 from svd_loop.cli.output import StderrHandler, stderr
+from svd_loop.cli.samples import samples
 from svd_loop.cli.schedule import forget, schedule
 from svd_loop.cli.sweep import sweep
 from svd_loop.cli.view import view
@@ -29,6 +31,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 nano = typer.Typer(help="The embedded checkpoint.", no_args_is_help=True)
+app.add_typer(jobs, name="jobs")
 app.add_typer(models, name="models")
 app.add_typer(data, name="data")
 app.add_typer(nano, name="nano")
@@ -42,6 +45,7 @@ app.command()(commands.report)
 app.command()(schedule)
 app.command()(forget)
 app.command()(explain)
+app.command()(samples)
 app.command()(view)
 app.command()(sweep)
 app.command()(export)

@@ -14,7 +14,7 @@ from svd_loop.cli.output import print_json, stderr
 
 if TYPE_CHECKING:
     from svd_loop.promotion.lineage import Explanation, TrainedVersion
-    from svd_loop.promotion.verdicts_of_prompts import JudgedCandidate
+    from svd_loop.promotion.verdicts_of_prompts import AskedPrompt, JudgedCandidate
 
 
 def explain(
@@ -33,19 +33,23 @@ def explain(
         _list(job, root, offset, limit, as_json)
         return
     from svd_loop.promotion.lineage import explain as explain_rows
-    from svd_loop.promotion.verdicts_of_prompts import judged_candidates
+    from svd_loop.promotion.verdicts_of_prompts import asked_prompt, judged_candidates
 
+    prompt = asked_prompt(job, root, example)
     candidates, rows = judged_candidates(job, root, example), explain_rows(job, root, example)
     if as_json:
-        print_json(
-            {"job": job, "rows": [asdict(row) for row in rows], "candidates": [asdict(one) for one in candidates]}
-        )
+        plain = {"rows": [asdict(row) for row in rows], "candidates": [asdict(one) for one in candidates]}
+        print_json({"job": job, "prompt": asdict(prompt), **plain})
         return
     learned = {(row.round, row.candidate): row for row in rows}
-    _say(f"prompt {candidates[0].prompt_id} ({candidates[0].domain}, {candidates[0].source or 'generated'}):")
-    _say(*_indented(candidates[0].text), "")
+    _say(f"prompt {prompt.id} ({prompt.domain}, {prompt.source or 'generated'}):")
+    _say(*_indented(prompt.text), "")
     for one in candidates:
         _say(*_lines(one, learned.get((one.round, one.candidate))))
+    if not candidates:
+        _say("no finished round has sampled it", "")
+    if ":" not in example:
+        _say(*_canary_lines(prompt))
 
 
 def _list(job: str, root: Path, offset: int, limit: int, as_json: bool) -> None:
@@ -76,6 +80,17 @@ def _lines(one: JudgedCandidate, row: Explanation | None) -> Iterator[str]:
         yield f"trained on it: {_names(row.trained)}"
         yield f"built on those: {_names(row.inherited)}"
     yield ""
+
+
+def _canary_lines(prompt: AskedPrompt) -> Iterator[str]:
+    """What the judge said about planted wrong answers to the prompt."""
+    place = None
+    for reply in prompt.canaries:
+        if place != (reply["round"], reply["canary"]):
+            place = reply["round"], reply["canary"]
+            yield f"canary {reply['canary']} in round {reply['round']}: a planted wrong answer to this prompt"
+        yield f"  {reply['stage']} {reply['vote']}, {reply['role']}:"
+        yield from _indented(reply["words"], "    ")
 
 
 def _say(*lines: str) -> None:

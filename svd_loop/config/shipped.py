@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from svd_loop.errors import ConfigError
+from svd_loop.support.listing import listing
 
 _PACKAGE = Path(__file__).parents[1]
 _FOLDERS = (_PACKAGE.parent / "configs", _PACKAGE / "configs")
@@ -23,7 +24,9 @@ def config_file(path: Path) -> Path:
         return known[path.as_posix()]
     if path.exists():
         return path
-    raise ConfigError(f"{path}: no such configuration file; shipped with svd-loop, by name: {', '.join(known)}")
+    raise ConfigError(
+        f"{path}: no such configuration file; shipped with svd-loop, by name: {listing(path.stem, known)}"
+    )
 
 
 def shipped() -> dict[str, Path]:

@@ -37,6 +37,7 @@ from svd_loop.contracts import (
     Solver,
 )
 from svd_loop.errors import DataError, EngineError
+from svd_loop.support.listing import listing
 from svd_loop.support.statistics import FloatArray, bootstrap_mean, pass_at_k, pass_at_k_of_decided
 
 OVERALL = "overall"
@@ -135,10 +136,10 @@ def score_solutions(
     known |= {problem.own_id: problem.id for problem in problems if problem.own_id}
     for solution in solutions:
         if solution.problem_id not in known:
-            example = next((problem.own_id or problem.id for problem in problems), "none")
+            some = listing(solution.problem_id, (problem.own_id or problem.id for problem in problems), most=5)
             raise DataError(
                 f"{solution.where}: there is no problem with the id {solution.problem_id!r} in `{split}`; "
-                f"ids are those of the held-out file, such as {example!r}"
+                f"ids are those of the held-out file: {some}"
             )
         texts[known[solution.problem_id]].append(solution.text)
     if missing := [problem.own_id or problem.id for problem in problems if not texts[problem.id]]:

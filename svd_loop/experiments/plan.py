@@ -17,6 +17,7 @@ from svd_loop.config.sweep import ArmSection, SweepSection
 from svd_loop.contracts import RootPaths
 from svd_loop.errors import ConfigError
 from svd_loop.experiments.controls import refuse_conflicts
+from svd_loop.support.listing import listing
 
 _ALONE = {"tracking.enabled": False}
 """Arms are not logged to MLflow, because no version of a sweep is served."""
@@ -115,7 +116,7 @@ class Plan:
         if quick and section.quick is None:
             raise ConfigError(f"{path}: --quick needs a `quick` section with seeds and arms")
         if unknown := [arm for arm in arms if arm not in section.arms]:
-            raise ConfigError(f"--arm {', '.join(unknown)}: {path} has {', '.join(section.arms)}")
+            raise ConfigError(f"--arm {', '.join(unknown)}: {path} has {listing(unknown[0], section.arms)}")
         short = section.quick if quick else None
         wanted = tuple(arms) or (short.arms if short else tuple(section.arms))
         chosen = tuple(seeds) or (short.seeds if short else ())

@@ -20,6 +20,7 @@ from pathlib import Path
 from svd_loop.errors import LedgerError, NoSuchJobError
 from svd_loop.ledger.checks import damaged
 from svd_loop.ledger.schema import MIGRATIONS, migrate, refuse_newer, version_of
+from svd_loop.support.listing import listing
 
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _READ_ONLY = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
@@ -85,7 +86,11 @@ def _no_such_job(path: Path) -> str:
     """Return the error text for a missing ledger, which lists the existing jobs."""
     jobs = path.parent.parent
     existing = sorted(found.parent.name for found in jobs.glob(f"*/{path.name}"))
-    known = f"{jobs} has {', '.join(existing)}" if existing else f"{jobs} has no job (set --root or job.root)"
+    known = (
+        f"{jobs} has {listing(path.parent.name, existing)}"
+        if existing
+        else f"{jobs} has no job (set --root or job.root)"
+    )
     return f"{path}: no such ledger; the job has not been started, or its folder was moved; {known}"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from svd_loop.contracts import Rejection
 from svd_loop.errors import ConfigError
+from svd_loop.support.listing import listing
 
 OUTCOMES = ("accepted", "refused", "mixed", "trained")
 """Outcomes of a prompt: a candidate was accepted; none was; both accepted and refused ones; one became a row."""
@@ -99,4 +100,4 @@ def conditions(wanted: PromptFilter) -> tuple[list[str], list[Any]]:
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> None:
     if value and value not in known:
-        raise ConfigError(f"{name} {value!r}: is one of {', '.join(known)}")
+        raise ConfigError(f"{name} {value!r}: is one of {listing(value, known)}")

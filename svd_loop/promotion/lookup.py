@@ -19,6 +19,7 @@ from svd_loop.mlflow_store.connection import open_store, tracking_uri
 from svd_loop.mlflow_store.model_card import ADAPTER, CHECKPOINT, model_card
 from svd_loop.mlflow_store.records import Event, RegisteredVersion
 from svd_loop.mlflow_store.registry import CHAMPION, FINGERPRINT_TAG, Registry
+from svd_loop.support.listing import listing
 from svd_loop.support.part_folder import part_folder
 
 EXPERIMENT = "svd-loop"
@@ -86,7 +87,7 @@ def find_version(registry: Registry, reference: str, default: str | None = None)
     version = registry.by_alias(name, which)
     if version is None:
         known = registry.aliases(name)
-        existing = ", ".join(f"{alias} (version {number})" for alias, number in sorted(known.items())) or "no alias"
+        existing = listing(which, (f"{alias} (version {number})" for alias, number in sorted(known.items())))
         raise RegistryError(f"{name}: there is no alias `{which}`; the model has {existing}")
     return version
 
@@ -104,7 +105,7 @@ def model_name(registry: Registry, name: str | None = None, default: str | None 
         return names[0]
     if name in names:
         return str(name)
-    known = ", ".join(names) or "none"
+    known = listing(name or "", names)
     wanted = f"no model {name!r} is registered" if name else "give the name of a model"
     raise RegistryError(f"{wanted}; registered models: {known}")
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from svd_loop.contracts import Rejection, RootPaths
+from svd_loop.contracts.conversation import shown_text
 from svd_loop.errors import DataError
 from svd_loop.ledger import LedgerReader
+from svd_loop.support.listing import listing
 
 VOTES = """
 SELECT stage, vote, value, content_text(text) AS words FROM votes
@@ -34,6 +36,10 @@ FROM candidates AS c
 JOIN verdicts AS v ON v.round = c.round AND v.prompt_id = c.prompt_id AND v.candidate = c.candidate
 LEFT JOIN prompts AS p ON p.id = c.prompt_id
 WHERE c.prompt_id = ? AND (? IS NULL OR c.candidate = ?) ORDER BY c.round, c.candidate
+"""
+_CANARIES = """
+SELECT round, candidate AS canary, role, stage, vote, content_text(text) AS words FROM replies
+WHERE prompt_id = ? AND purpose = 'canary' ORDER BY round, candidate, seq
 """
 _EXCERPT = 60
 """Characters of a prompt shown in the list."""
@@ -80,6 +86,23 @@ class JudgedCandidate:
     votes: Sequence[Mapping[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class AskedPrompt:
+    """A prompt of a job, sampled or not.
+
+    Attributes:
+        id: its id; `text`, `domain` and `source` (`file:line`) are the prompt's.
+        canaries: every reply of the judge about a planted wrong answer to it, in the order asked: `round`, `canary`
+            (its number in the round), `role`, `stage`, `vote`, `words`.
+    """
+
+    id: str
+    text: str
+    domain: str
+    source: str
+    canaries: Sequence[Mapping[str, Any]]
+
+
 def list_prompts(job: str, root: Path, *, offset: int = 0, limit: int = 50) -> tuple[int, list[PlayedPrompt]]:
     """Return the number of prompts a job's rounds played, and `limit` of them from `offset` on, oldest round first.
 
@@ -106,8 +129,10 @@ def list_prompts(job: str, root: Path, *, offset: int = 0, limit: int = 50) -> t
 def judged_candidates(job: str, root: Path, example: str) -> list[JudgedCandidate]:
     """Return every judged candidate that `PROMPT_ID[:CANDIDATE]` matches, oldest round first, accepted or not.
 
+    Without a candidate's number the result is empty for a prompt that no finished round has sampled.
+
     Raises:
-        DataError: no judged candidate matches; the message lists the existing ones.
+        DataError: there is no such prompt or candidate; the message lists the existing ones.
         LedgerError: there is no such job.
     """
     name, candidate = parse_example(example)
@@ -115,9 +140,25 @@ def judged_candidates(job: str, root: Path, example: str) -> list[JudgedCandidat
         prompt_id = find_prompt(reader, job, name)
         reader.verify()
         rows = list(reader.query(_CANDIDATES, [prompt_id, candidate, candidate]))
-        if not rows:
+        if not rows and candidate is not None:
             raise DataError(_no_candidate(reader, job, prompt_id))
         return [_judged(row, list(reader.query(VOTES, [row["round"], prompt_id, row["candidate"]]))) for row in rows]
+
+
+def asked_prompt(job: str, root: Path, example: str) -> AskedPrompt:
+    """Return the prompt that `PROMPT_ID[:CANDIDATE]` names, with what the judge said about canaries of it.
+
+    Raises:
+        DataError: there is no such prompt.
+        LedgerError: there is no such job.
+    """
+    name, _ = parse_example(example)
+    with LedgerReader.open_for_reading(RootPaths(root).job(job).folder) as reader:
+        prompt_id = find_prompt(reader, job, name)
+        query = "SELECT domain, source, content_text(text) AS text FROM prompts WHERE id = ?"
+        row = next(reader.query(query, [prompt_id]), {"domain": "", "source": "", "text": ""})
+        replies = list(reader.query(_CANARIES, [prompt_id]))
+        return AskedPrompt(prompt_id, shown_text(row["text"]), row["domain"], row["source"], replies)
 
 
 def parse_example(example: str) -> tuple[str, int | None]:
@@ -144,13 +185,10 @@ def find_prompt(reader: LedgerReader, job: str, name: str) -> str:
     if name in found:
         return name
     if not found:
-        existing = [row["id"] for row in reader.query(query, ["", ""])]
-        some = (
-            f"it has {', '.join(existing)}{', ...' if len(existing) == 6 else ''}"
-            if existing
-            else "it has no prompts yet"
-        )
-        raise DataError(f"{job}: has no prompt {name!r}; {some}; svd-loop explain {job} lists them")
+        every = "SELECT DISTINCT id FROM (SELECT id FROM prompts UNION SELECT prompt_id FROM candidates) ORDER BY id"
+        existing = [row["id"] for row in reader.query(every)]
+        some = f"it has {listing(name, existing, most=6)}" if existing else "it has no prompts yet"
+        raise DataError(f"{job}: has no prompt {name!r}; {some}; svd-loop samples {job} lists them")
     if len(found) > 1:
         raise DataError(f"{job}: several prompts begin with {name!r}: {', '.join(found)}")
     return str(found[0])
@@ -161,7 +199,7 @@ def _judged(row: Mapping[str, Any], votes: Sequence[Mapping[str, Any]]) -> Judge
     return JudgedCandidate(
         row["round"],
         row["prompt_id"],
-        row["text"],
+        shown_text(row["text"]),
         row["domain"],
         row["source"],
         row["candidate"],

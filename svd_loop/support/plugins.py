@@ -18,6 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from svd_loop.errors import ConfigError
+from svd_loop.support.listing import listing
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class Seam(Generic[Row]):
     def _installed(self, name: str) -> Row:
         points = self._points(name)
         if not points:
-            known = ", ".join(f"{one} ({origin})" if origin else one for one, origin in self.names().items())
+            known = listing(name, (f"{one} ({origin})" if origin else one for one, origin in self.names().items()))
             raise ConfigError(f"{self.key}: no {self.noun} is called {name!r}; known: {known}")
         if len(points) > 1:
             providers = " and ".join(sorted(map(_distribution, points)))

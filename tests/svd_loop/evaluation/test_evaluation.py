@@ -146,7 +146,7 @@ def test_solutions_may_name_problems_as_their_file_does() -> None:
     assert score_solutions(problems, mixed, SETTINGS, split="test").correct == (1, 1, 1, 1)
     with pytest.raises(DataError, match="3 of 4 problems have none: row-1, row-2, row-3"):
         score_solutions(problems, mixed[:1], SETTINGS, split="test")
-    with pytest.raises(DataError, match="such as 'row-0'"):
+    with pytest.raises(DataError, match="held-out file: row-0, row-1"):
         score_solutions(problems, [Solution("x", "")], SETTINGS, split="test")
 
 
