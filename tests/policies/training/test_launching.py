@@ -1,4 +1,7 @@
-"""Updates through a real `accelerate launch` with two gloo processes on the CPU."""
+"""Updates through a real `accelerate launch` with two gloo processes on the CPU.
+
+The first launch, of the job that is killed, is one of new interpreters; launcher and processes of the others are forks.
+"""
 
 import json
 import os
@@ -7,8 +10,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import IO, Any
 
 import pytest
 import torch
@@ -25,13 +30,32 @@ from policies.versions.weights import WeightStore
 from svd_loop.config.update import LaunchSection
 from svd_loop.errors import ConfigError, TrainingError
 from tests.policies.updates import parent, rows, settings, updater
+from tests.processes import Process
+
+FORKING = "tests.policies.training.forking_launcher"
+
+
+@pytest.fixture
+def forked_launches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this process launches is forked from one that has the training libraries behind it."""
+
+    def start(
+        command: list[str], *, env: Mapping[str, str], stdin: int, stdout: IO[Any], stderr: IO[Any], **rest: Any
+    ) -> Process:
+        assert rest == {"start_new_session": True}  # as each of these has
+        forking = [FORKING if part == "accelerate.commands.launch" else part for part in command]
+        assert forking != command
+        return Process(forking, env=env, stdin=stdin, stdout=stdout, stderr=stderr, engines=True)
+
+    popen = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(launching, "subprocess", popen)
 
 
 def trained_weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_model(WeightStore(folder / "versions").load(1), device="cpu").state_dict()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 240.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it never came to be"
@@ -58,6 +82,7 @@ def step_of(folder: Path) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_launches")
 def test_a_killed_job_takes_its_processes_along_and_shards_go_on_to_the_weights_of_one_process(
     tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +122,7 @@ def test_a_killed_job_takes_its_processes_along_and_shards_go_on_to_the_weights_
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_launches")
 def test_an_adapter_of_shards_is_that_of_one_process(tmp_path: Path, checkpoint: Path) -> None:
     """The weights compared are base and adapter merged."""
     run = {"steps": 6, "method": "lora", "learning_rate": 1e-2}
@@ -110,13 +136,14 @@ def test_an_adapter_of_shards_is_that_of_one_process(tmp_path: Path, checkpoint:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_launches")
 def test_a_process_that_is_killed_is_named_and_nothing_is_stored(tmp_path: Path, checkpoint: Path) -> None:
     launched = updater(tmp_path, checkpoint, steps=2000, method="lora", launch={"processes": 2})
 
     def kill_rank_1() -> None:
         wait_until(lambda: step_of(tmp_path) >= 1)
         work = next((tmp_path / "versions").glob("training-001-*")).resolve()
-        os.kill(processes_of(work)[1], signal.SIGKILL)
+        os.kill(int((work / "pid-1").read_text()), signal.SIGKILL)
 
     killer = threading.Thread(target=kill_rank_1)
     killer.start()
