@@ -37,10 +37,12 @@ from envs.domains.notations import (
     set_name,
     with_comma_lists,
     with_decimal_points,
+    with_round_brackets,
 )
 from envs.domains.numbers import Number, leading_number, number, same_number
 from envs.domains.parts import Parts, compares, is_equation, named, parts_of, relates
 from envs.domains.prose import said_number, sentence_words, words_of
+from envs.domains.readings import readings, same_residue, same_time_of_day
 from envs.domains.spec import DomainSpec, Pair
 from envs.domains.spelling import spelled
 from envs.domains.units import counts_things, is_set_as_text, is_symbol, same_thing, unit
@@ -52,9 +54,11 @@ _LONGEST: Final = 1000
 _MOST_PARTS: Final = 64
 _FINEST: Final = 10**12
 """Largest denominator of a converted value: takes off the float's last bits, so that whole numbers stay whole."""
-_BASED: Final = re.compile(r"([0-9A-Z]+)_\s*\{?\s*([0-9]{1,2})\s*\}?")
+_BASED: Final = re.compile(r"((?=[0-9A-Za-z]*[0-9])[0-9A-Za-z]+)_\s*\{?\s*([0-9]{1,2})\s*\}?")
+_PREFIXES: Final = {"0b": "2", "0o": "8", "0x": "16"}
+_GOES_ON: Final = re.compile(r"\.\.\.|\\[lc]?dots(?![a-zA-Z])")
 _TEXT: Final = re.compile(r"\\text\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
-_CURRENCY: Final = re.compile(r"([+-]?)\s*([$€£¥₹]|US\$)\s*(?=[\d.])")
+_CURRENCY: Final = re.compile(r"([+-]?)\s*(US\$|[$€£¥₹]|(?:USD|EUR|GBP)(?=\s))\s*(?=[\d.])")
 _BEHIND: Final = re.compile(
     r"(?P<value>.*[\w)}\]])"
     r"(?P<unit>(?:\s*\\text\s*\{[^{}]*\}(?:\s*\^\s*\{?-?\d\}?)?|\^\{\\circ\}|\s*%|\s+[a-zA-Z]{2,}(?:\s+[a-zA-Z]+){0,3})+)"
@@ -119,7 +123,9 @@ def _same_as_read_elsewhere(gold: str, answer: str, library: Library) -> bool:
     if is_decimal_comma_for_certain(gold):
         return same(with_decimal_points(gold), pointed, library)
     tuples = assigned_tuples(gold) or gold, assigned_tuples(answer) or answer
-    return tuples != (gold, answer) and same(*tuples, library)
+    if tuples != (gold, answer) and same(*tuples, library):
+        return True
+    return same_time_of_day(gold, answer) or any(same(*pair, library) for pair in readings(gold, answer))
 
 
 def same(gold: str, answer: str, library: Library) -> bool:
@@ -130,9 +136,11 @@ def same(gold: str, answer: str, library: Library) -> bool:
     """
     if not gold or not answer:
         return False
-    gold, answer = set_name(gold), set_name(answer)
+    gold, answer = with_round_brackets(set_name(gold)), with_round_brackets(set_name(answer))
     if gold == answer:
         return True
+    if (residues := same_residue(gold, answer)) is not None:
+        return residues
     (gold_name, gold_value), (answer_name, answer_value) = _named(gold), _named(answer)
     if gold_name and answer_name and gold_name != answer_name:
         return library.equal(gold, answer)
@@ -148,6 +156,8 @@ def same(gold: str, answer: str, library: Library) -> bool:
 
 def _same_structure(gold_value: str, answer_value: str, library: Library) -> bool:
     """Compare two texts without names by their parts."""
+    if compares(gold_value) and {_joined_by(gold_value), _joined_by(answer_value)} == {"and", "or"}:
+        return False
     one, other = _parts(gold_value, answer_value), _parts(answer_value, gold_value)
     if isinstance(one, str) and isinstance(other, str):
         return _same_value(one, other, library)
@@ -159,6 +169,12 @@ def _same_structure(gold_value: str, answer_value: str, library: Library) -> boo
         if isinstance(parts, Parts) and isinstance(single, str) and len(parts.items) == 1 and not parts.ordered:
             return same(parts.items[0], single, library) if parts is one else same(single, parts.items[0], library)
     return _related(gold_value, answer_value, library)
+
+
+def _joined_by(text: str) -> str:
+    """The word that joins the conditions of a text."""
+    words = set(re.findall(r"(?<![a-zA-Z])(?:and|or)(?![a-zA-Z])", text))
+    return words.pop() if len(words) == 1 else ""
 
 
 def _parts(text: str, other: str) -> Parts | str:
@@ -215,19 +231,22 @@ def _same_value(gold: str, answer: str, library: Library) -> bool:
     """Whether two texts with one value each are equal."""
     if _without_spaces(gold) == _without_spaces(answer):
         return True
-    bases = _BASED.fullmatch(gold), _BASED.fullmatch(answer)
-    if any(bases):
-        return bases[0] is not None and bases[1] is not None and bases[0].groups() == bases[1].groups()
+    bases = _based(gold), _based(answer)
+    if any(bases) and (_BASED.fullmatch(gold) or _BASED.fullmatch(answer)):
+        return bases[0] == bases[1]
+    if bool(_GOES_ON.search(gold)) != bool(_GOES_ON.search(answer)):
+        return False
     words = words_of(gold), words_of(answer)
     if words[0] or words[1]:
-        return _same_words(*words)
+        return _same_product(gold, answer, library) if not all(words) else _same_words(*words)
     (gold_value, gold_unit), (answer_value, answer_unit) = split_unit(gold), split_unit(answer)
     numbers = number(gold_value), number(answer_value)
     if numbers[0] is not None and numbers[1] is not None:
         return same_quantity(numbers[0], gold_unit, numbers[1], answer_unit, library)
     if gold_unit and answer_unit and not _same_unit(gold_unit, answer_unit):
         return False
-    if sentence_words(gold) != sentence_words(answer):
+    beside = gold_value if unit(gold_unit) else gold, answer_value if unit(answer_unit) else answer
+    if sentence_words(beside[0]) != sentence_words(beside[1]):
         said = said_number(answer) if numbers[0] is not None else None
         return said is not None and _same_value(gold, said, library)
     if compares(gold) != compares(answer) and (numbers[0] is not None or numbers[1] is not None):
@@ -239,6 +258,22 @@ def _same_value(gold: str, answer: str, library: Library) -> bool:
     if _without_spaces(gold_value).casefold() == _without_spaces(answer_value).casefold():
         return False  # symbols that differ in case, which the library treats as equal
     return library.equal(gold_value, answer_value)
+
+
+def _based(text: str) -> tuple[str, str] | None:
+    """Digits and base of a number that names its base (`1A_{16}`, `0x1A`); None for other texts."""
+    if found := _BASED.fullmatch(text):
+        return found[1].upper().lstrip("0"), found[2]
+    base = _PREFIXES.get(text[:2].lower())
+    return (text[2:].upper().lstrip("0"), base) if base and text[2:].isalnum() else None
+
+
+def _same_product(gold: str, answer: str, library: Library) -> bool:
+    r"""Whether a few letters without signs (`ab`) are the product that the other text writes out (`a \cdot b`)."""
+    letters = [sorted(re.sub(r"\\[a-zA-Z]+|[^a-zA-Z]", "", text)) for text in (gold, answer)]
+    if letters[0] != letters[1] or not 2 <= len(letters[0]) <= 4:
+        return False
+    return library.equal(*(" ".join(text) if text.isalpha() else text for text in (gold, answer)))
 
 
 def split_unit(text: str) -> tuple[str, str]:

@@ -43,9 +43,36 @@ def equal(gold: str, answer: str) -> bool:
     parsed = [
         parse(f"\\boxed{{{_IMAGINARY.sub(' i', text)}}}", _TARGETS, parsing_timeout=None) for text in (gold, answer)
     ]
-    if not all(parsed) or not verify(*parsed, timeout_seconds=None):
+    if not all(parsed):
         return False
+    if not verify(*parsed, timeout_seconds=None):
+        return coincide(parsed[0][0], parsed[1][0])
     return not differ(parsed[0][0], parsed[1][0])
+
+
+def coincide(gold: Any, answer: Any) -> bool:
+    r"""Whether two constants that `math-verify` called different have the same value in many digits.
+
+    It compares no decimal power (`2^{0.5}`) and takes `i` for a variable, also in `e^{i\pi}`.
+    """
+    sides = [_constant(side) for side in (gold, answer)]
+    if sides[0] is None or sides[1] is None:
+        return False
+    try:
+        size, difference = sympy.N(abs(sides[0]), _DIGITS), sympy.N(sides[0] - sides[1], _DIGITS)
+        if not all(value.is_number and value.is_finite for value in (size, difference)):
+            return False
+        return bool(abs(difference) <= min(size, 1) * sympy.Float("1e-30"))
+    except (TypeError, ValueError, ArithmeticError, AttributeError, NotImplementedError):
+        return False
+
+
+def _constant(side: Any) -> Any:
+    """An expression without variables, exactly; None for any other."""
+    if not isinstance(side, sympy.Expr) or isinstance(side, sympy.Float):
+        return None
+    constant = _exact(side).subs({name: sympy.I for name in side.free_symbols if str(name) == "i"}).doit()
+    return None if constant.free_symbols else constant
 
 
 def differ(gold: Any, answer: Any) -> bool:

@@ -24,7 +24,8 @@ _SETS: Final = {
     **dict.fromkeys(
         (
             *("no solution", "no solutions", "no real solution", "no real solutions", "there is no solution"),
-            *("there are no solutions", "empty set", "the empty set", r"\{\}", r"\emptyset"),
+            *("there are no solutions", "empty set", "the empty set", r"\{\}", r"\emptyset", "none"),
+            *("no real roots", "no roots", "no real solution exists", "no solution exists", "there are none"),
         ),
         r"\emptyset",
     ),
@@ -35,6 +36,19 @@ _CHAIN: Final = re.compile(
     r"(?P<low>[^<>=]+?)\s*(?P<first><|\\le(?![a-zA-Z]))\s*(?:[a-zA-Z]|\\[a-z]+)\s*(?P<second><|\\le(?![a-zA-Z]))"
     r"\s*(?P<high>[^<>=]+)"
 )
+_FALLING: Final = re.compile(
+    r"(?P<high>[^<>=]+?)\s*(?P<first>>|\\ge(?![a-zA-Z]))\s*(?P<name>[a-zA-Z]|\\[a-z]+)\s*"
+    r"(?P<second>>|\\ge(?![a-zA-Z]))\s*(?P<low>[^<>=]+)"
+)
+_UNEQUAL: Final = re.compile(r"[a-zA-Z]\s*\\neq(?![a-zA-Z])\s*(?P<value>[^<>=,]+)")
+_OPEN: Final = re.compile(
+    r"(?P<left>[\[\](])\s*(?P<low>[^\[\]()]+?)\s*[;,]\s*(?P<high>[^\[\]()]+?)\s*(?P<right>[\[\])])"
+)
+_BUILDER: Final = re.compile(
+    r"\\?\{\s*(?P<name>[a-zA-Z])\s*(?:\\in(?![a-zA-Z])\s*(?:\\mathbb\s*\{\s*R\s*\}|R)\s*)?"
+    r"(?::|\||\\mid(?![a-zA-Z])|\\text\s*\{\s*such that\s*\})\s*(?P<condition>.+?)\s*\\?\}"
+)
+_OR: Final = re.compile(r"\s+or\s+|\s*\\text\s*\{\s*or\s*\}\s*|\s*\\vee(?![a-zA-Z])\s*")
 _BOUND: Final = re.compile(rf"[a-zA-Z]\s*(?P<sign>{_SIGN})\s*(?P<bound>[^<>=]+)")
 _WITHIN: Final = re.compile(r"\|\s*[a-zA-Z]\s*\|\s*(?P<sign><|\\le(?![a-zA-Z]))\s*(?P<bound>[^<>=|]+)")
 _MEMBER: Final = re.compile(r"(?:[a-zA-Z]|\\[a-z]+)\s*\\in(?![a-zA-Z])\s*(?P<set>.+)")
@@ -83,6 +97,9 @@ def is_decimal_comma_for_certain(text: str) -> bool:
 
 def interval_of(text: str) -> Parts | None:
     r"""An inequality of one variable as the interval it describes (`1 < x \le 2`, `x > 3`); None for other texts."""
+    if (falling := _FALLING.fullmatch(text)) is not None:
+        signs = ["<" if falling[place] == ">" else r"\le" for place in ("second", "first")]
+        return interval_of(f"{falling['low']} {signs[0]} {falling['name']} {signs[1]} {falling['high']}")
     if chain := _CHAIN.fullmatch(text):
         opening, closing = "(" if chain["first"] == "<" else "[", ")" if chain["second"] == "<" else "]"
         return Parts(opening + closing, (chain["low"].strip(), chain["high"].strip()))
@@ -95,6 +112,33 @@ def interval_of(text: str) -> Parts | None:
             return Parts("()" if bound["sign"] == ">" else "[)", (value, r"\infty"))
         return Parts("()" if bound["sign"] == "<" else "(]", (r"-\infty", value))
     return None
+
+
+def with_round_brackets(text: str) -> str:
+    """An interval whose open ends have outward brackets (`]0,1[`) with round ones; any other text as it is."""
+    found = _OPEN.fullmatch(text)
+    if found is None or (found["left"] != "]" and found["right"] != "["):
+        return text
+    left, right = "(" if found["left"] == "]" else found["left"], ")" if found["right"] == "[" else found["right"]
+    return f"{left}{found['low']},{found['high']}{right}"
+
+
+def union_of(text: str) -> str | None:
+    r"""Inequalities of one variable that are joined by "or", and `x \neq 2`, as a union of intervals."""
+    if unequal := _UNEQUAL.fullmatch(text):
+        value = unequal["value"].strip()
+        return rf"(-\infty,{value})\cup ({value},\infty)"
+    found = [interval_of(part.strip()) for part in _OR.split(text)]
+    if len(found) < 2:
+        return None
+    written = [f"{one.brackets[0]}{','.join(one.items)}{one.brackets[1]}" for one in found if one is not None]
+    return r"\cup ".join(written) if len(written) == len(found) else None
+
+
+def without_builder(text: str) -> str:
+    r"""The condition of a set of real numbers (`\{x \mid 2 < x\}`); any other text as it is."""
+    found = _BUILDER.fullmatch(text)
+    return found["condition"] if found else text
 
 
 def member_of(text: str) -> str | None:

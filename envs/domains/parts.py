@@ -24,6 +24,7 @@ _NAME: Final = re.compile(
     r"(?:\\(?:angle|overline|vec|hat|bar|mathbf|text|operatorname|triangle|frac|Delta|alpha|beta|gamma|theta|lambda|mu|phi"
     r"|omega|sigma|rho|pi|nabla|mathbb|mathcal|max|min|sin|cos|tan)|[a-zA-Z(){}_,'\s|:]|(?<=[a-zA-Z(_{,])[0-9]+)*"
 )
+_LETTER: Final = re.compile(r"[a-zA-Z]")
 _WHOLE_TEXT: Final = re.compile(r"\\text\s*\{([^{}]*)\}")
 _RELATION: Final = re.compile(
     r"[<>=]|\\(?:le|ge|neq|in|pm|mp|equiv|approx|cup|cap|setminus|mid)(?![a-zA-Z])|\||(?<!\\):"
@@ -84,6 +85,8 @@ def named(text: str) -> tuple[str, str]:
     sides = about if len(about) > 1 else _split(_ABOUT.sub("", text, count=1) if _ABOUT.match(text) else text, _EQUALS)
     if len(sides) < 2:
         return "", sides[0] if sides and (_ABOUT.match(text) or text.startswith("=")) else text
+    if len(sides) == 2 and _LETTER.fullmatch(sides[1]) and not re.search(r"[a-zA-Z]", sides[0]):
+        return sides[1], sides[0]  # 5 = x
     return (re.sub(r"[\s{}]", "", sides[0]), sides[-1]) if _NAME.fullmatch(sides[0]) else ("", text)
 
 

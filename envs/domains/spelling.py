@@ -43,6 +43,7 @@ _ROOTS: Final = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
 
 _SETTING: Final = re.compile(  # commands that only change the appearance
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|mathop|strut|hfill|newline|ensuremath)(?![a-zA-Z])\.?"
+    r"|\\textcolor\s*\{[^{}]*\}|\\color\s*(?:\[[^\[\]]*\])?\s*\{[^{}]*\}"
     r"|(?<!\\)\\[!@]|\\phantom\{[^{}]*\}|\\label\{[^{}]*\}|\\tag\*?\{[^{}]*\}"
 )
 _DOUBLED: Final = re.compile(r"\\\\(?=[a-zA-Z{}%$,;])")
@@ -64,6 +65,19 @@ _WHOLE_GROUPS: Final = re.compile(r"(?<![\d.,])([1-9]\d{0,2}(?:,\d{3})+)(?![\d,]
 _DECIMAL_COMMA: Final = re.compile(r"(?<=\d)\{,\}(?=\d)")
 _SPACED_GROUPS: Final = re.compile(r"[+-]?\d{1,3}(?: \d{3})+(?:\.\d+)?")
 _REPEATING: Final = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*(?:\{(\d+)\}|(\d))")
+_DOTTED: Final = re.compile(r"\\dot\s*\{?(\d)\}?(\d*?)\s*\\dot\s*\{?(\d)\}?")
+_OVERLINED: Final = re.compile("(?:[0-9]\N{COMBINING OVERLINE})+")
+_LOG_E: Final = re.compile(r"\\log\s*_\s*(?:\{\s*e\s*\}|e(?![a-zA-Z]))\s*")
+_BASES: Final = {
+    **{"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9"},
+    **{"ten": "10", "eleven": "11", "twelve": "12", "sixteen": "16", "binary": "2", "octal": "8", "hexadecimal": "16"},
+}
+_BASE: Final = rf"(?P<base>\d{{1,2}}|{'|'.join(_BASES)})"
+_IN_A_BASE: Final = re.compile(
+    r"(?<![\w.])(?P<open>\\text\s*\{\s*|\()?(?P<digits>(?=[A-F]*[0-9])[0-9A-Fa-f]+)(?(open)\s*[})])"
+    rf"(?:\s*_\s*\{{?\s*(?:\\text\s*\{{\s*)?{_BASE}[\s}}]*"
+    r"|\s*(?:\\text\s*\{)?\s*\(?\s*(?:in\s+)?base\s*\}?[\s-]*" + _BASE.replace("P<base>", "P<named>") + r"[\s})]*)$"
+)
 _DOTS: Final = r"(?:\.\.\.|\\[lc]?dots(?![a-zA-Z]))"
 _ENDLESS: Final = re.compile(rf"(?<![\d.])(\d{{0,20}})\.(\d{{0,12}}?)(?:(\d)\3{{2,12}}|(\d{{2,6}})\4{{1,6}}){_DOTS}")
 _IN_BRACKETS: Final = re.compile(r"(?<![\d.])(\d{1,20})\.(\d{0,12})\((\d{1,12})\)()")
@@ -120,7 +134,7 @@ _SHORT_FRACTION: Final = re.compile(r"\\frac\s*(\d|\{[^{}]*\})\s*(\d|[a-zA-Z]|\{
 @functools.lru_cache(maxsize=8192)
 def spelled(text: str) -> str:
     """The normalised text; texts with different meanings stay different."""
-    text = _ascii(text)
+    text = _ascii(_OVERLINED.sub(lambda digits: rf"\overline{{{digits[0][::2]}}}", text))
     if "\\begin" not in text:
         text = _DOUBLED.sub(r"\\", text)
     text = _DIGIT_GROUPS.sub(lambda group: group[1] + re.sub(r"\D", "", group[2]), text)
@@ -138,11 +152,19 @@ def spelled(text: str) -> str:
     text = _BARE_OVER.sub(r"\\frac{\1}{\2}", text) if text.count(r"\over") == 1 and r"\overline" not in text else text
     text = _SHORT_FRACTION.sub(lambda found: "\\frac" + _braced(found[1]) + _braced(found[2]), text)
     text = re.sub(r"\^\s*\\circ(?![a-zA-Z])", r"^{\\circ}", text)
+    text = _LOG_E.sub(r"\\ln ", _DOTTED.sub(r"\\overline{\1\2\3}", text))
+    text = _IN_A_BASE.sub(_with_base, text.strip())
     text = _ENDLESS.sub(_fraction, _IN_BRACKETS.sub(_fraction, _REPEATING.sub(_fraction, text)))
     if not re.search(r"[\[\]()]|\\\{|^\s*\{", text):
         text = _WHOLE_GROUPS.sub(lambda group: group[1].replace(",", ""), text)
         text = text.replace(" ", "") if _SPACED_GROUPS.fullmatch(text.strip()) else text
     return " ".join(text.split()).rstrip(" ,;.").strip()
+
+
+def _with_base(number: re.Match[str]) -> str:
+    """A number whose base stands in words or behind brackets, with a subscript."""
+    base = number["base"] or number["named"]
+    return f"{number['digits']}_{{{_BASES.get(base, base)}}}"
 
 
 def _ascii(text: str) -> str:
@@ -162,7 +184,8 @@ def _ascii(text: str) -> str:
             parts.append(f"\\frac{{{above}}}{{{below or 1}}}")
         else:
             known = _CHARACTERS.get(character) or _GREEK.get(character) or _ROOTS.get(character)
-            parts.append(known or unicodedata.normalize("NFKC", character))
+            digit = unicodedata.decimal(character, None)
+            parts.append(known or (unicodedata.normalize("NFKC", character) if digit is None else str(digit)))
     return "".join(parts)
 
 

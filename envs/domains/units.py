@@ -35,6 +35,7 @@ _PARTS_OF_NUMBERS: Final = frozenset(_PARTS_OF_NUMBERS_TEXT.split())
 _CURRENCY: Final = {
     **{"$": "dollar", "usd": "dollar", "€": "euro", "eur": "euro", "£": "pound_sterling", "gbp": "pound_sterling"},
     **{"¥": "yen", "₹": "rupee", "rs": "rupee", "¢": "cent", "₽": "ruble", "₩": "won", "bucks": "dollar"},
+    **{"dollars": "dollar", "euros": "euro", "cents": "cent", "rupees": "rupee"},
 }
 _WORDS: Final = {
     "per": "/",
@@ -179,6 +180,7 @@ def _plain(text: str) -> str:
     )
     text = re.sub(r"^\s*1\s*/", "/", text)
     text = re.sub(r"\b((?:sq|cu|square|cubic)\.?)\s+in\b", r"\1 inch", re.sub(r"(?<=[a-z])-(?=[a-z])", " ", text))
+    text = re.sub(r"\bper\s+cent\b", "percent", text)
     text = re.sub(r"\belectron\s+volts?\b", "eV", text)
     text = re.sub(r"µ\s+(?=[a-zA-Z]\b)", "µ", text)
     text = re.sub(r"([a-zA-Z]) Ω", r"\1Ω", text)

@@ -1,6 +1,7 @@
 """1,322 ways to write an answer or to miss it, by kinds of faults (C2 to C5, D1 to D4), with what a person would say.
 
-The table also is a suite of `benchmarks.scorers`. It takes about two seconds of processor time.
+A second table (`notations.jsonl`) has pairs of notations. Both are
+suites of `benchmarks.scorers`, too. The test takes about two seconds of processor time.
 """
 
 from __future__ import annotations
@@ -8,19 +9,24 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from envs.domains import domain_of
 from svd_loop.contracts import Domain, DomainName, Outcome, Problem
 
-TABLE = Path(__file__).parents[3] / "benchmarks" / "data" / "spellings.jsonl"
-ROWS = [json.loads(line) for line in TABLE.read_text(encoding="utf-8").splitlines()]
+DATA = Path(__file__).parents[3] / "benchmarks" / "data"
+
+
+def rows_of(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (DATA / name).read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.mark.parametrize("domain", [Domain.MATH, Domain.SCIENCE])
 def test_answers_are_scored_as_a_person_would_except_the_known_ones(domain: DomainName) -> None:
-    rows = [row for row in ROWS if row.get("domain", Domain.MATH) == domain]
+    everything = rows_of("spellings.jsonl") + rows_of("notations.jsonl")
+    rows = [row for row in everything if row.get("domain", Domain.MATH) == domain]
     pairs = [(row["answer"], Problem("p", row.get("question", "?"), domain, row["gold"])) for row in rows]
     outcomes = domain_of(domain).score_all(pairs, seconds=5.0)
     others = [
@@ -32,6 +38,6 @@ def test_answers_are_scored_as_a_person_would_except_the_known_ones(domain: Doma
 
 
 def test_every_kind_has_sixty_rows() -> None:
-    kinds = Counter(row["note"] for row in ROWS)
+    kinds = Counter(row["note"] for row in rows_of("spellings.jsonl"))
     assert sorted(kinds) == ["C2", "C3", "C4", "C5", "D1", "D2", "D3", "D4"]
     assert min(kinds.values()) >= 60
