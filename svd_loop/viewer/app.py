@@ -14,6 +14,7 @@ import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ class Viewer:
     @contextlib.asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """Open the ledger on its thread, and close it there."""
-        await self.on_thread(self._open)
+        await self.on_thread(lambda pages: None)
         yield
         await self.on_thread(lambda pages: pages.source.close())
         self._thread.shutdown()
@@ -123,16 +124,16 @@ class Viewer:
             except SvdError as error:
                 return 500, pages.error("The ledger cannot be read", str(error))
 
-        status, text = await self.on_thread(made)
+        try:
+            status, text = await self.on_thread(made)
+        except SvdError as error:  # not even a page that says so can be made
+            status, text = 500, f"<!doctype html><title>svd-loop</title><p>{escape(str(error))}</p>"
         return HTMLResponse(_encodable(text), status)
 
     def _opened(self) -> Pages:
         if self._pages is None:
             self._pages = Pages(JobSource(self._folder, self._outcomes), ServerLinks(), live=True)
         return self._pages
-
-    def _open(self, pages: Pages) -> None:
-        pages.source.pulse()
 
 
 def make_app(folder: Path, *, outcomes: SampleOutcomes = no_outcomes, hosts: frozenset[str] = frozenset()) -> Starlette:

@@ -6,6 +6,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -60,12 +61,10 @@ def pages(job: Path) -> Iterator[Pages]:
     source.close()
 
 
-@pytest.fixture(scope="session")
-def served(job: Path) -> Iterator[str]:
-    """The address of a running viewer of the job; its ledger must not be changed by it."""
-    ledger = job / "ledger.sqlite"
-    before = hashlib.sha256(ledger.read_bytes()).hexdigest()
-    server = uvicorn.Server(uvicorn.Config(make_app(job), port=0, log_level="error", lifespan="on"))
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """The address of a viewer that runs while the block does."""
+    server = uvicorn.Server(uvicorn.Config(make_app(folder), port=0, log_level="error", lifespan="on"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -74,4 +73,13 @@ def served(job: Path) -> Iterator[str]:
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
     thread.join(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def served(job: Path) -> Iterator[str]:
+    """The address of a running viewer of the job; its ledger must not be changed by it."""
+    ledger = job / "ledger.sqlite"
+    before = hashlib.sha256(ledger.read_bytes()).hexdigest()
+    with serving(job) as address:
+        yield address
     assert hashlib.sha256(ledger.read_bytes()).hexdigest() == before

@@ -17,8 +17,13 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from svd_loop.contracts import JobResult
+from svd_loop.ledger import Ledger
+from svd_loop.report import write_page
 from svd_loop.viewer.export import export_pages
-from tests.svd_loop.viewer.conftest import HOSTILE
+from tests.svd_loop.ledger.judged_rounds import commit_judged
+from tests.svd_loop.ledger.samples import StubPolicy, config, items, solve
+from tests.svd_loop.viewer.conftest import HOSTILE, serving
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 OPTIONS = (
@@ -46,11 +51,12 @@ def press(browser: webdriver.Chrome, key: str) -> None:
 
 
 def arrives(browser: webdriver.Chrome, part: str) -> None:
-    WebDriverWait(browser, 10, poll_frequency=0.02).until(lambda driver: part in driver.current_url)
+    WebDriverWait(browser, 60, poll_frequency=0.02).until(lambda driver: part in driver.current_url)
 
 
 def words(browser: webdriver.Chrome, selector: str) -> list[str]:
-    return [one.text for one in browser.find_elements(By.CSS_SELECTOR, selector)]
+    read = "return [...document.querySelectorAll(arguments[0])].map((one) => one.innerText)"
+    return [str(text) for text in browser.execute_script(read, selector)]  # at once: a live page may change meanwhile
 
 
 def overflow(browser: webdriver.Chrome) -> int:
@@ -155,7 +161,10 @@ def test_dark_follows_the_system_and_the_switch(browser: webdriver.Chrome, serve
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
-def test_nothing_scrolls_sideways_on_a_phone(browser: webdriver.Chrome, served: str, job: Path) -> None:
+def test_nothing_scrolls_sideways_on_a_phone(
+    browser: webdriver.Chrome, served: str, tmp_path: Path, result: JobResult
+) -> None:
+    report = write_page(tmp_path / "report.html", result, {"job": {"name": "x" * 500}})
     metrics = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     paths = ("/", "/round/1", "/round/1/prompts", "/round/1/prompt/mixed", "/round/1/prompt/long-line", "/reply/1")
@@ -163,8 +172,25 @@ def test_nothing_scrolls_sideways_on_a_phone(browser: webdriver.Chrome, served: 
     for path in (*paths, "/round/1/held-out", "/replies"):
         browser.get(f"{served}{path}")
         wide[path] = browser.execute_script("return document.documentElement.scrollWidth")
+    browser.get(report.as_uri())
+    wide["report"] = browser.execute_script("return document.documentElement.scrollWidth")
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert set(wide.values()) == {400}, wide
+    assert overflow(browser) <= 0  # the report at 1,280
+
+
+def test_a_page_follows_the_running_job(browser: webdriver.Chrome, job: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "jobs" / "sample"
+    shutil.copytree(job, folder)
+    with Ledger.open(folder, config()) as ledger, serving(folder) as address:
+        browser.get(address)
+        assert len(words(browser, "table.cards tbody tr")) == 3
+        commit_judged(ledger, 3, {"new": ["yyyy"]})
+        wait = WebDriverWait(browser, 60, poll_frequency=0.1)
+        wait.until(lambda driver: len(words(driver, "table.cards tbody tr")) == 4)
+        ledger.record(items([solve("newer", 0, 4)], StubPolicy(3)))
+        wait.until(lambda driver: words(driver, "#progress .chip") == ["solver 1"])
+        assert words(browser, "#live") == ["working"]
 
 
 def test_an_export_is_read_without_a_server(browser: webdriver.Chrome, job: Path, tmp_path: Path) -> None:
