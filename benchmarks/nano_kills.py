@@ -33,7 +33,7 @@ CHUNK = 8
 TO_THE_END = "to the end"
 OVERRIDES = (
     "data.train.count=20",
-    "data.development.count=4",
+    "data.development.count=7",
     "data.test=null",
     "data.prompts_per_round=8",
     "sampling.n=2",
@@ -48,6 +48,7 @@ OVERRIDES = (
     f"engine.chunk_size={CHUNK}",
     "update.batch_size=2",
     "update.checkpoint_steps=2",
+    "update.choose_from=2",
     "tracking.enabled=false",
 )
 PLACES = (
@@ -57,6 +58,8 @@ PLACES = (
     "1/step-1",
     "1/step-3",
     "1/updated",
+    "1/choice/recorded*2",
+    "1/chosen",
     "1/evaluate/recorded",
     "1/committed",
     "2/judge/recorded*2",

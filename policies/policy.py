@@ -34,7 +34,7 @@ from svd_loop.support.wrapping import PolicyWrapper
 
 _log = logging.getLogger(__name__)
 
-HELD_OUT = ("development", "test")
+HELD_OUT = ("development", "test", "choice")
 """Purposes under which held-out problems are solved."""
 
 _TAIL = 65_536
@@ -262,6 +262,7 @@ class RecordingPolicy(PolicyWrapper):
                 "round": reply.call.round,
                 "purpose": reply.call.purpose,
                 "policy_round": reply.policy.round,
+                "fingerprint": reply.policy.fingerprint,
                 "text": reply.text,
                 "finish_reason": reply.finish_reason.value,
             }

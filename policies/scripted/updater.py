@@ -11,7 +11,7 @@ from pathlib import Path
 from policies.scripted import tasks
 from policies.scripted.policy import decode
 from policies.scripted.simulation import Traits
-from policies.versions.stored import MANIFEST, Manifest, StoredVersion, fingerprint_of, stored_version
+from policies.versions.stored import MANIFEST, Manifest, StoredVersion, fingerprint_of, step_folder, stored_version
 from policies.versions.weights import check_intact
 from svd_loop.contracts import PolicyVersion, TrainingRow, UpdateResult
 from svd_loop.errors import TrainingError, WeightsError
@@ -28,10 +28,12 @@ class ScriptedUpdater:
 
     Args:
         versions: Folder under which `round-001` and so on are written.
+        choose_from: Checkpoints to keep (`update.choose_from`); the skill moves by equal parts from one to the next.
     """
 
-    def __init__(self, versions: Path) -> None:
+    def __init__(self, versions: Path, choose_from: int = 0) -> None:
         self._versions = versions
+        self._choose_from = choose_from
 
     def fit(self, rows: Sequence[TrainingRow], *, round: int, parent: Path) -> UpdateResult:
         """Learn from `rows`; bit-identical on repetition.
@@ -46,10 +48,16 @@ class ScriptedUpdater:
         before = read_traits(parent)
         share = sum(map(_is_right, accepted)) / len(accepted)
         after = replace(before, skill=(1 - before.gain) * before.skill + before.gain * share)
-        path = self._versions / PolicyVersion(round, "").name
-        stored = write_traits(path, after, round=round, parent=stored_version(parent).version.round, learned_from=rows)
+        path, origin = self._versions / PolicyVersion(round, "").name, stored_version(parent).version.round
+        steps = self._choose_from or 1
+        for step in range(1, self._choose_from + 1):
+            skill = before.skill + step / steps * (after.skill - before.skill) if step < steps else after.skill
+            folder = step_folder(self._versions, round, step)
+            write_traits(folder, replace(after, skill=skill), round=round, parent=origin, learned_from=rows)
+        stored = write_traits(path, after, round=round, parent=origin, learned_from=rows)
         metrics = {"skill_before": before.skill, "skill_after": after.skill, "share_right": share}
-        return UpdateResult(stored.version, path, rows=len(rows), steps=1, metrics=metrics)
+        candidates = tuple(range(1, self._choose_from + 1))
+        return UpdateResult(stored.version, path, len(rows), steps, metrics, candidates)
 
 
 def read_traits(folder: Path) -> Traits:

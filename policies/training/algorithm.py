@@ -48,7 +48,9 @@ class Updater(Protocol):
     def learn(self, material: UpdateMaterial, *, round: int, parent: Path) -> UpdateResult:
         """Train, and store the result as version `round`.
 
-        Must not repeat an update that was already finished with the same material.
+        Must not repeat an update that was already finished with the same material. With `update.choose_from` it also
+        stores checkpoints (`WeightStore.write` with a step) and names them in `UpdateResult.candidates`; the last
+        step is kept of an algorithm that stores none.
 
         Args:
             material: the rows of the round.

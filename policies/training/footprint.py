@@ -195,8 +195,9 @@ def version_bytes(shape: Shape, update: UpdateSection) -> int:
 
 
 def checkpoint_bytes(shape: Shape, update: UpdateSection) -> int:
-    """Disk of the training checkpoints of an update in progress: weights and optimizer states."""
-    return _CHECKPOINTS_KEPT * (1 + _ADAMW_STATES) * version_bytes(shape, update) if update.checkpoint_steps else 0
+    """Disk of an update in progress: weights and optimizer states to resume from, and weights to choose from."""
+    resumed = _CHECKPOINTS_KEPT * (1 + _ADAMW_STATES) if update.checkpoint_steps else 0
+    return (resumed + update.choose_from) * version_bytes(shape, update)
 
 
 def _kept_by_layers(shape: Shape, bf16: bool) -> int:

@@ -135,3 +135,12 @@ def training_order(lengths: Sequence[int], *, samples: int, batch_size: int, see
 def sample_count(rows: int, *, epochs: float, steps: int | None, batch_size: int) -> int:
     """Rows drawn in a run: `steps` full batches, or `epochs` passes (at least one row)."""
     return steps * batch_size if steps is not None else max(1, math.ceil(rows * epochs))
+
+
+def candidate_steps(steps: int, count: int) -> tuple[int, ...]:
+    """The steps at which `count` checkpoints are kept to choose from: equally spaced, the last step included.
+
+    Returns:
+        Ascending; fewer than `count` if there are fewer steps, none if `count` is 0.
+    """
+    return tuple(sorted({math.ceil(steps * place / count) for place in range(1, count + 1)}))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from policies.training.isolation import require_isolation
-from policies.training.rows import dataset_columns, sample_count, training_order
+from policies.training.rows import candidate_steps, dataset_columns, sample_count, training_order
 from policies.versions.checkpoints import foundation, load_checkpoint, load_model
 from policies.versions.precision import trains_in_bfloat16
 from policies.versions.stored import StoredVersion, stored_version
@@ -70,6 +70,14 @@ class TrainingTask:
         """Optimizer steps of a run over `rows` rows."""
         return math.ceil(self.samples(rows) / self.settings.batch_size)
 
+    def candidates(self, rows: int) -> tuple[int, ...]:
+        """Steps whose checkpoints are kept to choose from, the last step included; empty if there is no choice."""
+        return candidate_steps(self.steps(rows), self.settings.choose_from)
+
+    def candidate(self, step: int) -> Path:
+        """Folder of the model's files after a step that is kept to choose from."""
+        return self.work / "candidates" / str(step)
+
     def samples(self, rows: int) -> int:
         """Rows drawn in a run over `rows` rows."""
         settings = self.settings
@@ -118,7 +126,14 @@ def train(
         if settings.packing:
             require_isolation(model, rows, collator, "bfloat16" if arguments.bf16 else "float32")
 
-    watcher = Watcher(on_step, look)
+    def stepped(step: int) -> None:
+        if step in earlier:  # every process comes here, as `_save` wants
+            task.candidate(step).mkdir(parents=True, exist_ok=True)
+            _save(trainer, task, task.candidate(step))
+        on_step(step)
+
+    earlier = frozenset(task.candidates(len(rows))[:-1])  # the last one is the result
+    watcher = Watcher(stepped, look)
     trainer = SupervisedTrainer(
         model=_model(task, start),
         args=arguments,

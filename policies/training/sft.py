@@ -13,6 +13,7 @@ import logging
 import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from policies.versions.weights import Origin, WeightStore
 from svd_loop.config.update import UpdateSection
 from svd_loop.contracts import PolicyVersion, TrainingRow, UpdateMaterial, UpdateResult
 from svd_loop.errors import TrainingError
+from svd_loop.support.linking import copy_by_links
 from svd_loop.support.progress import progress
 from svd_loop.support.torch_memory import is_out_of_memory, release_gpu_memory
 
@@ -103,7 +105,7 @@ class SftUpdater:
         digest = data_digest(rows)
         done = self._store.existing(round, digest, self._config_digest)
         if done is not None:
-            return _result(done)
+            return self._result(done)
         start = self._start(stored_version(parent))
         work = self._store.folder / f"training-{round:03d}-{_name(digest, self._config_digest, start)}"
         for other in set(self._store.folder.glob(f"training-{round:03d}-*")) - {work}:
@@ -127,12 +129,31 @@ class SftUpdater:
                 raise
         if trained is None:  # after the handler: inside it, the traceback would keep the batch's memory
             trained = self._train_again(task, rows)
-        result, kind = trained, settings.method
-        base = foundation(start) if kind == "lora" else None
-        origin = Origin(start.version.round, digest, self._config_digest, base, result.metrics, len(rows), result.steps)
-        stored = self._store.write(round, kind, lambda folder: self._save(result, folder), origin)
+        base = foundation(start) if settings.method == "lora" else None
+        origin = Origin(
+            start.version.round, digest, self._config_digest, base, trained.metrics, len(rows), trained.steps
+        )
+        stored = self._write(trained, task, round, origin)
         shutil.rmtree(work, ignore_errors=True)
-        return _result(stored)
+        return self._result(stored)
+
+    def _write(self, trained: Trained, task: TrainingTask, round: int, origin: Origin) -> StoredVersion:
+        """Store the version, and before it the checkpoints to choose from: a round with a version has all of them."""
+        kind, candidates = self._settings.method, task.candidates(origin.rows)
+        self._store.drop_steps(round)
+        for step in candidates[:-1]:
+            earlier = replace(trained, save=partial(copy_by_links, task.candidate(step)))
+            self._store.write(round, kind, partial(self._save, earlier), replace(origin, steps=step), step=step)
+        last = candidates[-1] if candidates else None
+        stored = self._store.write(round, kind, lambda folder: self._save(trained, folder), origin, step=last)
+        return stored if last is None else self._store.choose(round, last)
+
+    def _result(self, stored: StoredVersion) -> UpdateResult:
+        manifest, round = read_manifest(stored.path), stored.version.round
+        candidates = tuple(self._store.steps(round)) if self._settings.choose_from else ()
+        return UpdateResult(
+            stored.version, stored.path, manifest.rows, manifest.steps, dict(manifest.metrics), candidates
+        )
 
     def _start(self, parent: StoredVersion) -> StoredVersion:
         """The version whose weights the update starts from."""
@@ -194,11 +215,6 @@ def make_updater(context: UpdateContext) -> SftUpdater:
         device=context.device,
         config_digest=context.config_digest,
     )
-
-
-def _result(stored: StoredVersion) -> UpdateResult:
-    manifest = read_manifest(stored.path)
-    return UpdateResult(stored.version, stored.path, manifest.rows, manifest.steps, dict(manifest.metrics))
 
 
 def _seed(job_seed: int, round: int) -> int:

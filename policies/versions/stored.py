@@ -106,6 +106,11 @@ def _digest_of(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
+def step_folder(versions: Path, round: int, step: int) -> Path:
+    """Folder of a checkpoint of an update, kept to choose from until its round is recorded."""
+    return versions / f"steps-{round:03d}" / f"step-{step:06d}"
+
+
 def stored_version(folder: Path) -> StoredVersion:
     """The version in `folder`, as its manifest describes it, without looking at the weights.
 

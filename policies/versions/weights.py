@@ -28,10 +28,12 @@ from policies.versions.stored import (
     fingerprint_of,
     follow_umask,
     read_manifest,
+    step_folder,
     stored_version,
 )
 from svd_loop.contracts import PolicyVersion
 from svd_loop.errors import WeightsError
+from svd_loop.support.linking import copy_by_links
 
 __all__ = ["Origin", "StoredVersion", "WeightStore", "check_intact"]
 
@@ -82,8 +84,15 @@ class WeightStore:
 
     def rounds(self) -> list[int]:
         """Rounds with a finished version, ascending."""
-        names = (re.fullmatch(r"round-(\d{3,})", entry.name) for entry in self.folder.iterdir())
-        return sorted(int(name[1]) for name in names if name is not None)
+        return _numbers(self.folder, r"round-(\d{3,})")
+
+    def steps(self, round: int) -> list[int]:
+        """Steps of an update whose checkpoints are stored to choose from, ascending."""
+        return _numbers(self._steps(round), r"step-(\d{6,})")
+
+    def step_path(self, round: int, step: int) -> Path:
+        """Folder of a checkpoint of a round's update, whether it exists or not."""
+        return step_folder(self.folder, round, step)
 
     def add_base(self, checkpoint: Path) -> StoredVersion:
         """Store `checkpoint` as round 0, by reference; does nothing if it is stored already and unchanged.
@@ -106,14 +115,17 @@ class WeightStore:
         manifest = Manifest(0, "base", fingerprint, files, base_path=str(checkpoint), libraries=_library_versions())
         return self._commit(manifest, self._temporary())
 
-    def write(self, round: int, kind: Kind, fill: Callable[[Path], None], origin: Origin) -> StoredVersion:
-        """Store a trained version; replaces a finished one of the same round.
+    def write(
+        self, round: int, kind: Kind, fill: Callable[[Path], None], origin: Origin, *, step: int | None = None
+    ) -> StoredVersion:
+        """Store a trained version, or a checkpoint to choose from; replaces a finished one of the same round and step.
 
         Args:
             round: at least 1.
             kind: `full` or `lora`.
             fill: writes the model's files into the (empty, temporary) folder it is given.
             origin: how the version was made.
+            step: of the checkpoint; None stores the round's version.
 
         Raises:
             WeightsError: a file cannot be written. Nothing is left behind, and earlier versions are untouched.
@@ -145,7 +157,35 @@ class WeightStore:
             origin.rows,
             origin.steps,
         )
+        return self._commit(manifest, folder, self.path(round) if step is None else self.step_path(round, step))
+
+    def choose(self, round: int, step: int) -> StoredVersion:
+        """Make a stored checkpoint the round's version; its files are linked, or copied where links cannot be made.
+
+        Raises:
+            WeightsError: there is no such checkpoint, or the version cannot be written.
+        """
+        chosen = self.step_path(round, step)
+        manifest = read_manifest(chosen)
+        if self.path(round).exists() and read_manifest(self.path(round)).fingerprint == manifest.fingerprint:
+            return stored_version(self.path(round))
+        folder = self._temporary()
+        try:
+            copy_by_links(chosen, folder)
+            (folder / MANIFEST).unlink()  # written anew, and not through the link
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise WeightsError(f"{self.path(round)}: cannot be written: {error.strerror or error}") from error
         return self._commit(manifest, folder)
+
+    def drop_steps(self, through: int) -> None:
+        """Delete the checkpoints of all updates of rounds up to `through`."""
+        for round in _numbers(self.folder, r"steps-(\d{3,})"):
+            if round <= through:
+                shutil.rmtree(self._steps(round), ignore_errors=True)
+
+    def _steps(self, round: int) -> Path:
+        return self.step_path(round, 0).parent
 
     def load(self, round: int, *, verify: bool = True) -> StoredVersion:
         """The version of a round.
@@ -213,17 +253,18 @@ class WeightStore:
             raise WeightsError(f"{self.folder}: cannot be written: {error.strerror}; see job.root") from None
         return folder
 
-    def _commit(self, manifest: Manifest, folder: Path) -> StoredVersion:
+    def _commit(self, manifest: Manifest, folder: Path, target: Path | None = None) -> StoredVersion:
         """Write the manifest, sync everything, and rename the folder to its final name."""
-        target = self.path(manifest.round)
+        target = target or self.path(manifest.round)
         try:
+            target.parent.mkdir(exist_ok=True)
             (folder / MANIFEST).write_text(manifest.dump(), encoding="utf-8")
             for path in [*(entry for entry in folder.rglob("*") if entry.is_file()), folder]:
                 _sync(path)
             if target.exists():
                 target.rename(self.folder / f"{_TEMPORARY}{uuid.uuid4().hex}")
             folder.rename(target)
-            _sync(self.folder)
+            _sync(target.parent)
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise WeightsError(f"{target}: cannot be written: {error.strerror or error}") from error
@@ -267,6 +308,12 @@ def _verify_files(folder: Path, files: Mapping[str, str], version: PolicyVersion
             raise WeightsError(f"{path}: needed by {version.name}, cannot be read: {error.strerror}") from None
         if found != digest:
             raise WeightsError(f"{path}: damaged: its contents changed since {version.name} was written")
+
+
+def _numbers(folder: Path, pattern: str) -> list[int]:
+    """The numbers in the names of a folder's entries that match, ascending; none if there is no folder."""
+    names = (re.fullmatch(pattern, entry.name) for entry in (folder.iterdir() if folder.is_dir() else ()))
+    return sorted(int(name[1]) for name in names if name is not None)
 
 
 def _sync(path: Path) -> None:

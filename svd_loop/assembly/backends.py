@@ -7,6 +7,7 @@ without weights brings a backend of its own (`svd_loop.assembly.scripted_backend
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from policies.versions.weights import WeightStore
 
 
+_log = logging.getLogger(__name__)
+
+
 class Backend(Protocol):
     """Generates with and trains the versions of a job."""
 
@@ -49,6 +53,10 @@ class Backend(Protocol):
 
     def open(self, round: int) -> Policy:
         """Open the version that a round produced; 0 is the base."""
+        ...
+
+    def open_step(self, round: int, step: int) -> Policy:
+        """Open a checkpoint of a round's update, one of its `UpdateResult.candidates`."""
         ...
 
     def usable(self, rows: Sequence[TrainingRow]) -> tuple[list[TrainingRow], dict[str, float]]:
@@ -133,6 +141,12 @@ class ModelBackend:
         """Load a version into an engine."""
         return self.open_stored(self._config, self._store.load(round))
 
+    def open_step(self, round: int, step: int) -> Policy:
+        """Load a checkpoint into an engine."""
+        from policies.versions.stored import stored_version
+
+        return open_stored(self._config, stored_version(self._store.step_path(round, step)))
+
     @staticmethod
     def open_stored(config: Config, stored: StoredVersion) -> Policy:
         """Load a version of any job into the engine of `config`."""
@@ -155,7 +169,11 @@ class ModelBackend:
 
     def update(self, material: UpdateMaterial, round: int, parent: int) -> UpdateResult:
         """Train with the configured algorithm from the version of round `parent` or the base."""
-        return self._updater.learn(material, round=round, parent=self._store.path(parent))
+        result = self._updater.learn(material, round=round, parent=self._store.path(parent))
+        if self._config.update.choose_from and not result.candidates:
+            algorithm = self._config.update.algorithm.type
+            _log.warning("update.choose_from: the algorithm %s stores no checkpoints; the last step is kept", algorithm)
+        return result
 
     def prompt_tokens(self, messages: tuple[Message, ...], *, thinking: bool = False) -> int:
         """Length with the base's tokenizer."""

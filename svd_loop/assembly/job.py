@@ -26,6 +26,7 @@ from svd_loop.assembly.backends import Backend, make_backend, refuse_missing_dev
 from svd_loop.assembly.data import build_prompts, held_out, held_out_sources, source_label
 from svd_loop.assembly.inherited import inherited_rows
 from svd_loop.assembly.lengths import refuse_long, room_for_question, too_long
+from svd_loop.assembly.step_choice import Checkpoints, PolicyOpener, make_step_chooser, refuse_few_problems
 from svd_loop.config import Config, config_digest
 from svd_loop.config.stages import roles_before_the_verdict
 from svd_loop.contracts import (
@@ -115,13 +116,14 @@ def build_job(
     """
     refuse_missing_device(config)
     problems, templates = held_out(config), template_set(config)
+    refuse_few_problems(config, len(problems["development"]))
     paths = config.job.paths
     with Ledger.open(paths.folder, config, control.identity if control else None) as ledger:
         backend = make_backend(config, paths.versions, config_digest(config))
         prompts = open_prompts(config, problems, paths.prompts, templates, backend)
         ledger.record_prompts(prompts)
         with PolicyCache(backend.open) as cache:
-            opener = policy_opener(config, cache.open, ledger, interrupt, record, shared)
+            opener = partial(policy_opener, config, ledger=ledger, interrupt=interrupt, record=record, shared=shared)
             resources = _Resources(config, problems, templates, ledger, backend, prompts, cache, opener)
             parts = _make_parts(resources, control)
             controller = Controller(parts, make_plan(config), _after_round(config, parts.plateau, on_round))
@@ -139,7 +141,7 @@ class _Resources:
     backend: Backend
     prompts: PromptPool
     cache: PolicyCache
-    opener: Callable[[int], MeteredPolicy]
+    opener: PolicyOpener
 
 
 def _make_parts(resources: _Resources, control: Control | None) -> Parts:
@@ -148,17 +150,20 @@ def _make_parts(resources: _Resources, control: Control | None) -> Parts:
     tracked = tracked_job(config, resources.prompts, problems)
     tracker = make_trackers(tracked)
     solver, cascade = SolverAgent(templates), make_cascade(config, templates)
+    evaluator = Evaluator(problems, solver, config.evaluation, seed=config.job.seed)
+    checkpoints = Checkpoints(config.job.paths.versions)
+    checkpoints.drop(resources.ledger.state())
     return Parts(
         ledger=resources.ledger,
         prompts=resources.prompts,
         environment=make_environment(config, templates, resources.ledger, control.acceptor if control else None),
         firewall=CompletionFirewall(chain(*problems.values()), config.data.leak, config.job.paths.leaks),
         solver=solver,
-        open_policy=resources.opener,
+        open_policy=resources.opener(resources.cache.open),
         usable=resources.backend.usable,
         update=resources.cache.before(resources.backend.update),
         replay=make_replay(config, resources.backend, resources.ledger),
-        evaluator=Evaluator(problems, solver, config.evaluation, seed=config.job.seed),
+        evaluator=evaluator,
         judge_watch=no_watch if control else make_judge_watch(config, cascade, resources.ledger),
         health=HealthRule(config.health),
         verify=no_test
@@ -168,6 +173,8 @@ def _make_parts(resources: _Resources, control: Control | None) -> Parts:
         plateau=PlateauRule(config.plateau),
         tracker=tracker,
         register=make_registrar(config, tracked).register_best,
+        choose_step=make_step_chooser(config, evaluator, resources.backend, resources.opener),
+        keep_step=checkpoints.keep,
     )
 
 
@@ -182,10 +189,11 @@ def _after_round(
     config: Config, plateau: PlateauRule, on_round: Callable[[JobState], None]
 ) -> Callable[[JobState], None]:
     """Return the function called after each committed round: `on_round`, then the deletion of old versions."""
-    retention = Retention(config, plateau)
+    retention, checkpoints = Retention(config, plateau), Checkpoints(config.job.paths.versions)
 
     def after_round(state: JobState) -> None:
         on_round(state)
+        checkpoints.drop(state)
         retention.apply(state)
 
     return after_round

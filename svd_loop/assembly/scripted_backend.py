@@ -42,6 +42,12 @@ class ScriptedBackend:
 
         return self.open_stored(self._config, stored_version(self._versions / PolicyVersion(round, "").name))
 
+    def open_step(self, round: int, step: int) -> Policy:
+        """Open the script with the traits of a checkpoint."""
+        from policies.versions.stored import step_folder, stored_version
+
+        return self.open_stored(self._config, stored_version(step_folder(self._versions, round, step)))
+
     @staticmethod
     def open_stored(config: Config, stored: StoredVersion) -> Policy:
         """Open the script with the traits of a version of any job, or a recording."""
@@ -61,7 +67,8 @@ class ScriptedBackend:
         from policies.scripted import ScriptedUpdater
 
         folder = self._versions / PolicyVersion(parent, "").name
-        return ScriptedUpdater(self._versions).fit(material.rows, round=round, parent=folder)
+        updater = ScriptedUpdater(self._versions, self._config.update.choose_from)
+        return updater.fit(material.rows, round=round, parent=folder)
 
     def prompt_tokens(self, messages: tuple[Message, ...], *, thinking: bool = False) -> int:
         """Length in bytes, which are the tokens."""

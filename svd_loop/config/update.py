@@ -135,6 +135,9 @@ class UpdateSection(Section):
     """Attention implementation of training; null is transformers' default for the model."""
     checkpoint_steps: Annotated[int, Field(ge=0)] = 0
     """Steps between training checkpoints, from which an interrupted update resumes; 0 writes none."""
+    choose_from: Annotated[int, Field(ge=0)] = 0
+    """Checkpoints of an update, in equal steps up to its last one, among which the development problems choose
+    (docs/guides/updates.md); 0 takes the last one."""
     keep_versions: Annotated[int, Field(ge=1)] | None = None
     """Number of newest versions kept on disk, beside the base, the best and those in the registry; null keeps all. A
     fork needs the version of its round."""

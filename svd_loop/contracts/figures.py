@@ -53,6 +53,41 @@ class StepRates:
 
 
 @dataclass(frozen=True, slots=True)
+class StepFigure:
+    """One checkpoint of an update, as far as it was measured on the choosing half of the development problems.
+
+    Attributes:
+        step: optimizer steps it was trained for.
+        samples: samples of each problem that it answered.
+        pass_at_1: share of them that were right.
+        difference: mean paired difference of pass@1 to the last checkpoint, on the same samples.
+    """
+
+    step: int
+    samples: int
+    pass_at_1: float
+    difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepChoice:
+    """The choice among the checkpoints of an update.
+
+    Attributes:
+        steps: all checkpoints, in order; the last one is the end of the update.
+        best: step of the best checkpoint on the choosing half.
+        kept: step of the checkpoint that became the round's version: the best one if it was confirmed, else the last.
+        confirmed: paired difference of pass@1 between `best` and the last checkpoint on the confirming half, which had
+            no part in finding `best`; None if the last one was the best.
+    """
+
+    steps: tuple[StepFigure, ...]
+    best: int
+    kept: int
+    confirmed: Estimate | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class HealthFigure:
     """The name of a judge-health measure: of the whole cascade, or of one stage."""
 

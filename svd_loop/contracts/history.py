@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from svd_loop.contracts.figures import HealthReport, StepRates, Usage, VerifierReport
+from svd_loop.contracts.figures import HealthReport, StepChoice, StepRates, Usage, VerifierReport
 from svd_loop.contracts.records import PolicyVersion, Scores
 from svd_loop.contracts.words import StageName, StopReason, UsagePurpose, VoteValue
 
@@ -27,6 +27,7 @@ class RoundRecord:
         audit: quality of the judge on held-out candidates, by step of the funnel.
         verifiers: result of the verifier test, in round 0.
         update: metrics of the trainer, such as the loss, under its own names.
+        choice: choice among the checkpoints of the update; None where there was none.
         metrics: further values by dotted name, for display only.
         seconds: time by phase.
         funnel: candidates by what happened to them, as in `Episode`.
@@ -47,6 +48,7 @@ class RoundRecord:
     metrics: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     funnel: Mapping[str, int] = field(default_factory=dict)
+    choice: StepChoice | None = None
 
     @property
     def output_tokens(self) -> int:

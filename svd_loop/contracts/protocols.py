@@ -20,6 +20,7 @@ from svd_loop.contracts.records import (
     UpdateResult,
     Verdict,
 )
+from svd_loop.contracts.words import Half
 
 
 class Engine(Protocol):
@@ -117,6 +118,10 @@ class Evaluator(Protocol):
 
     def evaluate(self, policy: Policy, split: str) -> Scores:
         """Scores on `development` or `test`."""
+        ...
+
+    def count(self, policy: Policy, half: Half, indices: Sequence[int]) -> list[tuple[int, int]]:
+        """Of each problem of one half of `development`: right samples among `indices`, and decided ones."""
         ...
 
 

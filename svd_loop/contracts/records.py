@@ -106,8 +106,9 @@ class CallId:
     """The identity of a call, independent of the version that answers it.
 
     `purpose` separates namespaces that must never share an answer: `train` for the loop, `development`
-    and `test` for held-out evaluation, `canary` for planted candidates. `candidate` is `NO_CANDIDATE` where a
-    judge's call belongs to the prompt. `attempt` counts repeats of an invalid vote.
+    and `test` for held-out evaluation, `choice` for comparing checkpoints, `canary` for planted candidates.
+    `candidate` is `NO_CANDIDATE` where a judge's call belongs to the prompt. `attempt` counts repeats of an invalid
+    vote.
     """
 
     purpose: str
@@ -288,13 +289,18 @@ class UpdateMaterial:
 
 @dataclass(frozen=True, slots=True)
 class UpdateResult:
-    """A finished update: the new version, its folder, and training metrics."""
+    """A finished update: the new version, its folder, and training metrics.
+
+    `candidates` are the steps of its stored checkpoints, in order, the last of them being the new version itself; empty
+    if none were to be kept (`update.choose_from`).
+    """
 
     version: PolicyVersion
     path: Path
     rows: int
     steps: int
     metrics: Mapping[str, float] = field(default_factory=dict)
+    candidates: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

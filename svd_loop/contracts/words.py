@@ -169,8 +169,19 @@ class UsagePurpose(StrEnum):
     """Measuring the judge without gold: canaries, and the user's labelled answers."""
     VERIFIERS = "verifiers"
     """The verifier test of round 0."""
+    CHOICE = "choice"
+    """Comparing the checkpoints of an update."""
     EVALUATION = "evaluation"
     """Held-out problems, and the audit of the judge on them."""
+
+
+class Half(StrEnum):
+    """The halves of the development problems when checkpoints of an update are compared: every other problem each."""
+
+    CHOOSING = "choosing"
+    """Problems on which the best checkpoint is found."""
+    CONFIRMING = "confirming"
+    """Problems on which it is compared with the last one, and which had no part in finding it."""
 
 
 class HealthMeasure(StrEnum):

@@ -29,6 +29,7 @@ from svd_loop.contracts import (
     DomainName,
     Estimate,
     FinishReason,
+    Half,
     Outcome,
     Policy,
     Problem,
@@ -93,6 +94,22 @@ class Evaluator:
             "output_tokens": _means(by_problem, lambda candidate: len(candidate.token_ids)),
         }
         return _scores(problems, texts, split, self._settings, self._seed, extra)
+
+    def count(self, policy: Policy, half: Half, indices: Sequence[int]) -> list[tuple[int, int]]:
+        """Of each problem of one half of the development split: right samples among `indices`, and decided ones.
+
+        The choosing half has samples of its own. Those of the confirming half are the samples that `evaluate` draws.
+        """
+        places = slice(0, None, 2) if half is Half.CHOOSING else slice(1, None, 2)
+        problems = self._problems["development"][places]
+        purpose = "choice" if half is Half.CHOOSING else "development"
+        prompts = [problem.as_prompt() for problem in problems]
+        candidates = self._solver.sample(policy, prompts, indices, round=0, purpose=purpose)
+        groups = _by_problem(candidates, problems, len(indices))
+        pairs = [(one.text, problem) for group, problem in zip(groups, problems, strict=True) for one in group]
+        outcomes = score_pairs(pairs, self._settings.test_seconds, self._settings.domains)
+        by_problem = [outcomes[start : start + len(indices)] for start in range(0, len(outcomes), len(indices))]
+        return [(found.count(Outcome.RIGHT), len(found) - found.count(Outcome.UNDECIDED)) for found in by_problem]
 
 
 def problems_digest(problems: Iterable[Problem]) -> str:

@@ -125,6 +125,7 @@ def read_history(connection: sqlite3.Connection) -> tuple[RoundRecord, ...]:
                 health=figures.health,
                 audit=figures.audit,
                 verifiers=figures.verifiers,
+                choice=figures.choice,
                 update=update,
                 metrics=metrics,
                 seconds=json.loads(seconds),

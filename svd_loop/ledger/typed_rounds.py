@@ -23,6 +23,8 @@ from svd_loop.contracts import (
     PanelVotes,
     RoundRecord,
     StageName,
+    StepChoice,
+    StepFigure,
     StepRates,
     Usage,
     UsagePurpose,
@@ -47,6 +49,7 @@ class Figures:
     health: HealthReport | None = None
     audit: Mapping[str, StepRates] = field(default_factory=dict)
     verifiers: VerifierReport | None = None
+    choice: StepChoice | None = None
 
 
 def to_json(record: RoundRecord) -> str:
@@ -61,6 +64,7 @@ def to_json(record: RoundRecord) -> str:
             "health": None if record.health is None else _health_json(record.health),
             "audit": {step: asdict(rates) for step, rates in record.audit.items()},
             **({"verifiers": asdict(record.verifiers)} if record.verifiers else {}),
+            **({"choice": asdict(record.choice)} if record.choice else {}),
         }
     )
 
@@ -80,6 +84,7 @@ def from_json(text: str) -> Figures:
         health=None if data["health"] is None else _health_from(data["health"]),
         audit={step: StepRates(**rates) for step, rates in data["audit"].items()},
         verifiers=_verifiers_from(data["verifiers"]) if "verifiers" in data else None,
+        choice=_choice_from(data["choice"]) if "choice" in data else None,
     )
 
 
@@ -161,6 +166,15 @@ def _verifiers_from(data: Mapping[str, Any]) -> VerifierReport:
         forecasts=tuple(GainForecast(**{**row, "gain": Estimate(**row["gain"])}) for row in data["forecasts"]),
         detectable=data["detectable"],
         recommended=data["recommended"],
+    )
+
+
+def _choice_from(data: Mapping[str, Any]) -> StepChoice:
+    return StepChoice(
+        steps=tuple(StepFigure(**row) for row in data["steps"]),
+        best=data["best"],
+        kept=data["kept"],
+        confirmed=None if data["confirmed"] is None else Estimate(**data["confirmed"]),
     )
 
 

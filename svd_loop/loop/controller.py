@@ -109,6 +109,8 @@ class Controller:
             return self.commit(record, episode)
         with self.phase(round, "update"):
             update = self.parts.update(UpdateMaterial(rows), round, parent)
+        if update.candidates:
+            update, record = self.choose_step(update, record)
         with self.policy(round) as policy:
             measured = self.measure(policy)
         record = replace(
@@ -121,6 +123,15 @@ class Controller:
             update=update.metrics,
         )
         return self.commit(record, episode, new, update)
+
+    def choose_step(self, update: UpdateResult, record: RoundRecord) -> tuple[UpdateResult, RoundRecord]:
+        """Make the best checkpoint of the update the round's version, and add the choice to the record."""
+        round = record.round
+        with self.phase(round, "choose"):
+            choice, usage = self.parts.choose_step(round, update.candidates)
+            version = self.parts.keep_step(round, choice.kept)
+        record = replace(record, choice=choice, usage={**record.usage, UsagePurpose.CHOICE: usage})
+        return replace(update, version=version, steps=choice.kept), record
 
     def withdraw(self, record: RoundRecord, episode: Episode, state: JobState) -> JobState:
         """Close a round whose judge is not trusted: no update; a rollback restores the best version."""

@@ -12,11 +12,13 @@ from svd_loop.contracts import (
     JobResult,
     Ledger,
     Policy,
+    PolicyVersion,
     Prompt,
     PromptSource,
     RoundEnvironment,
     RoundRecord,
     Solver,
+    StepChoice,
     StepRates,
     Tracker,
     TrainingRow,
@@ -59,8 +61,9 @@ class Parts:
     `firewall` removes completions that hold held-out problems from an episode;
     `judge_watch` measures judge health without labels, and `health` decides the consequence;
     `audit` measures how well a policy judges; `verify(policy, usage)` tests the base's verifiers within a share of the
-    job's tokens, given the usage of the baseline's measurement; `register` offers the best version of a finished job
-    for use.
+    job's tokens, given the usage of the baseline's measurement; `choose_step(round, steps)` chooses among the
+    checkpoints of an update, and `keep_step(round, step)` makes one the round's version; `register` offers the best
+    version of a finished job for use.
     """
 
     ledger: Ledger
@@ -80,6 +83,8 @@ class Parts:
     plateau: PlateauRule
     tracker: Tracker
     register: Callable[[JobResult], None]
+    choose_step: Callable[[int, Sequence[int]], tuple[StepChoice, Mapping[str, Usage]]]
+    keep_step: Callable[[int, int], PolicyVersion]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from svd_loop.assembly.backends import refuse_missing_device
 from svd_loop.assembly.data import held_out
 from svd_loop.assembly.job import labelled_answers
 from svd_loop.assembly.lengths import room_for_question
+from svd_loop.assembly.step_choice import refuse_few_problems
 from svd_loop.config import Config
 from svd_loop.config.engines import ServerEngineSection
 from svd_loop.config.tracking import TRACKERS
@@ -81,6 +82,7 @@ def preflight(config: Config, *, probe: int | None = 0, gpu_memory: float | None
 
         def problems() -> str:
             held.update(held_out(config))
+            refuse_few_problems(config, len(held["development"]))
             return ", ".join(f"{len(items)} {split}" for split, items in held.items())
 
         named: list[tuple[str, Callable[[], str]]] = [

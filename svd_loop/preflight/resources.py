@@ -94,7 +94,7 @@ def disk_needed(config: Config) -> str:
     if needed > free:
         raise ConfigError(
             f"job.root: {words}, but there are {free_space}; set update.keep_versions lower, update.method: "
-            "lora, update.checkpoint_steps: 0, or another job.root"
+            "lora, update.checkpoint_steps: 0, update.choose_from lower, or another job.root"
         )
     return f"{free_space}; {words}, and the ledger"
 

@@ -41,6 +41,7 @@ from envs.canaries import GROSS
 from svd_loop.config import Config
 from svd_loop.config.stages import stage_section
 from svd_loop.contracts import Asking, Role, RoleName, Selection, StageName
+from svd_loop.loop.step_choice import most_samples
 from svd_loop.support.statistics import wilson
 
 _CONFIDENCE = 0.9
@@ -253,7 +254,11 @@ def _evaluation(config: Config, measured: Measured, held_out: Mapping[str, int])
     solver = _means(config, measured, Role.SOLVER)
     measurements = config.job.rounds + 1  # the base model is measured too
     # The test split is measured twice: base and best version.
-    solved = config.evaluation.samples * (held_out.get("development", 0) * measurements + 2 * held_out.get("test", 0))
+    solved: float = config.evaluation.samples * (
+        held_out.get("development", 0) * measurements + 2 * held_out.get("test", 0)
+    )
+    compared = most_samples(config.update.choose_from, config.evaluation.samples) * config.job.rounds
+    solved += compared * held_out.get("development", 0) / 2  # each half of the problems has its part of them
     work = Work(0, 0, solved * solver.prompt_tokens, solved * solver.output_tokens)
     # At equal rates, correlated votes are the case with more votes cast: rate >= rate**j.
     votes, _ = _cascade(config, measured, _rates(config, measured, "value"), correlated=True)

@@ -8,6 +8,7 @@ from typing import Any
 from svd_loop.contracts import JobResult, JobState, RoundRecord, Scores
 from svd_loop.loop.health_rule import alarm_action, alarms_of
 from svd_loop.report.round_metrics import metrics_of
+from svd_loop.report.steps import choice_json
 from svd_loop.report.summary import accepted_fraction, votes_of
 from svd_loop.report.verifiers import verifiers_json
 
@@ -52,6 +53,7 @@ def round_json(record: RoundRecord) -> dict[str, Any]:
         "alarms": [alarm.figure.name for alarm in alarms_of(record)],
         "alarm_action": alarm_action(record),
         **(verifiers_json(record.verifiers) if record.verifiers else {}),
+        **({"choice": choice_json(record.choice)} if record.choice else {}),
     }
 
 

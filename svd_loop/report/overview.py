@@ -21,6 +21,7 @@ from svd_loop.contracts import (
 )
 from svd_loop.loop.health_rule import explain, outcome
 from svd_loop.report.charts import curve
+from svd_loop.report.steps import explain_choice
 from svd_loop.report.summary import STOPPED, gain_sentence, votes_of
 from svd_loop.report.templating import compact, count, interval, seconds
 
@@ -96,6 +97,11 @@ class RoundView:
     def votes_cast(self) -> int:
         """Votes of the round, repeats included."""
         return votes_of(self.record)
+
+    @property
+    def choice(self) -> str:
+        """A sentence about the checkpoint that was kept; empty if there was no choice."""
+        return explain_choice(self.record)
 
     @property
     def seconds(self) -> float:

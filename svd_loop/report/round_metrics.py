@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from svd_loop.contracts import Estimate, HealthReport, RoundRecord, UsagePurpose
+from svd_loop.contracts import Estimate, HealthReport, RoundRecord, StepChoice, UsagePurpose
 
 
 def metrics_of(record: RoundRecord) -> dict[str, float]:
@@ -23,6 +23,7 @@ def metrics_of(record: RoundRecord) -> dict[str, float]:
         **record.metrics,
         **(_health(record.health) if record.health else {}),
         **record.update,
+        **(_choice(record.choice) if record.choice else {}),
         **{
             f"{rate}.{step}": value
             for step, rates in record.audit.items()
@@ -40,6 +41,15 @@ def _usage(record: RoundRecord) -> dict[str, float]:
         for role, usage in roles.items()
         for name, count in asdict(usage).items()
     }
+
+
+def _choice(choice: StepChoice) -> dict[str, float]:
+    """Return `choice.kept` and `choice.best` (steps), and the winner's confirmed difference to the last step."""
+    named = {"choice.kept": float(choice.kept), "choice.best": float(choice.best)}
+    if choice.confirmed is not None:
+        named["choice.difference"] = choice.confirmed.value
+        named |= {"choice.difference.low": choice.confirmed.low, "choice.difference.high": choice.confirmed.high}
+    return named
 
 
 def _health(report: HealthReport) -> dict[str, float]:

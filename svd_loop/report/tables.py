@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from svd_loop.contracts import Estimate, JobResult, JobState, RootPaths, RoundRecord, Scores, StopReason
 from svd_loop.loop.health_rule import explain, outcome
+from svd_loop.report.steps import HEADINGS, explain_choice, step_rows
 from svd_loop.report.summary import STOPPED, gain_sentence, votes_of
 from svd_loop.support.sqlite_uri import sqlite_uri
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-PHASES = ("sample", "judge", "canaries", "update", "evaluate")
+PHASES = ("sample", "judge", "canaries", "update", "choose", "evaluate")
 """Phases in the order of their columns; other phases follow."""
 
 _DEFAULT_ROOT = Path("mlruns")
@@ -25,19 +26,21 @@ _COUNTS = ("output_tokens",)
 
 
 def render_rounds(console: Console, history: Sequence[RoundRecord], best: int | None = None) -> None:
-    """Print the table by round, with `best` marked; prints nothing for an empty history."""
+    """Print the table by round, with `best` marked, and the one by checkpoint; nothing for an empty history."""
     if history:
         print_whole(console, rounds_table(history, best))
+    if rows := step_rows(history):
+        print_whole(console, _steps_table(rows))
 
 
 def render_round(console: Console, record: RoundRecord) -> None:
-    """Print one line for a committed round, and a second one if its judge raised an alarm."""
+    """Print one line for a committed round, one about its checkpoints, and one if its judge raised an alarm."""
     name = f"round {record.round}" if record.round else "baseline"
     took = f"{sum(record.seconds.values()):.0f} s"
     played = f", {record.accepted_prompts}/{record.prompts} prompts accepted, {votes_of(record):,} votes"
     line = f"{name}: pass@1 {_interval(record.scores.pass_at_1)}{played if record.prompts else ''}, {took}"
     forecast = record.verifiers.recommended if record.verifiers else ""
-    for text in filter(None, (line, explain(record), forecast)):
+    for text in filter(None, (line, explain_choice(record), explain(record), forecast)):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -149,6 +152,19 @@ def rounds_table(history: Sequence[RoundRecord], best: int | None = None) -> Tab
             *((judge_of[record.round] or "-",) if alarmed else ()),
             style="bold" if record.round == best else "",
         )
+    return table
+
+
+def _steps_table(rows: Sequence[Sequence[str]]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    title = "by checkpoint: pass@1 on the choosing half of the development problems, and what the other half confirmed"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

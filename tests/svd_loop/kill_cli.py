@@ -2,9 +2,10 @@
 
 Runs `svd-loop ARGUMENT...`, prints READY when the job's ledger is open, and sends itself SIGKILL the first time it
 reaches PLACE (`PLACE*3`: the third time), such as `1/judged`, or never for a place that does not exist. Places of a
-round: `sampled`, `judged`, `updated`, `evaluated`, `committed`, `tracked`; `sample/asked` and `sample/recorded` around
-the writing of a chunk, likewise `judge`, `canary` and `evaluate`; `step-3`, after so many steps of training. Then
-`stopped` and `finished`. The product has no hooks for this: methods of the parts are wrapped from outside.
+round: `sampled`, `judged`, `updated`, `chosen`, `evaluated`, `committed`, `tracked`; `sample/asked` and
+`sample/recorded` around the writing of a chunk, likewise `judge`, `canary`, `choice` and `evaluate`; `step-3`, after so
+many steps of training. Then `stopped` and `finished`. The product has no hooks for this: methods of the parts are
+wrapped from outside.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from policies.training import sft
 from svd_loop import cli
 from svd_loop.assembly.backends import ModelBackend
 from svd_loop.assembly.scripted_backend import ScriptedBackend
+from svd_loop.assembly.step_choice import Checkpoints
 from svd_loop.contracts import JobState, Role
 from svd_loop.evaluation.evaluation import Evaluator
 from svd_loop.ledger import Ledger
@@ -60,7 +62,7 @@ def watch(moment: Moment) -> None:
     def record_chunk(self: Ledger, items: Sequence[Any]) -> None:
         call = items[0][1].id
         playing = "sample" if call.role == Role.SOLVER else "judge"
-        phase = {"train": playing, "canary": "canary"}.get(call.purpose, "evaluate")
+        phase = {"train": playing, "canary": "canary", "choice": "choice"}.get(call.purpose, "evaluate")
         moment.reached_in_round(f"{phase}/asked")
         record(self, items)
         moment.reached_in_round(f"{phase}/recorded")
@@ -79,6 +81,7 @@ def watch(moment: Moment) -> None:
     _after(SolverAgent, "sample", lambda options: "purpose" in options or moment.reached_in_round("sampled"))
     for backend in (ScriptedBackend, ModelBackend):
         _after(backend, "update", lambda options: moment.reached_in_round("updated"))
+    _after(Checkpoints, "keep", lambda options: moment.reached_in_round("chosen"))
     _after(Evaluator, "evaluate", lambda options: moment.reached_in_round("evaluated"))
     _after(Ledger, "commit_round", lambda options: moment.reached_in_round("committed"))
     _after(Ledger, "commit_stop", lambda options: moment.reached("stopped"))

@@ -27,15 +27,18 @@ BOUNDARIES = (
     "1/judged",
     "1/canary/recorded*2",
     "1/updated",
+    "1/choice/recorded*2",
+    "1/chosen",
     "1/evaluated",
     "1/committed",
     "stopped",
 )
+CHOOSING = ("update.choose_from=2",)
 NOWHERE = "-"
 
 
 def command(root: Path, place: str, *overrides: str) -> list[str]:
-    settings = (*SMALL, f"engine.chunk_size={CHUNK}", f"job.root={root}", *overrides)
+    settings = (*SMALL, *CHOOSING, f"engine.chunk_size={CHUNK}", f"job.root={root}", *overrides)
     options = [part for item in settings for part in ("-o", item)]
     job = ["run", str(SCRIPTED), "--record", str(root / "replies.jsonl"), *options]
     return [sys.executable, "-m", "tests.svd_loop.kill_cli", place, *job]
@@ -50,7 +53,7 @@ def finish(root: Path, *overrides: str) -> None:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     root = tmp_path_factory.mktemp("uninterrupted")
-    run_job(small(root, f"engine.chunk_size={CHUNK}"), record=root / "replies.jsonl")
+    run_job(small(root, *CHOOSING, f"engine.chunk_size={CHUNK}"), record=root / "replies.jsonl")
     asked = replies_asked(root / "replies.jsonl")
     assert set(asked.values()) == {1}
     assert len(asked) > 50 * CHUNK  # many chunks, so that most instants lie between two of them
@@ -59,6 +62,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 def check(root: Path, kills: int, uninterrupted: Outcome) -> None:
     assert outcome_of(root / "jobs" / "scripted") == uninterrupted
+    assert not list((root / "jobs" / "scripted" / "versions").glob("steps-*"))
     assert asked_again(root / "replies.jsonl") <= kills * CHUNK
 
 

@@ -49,6 +49,13 @@ def test_repetition_is_bit_identical_and_other_rows_give_another_fingerprint(bas
     assert sorted(path.name for path in first.path.iterdir()) == ["manifest.json", "policy.json"]
 
 
+def test_checkpoints_move_the_skill_by_equal_parts(base: Path) -> None:
+    result = ScriptedUpdater(base.parent, choose_from=2).fit(rows(8, 0), round=1, parent=base)
+    assert (result.candidates, result.steps) == ((1, 2), 2)
+    half, whole = (read_traits(WeightStore(base.parent).step_path(1, step)).skill for step in (1, 2))
+    assert (half, whole) == (pytest.approx(0.55), read_traits(result.path).skill)
+
+
 def test_versions_are_those_of_the_weight_store_which_finds_damage(base: Path) -> None:
     result = ScriptedUpdater(base.parent).fit(rows(5, 1), round=1, parent=base)
     store = WeightStore(base.parent)

@@ -70,6 +70,7 @@ def test_the_embedded_checkpoint_has_the_size_of_its_file() -> None:
     assert version_bytes(shape, UpdateSection()) == pytest.approx((NANO / "model.safetensors").stat().st_size, rel=0.01)
     assert checkpoint_bytes(shape, UpdateSection()) == 0
     assert checkpoint_bytes(shape, UpdateSection(checkpoint_steps=5)) == 2 * 3 * version_bytes(shape, UpdateSection())
+    assert checkpoint_bytes(shape, UpdateSection(choose_from=8)) == 8 * version_bytes(shape, UpdateSection())
     served = serving_memory(shape, "bfloat16", 512)
     assert served.weights == 2 * shape.parameters
     assert (served.rows(served.weights + 3 * served.row), served.rows(0)) == (3, 0)

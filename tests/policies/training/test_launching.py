@@ -26,6 +26,7 @@ from policies.training.run import Trained
 from policies.training.sft import SftUpdater
 from policies.versions import precision
 from policies.versions.checkpoints import load_model
+from policies.versions.stored import stored_version
 from policies.versions.weights import WeightStore
 from svd_loop.config.update import LaunchSection
 from svd_loop.errors import ConfigError, TrainingError
@@ -88,7 +89,7 @@ def test_a_killed_job_takes_its_processes_along_and_shards_go_on_to_the_weights_
 ) -> None:
     run = {"steps": 40, "micro_batch_size": 1, "gradient_checkpointing": True}  # 13 rows: passes end within a batch
     updater(tmp_path / "one", checkpoint, **run).fit(rows(13), round=1, parent=parent(tmp_path / "one"))
-    apart = {**run, "checkpoint_steps": 2, "launch": {"processes": 2, "strategy": "fsdp2"}}
+    apart = {**run, "checkpoint_steps": 2, "choose_from": 20, "launch": {"processes": 2, "strategy": "fsdp2"}}
     two = tmp_path / "two"
     job = subprocess.Popen(
         [sys.executable, "-m", "tests.policies.updates", str(two), str(checkpoint), json.dumps(apart)],
@@ -114,11 +115,14 @@ def test_a_killed_job_takes_its_processes_along_and_shards_go_on_to_the_weights_
     result = updater(two, checkpoint, **apart).fit(rows(13), round=1, parent=parent(two))
     assert "continuing from training checkpoint" in printed
     assert (result.steps, result.metrics["steps"]) == (40, 40)
-    assert sorted(path.name for path in (two / "versions").iterdir()) == ["round-000", "round-001"]
+    assert sorted(path.name for path in (two / "versions").iterdir()) == ["round-000", "round-001", "steps-001"]
+    assert result.candidates == tuple(range(2, 41, 2))  # those before the kill, too
+    early = load_model(stored_version(WeightStore(two / "versions").step_path(1, 2)), device="cpu").state_dict()
     one, base = trained_weights(tmp_path / "one"), load_model(WeightStore(two / "versions").load(0), device="cpu")
     for name, weight in trained_weights(two).items():
         assert torch.allclose(weight, one[name], atol=1e-5), name
         assert not torch.allclose(weight, base.state_dict()[name], atol=1e-3), name
+        assert not torch.allclose(early[name], weight, atol=1e-3), name
 
 
 @pytest.mark.slow

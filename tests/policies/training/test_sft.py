@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from policies.training.rows import share_of_batch
 from policies.training.run import TrainingTask
 from policies.versions import precision
 from policies.versions.checkpoints import export_merged, load_model
+from policies.versions.stored import read_manifest, stored_version
 from policies.versions.weights import WeightStore
 from svd_loop.config.update import LoraSection
 from svd_loop.contracts import TrainingRow, UpdateResult
@@ -137,6 +139,68 @@ def test_an_interrupted_update_goes_on_to_the_same_weights(
     resumed = again.fit(rows(), round=1, parent=parent(tmp_path / "b"))
     assert resumed.version == whole.version
     assert not work.exists() and not stale.exists()
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_checkpoints_to_choose_from_are_the_weights_of_their_steps(
+    tmp_path: Path, checkpoint: Path, method: str
+) -> None:
+    run = {"steps": 5, "method": method, "schedule": "constant", "warmup": 0.0, "batch_size": 12}
+    equal = [TrainingRow((1, 10, 11, 20 + i, 30, STOP), 3, "accepted", f"p{i}") for i in range(12)]
+    result = updater(tmp_path / "a", checkpoint, choose_from=3, **run).fit(
+        equal, round=1, parent=parent(tmp_path / "a")
+    )
+    assert (result.candidates, result.steps) == ((2, 4, 5), 5)
+    store = WeightStore(tmp_path / "a" / "versions")
+    early, last = (stored_version(store.step_path(1, step)) for step in (2, 5))
+    assert last.version == result.version == store.load(1).version
+    assert early.kind == store.load(1).kind and read_manifest(early.path).steps == 2
+    plain = updater(tmp_path / "b", checkpoint, **run).fit(equal, round=1, parent=parent(tmp_path / "b"))
+    assert plain.version == result.version and plain.candidates == ()
+    short = updater(tmp_path / "c", checkpoint, **{**run, "steps": 2}).fit(
+        equal, round=1, parent=parent(tmp_path / "c")
+    )
+    one, other = (load_model(stored, device="cpu").state_dict() for stored in (early, stored_version(short.path)))
+    base = load_model(store.load(0), device="cpu").state_dict()
+    for name in one:  # rows come in another order: compare where rounding cannot change the sign of a gradient
+        moved = not torch.equal(one[name], base[name])
+        assert not moved or torch.isclose(one[name], other[name], atol=1e-5).float().mean() > 0.95, name
+    assert any(not torch.equal(one[name], base[name]) for name in one)
+    assert sorted(path.name for path in store.folder.iterdir()) == ["round-000", "round-001", "steps-001"]
+
+
+def test_an_update_killed_after_a_checkpoint_has_the_same_ones_in_the_end(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = {"steps": 6, "choose_from": 3}
+    whole = updater(tmp_path / "a", checkpoint, **run).fit(rows(), round=1, parent=parent(tmp_path / "a"))
+    interrupted = updater(tmp_path / "b", checkpoint, checkpoint_steps=3, **run)
+    write, written = interrupted._store.write, []
+
+    def killed(*arguments: object, **named: object) -> object:
+        if len(written) == 1:
+            raise KeyboardInterrupt
+        written.append(write(*arguments, **named))
+        return written[0]
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(interrupted._store, "write", killed)
+        interrupted.fit(rows(), round=1, parent=parent(tmp_path / "b"))
+    work = next((tmp_path / "b" / "versions").glob("training-001-*"))
+    shutil.rmtree(work / "checkpoint-6")  # so that it goes on from step 3, behind the first checkpoint to choose from
+    resumed = updater(tmp_path / "b", checkpoint, checkpoint_steps=3, **run).fit(
+        rows(), round=1, parent=parent(tmp_path / "b")
+    )
+    assert (resumed.version, resumed.candidates) == (whole.version, (2, 4, 6))
+    stores = [WeightStore(tmp_path / name / "versions") for name in "ab"]
+    for step in (2, 4, 6):
+        one, other = (stored_version(store.step_path(1, step)).version for store in stores)
+        assert one == other
+    chosen = stores[1].choose(1, 2)
+    again = updater(tmp_path / "b", checkpoint, checkpoint_steps=3, **run)
+    monkeypatch.setattr(again, "_train", None)
+    assert again.fit(rows(), round=1, parent=parent(tmp_path / "b")).candidates == (2, 4, 6)
+    assert stores[1].load(1).version == chosen.version
 
 
 def test_unusable_rows_are_refused_with_counts(tmp_path: Path, checkpoint: Path) -> None:

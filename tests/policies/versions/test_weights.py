@@ -1,5 +1,6 @@
 """The version store: whole or not at all, damage found, nothing deleted that is needed."""
 
+import errno
 import json
 import os
 import shutil
@@ -55,6 +56,38 @@ def test_a_version_comes_back_as_it_was_written(tmp_path: Path) -> None:
     manifest = read_manifest(stored.path)
     assert (manifest.data_digest, manifest.config_digest) == ("data", "config")
     assert "torch" in manifest.libraries
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_chosen_checkpoint_becomes_the_version_and_outlives_the_others(
+    tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not links:  # a file system that has none cannot be had at will
+
+        def refused(self: Path, target: object) -> None:
+            raise OSError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(Path, "hardlink_to", refused)
+    store = store_with(tmp_path, 1)
+    for step in (5, 10):
+        store.write(2, "full", fill(b"after %d" % step), Origin(1, "data", "config", steps=step), step=step)
+    assert (store.steps(2), store.steps(1), store.rounds()) == ([5, 10], [], [0, 1])
+    last, first = store.choose(2, 10), store.choose(2, 5)
+    assert last.version != first.version == store.load(2).version == store.choose(2, 5).version
+    assert read_manifest(store.path(2)).steps == 5
+    store.drop_steps(1)
+    assert store.steps(2) == [5, 10]
+    store.drop_steps(2)
+    assert store.steps(2) == [] and not store.step_path(2, 5).parent.exists()
+    assert (store.load(2).path / "model.safetensors").read_bytes() == b"after 5"
+    assert store.existing(2, "data", "config") == first
+
+
+def test_choosing_what_is_not_there_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    store = store_with(tmp_path, 1)
+    with pytest.raises(WeightsError, match="step-000007: no version is stored here"):
+        store.choose(1, 7)
+    assert store.load(1).version.name == "round-001"
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])

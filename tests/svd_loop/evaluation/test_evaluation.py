@@ -13,6 +13,7 @@ from svd_loop.contracts import (
     Candidate,
     Domain,
     FinishReason,
+    Half,
     Outcome,
     Policy,
     PolicyVersion,
@@ -116,6 +117,15 @@ def test_every_round_is_asked_the_same_without_gold() -> None:
     prompts, indices, round, purpose = solver.asked[0]
     assert (indices, round, purpose) == ([0, 1, 2, 3], 0, "development") and solver.asked[1][3] == "test"
     assert all(type(prompt) is Prompt for prompt in prompts)
+
+
+def test_checkpoints_are_compared_on_halves_of_the_problems_one_with_samples_of_its_own() -> None:
+    solver = Answers({"m1": 4, "c": 1, "m2": 1, "s": 0})
+    evaluator = Evaluator({"development": PROBLEMS}, solver, SETTINGS)
+    assert evaluator.count(Nobody(), Half.CHOOSING, range(2, 4)) == [(2, 2), (0, 2)]
+    assert evaluator.count(Nobody(), Half.CONFIRMING, range(4)) == [(1, 4), (0, 4)]
+    asked = [([prompt.id for prompt in prompts], indices, purpose) for prompts, indices, _, purpose in solver.asked]
+    assert asked == [(["m1", "m2"], [2, 3], "choice"), (["c", "s"], [0, 1, 2, 3], "development")]
 
 
 def test_a_split_without_problems_and_a_solver_that_leaves_some_out_are_errors() -> None:

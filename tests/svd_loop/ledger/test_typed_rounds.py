@@ -20,6 +20,8 @@ from svd_loop.contracts import (
     HealthReport,
     PanelVotes,
     RoundRecord,
+    StepChoice,
+    StepFigure,
     StepRates,
     Usage,
     UsagePurpose,
@@ -50,6 +52,14 @@ reports = st.builds(
     alarms,
     st.none() | st.sampled_from(AlarmAction),
 )
+steps = st.builds(StepFigure, st.integers(1, 4000), st.integers(1, 8), shares, shares)
+choices = st.builds(
+    StepChoice,
+    st.lists(steps, min_size=1, max_size=3).map(tuple),
+    st.integers(1, 4000),
+    st.integers(1, 4000),
+    st.none() | estimates,
+)
 records = st.builds(
     lambda **typed: replace(samples.record(1), metrics={"order.correctness.0": 1.0, "loss": 0.5}, update={}, **typed),
     usage=st.dictionaries(
@@ -71,9 +81,9 @@ def figures_of(record: RoundRecord) -> Figures:
     return Figures(record.usage, record.votes, record.health, record.audit)
 
 
-@given(records)
-def test_json_brings_back_what_was_written(record: RoundRecord) -> None:
-    assert from_json(to_json(record)) == figures_of(record)
+@given(records, st.none() | choices)
+def test_json_brings_back_what_was_written(record: RoundRecord, choice: StepChoice | None) -> None:
+    assert from_json(to_json(replace(record, choice=choice))) == replace(figures_of(record), choice=choice)
 
 
 def test_the_panel_and_the_search_come_back_and_only_their_figures_have_names() -> None:

@@ -17,6 +17,7 @@ from svd_loop.contracts import (
     Episode,
     Estimate,
     FinishReason,
+    Half,
     HealthReport,
     JobResult,
     JobState,
@@ -30,10 +31,12 @@ from svd_loop.contracts import (
     RoundInfo,
     RoundRecord,
     Scores,
+    StepChoice,
     StepRates,
     TrainingRow,
     UpdateMaterial,
     UpdateResult,
+    Usage,
     Verdict,
     VerifierReport,
 )
@@ -128,6 +131,9 @@ class FakeEvaluator:
 
     right: dict[int, int]
 
+    def count(self, policy: Policy, half: Half, indices: Sequence[int]) -> list[tuple[int, int]]:
+        raise NotImplementedError
+
     def evaluate(self, policy: Policy, split: str) -> Scores:
         policy.generate([call(Role.SOLVER, PROMPTS[0], 0, split)])
         right = self.right.get(policy.version.round, self.right[0])
@@ -196,6 +202,7 @@ class FakeJob:
         health: what the judge's watch reports of every round.
         action: what an alarm does.
         verifiers: what the verifier test of round 0 reports.
+        candidates: steps of an update's checkpoints, of which the first one is chosen.
     """
 
     right: dict[int, int]
@@ -203,6 +210,7 @@ class FakeJob:
     health: HealthReport | None = None
     action: str = "stop"
     verifiers: VerifierReport | None = None
+    candidates: tuple[int, ...] = ()
     events: list[str] = field(default_factory=list)
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
     tracker: FakeTracker = field(default_factory=FakeTracker)
@@ -226,8 +234,11 @@ class FakeJob:
             plateau=PlateauRule(PlateauSection()),
             tracker=self.tracker,
             register=lambda result: self.events.append(f"register {result.best.version.round}"),
+            choose_step=lambda round, steps: (StepChoice((), steps[0], steps[0]), {Role.SOLVER: Usage(7)}),
+            keep_step=lambda round, step: PolicyVersion(round, f"weights {round} at {step}"),
         )
 
     def update(self, material: UpdateMaterial, round: int, parent: int) -> UpdateResult:
         self.events.append(f"train {round} from {parent} on {len(material.rows)}")
-        return UpdateResult(version(round), Path("nowhere"), len(material.rows), 1, {"loss": 1.0 / round})
+        metrics = {"loss": 1.0 / round}
+        return UpdateResult(version(round), Path("nowhere"), len(material.rows), 1, metrics, self.candidates)

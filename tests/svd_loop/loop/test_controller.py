@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from policies.scripted import read_traits
 from svd_loop.config.controls import AnyControl, GoldControl, RandomControl
 from svd_loop.contracts import JobState, StopReason, UsagePurpose
-from svd_loop.errors import JobConflictError
+from svd_loop.errors import ConfigError, JobConflictError
 from svd_loop.experiments.controls import control_of
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader, content_digest
@@ -150,6 +151,28 @@ def test_a_frozen_judge_votes_with_the_base(tmp_path: Path) -> None:
     rounds = {row["role"]: row["policy_round"] for row in rows}
     assert rounds["solver"] == 1
     assert {rounds[role] for role in rounds if role != "solver"} == {0}
+
+
+def test_the_best_checkpoint_of_an_update_is_what_the_next_round_plays_with(tmp_path: Path) -> None:
+    # The judge likes wrong answers, so every step makes the skill worse: the first checkpoint of each update is kept.
+    bad = ("engine.true_positive=0.05", "engine.false_positive=1.0", "engine.skill=0.9", "health.action=warn")
+    result = run_job(
+        small(tmp_path, *bad, "update.choose_from=4", "data.development.count=20", "plateau.regression=1.0")
+    )
+    versions = tmp_path / "jobs" / "scripted" / "versions"
+    for record in result.history[1:]:
+        assert record.choice is not None and record.choice.confirmed is not None
+        assert (record.choice.best, record.choice.kept) == (1, 1)
+        assert [figure.step for figure in record.choice.steps] == [1, 2, 3, 4]
+        assert read_traits(versions / record.version.name).skill > record.update["skill_after"] + 0.1
+        assert record.usage[UsagePurpose.CHOICE]["solver"].calls > 0
+    assert result.history[2].update["skill_before"] == read_traits(versions / "round-001").skill
+    assert sorted(path.name for path in versions.iterdir()) == ["round-000", "round-001", "round-002"]
+
+
+def test_a_choice_needs_problems_to_choose_and_to_confirm_on(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"update\.choose_from: 4 needs at least 20 .*, and there are 18;"):
+        run_job(small(tmp_path, "update.choose_from=4", "data.development.count=6"))
 
 
 def test_controls_train_on_what_they_say(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from svd_loop.contracts import (
     HealthFigure,
     HealthMeasure,
     HealthReport,
+    PolicyVersion,
+    StepChoice,
     StepRates,
     StopReason,
     Usage,
@@ -59,6 +61,15 @@ def test_a_policy_is_closed_before_its_successor_is_trained_and_opened() -> None
         "close 1",
         "register 0",
     ]
+
+
+def test_the_chosen_checkpoint_is_the_version_of_the_round_and_the_choice_is_on_record() -> None:
+    job = FakeJob({0: 20}, candidates=(5, 10))
+    record = Controller(job.parts(), plan(1)).run().history[1]
+    assert record.version == PolicyVersion(1, "weights 1 at 5")
+    assert record.choice == StepChoice((), 5, 5)
+    assert record.usage[UsagePurpose.CHOICE] == {"solver": Usage(7)}
+    assert "choose" in record.seconds
 
 
 def test_a_frozen_judge_is_the_base_beside_the_newest_version() -> None:

@@ -38,6 +38,18 @@ def test_when_every_vote_is_yes_each_prompt_costs_a_block_and_every_vote(tmp_pat
     assert near(found.round["accepted"], 18)
 
 
+def test_a_choice_among_checkpoints_costs_samples_of_both_halves(tmp_path: Path) -> None:
+    """Four checkpoints of two samples: all of them once, then three, and the two that are compared in the end."""
+    plain, choosing = (
+        forecast(
+            small(tmp_path, f"update.choose_from={count}"), measured(SURE), prompts=30, held_out={"development": 20}
+        )
+        for count in (0, 4)
+    )
+    more = choosing.job["output_tokens"].value - plain.job["output_tokens"].value
+    assert more == pytest.approx(2 * (4 + 3 + 2) * 20 / 2 * 100)
+
+
 def test_when_no_vote_is_yes_all_candidates_are_tried_and_the_first_vote_ends_each(tmp_path: Path) -> None:
     found = forecast(small(tmp_path), measured(NEVER), prompts=10, held_out={})
     assert near(found.round["candidates"], 40) and near(found.round["judge_calls"], 80)

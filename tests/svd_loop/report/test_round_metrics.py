@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from svd_loop.contracts import AlarmAction, HealthReport, RoundRecord, StepRates, Usage, UsagePurpose
+from svd_loop.contracts import (
+    AlarmAction,
+    Estimate,
+    HealthReport,
+    RoundRecord,
+    StepChoice,
+    StepRates,
+    Usage,
+    UsagePurpose,
+)
 from svd_loop.report.round_metrics import metrics_of
 
 
@@ -39,6 +48,19 @@ def test_usage_is_named_by_purpose_and_role_and_the_update_by_its_own_names(hist
         "loss": 0.25,
         "precision.complete": 0.5,
         "false_positive.complete": 0.0,
+    }
+
+
+def test_a_choice_names_its_steps_and_what_was_confirmed(history: list[RoundRecord]) -> None:
+    sure = StepChoice((), 10, 10)
+    assert metrics_of(replace(history[0], health=None, choice=sure)) == {"choice.kept": 10, "choice.best": 10}
+    found = metrics_of(replace(history[0], health=None, choice=StepChoice((), 5, 10, Estimate(-0.01, -0.03, 0.02))))
+    assert found == {
+        "choice.kept": 10,
+        "choice.best": 5,
+        "choice.difference": -0.01,
+        "choice.difference.low": -0.03,
+        "choice.difference.high": 0.02,
     }
 
 
