@@ -10,7 +10,8 @@ The measures form a `HealthReport`; shares are estimates with their 95% Wilson i
   Under early exit a first no ends the votes, so these are candidates whose first vote was a yes.
 - `drift_to_yes`, `drift_to_no`: votes of the panel (`envs.panel`) that turned, since the panel's first round, to yes on
   planted wrong solutions, and to no on accepted ones, less those that turned the other way.
-- `accepted`: candidates accepted. `distinct`: different texts among the accepted ones.
+- `accepted`: candidates accepted; the interval counts candidates of one prompt as fewer, since they are alike.
+- `distinct`: different texts among the accepted ones.
 - `length_ratio`: mean length in tokens of accepted over that of generated candidates; only from `ENOUGH` accepted on.
 - `entropy`: bits in the distribution of solution texts over the candidates of a prompt, averaged over prompts with more
   than one. It uses texts and not final answers, because extracting those is part of scoring, which training must
@@ -28,6 +29,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
+import numpy as np
+
 from svd_loop.config.health import HealthSection
 from svd_loop.contracts import (
     AlarmAction,
@@ -44,7 +47,7 @@ from svd_loop.contracts import (
     VerifierRates,
     VoteValue,
 )
-from svd_loop.support.statistics import difference_of_shares, net_change, wilson
+from svd_loop.support.statistics import difference_of_shares, net_change, share_of_clusters, wilson
 
 PANEL_LEVEL = 0.001
 """Chance that one round's panel of a judge that does not drift raises one of the two alarms, at most. Over ten rounds
@@ -80,7 +83,8 @@ def episode_health(episode: Episode) -> HealthReport:
     accepted = [candidate for candidate in episode.candidates if (candidate.prompt_id, candidate.index) in kept]
     shares = _vote_shares(episode)
     if episode.candidates:
-        shares[HealthFigure(HealthMeasure.ACCEPTED)] = wilson(len(accepted), len(episode.candidates))
+        passed = np.array([(one.prompt_id, one.index) in kept for one in episode.candidates], dtype=bool)
+        shares[_ACCEPTED] = share_of_clusters(passed, np.array([one.prompt_id for one in episode.candidates]))
     if accepted:
         different = len({candidate.text.strip() for candidate in accepted})
         shares[_DISTINCT] = wilson(different, len(accepted))

@@ -207,6 +207,7 @@ def share_of_clusters(passed_C: npt.NDArray[np.bool_], clusters_C: npt.NDArray[n
 
     That number is C / d, where d, at least 1, is the design effect: the variance of the proportion as a ratio over
     clusters, G / (G - 1) * sum((sum of the cluster's deviations)^2) / C^2, over that of clusters of one (Kish 1965).
+    A proportion of 0 or 1 does not tell how alike the candidates of a cluster are: they count as one.
     Without candidates the value is NaN and the interval is [0, 1].
 
     Args:
@@ -223,6 +224,8 @@ def share_of_clusters(passed_C: npt.NDArray[np.bool_], clusters_C: npt.NDArray[n
     if 0.0 < share < 1.0 and sums.size > 1:
         alone = count**2 / (count - 1) * share * (1 - share)
         effect = max(1.0, sums.size / (sums.size - 1) * float((sums**2).sum()) / alone)
+    elif share in (0.0, 1.0):
+        effect = count / sums.size
     return wilson_share(share, count / effect)
 
 
