@@ -231,11 +231,16 @@ def verifier_test(
         ),
         prompts=lambda count: pool.for_round(1, config.data.prompts_per_round, config.job.seed)[:count],
         comparison=answer_comparison(evaluation.domains),
-        samples=config.sampling.n if config.cascade.deciding_stages else min(config.sampling.n, 4),
+        samples=samples_compared(config),
         candidates=config.sampling.n,
         problems=len(development),
         seed=config.job.seed,
     )
+
+
+def samples_compared(config: Config) -> int:
+    """Candidates of a training prompt whose answers the verifier test compares."""
+    return config.sampling.n if config.cascade.deciding_stages else min(config.sampling.n, 4)
 
 
 def labelled_answers(config: Config) -> LabelledAnswers:

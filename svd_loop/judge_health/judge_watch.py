@@ -33,7 +33,7 @@ from svd_loop.loop.parts import PlayedRound
 PANEL_SIZE, LEAST_PANEL = 400, 200
 """Most votes of either half of the panel, and fewest with which a panel is drawn (docs/results/drift.md)."""
 _MOST_SOURCES = 200
-_SEARCHED = 2
+SEARCHED = 2
 """Canaries of the search for kinds of error, in multiples of `health.canaries`."""
 
 Recorded = Callable[[int, Sequence[tuple[str, int]]], list[Solved]]
@@ -90,7 +90,7 @@ class JudgeWatch:
             judge,
             solved,
             _searched_before(played.history),
-            count=_SEARCHED * self.per_kind,
+            count=SEARCHED * self.per_kind,
             seed=self.seed,
             round=episode.round,
             groups=groups,

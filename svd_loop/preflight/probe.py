@@ -16,11 +16,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from envs.cascade.cascade import Cascade
 from envs.cascade.votes import unfit
 from envs.solving import SolverAgent
 from policies.policy import ModelPolicy
-from svd_loop.assembly.job import template_set
+from svd_loop.assembly.job import make_cascade, template_set
 from svd_loop.config import Config
 from svd_loop.config.stages import stage_section
 from svd_loop.contracts import AgentCall, Asking, Policy, Prompt, Reply, RoleName, StageName, Usage, VoteValue
@@ -59,13 +58,17 @@ def probe(config: Config, policy: Policy, prompts: Sequence[Prompt], candidates:
     templates = template_set(config)
     metered = _PromptRecorder(policy)
     asked = prompts[:candidates]
-    tries = range(-(-candidates // len(asked)))
-    sampled = SolverAgent(templates).sample(metered, asked, tries, round=1)[:candidates]
+    # Stages that see all candidates of a prompt need all of them, of which the first ones are judged.
+    deciding = bool(config.cascade.deciding_stages)
+    tries = range(config.sampling.n if deciding else -(-candidates // len(asked)))
+    drawn = SolverAgent(templates).sample(metered, asked, tries, round=1)
+    groups = {prompt.id: [one for one in drawn if one.prompt_id == prompt.id] for prompt in asked}
+    sampled = sorted(drawn, key=lambda one: one.index)[:candidates] if deciding else drawn[:candidates]
     by_id = {prompt.id: prompt for prompt in asked}
     items = [(by_id[one.prompt_id], one) for one in sampled]
     once = {"votes": 1, "rule": "unanimous", "early_exit": False, "audit_share": 0.0, "order": "stage_major"}
-    settings = config.cascade.with_judge_only().model_copy(update=once)
-    verdicts = Cascade(templates, settings).judge(metered, items, round=1)
+    settings = config.cascade.model_copy(update=once)
+    verdicts = replace(make_cascade(config, templates), settings=settings).judge(metered, items, round=1, groups=groups)
     cast = [vote for verdict in verdicts for vote in verdict.votes]
     yes = {
         stage: (

@@ -19,7 +19,7 @@ from envs.cascade.template_sets import TemplateSet
 from envs.prompts import PromptPool
 from envs.solving import SolverAgent
 from svd_loop.assembly.backends import Backend, make_backend
-from svd_loop.assembly.job import make_cascade, open_prompts, template_set, verifier_test
+from svd_loop.assembly.job import make_cascade, open_prompts, samples_compared, template_set, verifier_test
 from svd_loop.config import Config
 from svd_loop.contracts import JobPaths, Policy, Problem, Role, VerifierReport
 from svd_loop.judge_health.verifier_check import size_of
@@ -139,7 +139,9 @@ def affordable_candidates(config: Config, measured: Measured) -> int:
     The number depends on the model's answers and not on the machine, so that a check gives the same figures everywhere.
     """
     solver = measured.roles.get(Role.SOLVER)
-    each = solver.prompt_tokens + solver.output_tokens if solver else 0.0
+    # All samples of a development problem, and those of the training prompts, a quarter as many: they are compared.
+    samples = config.evaluation.samples + samples_compared(config) / 4
+    each = samples * (solver.prompt_tokens + solver.output_tokens) if solver else 0.0
     for role, means in measured.roles.items():
         if role != Role.SOLVER:
             each += config.cascade.votes * means.calls * (means.prompt_tokens + means.output_tokens)

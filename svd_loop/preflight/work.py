@@ -41,6 +41,7 @@ from envs.canaries import GROSS
 from svd_loop.config import Config
 from svd_loop.config.stages import stage_section
 from svd_loop.contracts import Asking, Role, RoleName, Selection, StageName
+from svd_loop.judge_health.judge_watch import SEARCHED
 from svd_loop.loop.step_choice import most_samples
 from svd_loop.support.statistics import wilson
 
@@ -264,7 +265,7 @@ def _evaluation(config: Config, measured: Measured, held_out: Mapping[str, int])
     votes, _ = _cascade(config, measured, _rates(config, measured, "value"), correlated=True)
     judged = replace(_candidate(config, measured, 1.0, votes), candidates=0.0)
     audited = min(config.evaluation.audit, held_out.get("development", 0)) * measurements
-    planted = len(GROSS) * config.health.canaries * config.job.rounds
+    planted = (len(GROSS) + SEARCHED) * config.health.canaries * config.job.rounds
     # `_candidate` counts sampling, but audited answers and canaries are only judged: subtract the solver's tokens.
     extra = _scaled(judged, audited + planted)
     return Work(

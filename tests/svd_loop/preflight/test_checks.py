@@ -77,7 +77,7 @@ def test_the_probe_comes_last_and_only_where_it_can_be_made(tmp_path: Path) -> N
     assert none.verifiers is None and none.forecast is None and "probe" not in [check.name for check in none.checks]
 
 
-@pytest.mark.parametrize(("length", "count"), [(1.0, 64), (100.0, 50), (1000.0, 5), (1e6, 4)])
+@pytest.mark.parametrize(("length", "count"), [(1.0, 64), (100.0, 41), (1000.0, 4), (1e6, 4)])
 def test_the_verifier_test_is_as_large_as_a_number_of_tokens_pays_for(
     tmp_path: Path, length: float, count: int
 ) -> None:

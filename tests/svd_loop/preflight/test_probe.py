@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from svd_loop.assembly.backends import make_backend
 from svd_loop.assembly.data import prompts_of
-from svd_loop.assembly.job import template_set
+from svd_loop.assembly.job import make_cascade, template_set
 from svd_loop.config import Config, load_config
-from svd_loop.contracts import BUILT_IN_ROLES, BUILT_IN_STAGES, Asking, Prompt, Role
+from svd_loop.contracts import BUILT_IN_ROLES, BUILT_IN_STAGES, Asking, Domain, Prompt, Role
 from svd_loop.preflight.probe import probe, with_speed
 from svd_loop.preflight.work import Measured, forecast
 from svd_loop.support.usage import MeteredPolicy
@@ -31,7 +32,6 @@ def played(config: Config, root: Path, prompts: list[Prompt]) -> dict[str, int]:
     import gymnasium
 
     import envs
-    from envs.cascade.cascade import Cascade
     from envs.solving import SolverAgent
 
     assert envs.__name__
@@ -40,7 +40,7 @@ def played(config: Config, root: Path, prompts: list[Prompt]) -> dict[str, int]:
     env = gymnasium.make(
         "SelfVerification-v0",
         disable_env_checker=True,
-        cascade=Cascade(templates, config.cascade, config.job.seed),
+        cascade=make_cascade(config, templates),
         n=config.sampling.n,
         block=config.sampling.block,
     )
@@ -102,3 +102,19 @@ def test_a_scripted_round_lies_within_the_forecast_under_every_way_of_asking(tmp
     found = forecast(config, measured, prompts=18, held_out={})
     for name, truth in played(config, tmp_path, prompts[:18]).items():
         assert found.round[name].low <= truth <= found.round[name].high, name
+
+
+def test_a_round_with_agreement_lies_within_a_forecast_that_knows_how_many_agree(tmp_path: Path) -> None:
+    stages = "cascade.stages=[{type: agreement, count: 2}, factuality]"
+    config = small(tmp_path, stages, "sampling.block=null", "engine.false_positive=0.5", "data.train.count=40")
+    prompts = [prompt for prompt in prompts_of(config.data.train) if prompt.domain == Domain.MATH]
+    measured = measure(config, tmp_path / "probe", prompts[:20], 40)
+    yes, votes = measured.yes["agreement"]
+    assert votes == measured.complete == measured.candidates == 40 and 0 < yes < 40
+    found = forecast(config, measured, prompts=18, held_out={})
+    unknown = replace(measured, yes={**measured.yes, "agreement": (0, 0)})
+    blind = forecast(config, unknown, prompts=18, held_out={})
+    for name, truth in played(config, tmp_path, prompts[:18]).items():
+        assert found.round[name].low <= truth <= found.round[name].high, name
+    assert blind.round["judge_calls"].low == 0 < found.round["judge_calls"].low
+    assert found.round["judge_calls"].high < blind.round["judge_calls"].high
