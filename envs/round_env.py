@@ -32,7 +32,7 @@ from typing import Any
 import gymnasium
 from gymnasium.error import ResetNeeded
 
-from envs.acceptors import Acceptor
+from envs.acceptors import Acceptor, Both
 from envs.cascade.cascade import Cascade, funnel
 from envs.cascade.look_ahead import reach
 from envs.cascade.template_sets import TemplateSet
@@ -102,6 +102,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         judge: Policy | None = None,
         cascade: Cascade | None = None,
         acceptor: Acceptor | None = None,
+        judged: bool | None = None,
         n: int = 8,
         block: int | None = None,
         selection: Selection = Selection.FIRST_VALID,
@@ -115,6 +116,8 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
                 built-in prompts and rejects everything else.
             cascade: How the judge votes; None is the method's default with the `chat` templates.
             acceptor: Used instead of judge and cascade (the controls); None is the method.
+            judged: Whether the cascade judges, too; an `acceptor` then has to accept what it accepted. None is yes
+                without an acceptor and no with one.
             n: Candidates per prompt and round at most.
             block: Candidates per prompt and step; None is n.
             selection: Whether the first or all accepted candidates of a prompt are selected. Only under
@@ -132,11 +135,12 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         self._judge: Policy = judge or DemoJudge()
         self._cascade = cascade or Cascade(TemplateSet.load("chat"))
         self._acceptor = acceptor
-        if acceptor is None and self._cascade.settings.deciding_stages and (block or n) < n:
+        self._judged = acceptor is None if judged is None else judged
+        if self._judged and self._cascade.settings.deciding_stages and (block or n) < n:
             raise ConfigError(
                 f"sampling.block: {block} hides candidates from a stage that decides about all {n} of a prompt at once"
             )
-        self._accept: Acceptor = acceptor or partial(self._cascade.judge, self._judge)
+        self._accept = self._accepting(self._judge)
         self._n = n
         self._block = min(block or n, n)
         self._selection = selection
@@ -168,7 +172,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         prompts = _checked(chosen.get("prompts", self._prompts))
         judge: Policy = chosen.get("judge", self._judge)
         self._round = self._new_round(chosen.get("round", 1), prompts, judge)
-        self._accept = self._acceptor or partial(self._cascade.judge, self._round.judge)
+        self._accept = self._accepting(self._round.judge)
         self._set_spaces(len(prompts))
         return self._observation(), self._info([])
 
@@ -216,6 +220,13 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         return tuple(blocks.get(place, ()) for place in range(len(self._round.slots)))
 
     # --------------------------------------------------------------------------------------- inside
+
+    def _accepting(self, judge: Policy) -> Acceptor:
+        """What accepts: the cascade with this judge, the acceptor, or both."""
+        cascade: Acceptor = partial(self._cascade.judge, judge)
+        if self._acceptor is None:
+            return cascade
+        return Both(cascade, self._acceptor) if self._judged else self._acceptor
 
     @property
     def _indices(self) -> range:
@@ -283,7 +294,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
     def _episode(self) -> Episode:
         slots = self._round.slots
         verdicts = tuple(verdict for slot in slots for verdict in slot.verdicts)
-        stages: tuple[StageName, ...] = () if self._acceptor else self._cascade.settings.stage_names
+        stages: tuple[StageName, ...] = self._cascade.settings.stage_names if self._judged else ()
         return Episode(
             round=self._round.number,
             prompts=len(slots),
@@ -299,7 +310,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
 
         With `fill_rows`, `ahead.candidates` counts the candidates sampled after the first accepted one of their prompt.
         """
-        metrics = {} if self._acceptor else self._cascade.metrics(self._round.number, verdicts)
+        metrics = self._cascade.metrics(self._round.number, verdicts) if self._judged else {}
         if self._fill_rows is not None:
             metrics["ahead.candidates"] = float(sum(slot.beyond_first() for slot in self._round.slots))
         return metrics

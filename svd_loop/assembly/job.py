@@ -80,15 +80,17 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """The acceptor of an experiment, used in place of the cascade (`svd_loop.experiments.controls`).
+    """The acceptor of an experiment, used in place of the cascade or behind it (`svd_loop.experiments.controls`).
 
     Attributes:
         identity: plain data that identifies the control; a job resumes only under the same one.
         acceptor: the acceptor.
+        judged: whether the cascade judges before it, and both have to accept.
     """
 
     identity: Mapping[str, Any]
     acceptor: Acceptor
+    judged: bool = False
 
 
 @contextmanager
@@ -156,7 +158,7 @@ def _make_parts(resources: _Resources, control: Control | None) -> Parts:
     return Parts(
         ledger=resources.ledger,
         prompts=resources.prompts,
-        environment=make_environment(config, templates, resources.ledger, control.acceptor if control else None),
+        environment=make_environment(config, templates, resources.ledger, control),
         firewall=CompletionFirewall(chain(*problems.values()), config.data.leak, config.job.paths.leaks),
         solver=solver,
         open_policy=resources.opener(resources.cache.open),
@@ -319,15 +321,16 @@ def policy_opener(
 
 
 def make_environment(
-    config: Config, templates: TemplateSet, ledger: LedgerReader, acceptor: Acceptor | None
+    config: Config, templates: TemplateSet, ledger: LedgerReader, control: Control | None
 ) -> RoundEnvironment:
-    """Build the environment; `acceptor` replaces the cascade if given."""
+    """Build the environment; a control's acceptor replaces the cascade, or stands behind it."""
     judged = config.cascade.with_judge_only()
     environment: Any = gymnasium.make(  # typed here, because Gymnasium types every info as a dict of Any
         ENVIRONMENT,
         disable_env_checker=True,
         cascade=make_cascade(config, templates, MeasuredOrder(ledger, judged.stage_names, judged.votes)),
-        acceptor=acceptor,
+        acceptor=control.acceptor if control else None,
+        judged=control.judged if control else None,
         n=config.sampling.n,
         block=config.sampling.block,
         selection=config.cascade.selection,

@@ -1,4 +1,4 @@
-"""Controls: acceptors used in place of the cascade, for comparison.
+"""Controls: acceptors used in place of the cascade or behind it, for comparison.
 
 Arms of a sweep declare them (`control`); the configuration of a job has no such key. `svd_loop.experiments.controls`
 builds them.
@@ -40,6 +40,13 @@ class GoldControl(Section):
     type: Literal["gold"] = "gold"
 
 
+class GoldAndCascadeControl(Section):
+    """What the judges accept and gold confirms. Needs training prompts from a generator."""
+
+    type: Literal["gold_and_cascade"] = "gold_and_cascade"
+
+
 AnyControl = Annotated[
-    RandomControl | SelfConsistencyControl | SelfCertaintyControl | GoldControl, Field(discriminator="type")
+    RandomControl | SelfConsistencyControl | SelfCertaintyControl | GoldControl | GoldAndCascadeControl,
+    Field(discriminator="type"),
 ]

@@ -11,6 +11,7 @@ from svd_loop.assembly.job import Control
 from svd_loop.config import Config
 from svd_loop.config.controls import (
     AnyControl,
+    GoldAndCascadeControl,
     GoldControl,
     RandomControl,
     SelfCertaintyControl,
@@ -34,7 +35,8 @@ def control_of(section: AnyControl, config: Config) -> Control:
         DataError: the training problems cannot be read.
     """
     refuse_conflicts(section, config)
-    return Control(section.model_dump(mode="json"), _acceptor(section, config))
+    judged = isinstance(section, GoldAndCascadeControl)
+    return Control(section.model_dump(mode="json"), _acceptor(section, config), judged)
 
 
 def refuse_conflicts(section: AnyControl, config: Config) -> None:
@@ -43,9 +45,9 @@ def refuse_conflicts(section: AnyControl, config: Config) -> None:
     Raises:
         ConfigError: the message gives both values.
     """
-    if isinstance(section, GoldControl) and config.data.train.type == "files":
+    if isinstance(section, GoldControl | GoldAndCascadeControl) and config.data.train.type == "files":
         raise ConfigError(
-            "control: gold needs a generator (data.train.type: nano or arithmetic), "
+            f"control: {section.type} needs a generator (data.train.type: nano or arithmetic), "
             f"data.train.type is {config.data.train.type}"
         )
     at_once = isinstance(section, SelfConsistencyControl | SelfCertaintyControl)
@@ -66,7 +68,7 @@ def _acceptor(section: AnyControl, config: Config) -> Acceptor:
             return SelfConsistency(partial(final_answer, domains=config.evaluation.domains))
         case SelfCertaintyControl():
             return SelfCertainty(lambda candidates: _certainty(config, candidates))
-        case GoldControl():
+        case GoldControl() | GoldAndCascadeControl():
             return GoldAcceptor(
                 problems_of(config.data.train, "train"),
                 test_seconds=config.evaluation.test_seconds,

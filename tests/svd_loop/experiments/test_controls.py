@@ -7,6 +7,7 @@ import pytest
 from svd_loop.config import load_config
 from svd_loop.config.controls import (
     AnyControl,
+    GoldAndCascadeControl,
     GoldControl,
     RandomControl,
     SelfCertaintyControl,
@@ -32,6 +33,7 @@ def played(root: Path, section: AnyControl, *overrides: str) -> JobResult:
     ("file", "override", "section", "message"),
     [
         (QWEN, "job.rounds=1", GoldControl(), r"gold needs a generator .*data\.train\.type is files"),
+        (QWEN, "job.rounds=1", GoldAndCascadeControl(), r"gold_and_cascade needs a generator"),
         (NANO, "sampling.block=2", SelfConsistencyControl(), r"self_consistency compares all .*sampling\.block: 2"),
         (NANO, "sampling.block=2", SelfCertaintyControl(), r"self_certainty compares all .*sampling\.block: 2"),
         (SCRIPTED, "sampling.block=null", SelfCertaintyControl(), r"engine\.type: scripted has none"),
@@ -42,6 +44,38 @@ def test_a_control_that_cannot_work_with_the_job_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=f"control: .*{message}"):
         refuse_conflicts(section, load_config(file, [override]))
+
+
+def test_gold_and_cascade_accepts_what_both_accept(tmp_path: Path) -> None:
+    settings = (
+        "engine.true_positive=0.9",
+        "engine.false_positive=0.5",
+        "cascade.votes=1",
+        "cascade.selection=all_valid",
+    )
+    method = run_job(small(tmp_path / "a", "job.rounds=1", "sampling.block=null", *settings))
+    accepted = {
+        name: accepted_candidates(tmp_path / name)
+        for name, section in (("b", GoldControl()), ("c", GoldAndCascadeControl()))
+        if played(tmp_path / name, section, *settings)
+    }
+    cascade = accepted_candidates(tmp_path / "a")
+    assert accepted["c"] == accepted["b"] & cascade
+    assert accepted["c"] < accepted["b"] and accepted["c"] < cascade
+    with LedgerReader.open_for_reading(JobPaths(tmp_path / "c" / "jobs" / "scripted").folder) as reader:
+        funnel = reader.state().history[1].funnel
+        refused = list(reader.query("SELECT rejection FROM verdicts WHERE rejection = 'gold'"))
+    stages = [*method.history[1].funnel][:-1]
+    assert [funnel[step] for step in stages] == [method.history[1].funnel[step] for step in stages]
+    assert funnel["accepted"] == len(accepted["c"]) == len(cascade) - len(refused)
+
+
+def accepted_candidates(root: Path) -> set[tuple[str, int]]:
+    with LedgerReader.open_for_reading(JobPaths(root / "jobs" / "scripted").folder) as reader:
+        return {
+            (row["prompt_id"], row["candidate"])
+            for row in reader.query("SELECT prompt_id, candidate FROM verdicts WHERE accepted")
+        }
 
 
 def test_a_control_is_part_of_what_makes_a_job_the_same(tmp_path: Path) -> None:
