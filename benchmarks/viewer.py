@@ -4,7 +4,8 @@
 
 Writes a job with one round of that many votes through the ledger's own writer (all in one round, which is the worst
 case for its pages), serves it, and asks for every kind of page over HTTP. A page's first time includes what the viewer
-computes once for a round; the median is of the next five.
+computes once for a round; the median is of the next five, and so is the processor time, which other work on the machine
+changes little.
 """
 
 from __future__ import annotations
@@ -177,20 +178,22 @@ def paths(middle: str) -> dict[str, str]:
     }
 
 
-def timed(address: str, path: str, times: int) -> list[float]:
-    """Seconds of each of several requests for a page."""
-    found = []
+def timed(address: str, path: str, times: int) -> tuple[list[float], float]:
+    """Seconds of each of several requests for a page, and processor seconds of one but the first."""
+    found: list[float] = []
+    used = 0.0
     for _ in range(times):
         connection = http.client.HTTPConnection(str(urlsplit(address).netloc), timeout=300)
-        start = time.perf_counter()
+        start, before = time.perf_counter(), time.process_time()
         connection.request("GET", path)
         answer = connection.getresponse()
         answer.read()
+        used += time.process_time() - before if found else 0.0
         found.append(time.perf_counter() - start)
         connection.close()
         if answer.status not in (200, 303):
             raise SystemExit(f"{path}: {answer.status}")
-    return found
+    return found, used / (times - 1)
 
 
 def measure(folder: Path, middle: str) -> dict[str, Any]:
@@ -203,8 +206,9 @@ def measure(folder: Path, middle: str) -> dict[str, Any]:
     address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     pages = {}
     for name, path in paths(middle).items():
-        first, *rest = (1000 * seconds for seconds in timed(address, path, 6))
-        pages[name] = {"first": round(first, 1), "median": round(median(rest), 1), "longest": round(max(rest), 1)}
+        (first, *rest), used = timed(address, path, 6)
+        figures = {"first": first, "median": median(rest), "longest": max(rest), "processor": used}
+        pages[name] = {figure: round(1000 * value, 1) for figure, value in figures.items()}
     server.should_exit = True
     thread.join()
     return pages

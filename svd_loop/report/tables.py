@@ -89,6 +89,7 @@ def next_commands(
     elsewhere = f" --root {shlex.quote(str(root))}" if root != _DEFAULT_ROOT else ""
     commands = [
         (f"svd-loop eval {file} --model {best}{options}", "measure the best version again"),
+        (f"svd-loop view {result.job}{elsewhere}", "read its prompts, candidates and votes in a browser"),
         (f"svd-loop report {result.job}{elsewhere}", "show this again and write report.html"),
         (_browse(root, store), "see the runs in a browser"),
     ]

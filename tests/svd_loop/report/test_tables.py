@@ -77,11 +77,12 @@ def test_a_job_that_can_continue_gets_the_command(result: JobResult, stop: StopR
 def test_the_commands_keep_what_the_user_overrode(result: JobResult) -> None:
     stopped = replace(result, stop=StopReason.ROUND_LIMIT)
     overrides = ["job.root=my runs", "job.rounds=3", "cascade.votes=2"]
-    go_on, measure, report, _ = (
+    go_on, measure, view, report, _ = (
         command for command, _ in next_commands(stopped, Path("c.yaml"), Path("my runs"), overrides)
     )
     assert go_on == "svd-loop run c.yaml --job demo -o 'job.root=my runs' -o cascade.votes=2 -o job.rounds=7"
     assert measure == "svd-loop eval c.yaml --model demo@2 -o 'job.root=my runs' -o cascade.votes=2"
+    assert view == "svd-loop view demo --root 'my runs'"
     assert report == "svd-loop report demo --root 'my runs'"
 
 
