@@ -46,7 +46,7 @@ class JobSection(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")] = "job"
     """Folder name under `<root>/jobs` and name of the MLflow parent run: up to 80 letters, digits, `.`, `_` and `-`."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     """Every sample of the job is derived from this seed."""
     rounds: Annotated[int, Field(ge=0)] = 8
     """Most rounds; 0 only evaluates the base model."""

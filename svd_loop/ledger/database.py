@@ -62,7 +62,7 @@ def open_for_reading(path: Path, *, keep_schema: bool = False) -> sqlite3.Connec
 
     Raises:
         NoSuchJobError: there is no such file.
-        LedgerError: the file is damaged, or newer than this program.
+        LedgerError: the file is empty, damaged, or newer than this program.
     """
     if not path.is_file():
         raise NoSuchJobError(_no_such_job(path))
@@ -74,6 +74,10 @@ def open_for_reading(path: Path, *, keep_schema: bool = False) -> sqlite3.Connec
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30.0)
         try:
             refuse_newer(connection)
+            if version_of(connection) == 0:
+                raise LedgerError(
+                    f"{path}: is empty; put the ledger back, or move {path.parent} away to start the job again"
+                )
             if not keep_schema and 0 < version_of(connection) < len(MIGRATIONS):
                 connection = _migrated(connection, path)
         except BaseException:

@@ -2,7 +2,7 @@
 
 Triggers write a digest beside every row that is inserted or changed, with a function that only this program gives to
 its connection: another program that changes a row is refused by SQLite, and one that changes the file itself is found
-out when the state is opened. Left out: the keys of duplicates (`text_keys`, `band_keys`), which are derived.
+out when the state is opened. Left out: the keys of duplicates, which `dedup_index` checks by their sums.
 """
 
 from __future__ import annotations

@@ -172,6 +172,27 @@ EXPORT = Operation(
         "1",
     ),
 )
+
+
+def _prepare_merging(root: Path) -> None:
+    """A job whose round 1 is a real adapter of the embedded model."""
+    from peft import LoraConfig, get_peft_model
+
+    from policies.versions.checkpoints import load_checkpoint
+    from svd_loop.nano import NANO_CHECKPOINT
+
+    config = _job(root)
+    run_job(config)
+    adapted = get_peft_model(load_checkpoint(NANO_CHECKPOINT, "float32"), LoraConfig(r=1, target_modules=["q_proj"]))
+    WeightStore(config.job.paths.versions).write(
+        1, "lora", lambda folder: adapted.save_pretrained(folder), Origin(0, base=NANO_CHECKPOINT)
+    )
+
+
+MERGING = Operation(
+    _prepare_merging,
+    lambda root: (CLI, "export", "scripted", "--root", str(root), "--to", str(root / "out"), "--version", "1"),
+)
 PARQUET = Operation(
     lambda root: run_job(_job(root)) and None,
     lambda root: ("svd_loop.ledger", "export", str(root / "jobs/scripted"), str(root / "parquet")),
@@ -230,6 +251,7 @@ OPERATIONS = {
     "fork": FORK,
     "promotion": PROMOTION,
     "export": EXPORT,
+    "merging export": MERGING,
     "parquet": PARQUET,
     "forget": FORGET,
     "intake": INTAKE,

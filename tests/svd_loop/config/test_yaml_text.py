@@ -80,6 +80,7 @@ def test_any_text_is_data_or_an_error(text: str) -> None:
         ("evaluation.pass_at=[1, true]", "evaluation.pass_at.1: "),
         ("sampling.temperature=.inf", "sampling.temperature: "),
         ("job.hours=.nan", "job.hours: "),
+        ("job.seed=-5", "job.seed: .*greater than or equal to 0"),
         ("sampling.n=" + "9" * 5000, "-o sampling.n=9+\\.\\.\\.: a value cannot be read"),
         ("job.name=" + "x" * 5000, r"found 'x+\.\.\.\)"),
     ],

@@ -147,3 +147,9 @@ def test_a_damaged_page_is_found_when_the_ledger_is_opened(filled: Path) -> None
         file.write(os.urandom(PAGE))
     with pytest.raises(LedgerError, match="salvage"):
         Ledger.open(filled.parent, samples.config())
+
+
+def test_an_empty_ledger_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite").touch()
+    with pytest.raises(LedgerError, match="is empty; put the ledger back"):
+        LedgerReader.open_for_reading(tmp_path)

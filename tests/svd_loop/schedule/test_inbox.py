@@ -227,6 +227,37 @@ def test_keys_are_rebuilt_only_when_the_section_changes(tmp_path: Path, monkeypa
     assert made == [1]
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE text_keys SET key = key + 4096 WHERE prompt = 1",
+        "UPDATE text_keys SET prompt = 3 - prompt",
+        "UPDATE band_keys SET key = key + 1 WHERE rowid = (SELECT min(rowid) FROM band_keys)",
+        "DELETE FROM text_keys",
+        "UPDATE key_sums SET keys = keys + 1",
+        "DELETE FROM key_sums",
+    ],
+)
+def test_damaged_keys_are_rebuilt(tmp_path: Path, damage: str) -> None:
+    drop(tmp_path / "inbox", "a.jsonl", texts(2, 1))
+    take_in(tmp_path)
+    dedup = schedule_config(tmp_path).data.dedup
+
+    def keys(db: StateDb) -> list[object]:
+        return [db.connection.execute(f"SELECT * FROM {name} ORDER BY 1").fetchall() for name in KEYS]
+
+    with StateDb(tmp_path / "schedule") as db:
+        before = keys(db)
+        for (name,) in db.connection.execute("SELECT name FROM sqlite_master WHERE name LIKE '%sums_%'").fetchall():
+            if name != "key_sums":
+                db.connection.execute(f"DROP TRIGGER IF EXISTS {name}")
+        db.connection.execute(damage)
+        assert keys(db) != before
+        DedupIndex(db, dedup)
+        assert keys(db) == before
+
+
+KEYS = ("text_keys", "band_keys", "key_sums")
 HOSTILE_NAMES = [
     b"x" * 240 + b".jsonl",
     "é".encode() * 123 + b".jsonl",
