@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from svd_loop.errors import ConfigError, ModelError
 _LARGEST_JSON = 64 * 2**20
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
+_EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|embed_in)\.weight$")
+_TOKENIZERS = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken", "tekken.json")
+"""Files that hold a tokenizer; without any, transformers makes up an empty one for some architectures."""
 _DIMENSIONS = {
     "num_hidden_layers": 10_000,
     "hidden_size": 1_000_000,
@@ -67,8 +70,11 @@ def refuse_unusable(folder: Path) -> None:
         value = text.get(name)
         if value is not None and not (isinstance(value, int) and 0 < value <= largest):
             raise ModelError(f"model.path: {folder / 'config.json'}: {name} is {str(value)[:80]}")
-    names = _tensor_names(folder)
-    layers = [int(found[1]) for name in names if (found := _LAYER.search(name))]
+    if not any(any(folder.glob(pattern)) for pattern in _TOKENIZERS):
+        raise ModelError(f"model.path: {folder} has no tokenizer (tokenizer.json)")
+    shapes = _tensor_shapes(folder)
+    _refuse_other_vocabulary(folder, text.get("vocab_size"), shapes)
+    layers = [int(found[1]) for name in shapes if (found := _LAYER.search(name))]
     wanted = text.get("num_hidden_layers")
     extra = int(text.get("num_nextn_predict_layers") or 0)
     if layers and wanted is not None and not wanted <= max(layers) + 1 <= wanted + extra:
@@ -76,6 +82,15 @@ def refuse_unusable(folder: Path) -> None:
             f"model.path: {folder}: config.json says {wanted} layers, the weights have {max(layers) + 1}; "
             "one of the two is of another model"
         )
+
+
+def _refuse_other_vocabulary(folder: Path, wanted: int | None, shapes: Mapping[str, Sequence[int]]) -> None:
+    for name, shape in shapes.items():
+        if wanted is not None and _EMBEDDING.search(name) and len(shape) == 2 and shape[0] != wanted:
+            raise ModelError(
+                f"model.path: {folder}: config.json says vocab_size {wanted}, the weights ({name}) have {shape[0]}; "
+                "one of the two is of another model"
+            )
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -90,20 +105,20 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _tensor_names(folder: Path) -> list[str]:
-    """Names of all tensors; each file's header is checked against its size."""
+def _tensor_shapes(folder: Path) -> dict[str, Sequence[int]]:
+    """Shapes of all tensors; each file's header is checked against its size."""
     from safetensors import SafetensorError, safe_open
 
-    names: list[str] = []
+    shapes: dict[str, Sequence[int]] = {}
     for path in _weight_files(folder):
         try:
             with safe_open(str(path), framework="numpy") as file:
-                names += list(file.keys())
+                shapes |= {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
         except FileNotFoundError:
             raise ModelError(f"model.path: {path} is missing; the index names it") from None
         except (SafetensorError, OSError, ValueError) as error:
             raise ModelError(f"model.path: {path} is damaged or cut short: {str(error)[:200]}") from None
-    return names
+    return shapes
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -57,6 +57,8 @@ DEFECTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "fewer layers": (_fewer_layers, "says 4 layers, the weights have 3"),
     "huge": (lambda folder: _config(folder, hidden_size=10**30), "hidden_size is 1000"),
     "negative": (lambda folder: _config(folder, vocab_size=-1), "vocab_size is -1"),
+    "vocabulary": (lambda folder: _config(folder, vocab_size=17), "says vocab_size 17, the weights"),
+    "no tokenizer": (lambda folder: [path.unlink() for path in folder.glob("tokenizer*")], "has no tokenizer"),
     "text": (lambda folder: _config(folder, text_config=3), "text_config is not a mapping"),
     "outside": (lambda folder: _index(folder, "../x.safetensors"), "names a file outside its folder"),
     "missing": (lambda folder: _index(folder, "x.safetensors"), "x.safetensors is missing|damaged"),
