@@ -9,9 +9,10 @@ happened. The window they fall into follows the machine's load, so that a job di
 times before its first chunk. Exit code 1 if a job's ledger, rows or versions differ, or if more was asked twice than
 the chunk in flight of each kill.
 
-`operations` are a fork, a promotion, exports of an adapter, of merged weights and of a ledger, forgetting a prompt, and a schedule's
-tick: each is killed right before one of the changes it makes on disk (`tests/kill_at.py`), at places spread evenly over
-all of them, and then started again. Exit code 1 if any file or row below `job.root` differs afterwards.
+`operations` are a fork, a promotion, exports of an adapter, of merged weights and of a ledger, forgetting a prompt, and
+a schedule's tick: each is killed right before one of the changes it makes on disk (`tests/kill_at.py`), at places
+spread evenly over all of them, and then started again. Exit code 1 if any file or row below `job.root`
+differs afterwards.
 """
 
 from __future__ import annotations
