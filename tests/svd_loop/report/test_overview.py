@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from svd_loop.contracts import JobResult, JobState, RoundRecord
-from svd_loop.report.overview import overview
+from svd_loop.contracts import HealthMeasure, JobResult, JobState, RoundRecord
+from svd_loop.report.overview import HEALTH_WORDS, overview
 
 
 def test_a_finished_job_has_its_best_round_notes_and_figures(result: JobResult) -> None:
@@ -32,3 +32,7 @@ def test_an_alarm_has_its_limit_beside_the_figure(alarmed: list[RoundRecord]) ->
 def test_a_job_without_rounds_has_a_page() -> None:
     page = overview(JobState("demo"), {})
     assert page.groups == [] and page.panels == [] and page.rounds == []
+
+
+def test_every_measure_of_health_has_its_words() -> None:
+    assert set(HEALTH_WORDS) == set(HealthMeasure)
