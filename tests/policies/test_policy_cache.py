@@ -9,11 +9,9 @@ import pytest
 
 from policies.policy_cache import PolicyCache
 from svd_loop.assembly.scripted_backend import ScriptedBackend
-from svd_loop.config import load_config
 from svd_loop.contracts import AgentCall, Policy, PolicyVersion, Reply, UpdateMaterial, UpdateResult
 from svd_loop.jobs import run_job
-
-SCRIPTED = Path(__file__).parents[2] / "configs" / "scripted.yaml"
+from tests.svd_loop.jobs_support import small
 
 
 class Engine:
@@ -95,5 +93,5 @@ def test_a_job_opens_each_version_once_a_round_and_trains_with_nothing_open(
 
     monkeypatch.setattr(ScriptedBackend, "open", opened)
     monkeypatch.setattr(ScriptedBackend, "update", updated)
-    run_job(load_config(SCRIPTED, ["job.rounds=2", f"job.root={tmp_path}", "tracking.enabled=false", "data.test=null"]))
+    run_job(small(tmp_path))
     assert log == ["open 0", "close 0", "update 1", "open 1", "close 1", "update 2", "open 2", "close 2"]

@@ -1,4 +1,8 @@
-"""Whole sweeps on the scripted policy: played, resumed, interrupted, shown."""
+"""Whole sweeps on the scripted policy: played, resumed, interrupted, shown.
+
+The workers of sweeps that are played here are forks of a process with the imports behind it; the commands, which are
+interrupted and killed, start theirs as new interpreters.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import pytest
@@ -22,11 +28,24 @@ from svd_loop.experiments.plan import Plan
 from svd_loop.experiments.play import play
 from svd_loop.experiments.results import ArmResult, by_arm, read_collection
 from svd_loop.experiments.runner import COLLECTION, run_sweep
-from tests.processes import Process
+from tests.processes import PRELOADED, Process
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forked_workers() -> Iterator[None]:
+    def forking(method: str) -> BaseContext:
+        assert method == "spawn"
+        context = get_context("forkserver")
+        context.set_forkserver_preload(list(PRELOADED))
+        return context
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("svd_loop.experiments.runner.get_context", forking)
+        yield
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, list[ArmResult]]:
+def played(forked_workers: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, list[ArmResult]]:
     """One sweep of all arms, two processes."""
     plan = Plan.load(write_sweep(tmp_path_factory.mktemp("sweep")))
     return plan, run_sweep(plan, jobs=2)
