@@ -9,10 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from envs.self_verification import SelfVerification
     from svd_loop.config import Config, load_config
     from svd_loop.contracts import JobResult, Scores
     from svd_loop.errors import SvdError
-    from svd_loop.jobs import evaluate_model, judge_file, run_job
+    from svd_loop.jobs import evaluate_model, judge_answers, judge_file, run_job
 
 __version__ = "0.1.0"
 
@@ -20,9 +21,11 @@ __all__ = [
     "Config",
     "JobResult",
     "Scores",
+    "SelfVerification",
     "SvdError",
     "__version__",
     "evaluate_model",
+    "judge_answers",
     "judge_file",
     "load_config",
     "run_job",
@@ -32,8 +35,10 @@ _HOMES = {
     "Config": "svd_loop.config",
     "JobResult": "svd_loop.contracts",
     "Scores": "svd_loop.contracts",
+    "SelfVerification": "envs.self_verification",
     "SvdError": "svd_loop.errors",
     "evaluate_model": "svd_loop.jobs",
+    "judge_answers": "svd_loop.jobs",
     "judge_file": "svd_loop.jobs",
     "load_config": "svd_loop.config",
     "run_job": "svd_loop.jobs",

@@ -8,13 +8,18 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from envs.cascade.cascade import Cascade
+from envs.cascade.template_sets import TemplateSet
+from envs.prompts import content_id
+from envs.prompts.reading import prompt_text
 from envs.solving import SolverAgent
 from policies.versions.stored import stored_version
 from svd_loop.assembly.backends import make_backend, open_stored
@@ -30,14 +35,29 @@ from svd_loop.assembly.job import (
     verifier_test,
 )
 from svd_loop.config import Config, parse_config
-from svd_loop.contracts import Domain, JobResult, JobState, Policy, Problem, RootPaths, Scores, VerifierReport
+from svd_loop.config.sections import CascadeSection
+from svd_loop.contracts import (
+    Candidate,
+    Domain,
+    DomainName,
+    JobResult,
+    JobState,
+    Policy,
+    Problem,
+    Prompt,
+    RootPaths,
+    Scores,
+    Verdict,
+    VerifierReport,
+)
 from svd_loop.errors import ConfigError, JobInterrupted
 from svd_loop.evaluation.answers_file import read_answers, refuse_unwritable, write_verdicts
-from svd_loop.evaluation.evaluation import Evaluator, read_solutions, score_solutions
+from svd_loop.evaluation.evaluation import Evaluator, answer_comparison, read_solutions, score_solutions
 from svd_loop.judge_health.verifier_check import size_of
 from svd_loop.ledger import DurablePolicy, Interrupt, Ledger, LedgerReader, SharedAnswers, settled_digest
 from svd_loop.promotion.lookup import find_version, local_folder, registry_errors, registry_of
 from svd_loop.report import judged_json, write_page
+from svd_loop.support.callable_policy import Takes, as_policy
 from svd_loop.support.listing import listing
 from svd_loop.support.usage import MeteredPolicy
 
@@ -177,6 +197,43 @@ def judge_file(config: Config, source: Path, output: Path) -> dict[str, Any]:
             usage = judge.take_usage()
     write_verdicts(output, answers, verdicts)
     return judged_json(verdicts, config.cascade.stage_names, usage, static=config.cascade.static.is_on)
+
+
+def judge_answers(
+    judge: Callable[[Any], str] | Policy,
+    answers: Iterable[tuple[str | list[dict[str, str]], str]],
+    *,
+    domain: DomainName = Domain.MATH,
+    takes: Takes = "text",
+    templates: str = "chat",
+    cascade: Mapping[str, Any] | None = None,
+) -> list[Verdict]:
+    """Return a verdict for each answer, in order, by the cascade with a judge of one's own; nothing is stored.
+
+    Args:
+        judge: a function from a text to a text, or a `Policy`.
+        answers: pairs of a question (a text or messages) and a solution.
+        domain: of the questions.
+        takes: what a function takes: `text`, or `messages` (a list of `role` and `content`).
+        templates: name or folder of a template set.
+        cascade: settings of the cascade, as the section of that name; None takes the method's.
+
+    Raises:
+        ConfigError: a setting is not valid.
+        DataError: a question cannot be used.
+    """
+    settings = CascadeSection.model_validate(dict(cascade or {}))
+    counts: Counter[str] = Counter()
+    items = []
+    for place, (question, solution) in enumerate(answers, start=1):
+        text = prompt_text(question, f"answer {place}, question")
+        prompt = Prompt(content_id(text, domain), text, domain)
+        items.append((prompt, Candidate(prompt.id, counts[prompt.id], solution)))
+        counts[prompt.id] += 1
+    ways = Cascade(
+        TemplateSet.load(templates, settings.stages, settings.asking), settings, comparison=answer_comparison(())
+    )
+    return ways.judge(as_policy(judge, takes), items, round=0, purpose="judge")
 
 
 def judging_job(config: Config, source: Path) -> Config:

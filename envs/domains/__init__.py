@@ -11,12 +11,13 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
+from envs.domains.own import add_domain
 from envs.domains.spec import DomainSpec, Pair
 from svd_loop.config.domains import DOMAINS, DomainSection, section_of
 from svd_loop.contracts import DomainName
 from svd_loop.errors import ConfigError
 
-__all__ = ["DomainSpec", "Pair", "domain_of"]
+__all__ = ["DomainSpec", "Pair", "add_domain", "domain_of"]
 
 
 def domain_of(name: DomainName, settings: Sequence[DomainSection] = ()) -> DomainSpec:

@@ -59,6 +59,18 @@ class Seam(Generic[Row]):
         self.built_in: Mapping[str, Row] = {row.name: row for row in rows}
         self._kind = type(rows[0])
         self._loaded: dict[str, Row] = {}
+        self._functions: dict[str, Callable[..., Any]] = {}
+
+    def add(self, row: Row, build: Callable[..., Any]) -> None:
+        """Make a variant of the running program known, built by a function.
+
+        Raises:
+            ConfigError: the name is that of a built-in variant.
+        """
+        if row.name in self.built_in:
+            raise ConfigError(f"{self.key}: {row.name!r} is the name of a built-in {self.noun}; choose another")
+        self._loaded[row.name] = row
+        self._functions[row.name] = build
 
     def find(self, name: str) -> Row:
         """The variant with a name.
@@ -77,7 +89,8 @@ class Seam(Generic[Row]):
         Raises:
             ConfigError: as `find`, or the function of a plug-in cannot be imported.
         """
-        return self.load(name, self.find(name).build)
+        row = self.find(name)
+        return self._functions[name] if name in self._functions else self.load(name, row.build)
 
     def load(self, name: str, reference: str) -> Callable[..., Any]:
         """Import the function that a row names as `module:function`.
