@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from svd_loop.contracts import AgentCall, FinishReason, Policy, PolicyVersion, Reply
 from svd_loop.errors import EngineError
@@ -52,5 +52,4 @@ class CallablePolicy:
 
 def as_policy(model: Callable[[Any], str] | Policy, takes: Takes = "text") -> Policy:
     """Return a policy as it is, and a function as one."""
-    policy: Policy = model if hasattr(model, "generate") else CallablePolicy(model, takes=takes)
-    return policy
+    return cast(Policy, model) if hasattr(model, "generate") else CallablePolicy(cast(Any, model), takes=takes)
