@@ -6,6 +6,8 @@ The public face. Names are imported on first use, so that `import svd_loop` stay
 from __future__ import annotations
 
 import importlib
+import importlib.util
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,6 +45,22 @@ _HOMES = {
     "load_config": "svd_loop.config",
     "run_job": "svd_loop.jobs",
 }
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raise an error if another package is imported under the name `envs` or `policies` of this project's packages."""
+    for name, own in (("envs", "round_env.py"), ("policies", "policy.py")):
+        spec = importlib.util.find_spec(name)
+        found = None if spec is None or spec.origin is None else Path(spec.origin).parent
+        if found is None or found.resolve() != folder / name or not (found / own).is_file():
+            raise ImportError(
+                f"svd_loop needs its own package {name!r} at {folder / name}, but Python finds "
+                f"{found or 'none'}: another {name!r} is installed or stands earlier in sys.path. Install svd-loop in "
+                f"an environment of its own, or start it in a folder without {name}/ (docs/reference/commands.md)"
+            )
+
+
+_refuse_foreign(Path(__file__).resolve().parents[1])
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ from svd_loop.cli import commands
 from svd_loop.cli.data import data
 from svd_loop.cli.explain import explain
 from svd_loop.cli.export import export
+from svd_loop.cli.init import init
 from svd_loop.cli.jobs import jobs
 from svd_loop.cli.models import models
 from svd_loop.cli.output import StderrHandler, stderr
@@ -26,7 +27,6 @@ app = typer.Typer(
     name="svd-loop",
     help="A language model that improves on its own verified work: no labels, no teacher, no tools.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
@@ -36,6 +36,7 @@ app.add_typer(models, name="models")
 app.add_typer(data, name="data")
 app.add_typer(nano, name="nano")
 
+app.command()(init)
 app.command()(commands.run)
 app.command()(commands.check)
 app.command(name="eval")(commands.evaluate)
