@@ -110,24 +110,32 @@ def progress(label: str, total: int, unit: str = "rows") -> Iterator[Progress]:
     elif not sys.stderr.isatty():
         yield _Lines(label, _now.batch or Tally(total, _clock()), unit)
     else:
-        yield from _bar(label, total)
+        yield from _bar(label, _now.batch or Tally(total, _clock()), unit)
 
 
-def _bar(label: str, total: int) -> Iterator[Progress]:
+def _bar(label: str, tally: Tally, unit: str) -> Iterator[Progress]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    from rich.live import Live
+    from rich.text import Text
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total, rate="")
-        yield _Live(bar, task)
+    title = f"{_now.phase} ({label})" if _now.phase else label
+
+    def line() -> Text:
+        return Text(fitted(title, tally.words(_clock(), unit), console.width), no_wrap=True, overflow="ellipsis")
+
+    console = Console(stderr=True)
+    with Live(get_renderable=line, console=console, transient=True, refresh_per_second=4):
+        yield _Live((tally, _now.of_phase if unit == "rows" and _now.of_phase is not tally else None))
+
+
+def fitted(title: str, figures: str, width: int) -> str:
+    """Return both on one line of at most `width` - 1 characters; the title is cut first, then the figures."""
+    room = width - 1 - len(figures) - 2
+    if len(title) > room:
+        title = title.partition(" (")[0]
+    if len(title) > room:
+        title = f"{title[: max(room - 1, 0)]}…" if room > 1 else ""
+    return f"{title}: {figures}"[: width - 1] if title else figures[: width - 1]
 
 
 class _Silent:
@@ -158,22 +166,16 @@ class _Lines:
 
 
 class _Live:
-    def __init__(self, bar: object, task: int) -> None:
-        from rich.progress import Progress as Bar
-        from rich.progress import TaskID
+    """Counts for a live line, which draws itself."""
 
-        assert isinstance(bar, Bar)
-        self._bar = bar
-        self._task = TaskID(task)
-        self._start = time.monotonic()
-        self._tokens = 0
+    def __init__(self, tallies: tuple[Tally | None, ...]) -> None:
+        self._tallies = tallies
 
     def advance(self, rows: int, tokens: int = 0) -> None:
-        """Move the bar."""
-        self._tokens += tokens
-        seconds = max(time.monotonic() - self._start, 1e-9)
-        rate = f"{self._tokens / seconds:,.0f} tokens/s" if self._tokens else ""
-        self._bar.update(self._task, advance=rows, rate=rate)
+        """Count."""
+        for tally in filter(None, self._tallies):
+            tally.rows += rows
+            tally.tokens += tokens
 
 
 def _duration(seconds: float) -> str:

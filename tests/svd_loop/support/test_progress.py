@@ -67,3 +67,31 @@ def test_steps_are_steps_and_an_unknown_total_is_not_made_up(clock: Clock, caplo
         "round 1/2 update: done, 2 min",
         "reading prompts: 12,000 rows",
     ]
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
+def test_the_live_line_fits_any_width_and_keeps_its_figures_longest(width: int) -> None:
+    title, figures = (
+        "round 3/10 judge (round-002 answers as grader)",
+        "1,000 of 4,000 rows, 2,300 tokens/s, about 5 min left",
+    )
+    line = shown.fitted(title, figures, width)
+    assert len(line) < width
+    assert (figures in line) == (width > len(figures)) and (title in line) == (width == 200)
+    assert width < 80 or "round 3/10 judge" in line
+
+
+def test_on_a_terminal_a_line_is_drawn_and_taken_away(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr", terminal)
+    for name, value in (("COLUMNS", "60"), ("TERM", "xterm")):
+        monkeypatch.setenv(name, value)
+    with shown.phase("round 1/2 judge"), shown.progress("round-000 answers as grader", 100) as bar:
+        clock.now += 10
+        bar.advance(50, 1000)
+    drawn = terminal.getvalue()
+    assert "50 of 100 rows, 100 tokens/s, about 10 s left" in drawn and "round 1/2" in drawn
+    assert "\x1b[2K" in drawn
