@@ -16,7 +16,7 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Write a starter: a configuration, example prompts and held-out problems, and a domain with a scorer."""
-    from svd_loop.assembly.starter import write_starter
+    from svd_loop.nano.starter import write_starter
 
     commands = write_starter(folder)
     if as_json:
