@@ -98,7 +98,7 @@ def commands(page: Path) -> Iterator[list[str]]:
 
 def misfit(words: list[str]) -> str | None:
     """The parts of a command line that do not exist: a command, or an option."""
-    command: Any = typer.main.get_group(app)
+    command: Any = typer.main.get_command(app)
     while words and hasattr(command, "commands"):
         if words[0].startswith("-"):
             break
