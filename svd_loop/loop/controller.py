@@ -31,6 +31,7 @@ from svd_loop.loop.health_rule import explain, explain_verifiers
 from svd_loop.loop.limits import Stopwatch
 from svd_loop.loop.parts import Parts, Plan, PlayedRound
 from svd_loop.loop.replay import accepted_rows
+from svd_loop.support.progress import note, time_left
 from svd_loop.support.progress import phase as reported
 from svd_loop.support.usage import MeteredPolicy, added, votes_cast
 
@@ -151,13 +152,19 @@ class Controller:
         environment, round = self.parts.environment, state.next_round
         with self.judge(policy) as judge:
             _, info = environment.reset(options={"prompts": prompts, "round": round, "judge": judge})
-            terminated = False
+            terminated, accepted = False, set[str]()
+            left = time_left(
+                [sum(one.seconds.values()) for one in state.history[1:]], self.plan.limits.rounds - round + 1
+            )
             while not terminated:
+                note(", ".join(filter(None, (f"{len(accepted)}/{len(prompts)} accepted", left))))
                 wanted = [prompts[place] for place in info["open"]]
                 with self.phase(round, "sample"):
                     candidates = self.parts.solver.sample(policy, wanted, info["indices"], round=round)
                 with self.phase(round, "judge"):
                     _, _, terminated, _, info = environment.step(environment.unwrapped.action(candidates))
+                accepted |= {verdict.prompt_id for verdict in info["verdicts"] if verdict.accepted}
+            note("")
             played = info["outcome"]
             usage = {UsagePurpose.ROUND: added(policy.take_usage(), judge.take_usage())}
             with self.phase(round, "canaries"):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -63,9 +63,22 @@ class _Now:
     of_phase: Tally | None = None
     batch: Tally | None = None
     said: float = 0.0
+    note: str = ""
 
 
 _now = _Now()
+
+
+def note(text: str) -> None:
+    """Set a remark for the lines of this phase and later ones, e.g. `90/150 accepted`; empty removes it."""
+    _now.note = text
+
+
+def time_left(rounds: Sequence[float], left: int) -> str:
+    """Return about how long `left` more rounds take by the seconds of the finished ones; empty if there are none."""
+    if not rounds or left < 1:
+        return ""
+    return f"job at most {_duration(left * sum(rounds) / len(rounds))}"
 
 
 @contextmanager
@@ -118,9 +131,9 @@ def _bar(label: str, tally: Tally, unit: str) -> Iterator[Progress]:
     from rich.live import Live
     from rich.text import Text
 
-    title = f"{_now.phase} ({label})" if _now.phase else label
-
     def line() -> Text:
+        phase = f"{_now.phase}, {_now.note}" if _now.phase and _now.note else _now.phase
+        title = f"{phase} ({label})" if phase else label
         return Text(fitted(title, tally.words(_clock(), unit), console.width), no_wrap=True, overflow="ellipsis")
 
     console = Console(stderr=True)
@@ -133,6 +146,8 @@ def fitted(title: str, figures: str, width: int) -> str:
     room = width - 1 - len(figures) - 2
     if len(title) > room:
         title = title.partition(" (")[0]
+    while len(title) > room and ", " in title:
+        title = title.rpartition(", ")[0]
     if len(title) > room:
         title = f"{title[: max(room - 1, 0)]}…" if room > 1 else ""
     return f"{title}: {figures}"[: width - 1] if title else figures[: width - 1]

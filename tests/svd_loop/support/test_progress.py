@@ -95,3 +95,20 @@ def test_on_a_terminal_a_line_is_drawn_and_taken_away(clock: Clock, monkeypatch:
     drawn = terminal.getvalue()
     assert "50 of 100 rows, 100 tokens/s, about 10 s left" in drawn and "round 1/2" in drawn
     assert "\x1b[2K" in drawn
+
+
+def test_a_remark_is_shown_where_there_is_room_and_the_phase_longest() -> None:
+    title = "round 3/10 judge, 90/150 accepted, job at most 12 min (round-002 answers as grader)"
+    figures = "1,000 of 4,000 rows, 2,300 tokens/s, about 5 min left"
+    shown_at = {width: shown.fitted(title, figures, width).removesuffix(figures) for width in (160, 120, 95, 80)}
+    assert shown_at == {
+        160: f"{title}: ",
+        120: "round 3/10 judge, 90/150 accepted, job at most 12 min: ",
+        95: "round 3/10 judge, 90/150 accepted: ",
+        80: "round 3/10 judge: ",
+    }
+
+
+def test_the_time_left_is_that_of_the_rounds_so_far() -> None:
+    assert shown.time_left([100.0, 140.0], 3) == "job at most 6 min"
+    assert shown.time_left([], 3) == shown.time_left([100.0], 0) == ""
