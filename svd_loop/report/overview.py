@@ -34,6 +34,8 @@ HEALTH_WORDS: Mapping[HealthMeasure, str] = {
     HealthMeasure.ACCEPTED: "candidates accepted",
     HealthMeasure.DISTINCT: "different texts among the accepted",
     HealthMeasure.DRIFT: "rise of canaries accepted",
+    HealthMeasure.DRIFT_TO_YES: "panel votes on wrong solutions turned to yes",
+    HealthMeasure.DRIFT_TO_NO: "panel votes on accepted solutions turned to no",
     HealthMeasure.LENGTH_RATIO: "length of accepted over generated",
     HealthMeasure.DRIFT_TO_YES: "panel votes on wrong solutions turned to yes",
     HealthMeasure.DRIFT_TO_NO: "panel votes on accepted solutions turned to no",
