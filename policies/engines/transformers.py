@@ -16,13 +16,17 @@ import torch
 
 from policies.engines.decoding.kv_cache import ATTENTION
 from policies.engines.decoding.pool import DecodingPool
+from policies.engines.decoding.prefill import PromptReader
+from policies.engines.decoding.prefix_cache import PrefixCache
 from policies.text.chat import ChatCodec
 from policies.versions.checkpoints import load_model
+from policies.versions.precision import NARROW
 from policies.versions.stored import StoredVersion
 from svd_loop.config.engines import TransformersEngineSection
 from svd_loop.config.sections import ModelSection
 from svd_loop.contracts import Generation, GenerationRequest
 from svd_loop.errors import EngineError, ModelError
+from svd_loop.support.memory import free_memory
 from svd_loop.support.progress import Progress, progress
 from svd_loop.support.torch_memory import is_out_of_memory, release_gpu_memory
 
@@ -30,6 +34,8 @@ _log = logging.getLogger(__name__)
 
 REPLACE_SHARE = 8
 """Finished rows are replaced when they are at least 1 / REPLACE_SHARE of the batch."""
+_PREFIX_SHARE = 0.25
+"""Share of the free memory that the prefix cache may take by default."""
 _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 
 
@@ -46,13 +52,22 @@ class TransformersEngine:
         pad_id: an id to fill short prompts with. It is masked and may equal any other.
         batch_size: rows decoded together. Halved, with a warning, whenever memory runs out.
         threads: CPU threads of torch, for the whole process; 0 leaves them as they are.
+        prefix_bytes: memory for keys and values of prompts, kept for later ones that begin alike
+            (`policies.engines.decoding.prefix_cache`); 0 keeps none. Models with sliding windows keep none.
 
     Raises:
         ModelError: the architecture keeps a state other than keys and values, or there is no stop token.
     """
 
     def __init__(
-        self, model: Any, *, stop_ids: Collection[int], pad_id: int = 0, batch_size: int = 512, threads: int = 0
+        self,
+        model: Any,
+        *,
+        stop_ids: Collection[int],
+        pad_id: int = 0,
+        batch_size: int = 512,
+        threads: int = 0,
+        prefix_bytes: int = 0,
     ) -> None:
         if not stop_ids:
             raise ModelError("no stop token is known: set eos_token_id in the checkpoint's generation_config.json")
@@ -73,6 +88,8 @@ class TransformersEngine:
         self._stop_ids = torch.tensor(sorted(stop_ids), dtype=torch.int64, device=model.device)
         self._pad_id = pad_id
         self._batch_size = batch_size
+        # The masks of sliding windows count columns, and a known prefix leaves gaps between columns.
+        self._prefixes = PrefixCache(prefix_bytes) if prefix_bytes and not self._sliding else None
 
     @property
     def batch_size(self) -> int:
@@ -98,6 +115,8 @@ class TransformersEngine:
         # Equal prompts end up side by side and are prefilled once.
         order = sorted(range(len(requests)), key=lambda i: (-len(requests[i].prompt_ids), requests[i].prompt_ids, i))
         done: dict[int, Generation] = {}
+        if self._prefixes is not None:
+            self._prefixes.begin_wave([request.prompt_ids for request in requests])
         with progress(label, len(requests)) as bar, torch.inference_mode():
             while waiting := [index for index in order if index not in done]:
                 try:
@@ -116,7 +135,7 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Release the model and its memory."""
-        self._model = None
+        self._model = self._prefixes = None
         release_gpu_memory()
 
     def _decode(
@@ -129,7 +148,8 @@ class TransformersEngine:
     ) -> None:
         """Decode the requests at `order`, adding to `done` as they finish."""
         waiting = deque(order)
-        pool = DecodingPool(model, self._stop_ids, self._pad_id, sliding=self._sliding)
+        reader = PromptReader(model, self._pad_id, self._stop_ids.device, self._prefixes)
+        pool = DecodingPool(model, self._stop_ids, reader, sliding=self._sliding)
         alive = 0
         while waiting or alive:
             size = self._batch_size if waiting else len(pool)
@@ -153,6 +173,8 @@ class TransformersEngine:
     def _shrink(self) -> None:
         """Halve the batch after memory ran out."""
         self._batch_size //= 2
+        if self._prefixes is not None:
+            self._prefixes.clear()
         release_gpu_memory()
         _log.warning(
             "out of memory while generating: continuing with engine.batch_size %d; finished rows are kept. "
@@ -169,10 +191,22 @@ def open_engine(
     Raises:
         ModelError: the checkpoint or the device cannot be used.
     """
+    loaded = load_model(stored, dtype=model.dtype, device=model.device)
     return TransformersEngine(
-        load_model(stored, dtype=model.dtype, device=model.device),
+        loaded,
         stop_ids=codec.stop_ids,
         pad_id=codec.pad_id,
         batch_size=settings.batch_size,
         threads=settings.threads,
+        prefix_bytes=_prefix_bytes(loaded, settings),
     )
+
+
+def _prefix_bytes(model: Any, settings: TransformersEngineSection) -> int:
+    """The memory of the prefix cache. Narrow models have none: looking prompts up would take longer than reading."""
+    if model.config.get_text_config().hidden_size < NARROW:
+        return 0
+    if settings.prefix_cache_gib is not None:
+        return int(settings.prefix_cache_gib * 2**30)
+    free = torch.cuda.mem_get_info()[0] if model.device.type == "cuda" else free_memory()
+    return int(free * _PREFIX_SHARE)

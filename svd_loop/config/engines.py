@@ -53,6 +53,10 @@ class TransformersEngineSection(EngineSection):
     all earlier chunks; null means no limit."""
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads of torch; 0 leaves torch's default."""
+    prefix_cache_gib: Annotated[float, Field(ge=0.0)] | None = None
+    """Memory for keys and values of prompts, kept for later prompts that begin alike: votes and stages of a candidate,
+    candidates of a prompt. null is a quarter of what is free when a version is opened; 0 reads every prompt from its
+    start, as models narrower than 256 and those with sliding windows always do."""
 
     @property
     def rows_at_once(self) -> int:

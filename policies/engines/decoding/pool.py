@@ -18,22 +18,19 @@ column for all rows, and a row's `start` says where its padding on the left ends
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import torch
-from transformers import DynamicCache
 
 from policies.engines.decoding.choices import allowed_next
 from policies.engines.decoding.kv_cache import RowCache
+from policies.engines.decoding.prefill import PromptReader
 from policies.engines.decoding.sampling import SamplingRows, choose, counter_uniform
 from svd_loop.contracts import Choice, FinishReason, Generation, GenerationRequest
 from svd_loop.errors import EngineError
 
-PREFILL_TOKENS = 16_384
-"""Prompt tokens (padding included) in one forward pass of a prefill; bounds its activations."""
 REPACK_SHARE = 3
 """The cache is repacked, not refilled in place, when more than 1 / REPACK_SHARE of its columns are unused."""
 SPARE_COLUMNS = 64
@@ -102,14 +99,14 @@ class DecodingPool:
     Args:
         model: a causal language model of transformers, in inference mode.
         stop_ids: (S,) int64 on the model's device.
-        pad_id: fills short prompts; always masked, so any id can be used.
+        reader: reads the prompts of new rows with the same model.
         sliding: the model has sliding-window layers, whose masks transformers must build.
     """
 
-    def __init__(self, model: Any, stop_ids: torch.Tensor, pad_id: int, *, sliding: bool) -> None:
+    def __init__(self, model: Any, stop_ids: torch.Tensor, reader: PromptReader, *, sliding: bool) -> None:
         self._model = model
         self._stop_ids = stop_ids
-        self._pad_id = pad_id
+        self._reader = reader
         self._sliding = sliding
         self._device = stop_ids.device
         self._cache: RowCache | None = None
@@ -142,7 +139,7 @@ class DecodingPool:
     def replace(self, newcomers: Sequence[tuple[int, GenerationRequest]]) -> None:
         """Drop finished rows, prefill `newcomers` as (owner, request) and sample their first token.
 
-        Equal prompts next to each other are prefilled once.
+        Equal prompts are prefilled once.
         """
         requests = [request for _, request in newcomers]
         places = self._make_room(requests)
@@ -150,17 +147,14 @@ class DecodingPool:
             self._owners[place] = owner
             if request.choices:
                 self._choices[owner] = request.choices
-        done = 0
-        for prompts, copies in _prefill_chunks([request.prompt_ids for request in requests]):
-            source, logits = self._prefill(prompts)
-            # The first prefill shows the sizes of the cache. Columns must hold the longest prompt of all chunks.
+        for read in self._reader.read([request.prompt_ids for request in requests]):
+            # The first prompts show the sizes of the cache. Columns must hold the longest prompt of all passes.
             if self._cache is None:
-                self._cache = RowCache.empty_like(source)
+                self._cache = RowCache.empty_like(read.cache)
                 self._reserve(places[:0], 0, max(len(request.prompt_ids) for request in requests))
-            here = places[done : done + len(copies)]
-            self._cache.fill(source, copies, here)
-            self._take(here, logits[copies])
-            done += len(copies)
+            here = places[torch.tensor(read.rows, device=self._device)]
+            self._cache.fill(read.cache, read.copies, here)
+            self._take(here, read.logits[read.copies])
 
     def _make_room(self, requests: Sequence[GenerationRequest]) -> torch.Tensor:
         """Remove finished rows and add new ones for `requests`; returns the places of the new ones, (R,) int64."""
@@ -240,25 +234,6 @@ class DecodingPool:
             sampling=SamplingRows.of([request.sampling for request in requests], self._device),
         )
 
-    def _prefill(self, prompts: Sequence[tuple[int, ...]]) -> tuple[DynamicCache, torch.Tensor]:
-        """The cache of different prompts, padded on the left, and the logits (U, V) after each."""
-        longest = max(map(len, prompts))
-        ids = torch.full((len(prompts), longest), self._pad_id, dtype=torch.int64)
-        mask = torch.zeros((len(prompts), longest), dtype=torch.int64)
-        for row, prompt in enumerate(prompts):
-            ids[row, longest - len(prompt) :] = torch.tensor(prompt)
-            mask[row, longest - len(prompt) :] = 1
-        cache = DynamicCache()  # without config: plain layers also for a model with sliding windows
-        output = self._model(
-            input_ids=ids.to(self._device),
-            attention_mask=mask.to(self._device),
-            position_ids=(mask.cumsum(dim=-1) - 1).clamp(min=0).to(self._device),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return cache, output.logits[:, -1]
-
     def _take(self, places: torch.Tensor, logits: torch.Tensor) -> None:
         """Sample the next token of the rows at `places` from `logits` and mark finished rows (in place)."""
         if not bool(torch.isfinite(logits.amax(dim=-1)).all()):
@@ -293,21 +268,3 @@ class DecodingPool:
             limited[row] = -torch.inf
             limited[row, allowed] = logits[row, allowed]
         return limited
-
-
-def _prefill_chunks(
-    prompts: Sequence[tuple[int, ...]],
-) -> Iterator[tuple[list[tuple[int, ...]], torch.Tensor]]:
-    """Split prompts into prefills of at most `PREFILL_TOKENS`: unique prompts, and which one each row copies."""
-    unique: list[tuple[int, ...]] = []
-    copies: list[int] = []
-    longest = 0
-    for prompt, group in groupby(prompts):
-        if unique and max(longest, len(prompt)) * (len(unique) + 1) > PREFILL_TOKENS:
-            yield unique, torch.tensor(copies)
-            unique, copies, longest = [], [], 0
-        copies += [len(unique)] * len(list(group))
-        unique.append(prompt)
-        longest = max(longest, len(prompt))
-    if unique:
-        yield unique, torch.tensor(copies)

@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from policies.engines.decoding import pool as decoding
+from policies.engines.decoding import prefill
 from policies.engines.transformers import TransformersEngine
 from svd_loop.contracts import Choice, FinishReason, Generation, GenerationRequest, Sampling
 from svd_loop.errors import EngineError, ModelError
@@ -86,7 +87,7 @@ def test_greedy_equals_generate(make: object) -> None:
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
 def test_a_row_is_the_same_in_any_batch_and_order(batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "SPARE_COLUMNS", 3)
-    monkeypatch.setattr(decoding, "PREFILL_TOKENS", 30)
+    monkeypatch.setattr(prefill, "PREFILL_TOKENS", 30)
     asked = requests(50)
     alone = [TransformersEngine(qwen(), stop_ids=STOPS, batch_size=1).generate([request])[0] for request in asked]
     engine = TransformersEngine(qwen(), stop_ids=STOPS, batch_size=batch_size)
@@ -95,18 +96,11 @@ def test_a_row_is_the_same_in_any_batch_and_order(batch_size: int, monkeypatch: 
     assert len({answer.token_ids for answer in alone}) > 40
 
 
-def test_equal_prompts_with_different_seeds_differ_and_are_prefilled_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    widths = []
-    prefill = decoding.DecodingPool._prefill
-
-    def counted(pool: decoding.DecodingPool, prompts: list[tuple[int, ...]]) -> object:
-        widths.append(len(prompts))
-        return prefill(pool, prompts)
-
-    monkeypatch.setattr(decoding.DecodingPool, "_prefill", counted)
+def test_equal_prompts_with_different_seeds_differ_and_are_prefilled_once() -> None:
+    model, seen = watched()
     asked = [GenerationRequest((5, 6, 7), Sampling(20), seed) for seed in range(16)]
-    answers = TransformersEngine(qwen(), stop_ids=STOPS).generate(asked)
-    assert widths == [1]
+    answers = TransformersEngine(model, stop_ids=STOPS).generate(asked)
+    assert [shape for shape in seen if shape[1] > 1] == [(1, 3)]
     assert len({answer.token_ids for answer in answers}) > 10
 
 
