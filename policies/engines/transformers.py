@@ -17,7 +17,8 @@ import torch
 from policies.engines.decoding.kv_cache import ATTENTION
 from policies.engines.decoding.pool import DecodingPool
 from policies.engines.decoding.prefill import PromptReader
-from policies.engines.decoding.prefix_cache import PrefixCache
+from policies.engines.decoding.prompt_blocks import PromptBlocks
+from policies.engines.serving import PrefixCache
 from policies.text.chat import ChatCodec
 from policies.versions.checkpoints import load_model
 from policies.versions.precision import NARROW
@@ -53,7 +54,11 @@ class TransformersEngine:
         batch_size: rows decoded together. Halved, with a warning, whenever memory runs out.
         threads: CPU threads of torch, for the whole process; 0 leaves them as they are.
         prefix_bytes: memory for keys and values of prompts, kept for later ones that begin alike
-            (`policies.engines.decoding.prefix_cache`); 0 keeps none. Models with sliding windows keep none.
+            (`policies.engines.decoding.prompt_blocks`); 0 keeps none. Models with sliding windows keep none.
+
+    Attributes:
+        prefix_cache: prompt tokens of all requests, and how many of them were not read again: those of equal prompts in
+            one batch, and those of known prefixes.
 
     Raises:
         ModelError: the architecture keeps a state other than keys and values, or there is no stop token.
@@ -89,7 +94,8 @@ class TransformersEngine:
         self._pad_id = pad_id
         self._batch_size = batch_size
         # The masks of sliding windows count columns, and a known prefix leaves gaps between columns.
-        self._prefixes = PrefixCache(prefix_bytes) if prefix_bytes and not self._sliding else None
+        self.prefix_cache = PrefixCache()
+        self._blocks = PromptBlocks(prefix_bytes) if prefix_bytes and not self._sliding else None
 
     @property
     def batch_size(self) -> int:
@@ -115,8 +121,8 @@ class TransformersEngine:
         # Equal prompts end up side by side and are prefilled once.
         order = sorted(range(len(requests)), key=lambda i: (-len(requests[i].prompt_ids), requests[i].prompt_ids, i))
         done: dict[int, Generation] = {}
-        if self._prefixes is not None:
-            self._prefixes.begin_wave([request.prompt_ids for request in requests])
+        if self._blocks is not None:
+            self._blocks.begin_wave([request.prompt_ids for request in requests])
         with progress(label, len(requests)) as bar, torch.inference_mode():
             while waiting := [index for index in order if index not in done]:
                 try:
@@ -134,8 +140,14 @@ class TransformersEngine:
         return [done[index] for index in range(len(requests))]
 
     def close(self) -> None:
-        """Release the model and its memory."""
-        self._model = self._prefixes = None
+        """Release the model and its memory, and log how many prompt tokens had been read before."""
+        if self._model is not None and self.prefix_cache.cached_tokens:
+            _log.info(
+                "%s of %s prompt tokens were not read again",
+                f"{self.prefix_cache.cached_tokens:,}",
+                f"{self.prefix_cache.prompt_tokens:,}",
+            )
+        self._model = self._blocks = None
         release_gpu_memory()
 
     def _decode(
@@ -148,7 +160,7 @@ class TransformersEngine:
     ) -> None:
         """Decode the requests at `order`, adding to `done` as they finish."""
         waiting = deque(order)
-        reader = PromptReader(model, self._pad_id, self._stop_ids.device, self._prefixes)
+        reader = PromptReader(model, self._pad_id, self._stop_ids.device, self._blocks, self.prefix_cache)
         pool = DecodingPool(model, self._stop_ids, reader, sliding=self._sliding)
         alive = 0
         while waiting or alive:
@@ -173,8 +185,8 @@ class TransformersEngine:
     def _shrink(self) -> None:
         """Halve the batch after memory ran out."""
         self._batch_size //= 2
-        if self._prefixes is not None:
-            self._prefixes.clear()
+        if self._blocks is not None:
+            self._blocks.clear()
         release_gpu_memory()
         _log.warning(
             "out of memory while generating: continuing with engine.batch_size %d; finished rows are kept. "

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from policies.engines.decoding.prefix_cache import BLOCK, PrefixCache, Tokens
+from policies.engines.decoding.prompt_blocks import BLOCK, PromptBlocks, Tokens
+from policies.engines.serving import PrefixCache
 
 PREFILL_TOKENS = 16_384
 """Prompt tokens (padding included) in one forward pass; bounds its activations."""
@@ -36,14 +37,12 @@ class ReadPrompts:
         cache: keys and values of U different prompts, (U, heads, columns, size), aligned to the right.
         logits: (U, V) after each.
         copies: (R,) int64, which of the U prompts each row has.
-        reused: R numbers of tokens that were not read for the row.
     """
 
     rows: list[int]
     cache: DynamicCache
     logits: torch.Tensor
     copies: torch.Tensor
-    reused: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +71,18 @@ class PromptReader:
         model: a causal language model of transformers, in inference mode.
         pad_id: fills short prompts; always masked, so any id can be used.
         device: the model's.
-        prefixes: blocks known from earlier prompts; None reads every prompt from its start.
+        blocks: those known from earlier prompts; None reads every prompt from its start.
+        counts: to which tokens of prompts are added, and those among them that were not read.
     """
 
-    def __init__(self, model: Any, pad_id: int, device: torch.device, prefixes: PrefixCache | None) -> None:
+    def __init__(
+        self, model: Any, pad_id: int, device: torch.device, blocks: PromptBlocks | None, counts: PrefixCache
+    ) -> None:
         self._model = model
         self._pad_id = pad_id
         self._device = device
-        self._prefixes = prefixes
+        self._blocks = blocks
+        self._counts = counts
 
     def read(self, prompts: Sequence[Tokens]) -> Iterator[ReadPrompts]:
         """Read prompts, not in their order; every row comes once."""
@@ -91,7 +94,7 @@ class PromptReader:
 
     def _passes(self, rows: dict[Tokens, list[int]]) -> Iterator[list[_Unread]]:
         """Batches for one forward pass each; what is known is looked up when those before it were read."""
-        if self._prefixes is None:
+        if self._blocks is None:
             yield from _batches([_Unread(ids, places, []) for ids, places in rows.items()])
             return
         pending, waited = list(rows), set[tuple[int, Tokens]]()
@@ -100,8 +103,8 @@ class PromptReader:
             later: list[Tokens] = []
             claimed: set[tuple[int, Tokens]] = set()
             for ids in pending:
-                path = self._prefixes.match(ids)
-                missing = self._prefixes.missing(ids, path)
+                path = self._blocks.match(ids)
+                missing = self._blocks.missing(ids, path)
                 if missing in claimed and missing not in waited:
                     later.append(ids)
                     continue
@@ -115,7 +118,7 @@ class PromptReader:
     def _forward(self, batch: list[_Unread]) -> ReadPrompts:
         past, longest = max(one.known for one in batch), max(one.unknown for one in batch)
         # Without config: plain layers also for a model with sliding windows.
-        cache = self._prefixes.past([one.path for one in batch]) if self._prefixes and past else DynamicCache()
+        cache = self._blocks.past([one.path for one in batch]) if self._blocks and past else DynamicCache()
         ids = torch.full((len(batch), longest), self._pad_id, dtype=torch.int64)
         mask = torch.zeros((len(batch), past + longest), dtype=torch.int64)
         for row, one in enumerate(batch):
@@ -132,12 +135,14 @@ class PromptReader:
         )
         if past:
             _close_gaps(cache, batch, past, longest)
-        if self._prefixes is not None:
-            self._prefixes.add([one.ids for one in batch], [one.path for one in batch], cache)
+        if self._blocks is not None:
+            self._blocks.add([one.ids for one in batch], [one.path for one in batch], cache)
         copies = [place for place, one in enumerate(batch) for _ in one.rows]
-        reused = [len(one.ids) if copy else one.known for one in batch for copy in range(len(one.rows))]
+        asked = sum(len(one.ids) * len(one.rows) for one in batch)
+        self._counts.prompt_tokens += asked
+        self._counts.cached_tokens += asked - sum(one.unknown for one in batch)
         rows = [row for one in batch for row in one.rows]
-        return ReadPrompts(rows, cache, output.logits[:, -1], torch.tensor(copies), reused)
+        return ReadPrompts(rows, cache, output.logits[:, -1], torch.tensor(copies))
 
 
 def _batches(prompts: Sequence[_Unread]) -> Iterator[list[_Unread]]:

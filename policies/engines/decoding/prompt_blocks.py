@@ -38,7 +38,7 @@ class _Block:
     wave: int
 
 
-class PrefixCache:
+class PromptBlocks:
     """Blocks of keys and values by their tokens.
 
     Args:

@@ -9,7 +9,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
 from policies.engines.decoding import prefill
-from policies.engines.decoding.prefix_cache import BLOCK, PrefixCache
+from policies.engines.decoding.prompt_blocks import BLOCK, PromptBlocks
 from policies.engines.transformers import TransformersEngine
 from svd_loop.contracts import GenerationRequest, Sampling
 from tests.policies.agreement import agreeing
@@ -54,8 +54,8 @@ def read_by(model: PreTrainedModel, seen: list[int]) -> torch.utils.hooks.Remova
     """Count the prompt tokens, without padding, that the model is called with."""
 
     def note(_: object, __: object, kwargs: dict[str, torch.Tensor]) -> None:
-        if (columns := kwargs["input_ids"].shape[1]) > 1:
-            seen.append(int(kwargs["attention_mask"][:, -columns:].sum()))
+        if (mask := kwargs["attention_mask"]).dim() == 2:  # a step has a mask of four dimensions
+            seen.append(int(mask[:, -kwargs["input_ids"].shape[1] :].sum()))
 
     return model.register_forward_pre_hook(note, with_kwargs=True)
 
@@ -80,6 +80,8 @@ def test_answers_are_the_same_as_without_and_each_shared_block_is_read_once(
     prompts = judging()
     blocks = {ids[: BLOCK * (count + 1)] for ids in prompts for count in range(len(ids) // BLOCK)}
     # Behind the last known block of a prompt there is at least one token, read for each vote that comes by itself.
+    assert engine.prefix_cache.prompt_tokens == 2 * 2 * sum(map(len, prompts))
+    assert engine.prefix_cache.prompt_tokens - engine.prefix_cache.cached_tokens == first + sum(seen)
     rests = 2 * sum((len(ids) - 1) % BLOCK + 1 for ids in prompts)
     assert first <= len(blocks) * BLOCK + rests < 0.4 * 2 * sum(map(len, prompts))
     assert sum(seen) <= rests  # the second time, nothing else
@@ -95,7 +97,7 @@ def test_answers_are_the_same_when_blocks_give_way(model: PreTrainedModel, block
         assert agreeing(engine.generate(wave), [expected[requests.index(one)] for one in wave]) >= 0.94
 
 
-def stored(prompts: list[Tokens], cache: PrefixCache) -> list[list[int]]:
+def stored(prompts: list[Tokens], cache: PromptBlocks) -> list[list[int]]:
     """Add prompts, whose keys are their tokens and whose values are 100 more."""
     for ids in prompts:
         source = DynamicCache()
@@ -110,7 +112,7 @@ def numbers(start: int, count: int) -> Tokens:
 
 
 def test_the_longest_known_prefix_is_found_and_given_back() -> None:
-    cache = PrefixCache(BIG)
+    cache = PromptBlocks(BIG)
     cache.begin_wave([])
     long, short = numbers(0, 3 * BLOCK + 5), (*numbers(0, BLOCK), *numbers(500, 2 * BLOCK))
     paths = stored([long, short], cache)
@@ -126,7 +128,7 @@ def test_the_longest_known_prefix_is_found_and_given_back() -> None:
 
 
 def test_least_recently_used_blocks_give_way_but_none_of_this_wave() -> None:
-    cache = PrefixCache(4 * 2 * 4 * BLOCK)  # four blocks of one head of size 1
+    cache = PromptBlocks(4 * 2 * 4 * BLOCK)  # four blocks of one head of size 1
     one, two, three = numbers(0, 2 * BLOCK + 1), numbers(100, 2 * BLOCK + 1), numbers(200, 3 * BLOCK + 1)
     cache.begin_wave([])
     stored([one, two], cache)
@@ -155,10 +157,9 @@ def test_models_with_sliding_windows_read_every_prompt_from_its_start() -> None:
         sliding_window=6,
         max_window_layers=1,
     )
-    sliding, seen = Qwen3ForCausalLM(config).eval(), list[int]()
+    sliding = Qwen3ForCausalLM(config).eval()
     requests = asked(judging()[:4], votes=1)
     expected = TransformersEngine(sliding, stop_ids=STOPS).generate(requests)
-    hook = read_by(sliding, seen)
-    assert TransformersEngine(sliding, stop_ids=STOPS, prefix_bytes=BIG).generate(requests) == expected
-    hook.remove()
-    assert sum(seen) == sum(map(len, judging()[:4]))
+    engine = TransformersEngine(sliding, stop_ids=STOPS, prefix_bytes=BIG)
+    assert engine.generate(requests) == expected
+    assert engine.prefix_cache.cached_tokens == 0
