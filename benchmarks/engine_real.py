@@ -146,6 +146,8 @@ def measure(sides: dict[str, Side], prompts: Prompts, questions: Sequence[str], 
     """Play both phases on all sides, in alternating order."""
     wave = sampling_wave(prompts, questions, options)
     sampled = {name: side.play([wave]) for name, side in sides.items()}
+    figures = {"sampling": _figures(sampled, [wave])}
+    print(json.dumps(figures), file=sys.stderr, flush=True)
     texts = prompts.codec.decode([tuple(ids) for ids in sampled["this"]["answers"][0]])
     items = [
         (questions[place], texts[place * options.n + n].strip() or "?")
@@ -158,7 +160,7 @@ def measure(sides: dict[str, Side], prompts: Prompts, questions: Sequence[str], 
     after = comparing_waves(prompts, items, [[x.strip() or "?" for x in w] for w in inferred], options) + grading
     second = {name: side.play(after) for name, side in sides.items()}
     judged = {name: _joined(first[name], second[name]) for name in sides}
-    return {"sampling": _figures(sampled, [wave]), "judging": _figures(judged, [*before, *after])}
+    return figures | {"judging": _figures(judged, [*before, *after])}
 
 
 def _joined(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

@@ -19,8 +19,10 @@ _CHUNK_ELEMENTS = 1 << 24
 """Probabilities held in double precision at once; bounds the memory of large vocabularies."""
 
 
+_FIRST_HEAD = 128
+"""Number of largest probabilities examined first; they nearly always hold what a filter keeps."""
 _HEAD = 1024
-"""Number of largest probabilities examined before a whole row is ranked."""
+"""Number of largest probabilities examined before a whole row is ranked; narrower vocabularies are ranked at once."""
 
 
 def _signed(value: int) -> int:
@@ -117,8 +119,52 @@ def _choose(logits: torch.Tensor, rows: SamplingRows, uniform: torch.Tensor) -> 
     greedy = rows.temperature == 0
     if bool(greedy.all()):
         return logits.argmax(dim=-1)
-    sampled = inverse_cdf(filtered_probabilities(logits, rows), uniform)
+    sampled = _sampled(logits, rows, uniform)
     return torch.where(greedy, logits.argmax(dim=-1), sampled) if bool(greedy.any()) else sampled
+
+
+def _sampled(logits: torch.Tensor, rows: SamplingRows, uniform: torch.Tensor) -> torch.Tensor:
+    """A token of each row's filtered softmax: from its largest probabilities where those are all that is kept.
+
+    The result is that of `filtered_probabilities` and `inverse_cdf`, which look at the whole vocabulary several times.
+    """
+    width = logits.shape[-1]
+    ranked = (rows.top_k > 0) | (rows.top_p < 1)
+    tokens = torch.empty(len(logits), dtype=torch.int64, device=logits.device)
+    left = ranked.clone() if width > _HEAD else torch.zeros_like(ranked)
+    for head in (_FIRST_HEAD, _HEAD, 8 * _HEAD):
+        head = max(head, int(rows.top_k.max()))
+        if not bool(left.any()) or head >= width:
+            break
+        places = left.nonzero().squeeze(-1)
+        found, settled = _from_head(logits[places], rows.select(places), uniform[places], head)
+        tokens[places[settled]] = found[settled]
+        left[places[settled]] = False
+    rest = left | ~ranked if width > _HEAD else torch.ones_like(ranked)
+    if bool(rest.any()):
+        tokens[rest] = inverse_cdf(filtered_probabilities(logits[rest], rows.select(rest)), uniform[rest])
+    return tokens
+
+
+def _from_head(
+    logits: torch.Tensor, rows: SamplingRows, uniform: torch.Tensor, head: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A token of each row by its `head` largest probabilities, and whether they were enough to tell.
+
+    They are not where more are kept, and where the last one kept is as likely as the next.
+    """
+    temperature = torch.where(rows.temperature == 0, 1.0, rows.temperature)
+    probabilities = torch.softmax(logits.float() / temperature[:, None], dim=-1)
+    total = probabilities.sum(dim=-1, dtype=torch.float64)
+    largest, ids = probabilities.topk(head + 1, dim=-1)
+    counts, settled = _kept_counts(largest[:, :head].double(), rows.top_k, rows.top_p, total, complete=False)
+    settled = settled & (largest.gather(-1, counts[:, None]) < largest.gather(-1, counts[:, None] - 1)).squeeze(-1)
+    kept = torch.arange(head + 1, device=logits.device) < counts[:, None]
+    kept &= largest >= (rows.min_p.float() * largest[:, 0])[:, None]
+    # In the order of the vocabulary, in which the cumulative sum is inverted.
+    order = torch.where(kept, ids, logits.shape[-1]).argsort(dim=-1)
+    place = inverse_cdf((largest * kept).gather(-1, order), uniform)
+    return ids.gather(-1, order).gather(-1, place[:, None]).squeeze(-1), settled
 
 
 def filtered_probabilities(logits: torch.Tensor, rows: SamplingRows) -> torch.Tensor:

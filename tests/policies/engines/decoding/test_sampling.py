@@ -143,3 +143,34 @@ def test_the_kept_tokens_are_those_of_a_full_sort(logits: list[float], top_k: in
         keep = module._ranked_keep(probabilities, torch.tensor([top_k, top_k]), torch.tensor([top_p, top_p]).double())
     for row, kept in zip(probabilities, keep, strict=True):
         assert kept.tolist() == ranked_by_sorting(row, top_k, top_p).tolist()
+
+
+@pytest.mark.parametrize("spread", [0.3, 2.0, 6.0])  # thousands of tokens kept, a few hundred, a few
+def test_a_wide_vocabulary_gives_the_samples_of_the_whole_distribution(spread: float) -> None:
+    generator = torch.Generator().manual_seed(7)
+    logits = torch.randn(96, 20_000, generator=generator) * spread
+    logits[::5] = logits[::5].round()  # many equal probabilities, at the border of what is kept too
+    kinds = [
+        Sampling(1, 0.7, top_p=0.95),
+        Sampling(1, 1.0, top_p=0.5, top_k=20),
+        Sampling(1, 1.0, top_k=2000),
+        Sampling(1, 1.3, top_p=0.9, min_p=0.05),
+        Sampling(1, 1.0),
+        Sampling(1, 0.0, top_p=0.9),
+    ]
+    parameters = rows(*[kinds[place % len(kinds)] for place in range(96)])
+    uniform = torch.rand(96, generator=generator, dtype=torch.float64)
+    expected = inverse_cdf(filtered_probabilities(logits, parameters), uniform)
+    expected = torch.where(parameters.temperature == 0, logits.argmax(-1), expected)
+    assert choose(logits, parameters, uniform).tolist() == expected.tolist()
+
+
+def test_a_peaked_row_needs_no_ranking_of_the_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> torch.Tensor:
+        raise AssertionError("the whole row was looked at")
+
+    monkeypatch.setattr(module, "filtered_probabilities", never)
+    logits = torch.randn(4, 5000, generator=torch.Generator().manual_seed(1)) * 9
+    assert choose(
+        logits, rows(*[Sampling(1, 0.7, top_p=0.95)] * 4), torch.full((4,), 0.5, dtype=torch.float64)
+    ).shape == (4,)
