@@ -160,7 +160,7 @@ class TransformersEngine:
     ) -> None:
         """Decode the requests at `order`, adding to `done` as they finish."""
         waiting = deque(order)
-        reader = PromptReader(model, self._pad_id, self._stop_ids.device, self._blocks, self.prefix_cache)
+        reader = PromptReader(model, self._pad_id, self._stop_ids.device, self._blocks, self._count)
         pool = DecodingPool(model, self._stop_ids, reader, sliding=self._sliding)
         alive = 0
         while waiting or alive:
@@ -181,6 +181,10 @@ class TransformersEngine:
         finished = pool.harvest()
         done.update(finished)
         bar.advance(len(finished))
+
+    def _count(self, asked: int, known: int) -> None:
+        self.prefix_cache.prompt_tokens += asked
+        self.prefix_cache.cached_tokens += known
 
     def _shrink(self) -> None:
         """Halve the batch after memory ran out."""

@@ -12,7 +12,7 @@ three passes for the batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +20,14 @@ import torch
 from transformers import DynamicCache
 
 from policies.engines.decoding.prompt_blocks import BLOCK, PromptBlocks, Tokens
-from policies.engines.serving import PrefixCache
 
 PREFILL_TOKENS = 16_384
 """Prompt tokens (padding included) in one forward pass; bounds its activations."""
 _PAST_SHARE = 2
 """A forward pass has at most this many times `PREFILL_TOKENS` columns of keys and values, known ones included."""
+
+
+Count = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +74,17 @@ class PromptReader:
         pad_id: fills short prompts; always masked, so any id can be used.
         device: the model's.
         blocks: those known from earlier prompts; None reads every prompt from its start.
-        counts: to which tokens of prompts are added, and those among them that were not read.
+        count: told the tokens of the prompts of each pass, and how many of them were not read.
     """
 
     def __init__(
-        self, model: Any, pad_id: int, device: torch.device, blocks: PromptBlocks | None, counts: PrefixCache
+        self, model: Any, pad_id: int, device: torch.device, blocks: PromptBlocks | None, count: Count
     ) -> None:
         self._model = model
         self._pad_id = pad_id
         self._device = device
         self._blocks = blocks
-        self._counts = counts
+        self._count = count
 
     def read(self, prompts: Sequence[Tokens]) -> Iterator[ReadPrompts]:
         """Read prompts, not in their order; every row comes once."""
@@ -139,8 +141,7 @@ class PromptReader:
             self._blocks.add([one.ids for one in batch], [one.path for one in batch], cache)
         copies = [place for place, one in enumerate(batch) for _ in one.rows]
         asked = sum(len(one.ids) * len(one.rows) for one in batch)
-        self._counts.prompt_tokens += asked
-        self._counts.cached_tokens += asked - sum(one.unknown for one in batch)
+        self._count(asked, asked - sum(one.unknown for one in batch))
         rows = [row for one in batch for row in one.rows]
         return ReadPrompts(rows, cache, output.logits[:, -1], torch.tensor(copies))
 
