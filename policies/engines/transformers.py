@@ -141,7 +141,7 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Release the model and its memory, and log how many prompt tokens had been read before."""
-        if self._model is not None and self.prefix_cache.cached_tokens:
+        if self._blocks is not None and self.prefix_cache.cached_tokens:
             _log.info(
                 "%s of %s prompt tokens were not read again",
                 f"{self.prefix_cache.cached_tokens:,}",
