@@ -16,7 +16,7 @@ from typing import Any
 
 from svd_loop.contracts import TrainingRow
 from svd_loop.errors import SvdError
-from svd_loop.support.allocator import keep_freed_memory
+from svd_loop.support.allocator import bound_kernel_caches, keep_freed_memory
 from svd_loop.support.child_process import die_with_parent
 
 TASK, ROWS, STEP, RESULT, WEIGHTS = "task.json", "rows.jsonl", "step", "result.json", "trained"
@@ -33,6 +33,7 @@ def main() -> None:
     """Train; on failure, write the reason and exit with code 1."""
     die_with_parent()  # when the job is killed, stdin ends, and so do its processes
     keep_freed_memory()
+    bound_kernel_caches()
     work, rank = Path(sys.argv[1]), int(os.environ["RANK"])
     try:
         _run(work, rank)

@@ -21,7 +21,7 @@ from svd_loop.config.update import UPDATES
 from svd_loop.contracts import Message, Policy, Role, RoleName, Sampling, TrainingRow, UpdateMaterial, UpdateResult
 from svd_loop.errors import ConfigError
 from svd_loop.nano import NANO_CHECKPOINT
-from svd_loop.support.allocator import keep_freed_memory
+from svd_loop.support.allocator import bound_kernel_caches, keep_freed_memory
 
 if TYPE_CHECKING:
     from policies.text.chat import ChatCodec
@@ -109,6 +109,7 @@ class ModelBackend:
         if (check := ENGINES.find(engine.type).check) is not None:
             ENGINES.load(engine.type, check)(engine)
         keep_freed_memory()
+        bound_kernel_caches()
         refuse_foreign_anchors(config)
         if config.update.launch.apart:  # raise errors before anything is sampled
             from policies.training.launching import accelerate_config
@@ -153,6 +154,7 @@ class ModelBackend:
         from policies.opening import open_policy
 
         keep_freed_memory()
+        bound_kernel_caches()
         measuring = config.evaluation.sampling
         return open_policy(
             stored,

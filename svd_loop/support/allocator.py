@@ -1,4 +1,4 @@
-"""Two settings of the C runtime for small models on a CPU.
+"""Three settings of the C runtime for models on a CPU.
 
 *Memory.* By default glibc gives every large block back to the kernel when it is freed, and asks for it again, page by
 page, at the next step. Keeping the blocks gained up to a tenth in a bare training loop on a quiet machine
@@ -7,6 +7,9 @@ page, at the next step. Keeping the blocks gained up to a tenth in a bare traini
 
 *Threads.* OpenMP threads wait for one another by spinning, which on a busy machine takes the core
 from the thread that is waited for. Sleeping costs a few per cent on an idle machine.
+
+*Kernels.* In bfloat16, oneDNN and torch's layer above it each keep 1,024 compiled products by shape, some with a copy
+of the weights. Rows of every length then fill a machine's memory (docs/results/engines.md); 64 hold what a step needs.
 """
 
 from __future__ import annotations
@@ -33,3 +36,9 @@ def keep_freed_memory() -> bool:
 def let_threads_sleep() -> None:
     """Let OpenMP threads sleep while they wait, unless the user set otherwise; call before importing torch."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def bound_kernel_caches() -> None:
+    """Keep few compiled products, unless the user set otherwise; call before the first product."""
+    for name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+        os.environ.setdefault(name, "64")
