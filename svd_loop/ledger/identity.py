@@ -134,7 +134,10 @@ def _changes(folder: Path, old: Mapping[str, Any], new: Config, matters: Callabl
         old = parse_config(old).model_dump(mode="json")
     except ConfigError:
         old = dict(old)
-    changes = changed_keys(old, new.model_dump(mode="json"))
+    now = new.model_dump(mode="json")
+    if new.model.dtype == "auto" and _chosen_here(new) == old.get("model", {}).get("dtype"):
+        now["model"]["dtype"] = old["model"]["dtype"]  # before `auto` there was, its choice was written out
+    changes = changed_keys(old, now)
     return [change for change in changes if matters(change.partition(": ")[0])]
 
 
@@ -149,3 +152,16 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 def _matches(key: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(key, pattern) for pattern in patterns)
+
+
+def _chosen_here(config: Config) -> str:
+    """Return the precision that `model.dtype: auto` stands for with this job's checkpoint on this machine."""
+    if not config.engine.has_weights:
+        return "float32"
+    import policies
+    from policies.versions.checkpoints import resolve_device
+    from policies.versions.precision import chosen_dtype
+
+    path = config.model.path
+    checkpoint = Path(policies.__path__[0]) / "nano" if path == "nano" else Path(path)
+    return chosen_dtype("auto", checkpoint, on_gpu=resolve_device(config.model.device) == "cuda")

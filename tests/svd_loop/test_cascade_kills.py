@@ -10,7 +10,7 @@ from svd_loop.report.round_metrics import metrics_of
 from tests.kill import run_until_it_kills_itself
 from tests.svd_loop.job_outcome import asked_again, outcome_of, replies_asked
 from tests.svd_loop.jobs_support import small
-from tests.svd_loop.test_job_kills import CHUNK, ROOT, command, finish
+from tests.svd_loop.test_job_kills import CHOOSING, CHUNK, ROOT, command, finish
 
 SETTINGS = (
     "sampling.n=8",
@@ -29,7 +29,7 @@ def test_a_killed_job_with_every_saving_goes_on_as_if_it_had_not_been(tmp_path: 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
     killed.mkdir()
-    run_job(small(whole, f"engine.chunk_size={CHUNK}", *SETTINGS), record=whole / "replies.jsonl")
+    run_job(small(whole, *CHOOSING, f"engine.chunk_size={CHUNK}", *SETTINGS), record=whole / "replies.jsonl")
     for place in PLACES:
         run_until_it_kills_itself(command(killed, place, *SETTINGS), cwd=ROOT)
     finish(killed, *SETTINGS)

@@ -25,7 +25,7 @@ from svd_loop.contracts import Domain, Outcome, Problem
         ("µF", "μF"),
         ("degrees Celsius", "degC"),
         ("", ""),
-        ("dollars", "dollars"),
+        ("dollars", "dollar"),
     ],
 )
 def test_one_writing(text: str, plain: str) -> None:
