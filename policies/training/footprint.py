@@ -158,6 +158,7 @@ def training_memory(shape: Shape, update: UpdateSection, *, tokens: int, bf16: b
     casts = 2 * (shape.linear + shape.hidden * shape.vocabulary) if bf16 else 0
     launch = update.launch
     rows = share_of_batch(update.batch_size, launch.processes, update.micro_batch_size)
+    rows *= update.algorithm.sequences_per_row  # a pair is two; the reference's figures are computed before, and kept
     shards = launch.processes if launch.strategy != "ddp" else 1  # of gradients and optimizer states
     weight_shards = shards if launch.strategy in ("fsdp2", "zero3") else 1
     layers = _kept_by_layers(shape, bf16)

@@ -12,7 +12,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from policies.versions.stored import StoredVersion, stored_version
 from svd_loop.config.update import UpdateSection
 from svd_loop.contracts import TrainingRow
 from svd_loop.errors import ConfigError, TrainingError
+from svd_loop.support.progress import progress
 
 _log = logging.getLogger(__name__)
 
@@ -110,14 +112,19 @@ def train(
     """
     from transformers.trainer_callback import PrinterCallback
     from transformers.utils import logging as library_logging
+    from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
     from policies.training.sft_trainer import SupervisedTrainer, Watcher
 
     settings, start = task.settings, stored_version(task.start)
-    order = _order(task, rows)
+    order = row_order(task, [len(row.input_ids) for row in rows])
     library_logging.set_verbosity_error()
-    arguments = _arguments(task, task.steps(len(rows)))  # before the model, because it decides how processes load it
+    common = common_arguments(task, task.steps(len(rows)))
+    # Before the model, because it decides how processes load it.
+    arguments = SFTConfig(**common, dataset_kwargs={"skip_prepare_dataset": True})
+    if task.device == "cpu":
+        _let_cpu_processes_shard(arguments)
     # TRL's collator masks by length, never by id: a true end token keeps its loss.
     collator = DataCollatorForLanguageModeling(pad_token_id=task.pad_id, padding_free=settings.packing)
 
@@ -126,46 +133,61 @@ def train(
         if settings.packing:
             require_isolation(model, rows, collator, "bfloat16" if arguments.bf16 else "float32")
 
-    def stepped(step: int) -> None:
-        if step in earlier:  # every process comes here, as `_save` wants
-            task.candidate(step).mkdir(parents=True, exist_ok=True)
-            _save(trainer, task, task.candidate(step))
-        on_step(step)
-
-    earlier = frozenset(task.candidates(len(rows))[:-1])  # the last one is the result
-    watcher = Watcher(stepped, look)
+    watcher = Watcher(lambda step: keep(trainer, task, len(rows), step, on_step), look)
     trainer = SupervisedTrainer(
-        model=_model(task, start),
+        model=starting_model(task, start),
         args=arguments,
         data_collator=collator,
         train_dataset=_dataset(rows, order, task),
         processing_class=tokenizer,
-        peft_config=_lora(task, start),
+        peft_config=new_adapter(task, start),
         callbacks=[watcher],
     )
     trainer.remove_callback(PrinterCallback)
-    seconds = _train_to_end(trainer, task)
+    seconds = train_to_end(trainer, task)
     ordered = [rows[index] for index in order]
-    metrics = _metrics(trainer.state.log_history, ordered)
+    metrics = run_metrics(trainer.state.log_history, ordered)
     tokens = sum(len(row.input_ids) for row in ordered[watcher.resumed_at * settings.batch_size :])
     metrics |= {"tokens_per_second": tokens / seconds, "training_seconds": seconds}
-    return Trained(lambda folder: _save(trainer, task, folder), metrics, task.steps(len(rows)))
+    return Trained(lambda folder: save_model(trainer, task, folder), metrics, task.steps(len(rows)))
 
 
-def _train_to_end(trainer: Any, task: TrainingTask) -> float:
+@contextmanager
+def step_progress(task: TrainingTask, items: int) -> Iterator[Callable[[int], None]]:
+    """Show the progress of a run; yields a function to call with the number of finished steps."""
+    with progress(f"{task.label} trains", task.steps(items), "steps") as bar:
+        done = 0
+
+        def on_step(step: int) -> None:
+            nonlocal done
+            bar.advance(step - done)
+            done = step
+
+        yield on_step
+
+
+def keep(trainer: Any, task: TrainingTask, items: int, step: int, on_step: Callable[[int], None]) -> None:
+    """After a step of a run over `items` items: save a checkpoint that is kept to choose from; every process calls."""
+    if step in task.candidates(items)[:-1]:  # the last one is the result
+        task.candidate(step).mkdir(parents=True, exist_ok=True)
+        save_model(trainer, task, task.candidate(step))
+    on_step(step)
+
+
+def train_to_end(trainer: Any, task: TrainingTask) -> float:
     """Train from the newest checkpoint to the end; return the seconds it took."""
     began = time.monotonic()
     trainer.train(resume_from_checkpoint=_newest_checkpoint(task.work))
     return time.monotonic() - began
 
 
-def _order(task: TrainingTask, rows: Sequence[TrainingRow]) -> list[int]:
-    """Return the indices of the rows in training order."""
-    lengths = [len(row.input_ids) for row in rows]
-    return training_order(lengths, samples=task.samples(len(rows)), batch_size=task.settings.batch_size, seed=task.seed)
+def row_order(task: TrainingTask, lengths: Sequence[int]) -> list[int]:
+    """Return the indices of rows of these lengths in training order."""
+    samples, batch_size = task.samples(len(lengths)), task.settings.batch_size
+    return training_order(lengths, samples=samples, batch_size=batch_size, seed=task.seed)
 
 
-def _model(task: TrainingTask, start: StoredVersion) -> Any:
+def starting_model(task: TrainingTask, start: StoredVersion) -> Any:
     """The model to train: all weights, or an earlier adapter to continue."""
     if task.settings.method == "lora" and start.kind == "lora":
         from peft import PeftModel
@@ -185,7 +207,7 @@ def _attending(model: Any, task: TrainingTask) -> Any:
     return model
 
 
-def _lora(task: TrainingTask, start: StoredVersion) -> Any:
+def new_adapter(task: TrainingTask, start: StoredVersion) -> Any:
     """The configuration of a new adapter, or None if none is needed."""
     if task.settings.method != "lora" or start.kind == "lora":
         return None
@@ -202,9 +224,8 @@ def _lora(task: TrainingTask, start: StoredVersion) -> Any:
     )
 
 
-def _arguments(task: TrainingTask, steps: int) -> Any:
-    from trl.trainer.sft_config import SFTConfig
-
+def common_arguments(task: TrainingTask, steps: int) -> dict[str, Any]:
+    """The training arguments that all algorithms share."""
     settings = task.settings
     cpu = task.device == "cpu"
     half = trains_in_bfloat16(settings.bf16, on_gpu=not cpu)
@@ -216,42 +237,38 @@ def _arguments(task: TrainingTask, steps: int) -> Any:
     scheduler = {"constant": "constant_with_warmup"}.get(settings.schedule, settings.schedule)
     if settings.minimum_rate:
         scheduler = "cosine_with_min_lr"
-    arguments = SFTConfig(
-        output_dir=str(task.work),
-        per_device_train_batch_size=task.micro_batch,
-        gradient_accumulation_steps=settings.batch_size // (settings.launch.processes * task.micro_batch),
-        max_steps=steps,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=scheduler,
-        lr_scheduler_kwargs={"min_lr_rate": settings.minimum_rate} if settings.minimum_rate else None,
-        adam_beta1=settings.betas[0],
-        adam_beta2=settings.betas[1],
+    return {
+        "output_dir": str(task.work),
+        "per_device_train_batch_size": task.micro_batch,
+        "gradient_accumulation_steps": settings.batch_size // (settings.launch.processes * task.micro_batch),
+        "max_steps": steps,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": scheduler,
+        "lr_scheduler_kwargs": {"min_lr_rate": settings.minimum_rate} if settings.minimum_rate else None,
+        "adam_beta1": settings.betas[0],
+        "adam_beta2": settings.betas[1],
         # The first step of a warm-up has rate 0, so a run of one step would learn nothing.
-        warmup_steps=min(math.ceil(settings.warmup * steps), steps - 1),
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        optim="adamw_torch",
-        bf16=half,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        use_cpu=cpu,
-        seed=task.seed,
-        train_sampling_strategy="sequential",
-        average_tokens_across_devices=True,
-        ddp_find_unused_parameters=False,
-        max_length=None,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        save_strategy="steps" if settings.checkpoint_steps else "no",
-        save_steps=settings.checkpoint_steps or 500,
-        save_total_limit=2,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=not cpu,
-    )
-    if cpu:
-        _let_cpu_processes_shard(arguments)
-    return arguments
+        "warmup_steps": min(math.ceil(settings.warmup * steps), steps - 1),
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "optim": "adamw_torch",
+        "bf16": half,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "use_cpu": cpu,
+        "seed": task.seed,
+        "train_sampling_strategy": "sequential",
+        "average_tokens_across_devices": True,
+        "ddp_find_unused_parameters": False,
+        "max_length": None,
+        "save_strategy": "steps" if settings.checkpoint_steps else "no",
+        "save_steps": settings.checkpoint_steps or 500,
+        "save_total_limit": 2,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": not cpu,
+    }
 
 
 def _let_cpu_processes_shard(arguments: Any) -> None:
@@ -290,7 +307,7 @@ def _dataset(rows: Sequence[TrainingRow], order: Sequence[int], task: TrainingTa
     return Dataset.from_dict(columns).select([*order, *[len(rows)] * missing])
 
 
-def _metrics(history: Sequence[Mapping[str, Any]], drawn: Sequence[TrainingRow]) -> dict[str, float]:
+def run_metrics(history: Sequence[Mapping[str, Any]], drawn: Sequence[TrainingRow]) -> dict[str, float]:
     """Metrics of a whole run: the trainer's history is part of its checkpoints, so an interruption changes none."""
     logged = [entry for entry in history if "loss" in entry]
     norms = [float(entry.get("grad_norm", 0.0)) for entry in logged]
@@ -308,7 +325,7 @@ def _metrics(history: Sequence[Mapping[str, Any]], drawn: Sequence[TrainingRow])
     }
 
 
-def _save(trainer: Any, task: TrainingTask, folder: Path) -> None:
+def save_model(trainer: Any, task: TrainingTask, folder: Path) -> None:
     """Write the model's files; in a run of several processes each has to call this, and process 0 writes."""
     from policies.training.sft_trainer import full_state
 

@@ -383,4 +383,5 @@ def make_plan(config: Config) -> Plan:
         prompts_per_round=config.data.prompts_per_round,
         frozen_judge=config.cascade.frozen_judge,
         test_split=config.data.test is not None,
+        learns_from_refused=config.update.algorithm.learns_from_refused,
     )

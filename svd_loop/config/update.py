@@ -7,7 +7,7 @@ are shared by the algorithms that train by gradients.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -19,6 +19,11 @@ from svd_loop.support.plugins import Seam, Variant
 class AlgorithmSection(Section):
     """What every update algorithm's section has; a plug-in's section derives from it."""
 
+    learns_from_refused: ClassVar[bool] = False
+    """Whether `UpdateMaterial.refused` is filled."""
+    sequences_per_row: ClassVar[int] = 1
+    """Sequences that a row of a batch takes in a forward pass, for the memory estimate."""
+
     type: str
     """Name of the algorithm."""
 
@@ -29,11 +34,46 @@ class SftSection(AlgorithmSection):
     type: Literal["sft"] = "sft"
 
 
+class PreferenceSection(AlgorithmSection):
+    """What `dpo` and `kto` share."""
+
+    learns_from_refused: ClassVar[bool] = True
+
+    beta: Annotated[float, Field(gt=0.0)] = 0.1
+    """How strongly the policy is kept near the weights that the update starts from; smaller lets it move further."""
+    sft_weight: Annotated[float, Field(ge=0.0)] = 1.0
+    """Weight of the supervised loss on accepted rows, replayed rows and anchors, beside a preference loss of weight 1.
+    0 leaves these rows out, which lets the likelihood of accepted answers fall and the judge's roles be forgotten."""
+    refused_per_prompt: Positive = 4
+    """Most refused candidates of a prompt that are used, the first ones."""
+    truncated: bool = False
+    """Use candidates that were cut off at `sampling.max_tokens` as refused ones too."""
+
+
+class DpoSection(PreferenceSection):
+    """An accepted candidate against refused ones of its prompt (TRL's `DPOTrainer`), beside the supervised loss."""
+
+    sequences_per_row: ClassVar[int] = 2
+
+    type: Literal["dpo"] = "dpo"
+
+
+class KtoSection(PreferenceSection):
+    """Accepted and refused candidates of all prompts, each alone (TRL's `KTOTrainer`), beside the supervised loss.
+
+    Both labels get the same total weight.
+    """
+
+    type: Literal["kto"] = "kto"
+
+
 UPDATES = Seam(
     "update algorithm",
     "update.algorithm.type",
     "svd_loop.updates",
     Variant(SftSection, "policies.training.sft:make_updater"),
+    Variant(DpoSection, "policies.training.dpo:make_updater"),
+    Variant(KtoSection, "policies.training.kto:make_updater"),
 )
 """Algorithms; `build` takes an `UpdateContext` and gives an `Updater` (`policies.training.algorithm`)."""
 
@@ -151,6 +191,20 @@ class UpdateSection(Section):
             raise ValueError(
                 f"update.minimum_rate: {self.minimum_rate} needs update.schedule: cosine (it is {self.schedule})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _preferences_train_in_one_process(self) -> UpdateSection:
+        if not isinstance(self.algorithm, PreferenceSection):
+            return self
+        name = self.algorithm.type
+        if self.launch.apart:
+            raise ValueError(
+                f"update.algorithm.type: {name} trains in the job's own process; set update.launch.processes: 1 (it is "
+                f"{self.launch.processes}) and update.launch.accelerate_config: null"
+            )
+        if self.packing:
+            raise ValueError(f"update.packing: true cannot be used with update.algorithm.type: {name}")
         return self
 
     @model_validator(mode="after")

@@ -277,14 +277,24 @@ class TrainingRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedRow:
+    """A refused candidate of the round as a row, and the stage that refused it (or `static` or `truncated`)."""
+
+    row: TrainingRow
+    stage: str
+
+
+@dataclass(frozen=True, slots=True)
 class UpdateMaterial:
     """The training data of an update algorithm.
 
-    `rows` are the round's accepted rows with replayed ones and anchors, in training order. An algorithm that learns
-    from more than accepted rows (refused candidates, votes) gets it as further fields of this class.
+    `rows` are the round's accepted rows with replayed ones and anchors, in training order. `refused` are the round's
+    refused candidates, empty unless the algorithm learns from them (`AlgorithmSection.learns_from_refused`). An
+    algorithm that learns from more (votes) gets it as further fields of this class.
     """
 
     rows: Sequence[TrainingRow]
+    refused: Sequence[RefusedRow] = ()
 
 
 @dataclass(frozen=True, slots=True)

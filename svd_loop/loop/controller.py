@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from svd_loop.contracts import (
     AlarmAction,
+    Candidate,
     Episode,
     JobResult,
     JobState,
@@ -30,7 +31,7 @@ from svd_loop.contracts import (
 from svd_loop.loop.health_rule import explain, explain_verifiers
 from svd_loop.loop.limits import Stopwatch
 from svd_loop.loop.parts import Parts, Plan, PlayedRound
-from svd_loop.loop.replay import accepted_rows
+from svd_loop.loop.replay import accepted_rows, refused_candidates, refused_rows
 from svd_loop.support.progress import note, time_left
 from svd_loop.support.progress import phase as reported
 from svd_loop.support.usage import MeteredPolicy, added, votes_cast
@@ -98,18 +99,19 @@ class Controller:
         prompts = self.parts.prompts.for_round(round, self.plan.prompts_per_round, self.plan.seed)
         parent = state.last.version.round
         with self.policy(parent) as policy:  # closed before training, which needs the engine's memory
-            episode, record = self.play_episode(policy, prompts, state)
+            episode, refused, record = self.play_episode(policy, prompts, state)
         if self.parts.health.distrusts(record):
             return self.withdraw(record, episode, state)
 
         # Refused rows are not recorded as accepted, so they appear neither in replay nor in a lineage.
-        new, refused = self.parts.usable(accepted_rows(episode, prompts))
-        record = replace(record, metrics={**record.metrics, **refused})
+        new, unusable = self.parts.usable(accepted_rows(episode, prompts))
+        record = replace(record, metrics={**record.metrics, **unusable})
         rows = self.parts.replay.mix(new, self.parts.ledger.accepted_rows(), round=round)
         if not rows:
             return self.commit(record, episode)
         with self.phase(round, "update"):
-            update = self.parts.update(UpdateMaterial(rows), round, parent)
+            material = UpdateMaterial(rows, refused_rows(episode, refused, prompts))
+            update = self.parts.update(material, round, parent)
         if update.candidates:
             update, record = self.choose_step(update, record)
         with self.policy(round) as policy:
@@ -143,11 +145,12 @@ class Controller:
 
     def play_episode(
         self, policy: MeteredPolicy, prompts: list[Prompt], state: JobState
-    ) -> tuple[Episode, RoundRecord]:
+    ) -> tuple[Episode, list[Candidate], RoundRecord]:
         """The agent-environment loop: sample for the open prompts, let the environment judge, until terminated.
 
         Returns:
-            The episode, and the round's partial record: with the version and the scores it started from.
+            The episode, its refused candidates if the update learns from them, and the round's partial record: with
+            the version and the scores it started from.
         """
         environment, round = self.parts.environment, state.next_round
         with self.judge(policy) as judge:
@@ -171,7 +174,7 @@ class Controller:
                 watched = PlayedRound(played, prompts, state.history, usage[UsagePurpose.ROUND])
                 health = self.parts.judge_watch(judge, watched)
             usage[UsagePurpose.CANARY] = judge.take_usage()
-        episode = self.parts.firewall(played)
+        episode, refused = self.without_leaks(played)
         record = RoundRecord(
             round,
             state.last.version,
@@ -184,7 +187,15 @@ class Controller:
             metrics=played.metrics,
             funnel=episode.funnel,
         )
-        return episode, record
+        return episode, refused, record
+
+    def without_leaks(self, played: Episode) -> tuple[Episode, list[Candidate]]:
+        """The episode and its refused candidates, without completions that hold held-out problems."""
+        refused = refused_candidates(played) if self.plan.learns_from_refused else []
+        kept = self.parts.firewall(replace(played, selected=(*played.selected, *refused))).selected
+        chosen = {(candidate.prompt_id, candidate.index) for candidate in played.selected}
+        selected = tuple(one for one in kept if (one.prompt_id, one.index) in chosen)
+        return replace(played, selected=selected), [one for one in kept if (one.prompt_id, one.index) not in chosen]
 
     def measure(self, policy: MeteredPolicy) -> Measured:
         """Measure one version: development scores, quality of the judge, and usage."""

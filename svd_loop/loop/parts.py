@@ -97,3 +97,4 @@ class Plan:
     prompts_per_round: int | None = None
     frozen_judge: bool = False
     test_split: bool = False
+    learns_from_refused: bool = False

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from svd_loop.contracts import Episode, Prompt, TrainingRow
+from svd_loop.contracts import Candidate, Episode, Prompt, RefusedRow, Rejection, TrainingRow, Verdict, VoteValue
 
 AnchorSource = Callable[[int, int], Sequence[TrainingRow]]
 """`(count, round) -> rows`: up to `count` anchor rows for an update of `round`."""
@@ -79,15 +79,52 @@ class Replay:
 def accepted_rows(episode: Episode, prompts: Sequence[Prompt]) -> list[TrainingRow]:
     """The selected candidates as training rows: exactly the sampled ids, loss on the solution only."""
     domains = {prompt.id: prompt.domain for prompt in prompts}
+    return [_row(candidate, "accepted", episode.round, domains) for candidate in episode.selected]
+
+
+def refused_candidates(episode: Episode) -> list[Candidate]:
+    """The candidates that were refused with certainty, in the episode's order; see `refused_by`."""
+    verdicts = {(verdict.prompt_id, verdict.candidate): verdict for verdict in episode.verdicts}
     return [
-        TrainingRow(
-            input_ids=(*candidate.prompt_ids, *candidate.token_ids),
-            supervised_from=len(candidate.prompt_ids),
-            origin="accepted",
-            prompt_id=candidate.prompt_id,
-            candidate=candidate.index,
-            round=episode.round,
-            domain=domains[candidate.prompt_id],
-        )
-        for candidate in episode.selected
+        candidate
+        for candidate in episode.candidates
+        if (verdict := verdicts.get((candidate.prompt_id, candidate.index))) and refused_by(verdict)
     ]
+
+
+def refused_rows(episode: Episode, refused: Sequence[Candidate], prompts: Sequence[Prompt]) -> list[RefusedRow]:
+    """Refused candidates of the episode as rows, with the stage that refused them."""
+    domains = {prompt.id: prompt.domain for prompt in prompts}
+    stages = {(verdict.prompt_id, verdict.candidate): refused_by(verdict) for verdict in episode.verdicts}
+    return [
+        RefusedRow(_row(candidate, "refused", episode.round, domains), stages[candidate.prompt_id, candidate.index])
+        for candidate in refused
+    ]
+
+
+def refused_by(verdict: Verdict) -> str:
+    """The stage whose no-vote refused a candidate, `static` or `truncated`; empty if it says nothing about it.
+
+    A candidate that was not judged to the end, an invalid vote that decided, an empty answer and a choice among
+    candidates are no evidence that an answer is wrong.
+    """
+    if verdict.accepted or verdict.rejection is None:
+        return ""
+    if verdict.rejection in (Rejection.STATIC, Rejection.TRUNCATED):
+        return str(verdict.rejection)
+    if verdict.rejection is not Rejection.VOTE:
+        return ""
+    deciding = [vote for vote in verdict.votes if (vote.stage, vote.vote) == (verdict.stage, verdict.vote)]
+    return str(verdict.stage) if deciding and deciding[-1].value is VoteValue.NO else ""
+
+
+def _row(candidate: Candidate, origin: str, round: int, domains: Mapping[str, str]) -> TrainingRow:
+    return TrainingRow(
+        input_ids=(*candidate.prompt_ids, *candidate.token_ids),
+        supervised_from=len(candidate.prompt_ids),
+        origin=origin,
+        prompt_id=candidate.prompt_id,
+        candidate=candidate.index,
+        round=round,
+        domain=domains[candidate.prompt_id],
+    )

@@ -143,3 +143,15 @@ def test_what_is_no_language_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
     with pytest.raises(ModelError, match="is no causal language model"):
         shape_of(tmp_path)
+
+
+def test_a_pair_takes_two_sequences_and_no_second_copy_of_the_weights() -> None:
+    shape = shape_of(NANO)
+    alone, paired = (
+        training_memory(
+            shape, UpdateSection.model_validate({"algorithm": {"type": kind}, "batch_size": 4}), tokens=9, bf16=False
+        )
+        for kind in ("sft", "dpo")
+    )
+    assert (paired.activations, paired.logits) == (2 * alone.activations, 2 * alone.logits)
+    assert paired.weights == alone.weights

@@ -114,7 +114,7 @@ def test_an_update_of_one_step_learns_in_spite_of_warming_up(tmp_path: Path, che
 def test_a_finished_update_is_not_repeated(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = updater(tmp_path, checkpoint).fit(rows(), round=1, parent=parent(tmp_path))
     again = updater(tmp_path, checkpoint)
-    monkeypatch.setattr(again, "_train", None)
+    monkeypatch.setattr(again, "run", None)
     assert again.fit(rows(), round=1, parent=parent(tmp_path)) == first
 
 
@@ -198,7 +198,7 @@ def test_an_update_killed_after_a_checkpoint_has_the_same_ones_in_the_end(
         assert one == other
     chosen = stores[1].choose(1, 2)
     again = updater(tmp_path / "b", checkpoint, checkpoint_steps=3, **run)
-    monkeypatch.setattr(again, "_train", None)
+    monkeypatch.setattr(again, "run", None)
     assert again.fit(rows(), round=1, parent=parent(tmp_path / "b")).candidates == (2, 4, 6)
     assert stores[1].load(1).version == chosen.version
 
@@ -231,7 +231,7 @@ def test_out_of_memory_halves_the_micro_batch_once(
     tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     limited = updater(tmp_path, checkpoint)
-    train, sizes = limited._train, []
+    train, sizes = limited.run, []
 
     def scarce(task: TrainingTask, rows: list[TrainingRow]) -> object:
         sizes.append(task.micro_batch)
@@ -239,7 +239,7 @@ def test_out_of_memory_halves_the_micro_batch_once(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return train(task, rows)
 
-    monkeypatch.setattr(limited, "_train", scarce)
+    monkeypatch.setattr(limited, "run", scarce)
     limit = 2
     assert limited.fit(rows(), round=1, parent=parent(tmp_path)).steps == 6
     assert sizes == [4, 2] and "update.micro_batch_size" in caplog.text

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from svd_loop.contracts import (
+    Candidate,
+    Episode,
     Estimate,
     HealthFigure,
     HealthMeasure,
     HealthReport,
     PolicyVersion,
+    Rejection,
     StepChoice,
     StepRates,
     StopReason,
     Usage,
     UsagePurpose,
+    Verdict,
 )
 from svd_loop.loop.controller import Controller
 from svd_loop.loop.limits import Limits
@@ -122,3 +128,17 @@ def test_time_that_is_used_up_ends_the_job_after_the_round() -> None:
     job = FakeJob({0: 20})
     job.ledger.spent = 3.0
     assert Controller(job.parts(), plan(5, hours=2.0)).run().stop is StopReason.BUDGET
+
+
+def test_a_refused_candidate_that_holds_a_held_out_problem_is_dropped_like_an_accepted_one() -> None:
+    candidates = tuple(Candidate(f"p{i}", 0, "leak" if i > 1 else "fine") for i in range(4))
+    verdicts = tuple(Verdict(f"p{i}", 0, i % 2 == 0, Rejection.STATIC if i % 2 else None) for i in range(4))
+    episode = Episode(1, 4, candidates, verdicts, candidates[::2])
+
+    def firewall(played: Episode) -> Episode:
+        return replace(played, selected=tuple(one for one in played.selected if one.text != "leak"))
+
+    parts = replace(FakeJob({0: 20}).parts(), firewall=firewall)
+    clean, refused = Controller(parts, replace(plan(), learns_from_refused=True)).without_leaks(episode)
+    assert (clean.selected, refused) == (candidates[:1], [candidates[1]])
+    assert Controller(parts, plan()).without_leaks(episode) == (clean, [])

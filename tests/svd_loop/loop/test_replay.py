@@ -7,8 +7,18 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svd_loop.contracts import TrainingRow
-from svd_loop.loop.replay import Replay
+from svd_loop.contracts import (
+    Candidate,
+    Episode,
+    Prompt,
+    Rejection,
+    StageName,
+    TrainingRow,
+    Verdict,
+    Vote,
+    VoteValue,
+)
+from svd_loop.loop.replay import Replay, refused_candidates, refused_rows
 
 
 def row(prompt: int, round: int) -> TrainingRow:
@@ -67,3 +77,32 @@ def test_inherited_rows_are_replayed_as_those_of_an_earlier_round() -> None:
     assert sorted(mixed, key=lambda item: item.prompt_id) == [row(1, 2), row(2, 1), row(3, 0)]
     assert Replay(rounds=0, inherited=[row(3, 0)]).mix([row(1, 1)], [], round=1) == [row(1, 1)]
     assert Replay(inherited=[row(3, 0)]).mix([], [], round=1) == []
+
+
+def judged(index: int, rejection: Rejection | None, value: VoteValue | None = None, accepted: bool = False) -> Verdict:
+    """A verdict; its deciding vote, if any, is the second of `correctness`."""
+    if value is None:
+        return Verdict("p", index, accepted, rejection)
+    votes = tuple(
+        Vote("p", index, StageName("correctness"), place, read) for place, read in ((1, VoteValue.YES), (2, value))
+    )
+    return Verdict("p", index, accepted, rejection, StageName("correctness"), 2, votes)
+
+
+def test_only_candidates_refused_with_certainty_are_refused_rows() -> None:
+    verdicts = (
+        judged(0, Rejection.VOTE, VoteValue.NO),
+        judged(1, Rejection.VOTE, VoteValue.INVALID),
+        judged(2, None, accepted=True),
+        judged(3, None),  # not judged to the end
+        judged(4, Rejection.STATIC),
+        judged(5, Rejection.TRUNCATED),
+        judged(6, Rejection.EMPTY),
+        judged(7, Rejection.UNDECIDED),
+        judged(8, Rejection.OUTVOTED),
+    )
+    candidates = tuple(Candidate("p", i, f"text {i}", prompt_ids=(1, 2), token_ids=(10 + i, 3)) for i in range(9))
+    episode = Episode(4, 1, candidates, verdicts, (candidates[2],))
+    rows = refused_rows(episode, refused_candidates(episode), [Prompt("p", "question", "math")])
+    assert [(one.row.candidate, one.stage) for one in rows] == [(0, "correctness"), (4, "static"), (5, "truncated")]
+    assert rows[0].row == TrainingRow((1, 2, 10, 3), 2, "refused", "p", 0, 4, "math")
