@@ -92,14 +92,16 @@ class ChatModel(PythonModel):
         dtype = getattr(torch, self.settings["dtype"])
         source = checkpoint if base is None else base
         self.tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
-        # Small updates are lost when merged into half-precision weights, so an adapter is merged in single precision.
-        loaded = AutoModelForCausalLM.from_pretrained(
-            str(source), dtype=dtype if base is None else torch.float32, trust_remote_code=False
-        )
+        loaded = AutoModelForCausalLM.from_pretrained(str(source), dtype=dtype, trust_remote_code=False)
         if base is not None:
             from peft import PeftModel
 
-            loaded = PeftModel.from_pretrained(loaded, str(checkpoint)).merge_and_unload(safe_merge=True).to(dtype)
+            # Small updates are lost when merged into half-precision weights, so an adapter is merged in single
+            # precision. Its weights are then put into a model loaded in `dtype`, since a cast of the merged model would
+            # also round the frequencies of rotary positions.
+            exact = AutoModelForCausalLM.from_pretrained(str(source), dtype=torch.float32, trust_remote_code=False)
+            merged = PeftModel.from_pretrained(exact, str(checkpoint)).merge_and_unload(safe_merge=True)
+            loaded.load_state_dict(merged.state_dict())
         self.model = loaded.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
     def _encode(self, row: Mapping[str, Any]) -> list[int]:

@@ -73,8 +73,6 @@ def load_model(stored: StoredVersion, *, dtype: str = "float32", device: str = "
     Raises:
         ModelError: the checkpoint cannot be loaded, or the device is missing.
     """
-    import torch
-
     target = resolve_device(device)
     dtype = chosen_dtype(dtype, foundation(stored), on_gpu=target == "cuda")
     if stored.kind != "lora":
@@ -83,7 +81,12 @@ def load_model(stored: StoredVersion, *, dtype: str = "float32", device: str = "
 
     base = load_checkpoint(foundation(stored), "float32").to(target)
     merged = PeftModel.from_pretrained(base, str(stored.path)).merge_and_unload(safe_merge=True)
-    return merged.to(getattr(torch, dtype))
+    if dtype == "float32":
+        return merged
+    # Not `merged.to(dtype)`: it would also round the frequencies of rotary positions, which stay in single precision.
+    model = load_checkpoint(foundation(stored), dtype)
+    model.load_state_dict(merged.state_dict())
+    return model.to(target)
 
 
 def load_checkpoint(folder: Path, dtype: str) -> Any:

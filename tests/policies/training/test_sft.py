@@ -349,6 +349,11 @@ def test_lora_stores_the_adapter_and_goes_on_from_it(tmp_path: Path, checkpoint:
     stored = WeightStore(tmp_path / "versions").load(2)
     assert (stored.kind, stored.parent, stored.base_path) == ("lora", 1, checkpoint.resolve())
     assert (stored.path / "adapter_model.safetensors").exists() and not (stored.path / "model.safetensors").exists()
+    exact, half = (load_model(stored, dtype=dtype, device="cpu") for dtype in ("float32", "bfloat16"))
+    for name, weights in exact.named_parameters():
+        assert torch.equal(half.get_parameter(name), weights.bfloat16())
+    for name, buffer in exact.named_buffers():  # the frequencies of rotary positions are never rounded
+        assert torch.equal(half.get_buffer(name), buffer)
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
