@@ -30,7 +30,8 @@ import torch
 
 import policies.versions.checkpoints
 from policies.training.rows import dataset_columns, sample_count, training_order
-from policies.training.sft import SftUpdater, _seed
+from policies.training.sft import SftUpdater
+from policies.training.updater import _seed
 from policies.versions.checkpoints import load_codec, load_model
 from policies.versions.weights import WeightStore
 from svd_loop.assembly.anchors import posttrain_rows
