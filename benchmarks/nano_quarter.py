@@ -24,7 +24,8 @@ from svd_loop.config import Config, load_config
 from svd_loop.contracts import RootPaths
 from svd_loop.mlflow_store.connection import open_store
 from svd_loop.mlflow_store.packaging import make_loadable
-from svd_loop.mlflow_store.registry import Registry, manifest_tags
+from svd_loop.mlflow_store.registry import Registry
+from svd_loop.mlflow_store.tags import manifest_tags
 from svd_loop.nano import NANO_CHECKPOINT
 from svd_loop.promotion.history import model_history
 from svd_loop.promotion.lookup import registry_of

@@ -155,8 +155,7 @@ def train_preferences(
     )
     trainer.sft_weight = section.sft_weight
     trainer.remove_callback(PrinterCallback)
-    if "ref" in getattr(trainer.model, "peft_config", {}):  # TRL's copy of the adapter: its figures are computed
-        trainer.model.delete_adapter("ref")
+    _drop_reference(trainer.model)
     seconds = train_to_end(trainer, task)
     done = ordered[watcher.resumed_at * task.settings.batch_size :]
     metrics = _metrics(trainer.state.log_history, ordered, section.beta)
@@ -166,6 +165,12 @@ def train_preferences(
         save_model(trainer, task, folder)
 
     return Trained(save, metrics, task.steps(len(items)))
+
+
+def _drop_reference(model: Any) -> None:
+    """Delete TRL's copy of the starting adapter, whose log-probabilities are computed by now."""
+    if "ref" in getattr(model, "peft_config", {}):
+        model.delete_adapter("ref")
 
 
 def _dataset(ordered: Sequence[Example], columns: Callable[..., dict[str, list[Any]]], batch_size: int) -> Any:

@@ -11,8 +11,9 @@ from svd_loop.loop.health_rule import alarms_of
 from svd_loop.mlflow_store.connection import open_store, warn_on_failure
 from svd_loop.mlflow_store.model_card import as_description, model_card
 from svd_loop.mlflow_store.records import RegisteredVersion
-from svd_loop.mlflow_store.registry import ALARMS_TAG, Registry, manifest_tags, score_tags
+from svd_loop.mlflow_store.registry import ALARMS_TAG, Registry
 from svd_loop.mlflow_store.runs import JobRuns, find_run
+from svd_loop.mlflow_store.tags import manifest_tags, score_tags
 from svd_loop.mlflow_store.trackers import TrackedJob
 
 _ASK = 'model.predict([{"messages": [{"role": "user", "content": "What is 17 + 25?"}]}])'

@@ -125,9 +125,7 @@ def write_starter(target: Path) -> list[str]:
             for path, text in _files(target, name, commands).items():
                 (part / path).parent.mkdir(parents=True, exist_ok=True)
                 (part / path).write_text(text, encoding="utf-8")
-            if target.exists():
-                target.rmdir()
-            part.rename(target)
+            part.rename(target)  # also over an empty folder
     except OSError as error:
         raise ConfigError(f"{target}: cannot be written: {error.strerror or error}") from error
     return commands

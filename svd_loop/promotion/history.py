@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from svd_loop.mlflow_store.records import NOTHING_GAINED, Event, RegisteredVersion
-from svd_loop.mlflow_store.registry import Registry, tagged_value
+from svd_loop.mlflow_store.registry import Registry
+from svd_loop.mlflow_store.tags import tagged_value
 from svd_loop.promotion.budget import budgets
 from svd_loop.promotion.lookup import event_json
 

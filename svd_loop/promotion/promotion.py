@@ -26,8 +26,8 @@ from svd_loop.mlflow_store.registry import (
     OVER_TAG,
     ROLLED_BACK_TAG,
     Registry,
-    score_tags,
 )
+from svd_loop.mlflow_store.tags import score_tags
 from svd_loop.promotion.budget import AlphaBudget
 from svd_loop.promotion.examination import open_examiner
 from svd_loop.promotion.gate import Decision, Finding, GateRule

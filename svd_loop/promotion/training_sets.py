@@ -135,9 +135,7 @@ def export_set(job: str, root: Path, kind: SetKind, target: Path, *, suffix: str
                     raise DataError(f"{job}: has nothing to export as {kind}: {_why_empty(written)}")
                 card = data_card(written.as_dict(), reader.state(), config, f"train.{suffix}")
                 (part / "README.md").write_text(card, encoding="utf-8")
-                if target.exists():
-                    target.rmdir()
-                part.rename(target)
+                part.rename(target)  # also over an empty folder
         except OSError as error:
             raise ConfigError(f"--to {target}: cannot be written: {error.strerror or error}") from error
     return written

@@ -10,7 +10,8 @@ from svd_loop.assembly.job import template_set
 from svd_loop.config import Config, load_config
 from svd_loop.mlflow_store.packaging import make_loadable
 from svd_loop.mlflow_store.records import RegisteredVersion
-from svd_loop.mlflow_store.registry import Registry, manifest_tags
+from svd_loop.mlflow_store.registry import Registry
+from svd_loop.mlflow_store.tags import manifest_tags
 from svd_loop.nano import NANO_CHECKPOINT
 
 NANO = Path(__file__).parents[3] / "configs" / "nano.yaml"
