@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 import tenacity
 
-from policies.engines.served.dispatch import Unavailable
+from policies.engines.dispatch import Unavailable
 from policies.engines.served.replies import (
     LARGEST_REPLY,
     Completion,
@@ -320,3 +320,13 @@ def _words(text: str) -> str:
     except (ReplyError, KeyError, TypeError, LookupError):
         message = text
     return printable(str(message)) or "(no words)"
+
+
+def no_endpoint_left(reasons: dict[str, str], rows: int = 0) -> EngineError:
+    """The error that lists every replica with its reason."""
+    each = "".join(f"\n  {name}: {reason}" for name, reason in reasons.items())
+    unanswered = f"; {rows} requests are unanswered and nothing of their chunk was written" if rows else ""
+    return EngineError(
+        f"no endpoint of engine.endpoints can be used{unanswered}:{each}\nStart them (or change "
+        "engine.endpoints) and run the same command again: it continues where it stopped"
+    )

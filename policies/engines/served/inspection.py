@@ -9,7 +9,7 @@ import asyncio
 import shutil
 from contextlib import AsyncExitStack
 
-from policies.engines.served.dispatch import Unavailable, run_all
+from policies.engines.dispatch import Unavailable, run_all
 from policies.engines.served.endpoint import Endpoint, NotFound
 from policies.engines.served.server import client_options
 from policies.engines.served.weight_sync import InPlace, base_model

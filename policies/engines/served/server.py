@@ -19,9 +19,9 @@ from functools import partial
 from typing import Any
 
 from policies.engines.decoding.choices import generate_with_choices
+from policies.engines.dispatch import Dispatcher, Timeouts, Unavailable, run_all
 from policies.engines.probe import reference_in_child
-from policies.engines.served.dispatch import Dispatcher, Timeouts, Unavailable, no_replica_left, run_all
-from policies.engines.served.endpoint import ClientOptions, Endpoint
+from policies.engines.served.endpoint import ClientOptions, Endpoint, no_endpoint_left
 from policies.engines.served.weight_sync import WeightSync, weight_sync_of
 from policies.engines.serving import PrefixCache, Served, probe_prompts_of, served_version
 from policies.engines.sharding import shards_by_prefix
@@ -199,7 +199,7 @@ class ServerEngine:
                     for reason in away.values():
                         _log.warning("out of service: %s", reason)
                 elif asyncio.get_running_loop().time() >= deadline:
-                    raise no_replica_left(away)
+                    raise no_endpoint_left(away)
                 else:
                     await asyncio.sleep(self._settings.heartbeat_seconds)
 
@@ -211,7 +211,7 @@ class ServerEngine:
         shards = shards_by_prefix([request.prompt_ids for request in requests], len(settings.endpoints))
         async with AsyncExitStack() as stack:
             replicas = await self._replicas(stack, requests)
-            await Dispatcher(replicas, shards, timeouts, settled).run()
+            await Dispatcher(replicas, shards, timeouts, settled, no_endpoint_left).run()
 
     async def _release(self) -> None:
         async with AsyncExitStack() as stack:
@@ -239,7 +239,7 @@ class ServerEngine:
 
 
 class ServedReplica:
-    """An endpoint that serves the version: implements `policies.engines.served.dispatch.Replica`.
+    """An endpoint that serves the version: implements `policies.engines.dispatch.Replica`.
 
     Args:
         endpoint: the client of the server.

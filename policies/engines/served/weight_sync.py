@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
-from policies.engines.served.dispatch import Unavailable
+from policies.engines.dispatch import Unavailable
 from policies.engines.served.endpoint import Endpoint, NotFound
 from policies.engines.served.replies import ModelCard
 from policies.engines.serving import Served

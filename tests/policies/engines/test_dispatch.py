@@ -8,7 +8,8 @@ from collections import Counter
 
 import pytest
 
-from policies.engines.served.dispatch import Dispatcher, Timeouts, Unavailable
+from policies.engines.dispatch import Dispatcher, Timeouts, Unavailable
+from policies.engines.served.endpoint import no_endpoint_left
 from svd_loop.errors import EngineError, ModelError
 
 QUICK = Timeouts(concurrency=4, heartbeat_seconds=0.01, recovery_seconds=0.0)
@@ -54,7 +55,7 @@ def play(copies: list[Copy], shards: list[list[int]], timeouts: Timeouts = QUICK
         assert row not in found
         found[row] = answer
 
-    asyncio.run(Dispatcher(copies, shards, timeouts, settled).run())
+    asyncio.run(Dispatcher(copies, shards, timeouts, settled, no_endpoint_left).run())
     return found
 
 

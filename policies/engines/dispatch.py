@@ -78,6 +78,7 @@ class Dispatcher(Generic[AnswerT]):
         shards: the rows of each replica, every row in exactly one.
         timeouts: time limits, and rows open per replica.
         settled: called once for every row, with its answer.
+        none_left: makes the error for when no replica is left, from the reason of each and the number of open rows.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Dispatcher(Generic[AnswerT]):
         shards: Sequence[Sequence[int]],
         timeouts: Timeouts,
         settled: Callable[[int, AnswerT], None],
+        none_left: Callable[[dict[str, str], int], EngineError],
     ) -> None:
         self._replicas = replicas
         self._queues = {replica.name: deque(shard) for replica, shard in zip(replicas, shards, strict=True)}
@@ -93,6 +95,7 @@ class Dispatcher(Generic[AnswerT]):
         self._unsettled = {row for shard in shards for row in shard}
         self._timeouts = timeouts
         self._settled = settled
+        self._none_left = none_left
         self._failures: Counter[int] = Counter()
         self._away: dict[str, str] = {}
         self._draining: set[str] = set()
@@ -198,23 +201,13 @@ class Dispatcher(Generic[AnswerT]):
             if len(self._away) < len(self._replicas):
                 heard = loop.time()
             elif not self._loading and loop.time() - heard >= self._timeouts.recovery_seconds:
-                raise no_replica_left(self._away, len(self._unsettled))
+                raise self._none_left(self._away, len(self._unsettled))
 
     async def _pause(self) -> bool:
         """Wait for one heartbeat interval or the end; returns whether it is the end."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._finished.wait(), self._timeouts.heartbeat_seconds)
         return self._finished.is_set()
-
-
-def no_replica_left(reasons: dict[str, str], rows: int = 0) -> EngineError:
-    """The error that lists every replica with its reason."""
-    each = "".join(f"\n  {name}: {reason}" for name, reason in reasons.items())
-    unanswered = f"; {rows} requests are unanswered and nothing of their chunk was written" if rows else ""
-    return EngineError(
-        f"no endpoint of engine.endpoints can be used{unanswered}:{each}\nStart them (or change "
-        "engine.endpoints) and run the same command again: it continues where it stopped"
-    )
 
 
 async def run_all(coroutines: Sequence[Coroutine[Any, Any, None]]) -> None:
