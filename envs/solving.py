@@ -34,7 +34,7 @@ class SolverAgent:
             EngineError: The policy left a call unanswered.
         """
         replies = ask(policy, self.calls(prompts, indices, round=round, purpose=purpose))
-        return [_candidate(reply) for reply in replies]
+        return [candidate_of(reply) for reply in replies]
 
     def _calls_of(self, prompt: Prompt, indices: Sequence[int], round: int, purpose: str) -> list[AgentCall]:
         messages = self.templates.render(Role.SOLVER, prompt.domain, question=prompt.text)
@@ -45,7 +45,8 @@ class SolverAgent:
         ]
 
 
-def _candidate(reply: Reply) -> Candidate:
+def candidate_of(reply: Reply) -> Candidate:
+    """The candidate that a solver's reply is."""
     return Candidate(
         prompt_id=reply.call.prompt_id,
         index=reply.call.candidate,

@@ -33,13 +33,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from envs.cascade.agreement import AnswerComparison
 from envs.cascade.audit_slice import audit_metrics, in_slice
+from envs.cascade.candidate_state import CandidateState
 from envs.cascade.group_votes import GroupVotes
-from envs.cascade.judging import cast_votes
+from envs.cascade.judging import Conversation, JudgeSettings, cast_votes, converse
 from envs.cascade.look_ahead import reach
 from envs.cascade.ordering import Unit, paper_order
 from envs.cascade.stage import Ballot
@@ -63,42 +64,6 @@ from svd_loop.contracts import (
 
 Cast = Callable[[Sequence[Ballot]], list[Vote]]
 """Casts ballots and returns their votes, aligned."""
-
-
-@dataclass(slots=True)
-class _CandidateState:
-    """A candidate with the votes cast on it so far."""
-
-    prompt: Prompt
-    candidate: Candidate
-    stages: Sequence[StageName]
-    tally: Tally
-    rejection: Rejection | None
-    votes: list[Vote] = field(default_factory=list)
-    refusal: Vote | None = None
-
-    @property
-    def is_open(self) -> bool:
-        return self.rejection is None
-
-    def wants(self, stage: StageName) -> bool:
-        """Whether a further vote of the stage can change the verdict."""
-        return self.is_open and not self.tally.is_settled(stage)
-
-    def record(self, vote: Vote) -> None:
-        """Count a vote; the vote that makes a stage fail, and no later one, sets the rejection."""
-        self.votes.append(vote)
-        self.tally.add(vote.stage, vote.value)
-        # The first failure wins. Votes that were asked ahead are recorded after it, in the order of the units, and must
-        # not change which vote the rejection names.
-        if self.is_open and self.tally.is_failed(vote.stage):
-            self.rejection, self.refusal = Rejection.VOTE, vote
-
-    def verdict(self) -> Verdict:
-        accepted = self.is_open and all(map(self.tally.is_passed, self.stages))
-        verdict = Verdict(self.prompt.id, self.candidate.index, accepted, self.rejection, votes=tuple(self.votes))
-        refusal = self.refusal
-        return verdict if refusal is None else replace(verdict, stage=refusal.stage, vote=refusal.vote)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +103,15 @@ class Cascade:
         if self.settings.order == "measured":
             units = enumerate(self.units(round))
             metrics |= {f"order.{stage}.{vote}": float(place) for place, (stage, vote) in units}
-        audited = [v for v in verdicts if self._is_audited(v, round)]
+        audited = [v for v in verdicts if self.is_audited(v, round)]
         if self.settings.audit_share > 0.0:
             metrics |= audit_metrics(audited, self.settings.stage_names, self.settings.needed_of)
         if self.settings.fill_rows is not None:
-            ahead = sum(votes_beyond(v) for v in verdicts if not self._is_audited(v, round))
+            ahead = sum(votes_beyond(v) for v in verdicts if not self.is_audited(v, round))
             metrics["ahead.votes"] = float(ahead)
         return metrics
 
-    def _is_audited(self, of: Candidate | Verdict, round: int) -> bool:
+    def is_audited(self, of: Candidate | Verdict, round: int) -> bool:
         """Whether a candidate, or the candidate of a verdict, belongs to the audit slice."""
         index = of.index if isinstance(of, Candidate) else of.candidate
         return in_slice(self.settings.audit_share, self.seed, round, of.prompt_id, index)
@@ -180,13 +145,13 @@ class Cascade:
             EngineError: The judge left a call unanswered.
             ConfigError: A stage that sees all candidates cannot decide about a prompt's domain.
         """
-        group_votes = GroupVotes(groups or _grouped(items), self.settings.stages, self.comparison)
+        group_votes = self.group_votes(groups or _grouped(items))
         cast = partial(self._cast, judge, group_votes, {})
-        states = [self._state(*item) for item in items]
+        states = [self.begin(*item) for item in items]
         open_states = [state for state in states if state.is_open]
         # The audit slice goes first and gets every unit: its rates would be biased if early exit could skip any of
         # them. Canaries and experiments (other purposes) are not part of the measured population.
-        audited = [t for t in open_states if purpose == "train" and self._is_audited(t.candidate, round)]
+        audited = [t for t in open_states if purpose == "train" and self.is_audited(t.candidate, round)]
         self._ask(cast, audited, self.units(round), round, purpose)
         # `_ask` has changed the audited states: only those that are open and have no votes are still to be asked.
         others = [state for state in open_states if state.is_open and not state.votes]
@@ -196,12 +161,22 @@ class Cascade:
             self._ask_in_waves(cast, others, round, purpose)
         return [state.verdict() for state in states]
 
-    def _state(self, prompt: Prompt, candidate: Candidate) -> _CandidateState:
+    def begin(self, prompt: Prompt, candidate: Candidate) -> CandidateState:
+        """The state of a candidate before its first vote; truncated, empty and malformed ones are rejected in it."""
         tally = Tally(self.settings.votes, self.settings.needed, self.settings.deciding_stages)
         reason = unfit(candidate) or malformed(self.settings.static, prompt.domain, candidate.text)
-        return _CandidateState(prompt, candidate, self.settings.stage_names, tally, reason)
+        return CandidateState(prompt, candidate, self.settings.stage_names, tally, reason)
 
-    def _ask_in_waves(self, cast: Cast, states: Sequence[_CandidateState], round: int, purpose: str) -> None:
+    def conversation(self, ballot: Ballot) -> Conversation:
+        """The calls of one vote, as a generator."""
+        s = self.settings
+        return converse(ballot, JudgeSettings(self.templates, s.invalid_retries, s.show_thought, s.stages, s.asking))
+
+    def group_votes(self, groups: Mapping[str, Sequence[Candidate]]) -> GroupVotes:
+        """The votes of stages that see all candidates of a prompt."""
+        return GroupVotes(groups, self.settings.stages, self.comparison)
+
+    def _ask_in_waves(self, cast: Cast, states: Sequence[CandidateState], round: int, purpose: str) -> None:
         """Ask one unit per batch of the candidates that are still undecided; several where `fill_rows` leaves room."""
         units = rest = self.units(round)
         # `rest` shrinks from the front, and `record` relies on it: votes reach a candidate in the order of the units. A
@@ -213,7 +188,7 @@ class Cascade:
             rest = rest[count:]
 
     def _ask(
-        self, cast: Cast, states: Sequence[_CandidateState], wave: Sequence[Unit], round: int, purpose: str
+        self, cast: Cast, states: Sequence[CandidateState], wave: Sequence[Unit], round: int, purpose: str
     ) -> None:
         """Ask all units of a wave that can still change each candidate's outcome, in one batch."""
         # States outside, units inside: `record` below sees the votes of one candidate in the order of the units.

@@ -55,8 +55,8 @@ def cast_votes(
     Raises:
         EngineError: The judge left a call unanswered.
     """
-    settings = _Settings(templates, invalid_retries, show_thought, stages, asking)
-    conversations = [_converse(ballot, settings) for ballot in ballots]
+    settings = JudgeSettings(templates, invalid_retries, show_thought, stages, asking)
+    conversations = [converse(ballot, settings) for ballot in ballots]
     shared = {} if shared is None else shared
     votes: dict[int, Vote] = {}
     waiting: dict[int, AgentCall] = {}
@@ -73,7 +73,7 @@ def cast_votes(
 
 
 @dataclass(frozen=True, slots=True)
-class _Settings:
+class JudgeSettings:
     """The arguments of `cast_votes`."""
 
     templates: TemplateSet
@@ -91,7 +91,7 @@ def _ask_each_once(judge: Policy, calls: Sequence[AgentCall], shared: dict[CallI
     return [shared[call.id] if call.id in shared else replies[call.id] for call in calls]
 
 
-def _converse(ballot: Ballot, settings: _Settings) -> Conversation:
+def converse(ballot: Ballot, settings: JudgeSettings) -> Conversation:
     """Ask the stage's question, and ask again while the answer has no readable verdict."""
     ask_once = stage_of(ballot.stage, settings.stages).ask
     if ask_once is None:

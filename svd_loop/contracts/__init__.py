@@ -22,6 +22,7 @@ from svd_loop.contracts.history import JobResult, JobState, RoundRecord
 from svd_loop.contracts.judged import JudgedCandidate
 from svd_loop.contracts.paths import JobPaths, RootPaths
 from svd_loop.contracts.protocols import (
+    CallStream,
     Engine,
     Evaluator,
     Ledger,
@@ -89,6 +90,7 @@ __all__ = [
     "AlarmAction",
     "Asking",
     "CallId",
+    "CallStream",
     "Candidate",
     "Choice",
     "Domain",

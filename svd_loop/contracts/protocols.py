@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NotRequired, Protocol, TypedDict
 
 from svd_loop.contracts.history import JobResult, JobState, RoundRecord
 from svd_loop.contracts.records import (
     AgentCall,
+    CallId,
     Candidate,
     Episode,
     Generation,
@@ -32,6 +33,38 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the memory held. The engine cannot be used afterwards."""
+        ...
+
+
+class CallStream(Protocol):
+    """Calls in flight at a policy: new ones may be put while others run. Used by one thread.
+
+    A policy that can stream has a method `stream()` that returns one; `svd_loop.support.streams.stream_of` gives one
+    for every policy. No other method of the policy may be called while its stream is open.
+    """
+
+    @property
+    def slots(self) -> int:
+        """Calls that run side by side at present; 0 if all that are put run together."""
+        ...
+
+    def put(self, calls: Sequence[AgentCall]) -> None:
+        """Queue calls, each with an id that is not in flight; they begin in this order as slots become free."""
+        ...
+
+    def drop(self, calls: Collection[CallId]) -> None:
+        """Forget calls in flight: queued ones are not asked, running ones aborted, and no reply to them is taken.
+
+        Calls that are not in flight are ignored.
+        """
+        ...
+
+    def take(self) -> list[Reply]:
+        """Wait until replies are there and return them, at least one; empty if nothing is in flight."""
+        ...
+
+    def close(self) -> None:
+        """Drop what is in flight. May be repeated."""
         ...
 
 
