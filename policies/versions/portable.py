@@ -15,8 +15,9 @@ from policies.versions.stored import MANIFEST, read_manifest, stored_version
 from svd_loop.errors import WeightsError
 
 BASE = "base"
+TOKENIZER = Path("components/tokenizer")
 COMPANIONS = ("MLmodel", "chat_model.py", "python_env.yaml", "serving/settings.json", "serving/input_example.json")
-"""The folder that makes a version loadable by MLflow, if present (`svd_loop.mlflow_store.packaging`)."""
+"""What makes a version loadable by MLflow, if present (`svd_loop.mlflow_store.packaging`)."""
 
 
 def make_portable(folder: Path, target: Path) -> None:
@@ -31,9 +32,8 @@ def make_portable(folder: Path, target: Path) -> None:
     _link(stored.checkpoint, manifest.files, own)
     if stored.kind == "lora" and stored.base_path is not None:
         _link(stored.base_path, manifest.base_files, target / BASE)
-    for name in COMPANIONS:
-        if (folder / name).exists():
-            _link(folder, [name], target)
+    tokenizer = (str(path.relative_to(folder)) for path in (folder / TOKENIZER).glob("*"))
+    _link(folder, [name for name in (*COMPANIONS, *tokenizer) if (folder / name).exists()], target)
     portable = replace(manifest, base_path=BASE) if refers else manifest
     (target / MANIFEST).write_text(portable.dump(), encoding="utf-8")
 
@@ -43,5 +43,5 @@ def _link(source: Path, names: Iterable[str], target: Path) -> None:
     for name in names:
         if not (source / name).exists():
             raise WeightsError(f"{source / name}: is part of a version and gone")
-        (target / name).parent.mkdir(exist_ok=True)
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
         (target / name).symlink_to((source / name).resolve())

@@ -1,15 +1,17 @@
-"""Write the files with which MLflow loads a stored version as a model that answers questions.
+"""Write the files with which MLflow loads a stored version: as a model that answers questions, and with transformers.
 
 They are in MLflow's own format and written into the version's folder, without a copy of the weights: `MLmodel` (how to
 load it), `chat_model.py` (the code that loads it, see `policies.versions.chat_model`), `python_env.yaml` (required
-packages) and `serving/settings.json` (prompt, sampling and stop tokens). None of them is part of the weights'
-fingerprint.
+packages) and `serving/settings.json` (prompt, sampling and stop tokens). For the flavor `transformers`, which looks for
+a tokenizer and for the weights of an adapter's base below the folder, there are a copy of the tokenizer's files and a
+link to the base. None of them is part of the weights' fingerprint.
 """
 
 from __future__ import annotations
 
 import json
 import platform
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version as installed
@@ -18,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from envs.cascade.template_sets import TemplateSet
-from policies.versions.stored import StoredVersion, stored_version
+from policies.versions.checkpoints import foundation
+from policies.versions.portable import BASE, TOKENIZER
+from policies.versions.stored import StoredVersion, read_manifest, stored_version
 from svd_loop.config import Config
 from svd_loop.contracts import Role
 from svd_loop.support.atomic import write_atomically
@@ -45,6 +49,7 @@ def make_loadable(folder: Path, config: Config, templates: TemplateSet) -> None:
     (folder / "serving").mkdir(exist_ok=True)
     write_atomically(folder / "serving" / "settings.json", json.dumps(settings, indent=1, sort_keys=True) + "\n")
     write_atomically(folder / _EXAMPLE_FILE, json.dumps(_EXAMPLE) + "\n")
+    _put_beside(stored)
     (folder / CODE).write_bytes(files("policies.versions").joinpath(CODE).read_bytes())
     packages = ["mlflow", "torch", "transformers", *(["peft"] if stored.kind == "lora" else [])]
     pinned = [f"{name}=={installed(name).partition('+')[0]}" for name in packages]
@@ -53,8 +58,25 @@ def make_loadable(folder: Path, config: Config, templates: TemplateSet) -> None:
     write_atomically(folder / "MLmodel", _mlmodel(stored, settings))  # written last: it makes the folder loadable
 
 
+def _put_beside(stored: StoredVersion) -> None:
+    """Put what MLflow's flavor `transformers` needs below the version's folder."""
+    own = stored.path / BASE
+    if stored.kind != "full" and stored.base_path is not None and not own.is_symlink():
+        own.symlink_to(stored.base_path.resolve(), target_is_directory=True)
+    tokenizer = stored.path / TOKENIZER
+    tokenizer.mkdir(parents=True, exist_ok=True)
+    source, manifest = foundation(stored), read_manifest(stored.path)
+    for name in manifest.base_files if stored.kind == "lora" else manifest.files:
+        if not _holds_weights(name):
+            shutil.copyfile(source / name, tokenizer / name)
+
+
+def _holds_weights(name: str) -> bool:
+    return name.endswith((".safetensors", ".bin", ".index.json"))
+
+
 def _settings(stored: StoredVersion, config: Config, templates: TemplateSet) -> dict[str, Any]:
-    from policies.versions.checkpoints import PLAIN_TEMPLATES, foundation, load_codec, resolve_device
+    from policies.versions.checkpoints import PLAIN_TEMPLATES, load_codec, resolve_device
     from policies.versions.precision import chosen_dtype
 
     codec = load_codec(stored, plain=config.model.templates == PLAIN_TEMPLATES)
@@ -116,4 +138,20 @@ def _mlmodel(stored: StoredVersion, settings: Mapping[str, Any]) -> str:
         python_env="python_env.yaml",
         artifacts={"version": {"path": ".", "uri": "."}},
     )
+    model.add_flavor(mlflow.transformers.FLAVOR_NAME, code=None, **_transformers_flavor(stored))
     return str(model.to_yaml())
+
+
+def _transformers_flavor(stored: StoredVersion) -> dict[str, Any]:
+    """Return what `mlflow.transformers.load_model` reads; automatic classes let transformers choose by the files."""
+    flavor = {
+        "transformers_version": installed("transformers"),
+        "task": "text-generation",
+        "instance_type": "TextGenerationPipeline",
+        "pipeline_model_type": "AutoModelForCausalLM",
+        "source_model_name": stored.path.name,
+        "model_binary": "." if stored.kind == "full" else BASE,
+        "components": ["tokenizer"],
+        "tokenizer_type": "AutoTokenizer",
+    }
+    return flavor | {"peft_adaptor": "."} if stored.kind == "lora" else flavor

@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 
 import policies
 from policies.versions.checkpoints import load_model
+from policies.versions.portable import make_portable
 from policies.versions.weights import WeightStore
 from svd_loop.assembly.backends import open_stored
 from svd_loop.assembly.job import template_set
@@ -135,6 +136,27 @@ def test_the_two_lines_of_the_documentation_give_transformers_objects(
 
             folder = mlflow.artifacts.download_artifacts(URI)
             assert torch.equal(AutoModelForCausalLM.from_pretrained(folder)(ids).logits, same(ids).logits)
+
+
+@pytest.mark.parametrize("kind, moved", [*((kind, False) for kind in ROUNDS), ("lora", True)])
+def test_mlflow_transformers_loads_a_pipeline_with_the_weights_of_the_version(
+    registry: Registry, store: WeightStore, tmp_path: Path, kind: str, moved: bool
+) -> None:
+    import torch
+
+    champion(registry, store, kind)
+    uri = URI
+    if moved:
+        make_portable(store.path(ROUNDS[kind]), tmp_path / "links")
+        uri = str(shutil.copytree(tmp_path / "links", tmp_path / "copy"))
+    pipeline = mlflow.transformers.load_model(uri)
+    ids = pipeline.tokenizer("What is 3 + 4?", return_tensors="pt")["input_ids"]
+    same = load_model(store.load(ROUNDS[kind]))
+    with torch.inference_mode():
+        found = pipeline.model(ids).logits
+        assert torch.allclose(found, same(ids).logits, atol=1e-4)
+        assert kind == "base" or not torch.allclose(found, load_model(store.load(0))(ids).logits, atol=1e-2)
+    assert pipeline("What is 3 + 4?", max_new_tokens=4)[0]["generated_text"].startswith("What is 3 + 4?")
 
 
 def test_svd_loop_eval_takes_the_same_name(registry: Registry, store: WeightStore) -> None:
