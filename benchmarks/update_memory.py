@@ -138,7 +138,7 @@ def update(size: str, folder: Path) -> None:
     )
     updater.fit(rows(tokens, 3 * count), round=1, parent=store.load(0).path)
     seen = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    estimated = before + needed.total + host_overhead(shape, needed)
+    estimated = before + needed.total + host_overhead(shape)
     found = {"parameters": shape.parameters, "seen": seen / GIB, "estimated": estimated / GIB}
     (folder / "found.json").write_text(json.dumps(found))
 

@@ -175,14 +175,9 @@ def training_memory(shape: Shape, update: UpdateSection, *, tokens: int, bf16: b
     )
 
 
-def host_overhead(shape: Shape, needed: TrainingMemory) -> int:
-    """Memory that an update on a CPU takes besides `needed`, measured with `benchmarks.update_memory`.
-
-    It is the file while it is converted, and one more copy of built logits, in freed blocks that the allocator keeps
-    and cannot use again in one piece.
-    """
-    logits = needed.logits * 4 // _LOGITS_COPIES_BYTES
-    return _LOADED * shape.parameters + (logits if logits <= BUILT_LOGITS else 0)
+def host_overhead(shape: Shape) -> int:
+    """Memory that an update on a CPU takes besides `training_memory`: the file while it is converted."""
+    return _LOADED * shape.parameters
 
 
 def serving_memory(shape: Shape, dtype: str, tokens: int) -> ServingMemory:

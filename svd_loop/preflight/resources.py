@@ -117,7 +117,7 @@ def _training(config: Config, shape: Shape, device: Device) -> str:
     tokens = min(config.update.max_length, config.model.max_context)
     half = trains_in_bfloat16(config.update.bf16, on_gpu=device.is_gpu)
     needed = training_memory(shape, config.update, tokens=tokens, bf16=half)
-    own = 0 if device.is_gpu else _PROCESS + host_overhead(shape, needed)
+    own = 0 if device.is_gpu else _PROCESS + host_overhead(shape)
     total = needed.total + own
     process = f", the process itself {_size(own)}" if own else ""
     words = f"training takes {_size(total)} ({_parts(needed)}{process}) with rows of {tokens:,} tokens"
