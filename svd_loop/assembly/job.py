@@ -361,9 +361,15 @@ def make_replay(config: Config, backend: Backend, ledger: Ledger) -> Replay:
 
 def tracked_job(config: Config, prompts: PromptPool, problems: Mapping[str, Sequence[Problem]]) -> TrackedJob:
     """The description of the job for trackers and the registrar."""
-    data = [summarise("train", source_label(config.data.train), prompts)]
-    data += [
-        summarise(split, source_label(source), problems[split]) for split, source in held_out_sources(config).items()
+    sources = {"train": config.data.train, **held_out_sources(config)}
+    data = [
+        summarise(
+            split,
+            source_label(source),
+            prompts if split == "train" else problems[split],
+            generated=source.type != "files",
+        )
+        for split, source in sources.items()
     ]
     plain = config.model_dump(mode="json")
     return TrackedJob(config.tracking, config.job.root, config.job.name, plain, tuple(data))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+from pydantic import Field
+
 from svd_loop.config.base import ModelName, Section
 from svd_loop.config.variants import OneOf
 from svd_loop.support.plugins import Seam, Variant
@@ -21,6 +23,9 @@ class MlflowTrackerSection(TrackerSection):
     """Runs in the MLflow store of `tracking.uri`: one for the job, one for each round."""
 
     type: Literal["mlflow"] = "mlflow"
+    traces: int = Field(default=20, ge=0, le=100)
+    """Judged candidates of each round that are logged as traces, with the prompt and every vote in words; the same ones
+    whenever the round is logged. 0 logs no text of the job's data to MLflow."""
 
 
 class TensorBoardTrackerSection(TrackerSection):

@@ -33,6 +33,9 @@ _CLIENT_DEFAULTS = {
 A server that does not answer must not delay a round for minutes. MLflow would print the URL of every run that ends on a
 server to stdout, which is for `--json` output only.
 """
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Has MLflow open a new experiment at its runs, charts and models; it would guess from the traces that it holds an
+application, and open it at those."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ def _experiment_id(client: MlflowClient, name: str, address: str, root: Path) ->
     if found is None:
         has_server = address.startswith(("http://", "https://", "databricks"))
         return client.create_experiment(
-            name, None if has_server else RootPaths(root.resolve()).mlflow_artifacts.as_uri()
+            name, None if has_server else RootPaths(root.resolve()).mlflow_artifacts.as_uri(), _EXPERIMENT_TAGS
         )
     if found.lifecycle_stage != "active":
         raise ConfigError(f"tracking.experiment: {name} was deleted in {address}; restore it or choose another name")

@@ -1,7 +1,9 @@
 """Metrics of a round record, as pure functions; the names are documented in docs/guides/tracking.md.
 
-The part of a name before the slash is the section in which MLflow's interface shows it. Interval bounds are metrics of
-their own (`.low`, `.high`), because comparisons and gates in MLflow read point values only.
+The part of a name before the slash is the section in which MLflow's interface shows it, in the order of the alphabet.
+`story_metrics` are the few figures that a job's own run shows, `round_metrics` everything measured. There interval
+bounds are metrics of their own (`.low`, `.high`); MLflow would draw each as one more chart, so it gets `without_bounds`
+and the intervals as bands in one figure.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from svd_loop.report.figures import pass_share, stages_of
 from svd_loop.report.round_metrics import metrics_of
 from svd_loop.report.summary import accepted_fraction, votes_of
 
+SCORES = "1_pass_at_1/"
+"""Section of the job's charts with the held-out scores."""
 _NOT_ALLOWED = re.compile(r"[^\w\-./ ]")
 
 
@@ -29,7 +33,45 @@ def round_metrics(record: RoundRecord) -> dict[str, float]:
     metrics |= {_in_section(name): value for name, value in metrics_of(record).items()}
     metrics |= _invalid_rates(record)
     metrics["cost/output_tokens"] = record.output_tokens
-    return {_NOT_ALLOWED.sub("_", name): float(value) for name, value in metrics.items() if math.isfinite(value)}
+    return _allowed(metrics)
+
+
+def story_metrics(record: RoundRecord) -> dict[str, float]:
+    """Return the figures of a round for the job's charts, in numbered sections: scores first, cost last."""
+    metrics = {f"{SCORES}{group}": value for group, value in _pass_at_1(record.scores).items()}
+    if record.prompts:
+        metrics["2_accepted/share_of_prompts"] = accepted_fraction(record) or 0.0
+        metrics["2_accepted/rows"] = record.rows
+        shares = {stage: pass_share(record.funnel, stage) for stage in stages_of(record.funnel)}
+        metrics |= {f"2_accepted/passed_{stage}": share for stage, share in shares.items() if share is not None}
+    if record.health is not None:
+        whole = {figure.name: share for figure, share in record.health.shares.items() if figure.stage is None}
+        metrics |= {f"3_judge/{name}": share.value for name, share in whole.items()}
+        metrics["3_judge/alarms"] = len(record.health.alarms)
+    if "loss" in record.update:
+        metrics["4_training/loss"] = record.update["loss"]
+    metrics["5_cost/output_tokens"] = record.output_tokens
+    metrics["5_cost/seconds"] = sum(record.seconds.values())
+    return _allowed(metrics)
+
+
+def story_of_test(scores: Scores) -> dict[str, float]:
+    """Return the score on the test split for the job's charts."""
+    return {f"{SCORES}test": scores.pass_at_1.value}
+
+
+def _pass_at_1(scores: Scores) -> dict[str, float]:
+    """Return held-out pass@1 by group; all domains come first in the alphabet too."""
+    return {
+        "all_domains" if group == "overall" else group: metrics["pass@1"].value
+        for group, metrics in scores.estimates.items()
+        if "pass@1" in metrics
+    }
+
+
+def without_bounds(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the metrics that are no bound of an interval."""
+    return {name: value for name, value in metrics.items() if not name.endswith((".low", ".high"))}
 
 
 def score_metrics(scores: Scores, prefix: str = "") -> dict[str, float]:
@@ -64,6 +106,11 @@ def _play_metrics(record: RoundRecord) -> dict[str, float]:
         **{f"funnel/{step}": count for step, count in record.funnel.items()},
         **{f"let_through/{stage}": share for stage, share in shares.items() if share is not None},
     }
+
+
+def _allowed(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return the finite figures, under names that MLflow takes."""
+    return {_NOT_ALLOWED.sub("_", name): float(value) for name, value in metrics.items() if math.isfinite(value)}
 
 
 def _in_section(name: str) -> str:

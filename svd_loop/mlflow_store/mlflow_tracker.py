@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from svd_loop.config.tracking import MlflowTrackerSection
 from svd_loop.contracts import JobResult, RoundRecord
 from svd_loop.errors import ConfigError
+from svd_loop.ledger import LedgerReader
+from svd_loop.ledger.sample import SampledCandidate, sampled_candidates
 from svd_loop.mlflow_store.connection import Store, open_store, warn_on_failure
 from svd_loop.mlflow_store.runs import JobRuns
 from svd_loop.mlflow_store.trackers import TrackedJob
@@ -22,10 +24,12 @@ class MlflowTracker:
 
     Args:
         job: the job, and the store it is tracked in.
+        traces: candidates of each round to log as traces.
     """
 
-    def __init__(self, job: TrackedJob) -> None:
+    def __init__(self, job: TrackedJob, traces: int = 0) -> None:
         self._job = job
+        self._traces = traces
 
     def start(self) -> None:
         """Open the job's run: a new one, or the one of an earlier process.
@@ -75,9 +79,15 @@ class MlflowTracker:
     @functools.cached_property
     def _runs(self) -> JobRuns:
         job = self._job
-        return JobRuns(self._store, job.name, job.identity(), job.config, job.data)
+        return JobRuns(self._store, job.name, job.identity(), job.config, job.data, self._sampled)
+
+    def _sampled(self, round: int) -> list[SampledCandidate]:
+        if not self._traces or not self._job.paths.ledger.exists():
+            return []
+        with LedgerReader.open_for_reading(self._job.paths.folder) as reader:
+            return sampled_candidates(reader, round, self._traces)
 
 
 def make_tracker(settings: MlflowTrackerSection, job: TrackedJob) -> MlflowTracker:
     """Make the tracker of `{type: mlflow}`; it uses the store of the section `tracking`, as the registry does."""
-    return MlflowTracker(job)
+    return MlflowTracker(job, settings.traces)

@@ -9,6 +9,7 @@ from pathlib import Path
 from svd_loop.contracts import JobResult, RoundRecord
 from svd_loop.loop.health_rule import alarms_of
 from svd_loop.mlflow_store.connection import open_store, warn_on_failure
+from svd_loop.mlflow_store.logged_versions import LoggedVersions
 from svd_loop.mlflow_store.model_card import as_description, model_card
 from svd_loop.mlflow_store.records import RegisteredVersion
 from svd_loop.mlflow_store.registry import ALARMS_TAG, Registry
@@ -16,7 +17,12 @@ from svd_loop.mlflow_store.runs import JobRuns, find_run
 from svd_loop.mlflow_store.tags import manifest_tags, score_tags
 from svd_loop.mlflow_store.trackers import TrackedJob
 
-_ASK = 'model.predict([{"messages": [{"role": "user", "content": "What is 17 + 25?"}]}])'
+_SNIPPET = """import mlflow
+
+model = mlflow.pyfunc.load_model("{version}")
+model.predict({{"question": "What is 17 + 25?"}})
+
+pipeline = mlflow.transformers.load_model("{version}")"""
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +87,14 @@ class Registrar:
             runs.end(result.stop)
             run_id = runs.run_id
         name, fingerprint = job.tracking.register_as or job.name, record.version.fingerprint
-        version = registry.register(name, source, fingerprint=fingerprint, run_id=run_id, tags=tags)
-        snippet = f'import mlflow\n\nmodel = mlflow.pyfunc.load_model("models:/{name}/{version.number}")\n{_ASK}'
-        card = model_card(job.name, record, result.history, job.config, snippet, test=result.test)
-        registry.describe(version, as_description(card))
+        logged = LoggedVersions(store.client, store.experiment_id, job.name, job.identity(), job.config)
+        model_id = logged.of(record, run_id)
+        version = registry.register(name, source, fingerprint=fingerprint, run_id=run_id, tags=tags, model_id=model_id)
+        snippet = _SNIPPET.format(version=f"models:/{name}/{version.number}")
+        card = as_description(model_card(job.name, record, result.history, job.config, snippet, test=result.test))
+        registry.describe(version, card)
+        logged.registered(model_id, version, card)
+        logged.link(model_id, source)
         return registry, version
 
 

@@ -55,7 +55,14 @@ class Registry:
     # ------------------------------------------------------------------------------------------ versions
 
     def register(
-        self, name: str, source: Path, *, fingerprint: str, run_id: str, tags: Mapping[str, str]
+        self,
+        name: str,
+        source: Path,
+        *,
+        fingerprint: str,
+        run_id: str,
+        tags: Mapping[str, str],
+        model_id: str | None = None,
     ) -> RegisteredVersion:
         """Register the weights in `source`; the same weights at the same location keep their version.
 
@@ -65,6 +72,7 @@ class Registry:
             fingerprint: digest of the weights.
             run_id: the run they came from.
             tags: tags of the version.
+            model_id: the logged model that stands for it.
 
         Raises:
             WeightsError: the files must be uploaded and are missing.
@@ -80,7 +88,7 @@ class Registry:
         if remote:
             self._upload(source, run_id, path)
         created = self._client.create_model_version(
-            name, source=address, run_id=run_id, tags={**tags, FINGERPRINT_TAG: fingerprint}
+            name, source=address, run_id=run_id, tags={**tags, FINGERPRINT_TAG: fingerprint}, model_id=model_id
         )
         return _version_of(created)
 

@@ -7,15 +7,28 @@ So a crash at any point leaves the nested run in state RUNNING, and the next cal
 from __future__ import annotations
 
 import json
+import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from svd_loop.contracts import JobResult, RoundRecord, StopReason
+from svd_loop.contracts import JobResult, PolicyVersion, RoundRecord, StopReason
+from svd_loop.errors import SvdError, first_line
+from svd_loop.ledger.sample import SampledCandidate
 from svd_loop.loop.health_rule import explain, outcome
 from svd_loop.mlflow_store.connection import Store
-from svd_loop.mlflow_store.datasets import DataSummary
-from svd_loop.mlflow_store.metrics import flat_params, round_metrics, score_metrics
+from svd_loop.mlflow_store.datasets import DataSummary, dataset_input
+from svd_loop.mlflow_store.logged_versions import IDENTITY_TAG, NOTE_TAG, LoggedVersions
+from svd_loop.mlflow_store.metrics import (
+    SCORES,
+    flat_params,
+    round_metrics,
+    score_metrics,
+    story_metrics,
+    story_of_test,
+    without_bounds,
+)
+from svd_loop.mlflow_store.traces import TracedRound, log_traces
 from svd_loop.report import figures
 from svd_loop.report.as_json import round_json
 from svd_loop.report.page import page_html
@@ -24,12 +37,11 @@ from svd_loop.report.summary import STOPPED, gain_sentence
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-IDENTITY_TAG = "svd_loop.job_id"
 ROUND_TAG = "svd_loop.round"
 _PARENT_TAG = "mlflow.parentRunId"
-_NOTE_TAG = "mlflow.note.content"
-_CONTEXT_TAG = "mlflow.data.context"
 _PARAM_LIMIT = 6000
+
+logger = logging.getLogger(__name__)
 
 
 def find_run(store: Store, identity: str) -> str | None:
@@ -39,7 +51,7 @@ def find_run(store: Store, identity: str) -> str | None:
 
 
 class JobRuns:
-    """The runs of one job.
+    """The runs of one job: its own with the figures that tell how it went, and one for each round with everything.
 
     Methods may be called again, and raise `MlflowException` or `OSError` if the store fails.
 
@@ -49,15 +61,27 @@ class JobRuns:
         identity: id of the job, by which its run is found again.
         config: the resolved configuration.
         data: summaries of the job's data.
+        sampled: returns the candidates of a round that are logged as traces.
     """
 
     def __init__(
-        self, store: Store, job: str, identity: str, config: Mapping[str, Any], data: Sequence[DataSummary]
+        self,
+        store: Store,
+        job: str,
+        identity: str,
+        config: Mapping[str, Any],
+        data: Sequence[DataSummary],
+        sampled: Callable[[int], Sequence[SampledCandidate]] = lambda round: (),
     ) -> None:
         self._client = store.client
+        self._uri = store.uri
         self._experiment = store.experiment_id
         self._job = job
+        self._identity = identity
         self._config = config
+        self._development = next((one for one in data if one.context == "development"), None)
+        self._sampled = sampled
+        self.versions = LoggedVersions(store.client, store.experiment_id, job, identity, config)
         self.run_id = self._open_parent(find_run(store, identity), identity)
         self._describe(data)
 
@@ -65,7 +89,8 @@ class JobRuns:
         """Log the rounds that are not logged yet, then update the job's figures."""
         runs = self._round_runs()
         missing = [r for r in history if r.round not in runs or runs[r.round].info.status != "FINISHED"]
-        logged = [self._log_round(record, runs.get(record.round)) for record in missing]
+        versions = {record.version.round: record.version for record in history}
+        logged = [self._log_round(record, runs.get(record.round), versions) for record in missing]
         if missing:
             self._log_figures(history)
         for run_id, now in logged:  # last: a kill before it repeats these rounds, and with them the job's figures
@@ -73,14 +98,16 @@ class JobRuns:
 
     def log_result(self, result: JobResult) -> None:
         """Log how the job ended; the run stays open until `end`."""
-        rounds = {record.version.name: record.version.round for record in result.history}
+        rounds, runs = {record.version.name: record.version.round for record in result.history}, self._round_runs()
         for version, scores in result.test.items():
-            self._log_once(self.run_id, score_metrics(scores, "test/"), rounds[version])
+            round = rounds[version]
+            self._log_once(self.run_id, story_of_test(scores), round)
+            self._log_once(runs[round].info.run_id, without_bounds(score_metrics(scores, "test/")), round)
         tags = {
             "svd_loop.stop_reason": result.stop.value,
             "svd_loop.best_round": str(result.best.round),
             "svd_loop.best_version": f"{result.best.version.name} {result.best.version.fingerprint}",
-            _NOTE_TAG: "\n\n".join([f"Stopped because {STOPPED[result.stop]}.", gain_sentence(result), *result.notes]),
+            NOTE_TAG: "\n\n".join([f"Stopped because {STOPPED[result.stop]}.", gain_sentence(result), *result.notes]),
         }
         for key, value in tags.items():
             self._client.set_tag(self.run_id, key, value)
@@ -106,31 +133,71 @@ class JobRuns:
         params = {key: value for key, value in flat_params(self._config).items() if key not in known}
         self._client.log_batch(self.run_id, params=[Param(key, value[:_PARAM_LIMIT]) for key, value in params.items()])
         self._client.log_text(self.run_id, json.dumps(self._config, indent=2, sort_keys=True), "config.json")
-        self._client.log_inputs(self.run_id, datasets=[_dataset_input(summary) for summary in data])
+        self._client.log_inputs(self.run_id, datasets=[dataset_input(summary) for summary in data])
 
-    def _log_round(self, record: RoundRecord, run: Run | None) -> tuple[str, int]:
+    def _log_round(
+        self, record: RoundRecord, run: Run | None, versions: Mapping[int, PolicyVersion]
+    ) -> tuple[str, int]:
         """Log all of a round but that it is finished; returns its run, and the time in milliseconds."""
         now = int(time.time() * 1000)
-        run_id = run.info.run_id if run else self._create_round(record, now)
-        metrics = round_metrics(record)
-        self._log_once(run_id, metrics, record.round)
+        run = run or self._create_round(record, now)
+        run_id = str(run.info.run_id)
+        self._log_once(run_id, without_bounds(round_metrics(record)), record.round)
         self._client.log_dict(run_id, round_json(record), "round.json")
         if record.funnel:
             self._client.log_figure(run_id, figures.funnel_figure(record, self._job), "figures/funnel.png")
-        self._log_once(self.run_id, metrics, record.round)
+        self._log_story(record, run)
+        self._trace(record, run, versions)
         return run_id, now
 
-    def _create_round(self, record: RoundRecord, now: int) -> str:
+    def _log_story(self, record: RoundRecord, run: Run) -> None:
+        """Log the charts of the job's run; the scores belong to the version, which is a logged model."""
+        model_id = self.versions.of(record, str(run.info.run_id))
+        if record.version.round == record.round:
+            for owner in (run, self._client.get_run(self.run_id)):
+                self._put_out(owner, model_id, record.round)
+        self._log_once(self.run_id, story_metrics(record), record.round, model_id)
+
+    def _put_out(self, run: Run, model_id: str, round: int) -> None:
+        from mlflow.entities import LoggedModelOutput
+
+        if all(known.model_id != model_id for known in (run.outputs.model_outputs if run.outputs else ())):
+            self._client.log_outputs(run.info.run_id, [LoggedModelOutput(model_id, round)])
+
+    def _trace(self, record: RoundRecord, run: Run, versions: Mapping[int, PolicyVersion]) -> None:
+        """Log a sample of the round's conversations. A failure is a warning: the ledger has them all."""
+        from mlflow.exceptions import MlflowException
+
+        samples = self._sampled(record.round) if record.funnel else ()
+        if not samples:
+            return
+        writer = versions.get(samples[0].candidate.policy_round or 0)
+        place = TracedRound(
+            experiment=self._experiment,
+            identity=self._identity,
+            job=self._job,
+            round=record.round,
+            run_id=str(run.info.run_id),
+            model_id=None if writer is None else self.versions.known(writer),
+            began=run.info.start_time,
+        )
+        try:
+            traced = log_traces(self._uri, place, samples)
+            self._client.link_traces_to_run(traced, self.run_id)
+        except (MlflowException, SvdError, OSError) as error:
+            logger.warning("MLflow: round %d has not all of its traces: %s", record.round, first_line(error))
+
+    def _create_round(self, record: RoundRecord, now: int) -> Run:
         tags = {
             _PARENT_TAG: self.run_id,
             ROUND_TAG: str(record.round),
             "svd_loop.version": f"{record.version.name} {record.version.fingerprint}",
         }
         if alarm := explain(record):
-            tags |= {"svd_loop.alarm": outcome(record), _NOTE_TAG: alarm}
+            tags |= {"svd_loop.alarm": outcome(record), NOTE_TAG: alarm}
         began = now - int(1000 * sum(record.seconds.values()))
         name = f"{self._job} round {record.round}"
-        return str(self._client.create_run(self._experiment, start_time=began, tags=tags, run_name=name).info.run_id)
+        return self._client.create_run(self._experiment, start_time=began, tags=tags, run_name=name)
 
     def _log_figures(self, history: Sequence[RoundRecord]) -> None:
         played = [record for record in history if record.funnel]
@@ -141,14 +208,23 @@ class JobRuns:
         for name, figure in drawn.items():
             self._client.log_figure(self.run_id, figure, f"figures/{name}.png")
 
-    def _log_once(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
-        """Log a batch unless its first metric has a value at this step; a batch is written completely or not at all."""
+    def _log_once(self, run_id: str, metrics: Mapping[str, float], step: int, model_id: str | None = None) -> None:
+        """Log a batch unless its first metric has a value at this step; a batch is written completely or not at all.
+
+        With `model_id` held-out scores are logged as those of a logged model on the development problems.
+        """
         from mlflow.entities import Metric
 
         if not metrics or any(m.step == step for m in self._client.get_metric_history(run_id, next(iter(metrics)))):
             return
-        now = int(time.time() * 1000)
-        self._client.log_batch(run_id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()])
+        now, data = int(time.time() * 1000), self._development
+        on = {} if data is None else {"dataset_name": data.name, "dataset_digest": data.digest}
+        of = {"model_id": model_id, "run_id": run_id, **on}
+        logged = [
+            Metric(key, value, now, step, **(of if model_id and key.startswith(SCORES) else {}))
+            for key, value in metrics.items()
+        ]
+        self._client.log_batch(run_id, metrics=logged)
 
     def _round_runs(self) -> dict[int, Run]:
         found = self._search(f"tags.`{_PARENT_TAG}` = '{self.run_id}'")
@@ -156,17 +232,3 @@ class JobRuns:
 
     def _search(self, condition: str) -> list[Run]:
         return list(self._client.search_runs([self._experiment], condition, max_results=1000))
-
-
-def _dataset_input(summary: DataSummary) -> Any:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    profile = {"num_rows": summary.rows, "num_rows_by_domain": dict(summary.rows_by_domain)}
-    dataset = Dataset(
-        name=f"{summary.context} questions",
-        digest=summary.digest,
-        source_type="local",
-        source=json.dumps({"uri": summary.source}),
-        profile=json.dumps(profile),
-    )
-    return DatasetInput(dataset, tags=[InputTag(_CONTEXT_TAG, summary.context)])

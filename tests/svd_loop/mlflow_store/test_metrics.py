@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from svd_loop.contracts import PolicyVersion, RoundRecord, Scores
-from svd_loop.mlflow_store.metrics import flat_params, round_metrics, score_metrics
+from svd_loop.mlflow_store.metrics import (
+    flat_params,
+    round_metrics,
+    score_metrics,
+    story_metrics,
+    without_bounds,
+)
+
+SECTIONS = ("pass_at_1", "accepted", "judge", "training", "cost")
 
 
 def test_scores_carry_their_intervals(history: list[RoundRecord]) -> None:
@@ -31,6 +39,31 @@ def test_a_played_round_has_acceptance_cost_and_judge_health(history: list[Round
     assert metrics["seconds/total"] == 10.0
     assert metrics["solver/calls"] == 800
     assert metrics["update/loss"] == 0.5
+
+
+def test_the_charts_of_a_job_are_few_and_begin_with_the_score(history: list[RoundRecord]) -> None:
+    story = story_metrics(history[1])
+    assert next(iter(story)) == sorted(story)[0] == "1_pass_at_1/all_domains"
+    assert story["1_pass_at_1/all_domains"] == 0.52
+    assert story["2_accepted/passed_factuality"] == 380 / 500
+    assert story["4_training/loss"] == 0.5
+    assert {name.partition("/")[0] for name in story} <= {f"{n}_{s}" for n, s in enumerate(SECTIONS, 1)}
+    assert len(story) < 20
+    assert not [name for name in story if name.endswith((".low", ".high"))]
+    assert set(story_metrics(history[0])) < set(story)
+
+
+def test_the_health_of_the_judge_is_among_the_charts(alarmed: list[RoundRecord]) -> None:
+    story = story_metrics(alarmed[2])
+    assert story["3_judge/alarms"] == 1
+    assert 0 < story["3_judge/false_accept"] <= 1
+
+
+def test_bounds_are_left_out_and_nothing_else(history: list[RoundRecord]) -> None:
+    metrics = round_metrics(history[1])
+    left_out = metrics.keys() - without_bounds(metrics).keys()
+    assert {f"pass_at_1/{group}.{side}" for group in ("overall", "math") for side in ("low", "high")} <= left_out
+    assert all(name.rpartition(".")[0] in metrics for name in left_out)
 
 
 def test_the_baseline_played_nothing(history: list[RoundRecord]) -> None:

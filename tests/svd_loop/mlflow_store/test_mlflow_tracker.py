@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import LoggedModel, Run
 from mlflow.exceptions import MlflowException
 
 from policies.scripted import Traits, write_traits
@@ -23,7 +26,11 @@ from tests.svd_loop.jobs_support import small
 
 CONFIG: dict[str, Any] = small(Path("root"), "job.name=demo", "job.seed=3", "cascade.votes=5").model_dump(mode="json")
 PROBLEM = Problem("p", "What is 12 + 30?", Domain.MATH, answer="GOLD42")
-DATA = (summarise("development", "arithmetic, seed 0", [PROBLEM]),)
+DATA = (
+    summarise("development", "arithmetic, seed 0", [PROBLEM], generated=True),
+    summarise("test", "held/*.jsonl", [PROBLEM]),
+)
+SECTIONS = ("1_pass_at_1", "2_accepted", "3_judge", "4_training", "5_cost")
 
 
 def tracked(root: Path, **settings: Any) -> TrackedJob:
@@ -45,6 +52,15 @@ def runs_of(root: Path) -> tuple[list[Run], dict[str, Run]]:
     found = client.search_runs([experiment.experiment_id]) if experiment else []
     parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
     return parents, {run.info.run_name: run for run in found if run not in parents}
+
+
+def models_of(root: Path) -> dict[str, LoggedModel]:
+    """Logged models by name."""
+    client = client_of(root)
+    experiment = client.get_experiment_by_name("svd-loop")
+    assert experiment is not None
+    found = client.search_logged_models([experiment.experiment_id])
+    return {str(model.name): model for model in sorted(found, key=lambda model: str(model.name))}
 
 
 def logged(root: Path, run: Run, key: str) -> list[tuple[int, float]]:
@@ -70,8 +86,9 @@ def test_a_job_is_a_parent_run_and_every_round_a_nested_one(root: Path, history:
     assert parent.data.params.items() >= {"job.name": "demo", "job.seed": "3", "cascade.votes": "5"}.items()
     assert sorted(nested) == [f"demo round {round}" for round in range(4)]
     assert {run.info.status for run in nested.values()} == {"FINISHED"}
-    assert logged(root, parent, "pass_at_1/overall") == [(0, 0.40), (1, 0.52), (2, 0.58), (3, 0.57)]
-    assert logged(root, parent, "pass_at_1/math.low") == [(0, 0.45), (1, 0.57), (2, 0.63), (3, 0.62)]
+    assert logged(root, parent, "1_pass_at_1/all_domains") == [(0, 0.40), (1, 0.52), (2, 0.58), (3, 0.57)]
+    assert {name.partition("/")[0] for name in parent.data.metrics} < set(SECTIONS)
+    assert logged(root, nested["demo round 3"], "pass_at_1/math") == [(3, 0.67)]
     assert logged(root, nested["demo round 2"], "funnel/correctness") == [(2, 300)]
     assert artifacts_of(root, parent) == {
         "config.json",
@@ -85,10 +102,16 @@ def test_a_job_is_a_parent_run_and_every_round_a_nested_one(root: Path, history:
 def test_the_data_is_logged_as_datasets_without_gold(root: Path) -> None:
     tracker_for(root).start()
     (parent,), _ = runs_of(root)
-    (entry,) = parent.inputs.dataset_inputs
-    assert entry.dataset.name == "development questions"
-    assert json.loads(entry.dataset.profile) == {"num_rows": 1, "num_rows_by_domain": {"math": 1}}
-    assert {tag.key: tag.value for tag in entry.tags} == {"mlflow.data.context": "development"}
+    development, test = sorted(parent.inputs.dataset_inputs, key=lambda one: one.dataset.name)
+    assert (development.dataset.name, test.dataset.name) == ("development problems", "test problems")
+    assert development.dataset.digest == DATA[0].digest
+    assert json.loads(development.dataset.profile) == {"num_rows": 1, "num_rows_by_domain": {"math": 1}}
+    assert {tag.key: tag.value for tag in development.tags} == {"mlflow.data.context": "development"}
+    source = mlflow.data.get_source(development.dataset).to_dict()
+    assert source["tags"]["mlflow.source.name"] == "arithmetic, seed 0"
+    assert mlflow.data.get_source(test.dataset).to_dict()["uri"] == "held/*.jsonl"
+    names = [column["name"] for column in json.loads(test.dataset.schema)["mlflow_colspec"]]
+    assert names == ["id", "text", "domain"]
     assert b"GOLD42" not in (root / "mlflow.db").read_bytes()
 
 
@@ -100,9 +123,33 @@ def test_a_resumed_job_continues_in_the_same_run_and_logs_nothing_twice(root: Pa
         tracker.sync(history[:count])
     (parent,), nested = runs_of(root)
     assert len(nested) == 4
-    assert [step for step, _ in logged(root, parent, "cost/votes")] == [1, 2, 3]
-    assert [step for step, _ in logged(root, parent, "round")] == [0, 1, 2, 3]
-    assert len(parent.inputs.dataset_inputs) == 1
+    assert [step for step, _ in logged(root, parent, "2_accepted/rows")] == [1, 2, 3]
+    assert [step for step, _ in logged(root, parent, "5_cost/seconds")] == [0, 1, 2, 3]
+    assert len(parent.inputs.dataset_inputs) == 2
+    assert sorted(model.step for model in parent.outputs.model_outputs) == [0, 1, 2, 3]
+    assert len(models_of(root)) == 4
+
+
+def test_every_version_is_a_logged_model_with_its_scores(root: Path, history: list[RoundRecord]) -> None:
+    tracker = tracker_for(root)
+    tracker.start()
+    tracker.sync(history)
+    models, (_, nested) = models_of(root), runs_of(root)
+    assert list(models) == [f"demo-round-00{round}" for round in range(4)]
+    model = models["demo-round-002"]
+    assert (model.status, model.params["rows_trained_on"], model.params["base"]) == ("READY", "180", "scripted")
+    assert model.source_run_id == nested["demo round 2"].info.run_id
+    (score,) = [metric for metric in model.metrics if metric.key == "1_pass_at_1/all_domains"]
+    assert (score.value, score.step) == (pytest.approx(0.58), 2)
+    assert (score.dataset_name, score.dataset_digest) == ("development problems", DATA[0].digest)
+
+
+def test_a_withdrawn_round_adds_no_version(root: Path, history: list[RoundRecord]) -> None:
+    tracker = tracker_for(root)
+    tracker.start()
+    tracker.sync([*history[:2], replace(history[2], version=history[1].version)])
+    assert len(models_of(root)) == 2
+    assert [step for step, _ in logged(root, runs_of(root)[0][0], "1_pass_at_1/all_domains")] == [0, 1, 2]
 
 
 def test_a_new_job_under_an_old_name_gets_a_run_of_its_own(root: Path, history: list[RoundRecord]) -> None:
@@ -130,7 +177,7 @@ def test_a_store_that_fails_delays_tracking_and_never_stops_the_job(
     tracker.sync(history)
     (parent,), nested = runs_of(root)
     assert {run.info.status for run in nested.values()} == {"FINISHED"}
-    assert [step for step, _ in logged(root, parent, "round")] == [0, 1, 2, 3]
+    assert [step for step, _ in logged(root, parent, "5_cost/seconds")] == [0, 1, 2, 3]
     assert logged(root, nested["demo round 1"], "round") == [(1, 1.0)]
 
 
@@ -156,7 +203,8 @@ def test_the_end_is_logged_and_the_best_version_registered_by_reference(root: Pa
     assert parent.data.tags["svd_loop.stop_reason"] == "plateau"
     assert parent.data.tags["svd_loop.best_round"] == "2"
     assert "40.0% -> 58.0% (+18.0 points)" in parent.data.tags["mlflow.note.content"]
-    assert logged(root, parent, "test/pass_at_1/overall") == [(0, 0.41), (2, 0.55)]
+    assert logged(root, parent, "1_pass_at_1/test") == [(0, 0.41), (2, 0.55)]
+    assert logged(root, runs_of(root)[1]["demo round 2"], "test/pass_at_1/overall") == [(2, 0.55)]
     assert "report.html" in artifacts_of(root, parent)
 
     champion = Registry(client_of(root)).by_alias("demo", CHAMPION)
@@ -167,13 +215,18 @@ def test_the_end_is_logged_and_the_best_version_registered_by_reference(root: Pa
     card = client_of(root).get_model_version("demo", "1").description
     assert "| test | overall | 41.0" in card and 'load_model("models:/demo/1")' in card
     assert client_of(root).get_model_version("demo", "1").run_id == parent.info.run_id
+    model = models_of(root)["demo-round-002"]
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "demo", "version": 1}]
+    assert model.tags["mlflow.note.content"] == card
+    folder = Path(urlsplit(model.artifact_location).path)
+    assert folder.resolve() == Path(champion.source)  # a link, and no copy of the weights
 
 
 def test_finishing_again_changes_nothing(root: Path, result: JobResult) -> None:
     finish(root, result, register_as="model")
     finish(root, result, register_as="model")
     (parent,), _ = runs_of(root)
-    assert logged(root, parent, "test/pass_at_1/overall") == [(0, 0.41), (2, 0.55)]
+    assert logged(root, parent, "1_pass_at_1/test") == [(0, 0.41), (2, 0.55)]
     assert [version.number for version in Registry(client_of(root)).versions("model")] == [1]
 
 
@@ -233,4 +286,5 @@ def test_a_round_with_an_alarm_is_tagged(root: Path, alarmed: list[RoundRecord])
     assert tags["svd_loop.alarm"] == "rolled back to round-001"
     assert "limit 0.1" in tags["mlflow.note.content"]
     assert "svd_loop.alarm" not in nested["demo round 1"].data.tags
-    assert logged(root, parent, "health/alarm.false_accept") == [(2, 0.1)]
+    assert logged(root, nested["demo round 2"], "health/alarm.false_accept") == [(2, 0.1)]
+    assert logged(root, parent, "3_judge/alarms")[-1] == (2, 1)
