@@ -5,6 +5,7 @@ A pair is an accepted candidate and a refused one of the same prompt and round.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from policies.training.run import Trained, TrainingTask
 class DpoUpdater(PreferenceUpdater):
     """`dpo` as a `policies.training.algorithm.Updater`."""
 
-    def examples(self, judged: Judged) -> list[Example]:
+    def examples(self, judged: Judged, counts: Counter[str]) -> list[Example]:
         """The pairs; a prompt's accepted candidates take turns."""
         return [
             example(accepted[place % len(accepted)], True, one.row)

@@ -5,6 +5,7 @@ Accepted and refused candidates are examples of their own, so prompts without an
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ class KtoUpdater(PreferenceUpdater):
 
     smallest_pass = 2
 
-    def examples(self, judged: Judged) -> list[Example]:
+    def examples(self, judged: Judged, counts: Counter[str]) -> list[Example]:
         """Accepted and refused rows; none at all if the round has only one kind."""
         wanted = [example(row, True) for rows in judged.accepted.values() for row in rows]
         unwanted = [example(one.row, False) for rows in judged.refused.values() for one in rows]

@@ -8,7 +8,9 @@ negative log-likelihood over its supervised tokens, however the step is divided 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,9 @@ _LOGGED = {
     "rewards/margins": "reward_margin",
     "rewards/accuracies": "reward_accuracy",
     "kl": "kl",
+    "reward": "reward",
+    "entropy": "entropy",
+    "clip_ratio/region_mean": "clipped",
 }
 """TRL's name of a logged figure, and ours in the round's metrics: the mean over the steps that have it."""
 
@@ -76,6 +81,9 @@ class MixedTerms:
 
     def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
         return dataset
+
+    def score_start(self, beta: float) -> None:
+        """Compute what the loss needs of the starting weights, unless the trainer has done so by now."""
 
     def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """TRL's two figures of each judged example, and zeros for rows of the supervised term."""
@@ -144,15 +152,17 @@ def train_preferences(
         **arguments,
     )
     watcher = Watcher(lambda step: keep(trainer, task, len(items), step, on_step), lambda model: None)
-    trainer = trainer_class(
-        model=starting_model(task, start),
-        args=configuration,
-        data_collator=Collator(collator, DataCollatorForLanguageModeling(pad_token_id=task.pad_id)),
-        train_dataset=_dataset(ordered, columns, task.settings.batch_size),
-        processing_class=tokenizer,
-        peft_config=new_adapter(task, start),
-        callbacks=[watcher],
-    )
+    with _without_bars():
+        trainer = trainer_class(
+            model=starting_model(task, start),
+            args=configuration,
+            data_collator=Collator(collator, DataCollatorForLanguageModeling(pad_token_id=task.pad_id)),
+            train_dataset=_dataset(ordered, columns, task.settings.batch_size),
+            processing_class=tokenizer,
+            peft_config=new_adapter(task, start),
+            callbacks=[watcher],
+        )
+        trainer.score_start(section.beta)
     trainer.sft_weight = section.sft_weight
     trainer.remove_callback(PrinterCallback)
     _drop_reference(trainer.model)
@@ -165,6 +175,22 @@ def train_preferences(
         save_model(trainer, task, folder)
 
     return Trained(save, metrics, task.steps(len(items)))
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Without the progress bars of TRL and datasets, which know nothing of the job's own."""
+    import datasets
+
+    shown, before = not datasets.are_progress_bars_disabled(), os.environ.get("TQDM_DISABLE")
+    os.environ["TQDM_DISABLE"] = "1"
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        os.environ.pop("TQDM_DISABLE") if before is None else os.environ.__setitem__("TQDM_DISABLE", before)
+        if shown:
+            datasets.enable_progress_bars()
 
 
 def _drop_reference(model: Any) -> None:

@@ -1,4 +1,4 @@
-"""What `dpo` and `kto` share: their data, checked and in order, and the steps of an update.
+"""What `dpo`, `kto` and `grpo` share: their data, checked and in order, and the steps of an update.
 
 A batch mixes rows of the supervised term (accepted, replayed, anchors) with examples of the preference term. Both are
 token ids as they were sampled. The reference is the version that the update starts from; its log-probabilities are
@@ -20,7 +20,7 @@ from policies.training.rows import check_rows, data_digest, usable_rows
 from policies.training.run import Trained, TrainingTask, step_progress
 from policies.training.sft import SftUpdater
 from policies.training.updater import GradientUpdater
-from svd_loop.config.update import PreferenceSection
+from svd_loop.config.update import ContrastSection, PreferenceSection
 from svd_loop.contracts import RefusedRow, Rejection, TrainingRow, UpdateMaterial, UpdateResult
 
 _log = logging.getLogger(__name__)
@@ -35,12 +35,14 @@ class Example:
         completion: token ids with loss.
         label: None for a row of the supervised term; otherwise whether the answer was accepted.
         against: the refused answer of a pair.
+        advantage: of the answer within its group.
     """
 
     prompt: tuple[int, ...]
     completion: tuple[int, ...]
     label: bool | None = None
     against: tuple[int, ...] = ()
+    advantage: float = 0.0
 
     @property
     def tokens(self) -> int:
@@ -48,11 +50,13 @@ class Example:
         return len(self.prompt) + max(len(self.completion), len(self.against))
 
 
-def example(row: TrainingRow, label: bool | None = None, against: TrainingRow | None = None) -> Example:
+def example(
+    row: TrainingRow, label: bool | None = None, against: TrainingRow | None = None, advantage: float = 0.0
+) -> Example:
     """A row as an example; `against` is a refused row of the same prompt."""
     place = row.supervised_from
     refused = against.input_ids[against.supervised_from :] if against else ()
-    return Example(row.input_ids[:place], row.input_ids[place:], label, refused)
+    return Example(row.input_ids[:place], row.input_ids[place:], label, refused, advantage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +74,8 @@ class PreferenceUpdater(GradientUpdater[Example]):
     """Fewest examples of a forward pass that the trainer can work with."""
 
     @abstractmethod
-    def examples(self, judged: Judged) -> list[Example]:
-        """The examples of the preference term."""
+    def examples(self, judged: Judged, counts: Counter[str]) -> list[Example]:
+        """The examples of the preference term; may add to the counts."""
 
     @abstractmethod
     def train(self, task: TrainingTask, items: Sequence[Example], on_step: Callable[[int], None]) -> Trained:
@@ -88,7 +92,7 @@ class PreferenceUpdater(GradientUpdater[Example]):
         rows, name = material.rows, self.section.type
         check_rows(rows, self._stop_ids, self._settings.max_length)
         judged, counts = self.judged(material, round)
-        examples = self.examples(judged)
+        examples = self.examples(judged, counts)
         counts["preferences"] = len(examples)
         if not examples:
             _log.warning("round %d has no preference for %s: trained on the accepted rows alone, like sft", round, name)
@@ -108,8 +112,8 @@ class PreferenceUpdater(GradientUpdater[Example]):
     def judged(self, material: UpdateMaterial, round: int) -> tuple[Judged, Counter[str]]:
         """Sort the round's accepted and refused rows by prompt; count those left out, by reason, with a warning."""
         accepted: dict[str, list[TrainingRow]] = defaultdict(list)
-        for row in material.rows:
-            if row.origin == "accepted" and row.round == round:
+        for row in self.accepted(material):
+            if row.origin != "anchor" and row.round == round:
                 accepted[row.prompt_id].append(row)
         refused: dict[str, list[RefusedRow]] = defaultdict(list)
         counts: Counter[str] = Counter()
@@ -127,6 +131,10 @@ class PreferenceUpdater(GradientUpdater[Example]):
             _log.warning("%d of %d refused candidates are left out: %s", sum(left.values()), total, said)
         return Judged(accepted, refused), counts
 
+    def accepted(self, material: UpdateMaterial) -> Sequence[TrainingRow]:
+        """The rows among which are the round's accepted ones."""
+        return material.rows
+
     def _fault(self, one: RefusedRow, accepted: Iterable[TrainingRow], used: Sequence[RefusedRow]) -> str:
         """The reason to leave a refused row out; empty if it can be used."""
         truncated = one.stage == Rejection.TRUNCATED
@@ -134,12 +142,15 @@ class PreferenceUpdater(GradientUpdater[Example]):
             return "truncated"
         _, faults = usable_rows([one.row], self._stop_ids, self._settings.max_length)
         reasons = [reason for reason, rows in faults.items() if rows and not (truncated and reason == "no_stop_token")]
-        if reasons:
-            return reasons[0]
+        return reasons[0] if reasons else self.superfluous(one, accepted, used)
+
+    def superfluous(self, one: RefusedRow, accepted: Iterable[TrainingRow], used: Sequence[RefusedRow]) -> str:
+        """The reason to leave out a usable refused row, given those already used; empty if there is none."""
         if one.row.input_ids in [row.input_ids for row in accepted]:
             return "same_as_accepted"
         if one.row.input_ids in [other.row.input_ids for other in used]:
             return "repeated"
+        assert isinstance(self.section, ContrastSection)
         return "over_refused_per_prompt" if len(used) >= self.section.refused_per_prompt else ""
 
     def _supervised(self) -> SftUpdater:

@@ -20,7 +20,7 @@ class AlgorithmSection(Section):
     """What every update algorithm's section has; a plug-in's section derives from it."""
 
     learns_from_refused: ClassVar[bool] = False
-    """Whether `UpdateMaterial.refused` is filled."""
+    """Whether `UpdateMaterial.refused` and `siblings` are filled."""
     sequences_per_row: ClassVar[int] = 1
     """Sequences that a row of a batch takes in a forward pass, for the memory estimate."""
 
@@ -35,7 +35,7 @@ class SftSection(AlgorithmSection):
 
 
 class PreferenceSection(AlgorithmSection):
-    """What `dpo` and `kto` share."""
+    """What `dpo`, `kto` and `grpo` share."""
 
     learns_from_refused: ClassVar[bool] = True
 
@@ -44,13 +44,18 @@ class PreferenceSection(AlgorithmSection):
     sft_weight: Annotated[float, Field(ge=0.0)] = 1.0
     """Weight of the supervised loss on accepted rows, replayed rows and anchors, beside a preference loss of weight 1.
     0 leaves these rows out, which lets the likelihood of accepted answers fall and the judge's roles be forgotten."""
-    refused_per_prompt: Positive = 4
-    """Most refused candidates of a prompt that are used, the first ones."""
     truncated: bool = False
     """Use candidates that were cut off at `sampling.max_tokens` as refused ones too."""
 
 
-class DpoSection(PreferenceSection):
+class ContrastSection(PreferenceSection):
+    """What `dpo` and `kto` share."""
+
+    refused_per_prompt: Positive = 4
+    """Most refused candidates of a prompt that are used, the first ones."""
+
+
+class DpoSection(ContrastSection):
     """An accepted candidate against refused ones of its prompt (TRL's `DPOTrainer`), beside the supervised loss."""
 
     sequences_per_row: ClassVar[int] = 2
@@ -58,13 +63,25 @@ class DpoSection(PreferenceSection):
     type: Literal["dpo"] = "dpo"
 
 
-class KtoSection(PreferenceSection):
+class KtoSection(ContrastSection):
     """Accepted and refused candidates of all prompts, each alone (TRL's `KTOTrainer`), beside the supervised loss.
 
     Both labels get the same total weight.
     """
 
     type: Literal["kto"] = "kto"
+
+
+class GrpoSection(PreferenceSection):
+    """Verdicts as rewards within the judged candidates of a prompt (TRL's `GRPOTrainer`), beside the supervised loss.
+
+    Needs `update.start: previous`.
+    """
+
+    type: Literal["grpo"] = "grpo"
+    clip: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    """A token's ratio of the policy's probability to the sampling policy's has no gradient once it has moved further
+    than this from 1 in the rewarded direction."""
 
 
 UPDATES = Seam(
@@ -74,6 +91,7 @@ UPDATES = Seam(
     Variant(SftSection, "policies.training.sft:make_updater"),
     Variant(DpoSection, "policies.training.dpo:make_updater"),
     Variant(KtoSection, "policies.training.kto:make_updater"),
+    Variant(GrpoSection, "policies.training.grpo:make_updater"),
 )
 """Algorithms; `build` takes an `UpdateContext` and gives an `Updater` (`policies.training.algorithm`)."""
 
@@ -205,6 +223,11 @@ class UpdateSection(Section):
             )
         if self.packing:
             raise ValueError(f"update.packing: true cannot be used with update.algorithm.type: {name}")
+        if name == "grpo" and self.start != "previous":
+            raise ValueError(
+                "update.algorithm.type: grpo starts from the version that sampled the candidates; set update.start: "
+                f"previous (it is {self.start})"
+            )
         return self
 
     @model_validator(mode="after")

@@ -264,7 +264,7 @@ class Episode:
 class TrainingRow:
     """One supervised row: exact token ids, loss on `input_ids[supervised_from:]` only.
 
-    `origin` is `accepted` (from the round and prompt) or `anchor`.
+    `origin` is `accepted` (from the round and prompt) or `anchor`; outside the supervised rows `refused` or `sibling`.
     """
 
     input_ids: tuple[int, ...]
@@ -289,12 +289,14 @@ class UpdateMaterial:
     """The training data of an update algorithm.
 
     `rows` are the round's accepted rows with replayed ones and anchors, in training order. `refused` are the round's
-    refused candidates, empty unless the algorithm learns from them (`AlgorithmSection.learns_from_refused`). An
+    refused candidates, `siblings` its accepted candidates that were not selected, in whose place another one is a row;
+    both are empty unless the algorithm learns from them (`AlgorithmSection.learns_from_refused`). An
     algorithm that learns from more (votes) gets it as further fields of this class.
     """
 
     rows: Sequence[TrainingRow]
     refused: Sequence[RefusedRow] = ()
+    siblings: Sequence[TrainingRow] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from svd_loop.contracts import (
 from svd_loop.loop.health_rule import explain, explain_verifiers
 from svd_loop.loop.limits import Stopwatch
 from svd_loop.loop.parts import Parts, Plan, PlayedRound
-from svd_loop.loop.replay import accepted_rows, refused_candidates, refused_rows
+from svd_loop.loop.replay import accepted_rows, further_candidates, refused_rows, sibling_rows
 from svd_loop.support.progress import note, time_left
 from svd_loop.support.progress import phase as reported
 from svd_loop.support.usage import MeteredPolicy, added, votes_cast
@@ -99,7 +99,7 @@ class Controller:
         prompts = self.parts.prompts.for_round(round, self.plan.prompts_per_round, self.plan.seed)
         parent = state.last.version.round
         with self.policy(parent) as policy:  # closed before training, which needs the engine's memory
-            episode, refused, record = self.play_episode(policy, prompts, state)
+            episode, others, record = self.play_episode(policy, prompts, state)
         if self.parts.health.distrusts(record):
             return self.withdraw(record, episode, state)
 
@@ -110,7 +110,9 @@ class Controller:
         if not rows:
             return self.commit(record, episode)
         with self.phase(round, "update"):
-            material = UpdateMaterial(rows, refused_rows(episode, refused, prompts))
+            material = UpdateMaterial(
+                rows, refused_rows(episode, others, prompts), sibling_rows(episode, others, prompts)
+            )
             update = self.parts.update(material, round, parent)
         if update.candidates:
             update, record = self.choose_step(update, record)
@@ -149,8 +151,8 @@ class Controller:
         """The agent-environment loop: sample for the open prompts, let the environment judge, until terminated.
 
         Returns:
-            The episode, its refused candidates if the update learns from them, and the round's partial record: with
-            the version and the scores it started from.
+            The episode, its further judged candidates if the update learns from them, and the round's partial record:
+            with the version and the scores it started from.
         """
         environment, round = self.parts.environment, state.next_round
         with self.judge(policy) as judge:
@@ -174,7 +176,7 @@ class Controller:
                 watched = PlayedRound(played, prompts, state.history, usage[UsagePurpose.ROUND])
                 health = self.parts.judge_watch(judge, watched)
             usage[UsagePurpose.CANARY] = judge.take_usage()
-        episode, refused = self.without_leaks(played)
+        episode, others = self.without_leaks(played)
         record = RoundRecord(
             round,
             state.last.version,
@@ -187,12 +189,12 @@ class Controller:
             metrics=played.metrics,
             funnel=episode.funnel,
         )
-        return episode, refused, record
+        return episode, others, record
 
     def without_leaks(self, played: Episode) -> tuple[Episode, list[Candidate]]:
-        """The episode and its refused candidates, without completions that hold held-out problems."""
-        refused = refused_candidates(played) if self.plan.learns_from_refused else []
-        kept = self.parts.firewall(replace(played, selected=(*played.selected, *refused))).selected
+        """The episode and its further judged candidates, without completions that hold held-out problems."""
+        others = further_candidates(played) if self.plan.learns_from_refused else []
+        kept = self.parts.firewall(replace(played, selected=(*played.selected, *others))).selected
         chosen = {(candidate.prompt_id, candidate.index) for candidate in played.selected}
         selected = tuple(one for one in kept if (one.prompt_id, one.index) in chosen)
         return replace(played, selected=selected), [one for one in kept if (one.prompt_id, one.index) not in chosen]

@@ -82,23 +82,37 @@ def accepted_rows(episode: Episode, prompts: Sequence[Prompt]) -> list[TrainingR
     return [_row(candidate, "accepted", episode.round, domains) for candidate in episode.selected]
 
 
-def refused_candidates(episode: Episode) -> list[Candidate]:
-    """The candidates that were refused with certainty, in the episode's order; see `refused_by`."""
+def further_candidates(episode: Episode) -> list[Candidate]:
+    """The candidates that were not selected and whose verdict says something, in the episode's order.
+
+    They were refused with certainty (see `refused_by`), or accepted when another one of their prompt was selected.
+    """
     verdicts = {(verdict.prompt_id, verdict.candidate): verdict for verdict in episode.verdicts}
+    selected = {(candidate.prompt_id, candidate.index) for candidate in episode.selected}
     return [
         candidate
         for candidate in episode.candidates
-        if (verdict := verdicts.get((candidate.prompt_id, candidate.index))) and refused_by(verdict)
+        if (key := (candidate.prompt_id, candidate.index)) not in selected
+        and (verdict := verdicts.get(key))
+        and (verdict.accepted or refused_by(verdict))
     ]
 
 
-def refused_rows(episode: Episode, refused: Sequence[Candidate], prompts: Sequence[Prompt]) -> list[RefusedRow]:
-    """Refused candidates of the episode as rows, with the stage that refused them."""
+def sibling_rows(episode: Episode, others: Sequence[Candidate], prompts: Sequence[Prompt]) -> list[TrainingRow]:
+    """The accepted ones among further candidates of the episode as rows."""
+    domains = {prompt.id: prompt.domain for prompt in prompts}
+    accepted = {(verdict.prompt_id, verdict.candidate) for verdict in episode.verdicts if verdict.accepted}
+    return [_row(one, "sibling", episode.round, domains) for one in others if (one.prompt_id, one.index) in accepted]
+
+
+def refused_rows(episode: Episode, others: Sequence[Candidate], prompts: Sequence[Prompt]) -> list[RefusedRow]:
+    """The refused ones among further candidates of the episode as rows, with the stage that refused them."""
     domains = {prompt.id: prompt.domain for prompt in prompts}
     stages = {(verdict.prompt_id, verdict.candidate): refused_by(verdict) for verdict in episode.verdicts}
     return [
-        RefusedRow(_row(candidate, "refused", episode.round, domains), stages[candidate.prompt_id, candidate.index])
-        for candidate in refused
+        RefusedRow(_row(candidate, "refused", episode.round, domains), stage)
+        for candidate in others
+        if (stage := stages[candidate.prompt_id, candidate.index])
     ]
 
 

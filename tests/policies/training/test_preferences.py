@@ -1,6 +1,7 @@
 """Preference updates with TRL's trainers on a tiny model."""
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from transformers import AutoTokenizer
 
 from policies.training.dpo import DpoUpdater
+from policies.training.grpo import GrpoUpdater
 from policies.training.kto import KtoUpdater
 from policies.training.preferences import PreferenceUpdater
 from policies.versions.checkpoints import load_model
@@ -17,7 +19,7 @@ from svd_loop.contracts import RefusedRow, TrainingRow, UpdateMaterial
 from svd_loop.errors import TrainingError
 from tests.policies.updates import STOP, parent, rows, settings
 
-CLASSES: dict[str, type[PreferenceUpdater]] = {"dpo": DpoUpdater, "kto": KtoUpdater}
+CLASSES: dict[str, type[PreferenceUpdater]] = {"dpo": DpoUpdater, "grpo": GrpoUpdater, "kto": KtoUpdater}
 
 
 def updater(folder: Path, checkpoint: Path, kind: str, algorithm: dict[str, Any] | None = None, **keys: Any) -> Any:
@@ -58,7 +60,8 @@ def log_probability(folder: Path, round: int, row: TrainingRow) -> float:
     return sum(float(scores[place - 1, row.input_ids[place]]) for place in places)
 
 
-@pytest.mark.parametrize(("kind", "method"), [("dpo", "full"), ("dpo", "lora"), ("kto", "full"), ("kto", "lora")])
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("kind", CLASSES)
 def test_refused_answers_become_less_likely_than_accepted_ones(
     tmp_path: Path, checkpoint: Path, kind: str, method: str
 ) -> None:
@@ -68,8 +71,12 @@ def test_refused_answers_become_less_likely_than_accepted_ones(
     better, worse = data.rows[0], data.refused[0].row
     gains = [log_probability(tmp_path, 1, row) - log_probability(tmp_path, 0, row) for row in (better, worse)]
     assert gains[0] > 0 and gains[0] - gains[1] > 0.5
-    assert result.metrics["reward_margin"] > 0 and math.isfinite(result.metrics["kl"])
-    assert result.metrics["preferences"] == {"dpo": 3, "kto": 7}[kind]
+    assert math.isfinite(result.metrics["kl"])
+    if kind == "grpo":
+        assert 0 < result.metrics["reward"] < 1 and result.metrics["entropy"] > 0
+    else:
+        assert result.metrics["reward_margin"] > 0
+    assert result.metrics["preferences"] == {"dpo": 3, "grpo": 5, "kto": 7}[kind]
     assert result.metrics["refused_used.correctness"] == 3
     second = learner.learn(data, round=2, parent=WeightStore(tmp_path / "versions").load(1).path)
     assert second.version.round == 2 and WeightStore(tmp_path / "versions").load(2).kind == method
@@ -77,37 +84,40 @@ def test_refused_answers_become_less_likely_than_accepted_ones(
     assert "ref" not in names  # the reference's adapter is no part of the version
 
 
-@pytest.mark.parametrize("kind", ["dpo", "kto"])
+@pytest.mark.parametrize("kind", CLASSES)
 def test_the_first_loss_is_that_of_exactly_the_sampled_ids(tmp_path: Path, checkpoint: Path, kind: str) -> None:
     data = material()
-    learner = updater(tmp_path, checkpoint, kind, steps=1, batch_size=14 if kind == "kto" else 10)
+    size = {"dpo": 10, "grpo": 12, "kto": 14}[kind]
+    learner = updater(tmp_path, checkpoint, kind, steps=1, batch_size=size)
     metrics = learner.learn(data, round=1, parent=parent(tmp_path)).metrics
     tokens = sum(len(row.input_ids) - row.supervised_from for row in data.rows)
     expected = -sum(log_probability(tmp_path, 0, row) for row in data.rows) / tokens
     assert metrics["sft_loss"] == pytest.approx(expected, rel=1e-4)
-    # Before the first step the policy is its reference: every margin is 0.
-    assert metrics["preference_loss"] == pytest.approx(math.log(2) if kind == "dpo" else 0.5, rel=1e-5)
-    assert metrics["reward_margin"] == pytest.approx(0.0, abs=1e-5)
+    # Before the first step the policy is its reference: every margin is 0, every ratio 1.
+    assert metrics["preference_loss"] == pytest.approx({"dpo": math.log(2), "grpo": 0, "kto": 0.5}[kind], abs=1e-5)
+    assert metrics["kl" if kind == "grpo" else "reward_margin"] == pytest.approx(0.0, abs=1e-5)
     assert metrics["loss"] == pytest.approx(metrics["sft_loss"] + metrics["preference_loss"], rel=1e-4)
     pairs = sum(len(one.row.input_ids) for one in data.refused)
     own = sum(len(row.input_ids) for row in data.rows)
-    twice = 5 * 3 if kind == "dpo" else sum(len(row.input_ids) for row in accepted())
+    assert kind != "grpo" or metrics["reward"] == pytest.approx(2 / 5)
+    twice = {"dpo": 5 * 3, "grpo": 5 * 2, "kto": 5 * 4}[kind]  # accepted answers in the preference term
     assert metrics["tokens"] == own + pairs + twice
 
 
-def test_forward_passes_do_not_change_the_step(tmp_path: Path, checkpoint: Path) -> None:
+@pytest.mark.parametrize("kind", ["dpo", "grpo"])
+def test_forward_passes_do_not_change_the_step(tmp_path: Path, checkpoint: Path, kind: str) -> None:
     run = {"batch_size": 10, "steps": 2, "schedule": "constant", "warmup": 0.0}
-    whole = updater(tmp_path / "a", checkpoint, "dpo", **run).learn(material(), round=1, parent=parent(tmp_path / "a"))
-    parts = updater(tmp_path / "b", checkpoint, "dpo", micro_batch_size=2, **run).learn(
+    whole = updater(tmp_path / "a", checkpoint, kind, **run).learn(material(), round=1, parent=parent(tmp_path / "a"))
+    parts = updater(tmp_path / "b", checkpoint, kind, micro_batch_size=2, **run).learn(
         material(), round=1, parent=parent(tmp_path / "b")
     )
     for name in ("loss", "final_loss", "gradient_norm"):
         assert parts.metrics[name] == pytest.approx(whole.metrics[name], rel=1e-4), name
 
 
-@pytest.mark.parametrize("kind", ["dpo", "kto"])
+@pytest.mark.parametrize("kind", CLASSES)
 def test_an_interrupted_update_continues_to_the_same_bits(tmp_path: Path, checkpoint: Path, kind: str) -> None:
-    run = {"epochs": 2.0, "checkpoint_steps": 2}
+    run = {"epochs": 2.0, "checkpoint_steps": 2, "choose_from": 2}
     whole = updater(tmp_path / "a", checkpoint, kind, **run).learn(material(), round=1, parent=parent(tmp_path / "a"))
     torn = updater(tmp_path / "b", checkpoint, kind, **run)
     train = torn.train
@@ -125,9 +135,12 @@ def test_an_interrupted_update_continues_to_the_same_bits(tmp_path: Path, checkp
     again = updater(tmp_path / "b", checkpoint, kind, **run)
     resumed = again.learn(material(), round=1, parent=parent(tmp_path / "b"))
     assert resumed.version == whole.version
-    assert resumed.metrics["reward_margin"] == whole.metrics["reward_margin"]
+    assert resumed.metrics["kl"] == whole.metrics["kl"]
     again.train = None  # not repeated
     assert again.learn(material(), round=1, parent=parent(tmp_path / "b")).version == whole.version
+    assert len(whole.candidates) == 2 and resumed.candidates == whole.candidates
+    earlier = [WeightStore(tmp_path / name / "versions").choose(1, whole.candidates[0]).version for name in "ab"]
+    assert earlier[0] == earlier[1] != whole.version  # kept before the interruption, or again after it
 
 
 @pytest.mark.parametrize("kind", ["dpo", "kto"])
@@ -165,19 +178,57 @@ def test_pairs_are_of_one_prompt_and_this_round(tmp_path: Path, checkpoint: Path
         [*refused(0, (50, STOP)), *refused(2, (51, STOP)), *refused(3, (52, STOP))],
     )
     judged, _ = dpo.judged(data, 1)
-    assert [(one.prompt, one.completion, one.against) for one in dpo.examples(judged)] == [
+    assert [(one.prompt, one.completion, one.against) for one in dpo.examples(judged, Counter())] == [
         ((1, 10, 20), (30, STOP), (50, STOP))
     ]
-    assert [one.label for one in kto.examples(judged)] == [True, True, False, False, False]
+    assert [one.label for one in kto.examples(judged, Counter())] == [True, True, False, False, False]
 
 
-@pytest.mark.parametrize("kind", ["dpo", "kto"])
+@pytest.mark.parametrize("kind", CLASSES)
 def test_a_round_without_preferences_trains_like_sft(
     tmp_path: Path, checkpoint: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     result = updater(tmp_path, checkpoint, kind).learn(UpdateMaterial(rows()), round=1, parent=parent(tmp_path))
     assert result.metrics["preferences"] == 0 and result.rows == 12
     assert f"round 1 has no preference for {kind}" in caplog.text
+
+
+def test_groups_are_all_that_was_judged_of_a_prompt(tmp_path: Path, checkpoint: Path) -> None:
+    sibling = TrainingRow((1, 10, 20, 60, STOP), 3, "sibling", "p0", 5, 1)
+    bad = TrainingRow((1, 10, 20, 61), 3, "sibling", "p0", 6, 1)  # no stop token
+    data = UpdateMaterial(
+        accepted(2), [*refused(0, (50, STOP), (50, STOP), (51,)), *refused(3, (52, STOP))], [sibling, bad]
+    )
+    learner = updater(tmp_path, checkpoint, "grpo")
+    judged, counts = learner.judged(data, 1)
+    found = learner.examples(judged, counts)
+    # Two of four were accepted: a deviation of 1/2 from the mean, over a standard deviation of 0.577.
+    assert [(one.completion[0], one.label, round(one.advantage, 3)) for one in found] == [
+        (30, True, 0.866),
+        (60, True, 0.866),
+        (50, False, -0.866),
+        (50, False, -0.866),
+    ]
+    assert counts == {
+        "refused_used.correctness": 3,
+        "refused_left_out.no_stop_token": 1,
+        "groups": 1,
+        "groups_of_equal_reward": 2,
+    }
+
+
+def test_an_answer_is_pushed_until_its_ratio_is_clipped(tmp_path: Path, checkpoint: Path) -> None:
+    """One constant rate for many steps: without clipping the advantage of an answer would move it without end."""
+    run: dict[str, Any] = {"steps": 30, "schedule": "constant", "warmup": 0.0, "batch_size": 5, "learning_rate": 3e-3}
+    moved = []
+    for clip in (0.05, 0.9):
+        folder = tmp_path / str(clip)
+        learner = updater(folder, checkpoint, "grpo", {"sft_weight": 0.0, "clip": clip, "beta": 1e-6}, **run)
+        metrics = learner.learn(material(), round=1, parent=parent(folder)).metrics
+        row = material().rows[0]
+        moved.append(log_probability(folder, 1, row) - log_probability(folder, 0, row))
+        assert metrics["clipped"] > 0
+    assert 0 < moved[0] < moved[1]
 
 
 def test_kto_needs_two_rows_in_a_forward_pass(tmp_path: Path, checkpoint: Path) -> None:
@@ -191,8 +242,9 @@ def test_kto_needs_two_rows_in_a_forward_pass(tmp_path: Path, checkpoint: Path) 
     [
         ({"launch": {"processes": 2}}, "dpo trains in the job's own process"),
         ({"packing": True}, "packing: true cannot be used with update.algorithm.type: dpo"),
+        ({"algorithm": {"type": "grpo"}, "start": "base"}, r"update\.start: previous \(it is base\)"),
     ],
 )
 def test_settings_that_cannot_be_combined_are_refused(keys: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        settings(algorithm={"type": "dpo"}, **keys)
+        settings(**{"algorithm": {"type": "dpo"}, **keys})

@@ -18,7 +18,7 @@ from svd_loop.contracts import (
     Vote,
     VoteValue,
 )
-from svd_loop.loop.replay import Replay, refused_candidates, refused_rows
+from svd_loop.loop.replay import Replay, further_candidates, refused_rows, sibling_rows
 
 
 def row(prompt: int, round: int) -> TrainingRow:
@@ -89,7 +89,7 @@ def judged(index: int, rejection: Rejection | None, value: VoteValue | None = No
     return Verdict("p", index, accepted, rejection, StageName("correctness"), 2, votes)
 
 
-def test_only_candidates_refused_with_certainty_are_refused_rows() -> None:
+def test_rows_beside_the_selected_are_those_refused_with_certainty_and_accepted_siblings() -> None:
     verdicts = (
         judged(0, Rejection.VOTE, VoteValue.NO),
         judged(1, Rejection.VOTE, VoteValue.INVALID),
@@ -102,7 +102,10 @@ def test_only_candidates_refused_with_certainty_are_refused_rows() -> None:
         judged(8, Rejection.OUTVOTED),
     )
     candidates = tuple(Candidate("p", i, f"text {i}", prompt_ids=(1, 2), token_ids=(10 + i, 3)) for i in range(9))
-    episode = Episode(4, 1, candidates, verdicts, (candidates[2],))
-    rows = refused_rows(episode, refused_candidates(episode), [Prompt("p", "question", "math")])
+    candidates += (Candidate("p", 9, "also right", prompt_ids=(1, 2), token_ids=(19, 3)),)
+    episode = Episode(4, 1, candidates, (*verdicts, judged(9, None, accepted=True)), (candidates[2],))
+    others, prompts = further_candidates(episode), [Prompt("p", "question", "math")]
+    rows = refused_rows(episode, others, prompts)
     assert [(one.row.candidate, one.stage) for one in rows] == [(0, "correctness"), (4, "static"), (5, "truncated")]
     assert rows[0].row == TrainingRow((1, 2, 10, 3), 2, "refused", "p", 0, 4, "math")
+    assert sibling_rows(episode, others, prompts) == [TrainingRow((1, 2, 19, 3), 2, "sibling", "p", 9, 4, "math")]
