@@ -9,7 +9,8 @@ A suite is a file `NAME.jsonl` in FOLDER (never committed), one case a line:
 `answer` is a solution as a model writes it, `expected` what the suite's authors call right. Two more fields may stand
 there: `question` (multiple choice is read from it) and `domain` (`math` unless it says `science`). Without FOLDER
 only our own suites are scored (`benchmarks/data/scorers.jsonl`: 200 multiple-choice and 150 quantity answers, and
-`spellings.jsonl`: 1,322 ways to write and to miss an answer; `known` gives the reason where our outcome is another).
+`spellings.jsonl`: 1,322 ways to write and to miss an answer; `known` gives the reason where our outcome is another;
+`notations.jsonl`: pairs of notations; `attacks.jsonl`: answers that try to pass for another one).
 
 `--busy N` scores everything once more beside N processes that keep a processor busy: the outcomes must be the same.
 `--timing` shows the processor time of extraction and scoring on texts of 10 to 1,000 KiB that collapsed models write.

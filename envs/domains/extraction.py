@@ -177,7 +177,8 @@ def _value(text: str, start: int) -> str | None:
     window = text[start : start + _LONGEST]
     lead = _FILLER.match(window)
     window = window[lead.end() if lead else 0 :]
-    if window[:1] == "#" or _MARKER.match(window):  # another marker or heading follows: this one has no answer
+    another = _MARKER.match(window)
+    if window[:1] == "#" or (another and another[0].strip(" \t*_") != "A"):  # this marker has no answer
         return None
     for opening, closing in _OPENERS.items():
         if window.startswith(opening) and (end := window.find(closing, len(opening))) > 0:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
+from envs.domains.marks import marks_of
 from envs.sandbox.child import ChannelClosed, ChannelTimeout, Child
 
 _WALL_SECONDS: Final = 600.0
@@ -40,12 +41,12 @@ class Library:
         self._stop()
 
     def equal(self, gold: str, answer: str) -> bool:
-        """Whether two normalised expressions are mathematically equal.
+        """Whether two normalised expressions are mathematically equal; those with different marks are not.
 
         Raises:
             UndecidedError: the child gave no result.
         """
-        return self._ask("equal", gold, answer) is True
+        return marks_of(gold) == marks_of(answer) and self._ask("equal", gold, answer) is True
 
     def factor(self, given: str, wanted: str) -> float | None:
         """How many `wanted` one `given` is (`km` in `m`: 1000.0); None if they measure different things.

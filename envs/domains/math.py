@@ -28,6 +28,7 @@ from typing import Final
 
 from envs.domains.extraction import final_answer
 from envs.domains.library import Library, UndecidedError
+from envs.domains.marks import same_ratio_or_date
 from envs.domains.notations import (
     assigned_tuples,
     column,
@@ -56,6 +57,8 @@ _FINEST: Final = 10**12
 """Largest denominator of a converted value: takes off the float's last bits, so that whole numbers stay whole."""
 _BASED: Final = re.compile(r"((?=[0-9A-Za-z]*[0-9])[0-9A-Za-z]+)_\s*\{?\s*([0-9]{1,2})\s*\}?")
 _PREFIXES: Final = {"0b": "2", "0o": "8", "0x": "16"}
+_COORDINATES: Final = ("xyz", "abcdef")
+"""Names with a usual order; others stand in the order in which they are written."""
 _GOES_ON: Final = re.compile(r"\.\.\.|\\[lc]?dots(?![a-zA-Z])")
 _TEXT: Final = re.compile(r"\\text\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _CURRENCY: Final = re.compile(r"([+-]?)\s*(US\$|[$€£¥₹]|(?:USD|EUR|GBP)(?=\s))\s*(?=[\d.])")
@@ -141,6 +144,8 @@ def same(gold: str, answer: str, library: Library) -> bool:
         return True
     if (residues := same_residue(gold, answer)) is not None:
         return residues
+    if (written := same_ratio_or_date(gold, answer)) is not None:
+        return written
     (gold_name, gold_value), (answer_name, answer_value) = _named(gold), _named(answer)
     if gold_name and answer_name and gold_name != answer_name:
         return library.equal(gold, answer)
@@ -156,12 +161,14 @@ def same(gold: str, answer: str, library: Library) -> bool:
 
 def _same_structure(gold_value: str, answer_value: str, library: Library) -> bool:
     """Compare two texts without names by their parts."""
-    if compares(gold_value) and {_joined_by(gold_value), _joined_by(answer_value)} == {"and", "or"}:
-        return False
+    joined = {_joined_by(gold_value), _joined_by(answer_value)}
+    if joined == {"and", "or"} and (compares(gold_value) or not re.search(r"[\d\\=]", gold_value)):
+        return False  # both bounds or one of them, both names or one of them; of values, either word makes a list
     one, other = _parts(gold_value, answer_value), _parts(answer_value, gold_value)
     if isinstance(one, str) and isinstance(other, str):
         return _same_value(one, other, library)
     if isinstance(one, Parts) and isinstance(other, Parts):
+        one, other = _in_order_of_names(one, other), _in_order_of_names(other, one)
         return _same_parts(one, other, library) if _alike(one, other) else _related(gold_value, answer_value, library)
     for parts, single in ((one, other), (other, one)):
         if single == r"\emptyset":
@@ -169,6 +176,16 @@ def _same_structure(gold_value: str, answer_value: str, library: Library) -> boo
         if isinstance(parts, Parts) and isinstance(single, str) and len(parts.items) == 1 and not parts.ordered:
             return same(parts.items[0], single, library) if parts is one else same(single, parts.items[0], library)
     return _related(gold_value, answer_value, library)
+
+
+def _in_order_of_names(parts: Parts, other: Parts) -> Parts:
+    """Named coordinates (`y=2, x=1`) as a tuple in the order of their names where the other text is a tuple."""
+    names = [named(item)[0] for item in parts.items]
+    if parts.brackets or other.brackets != "()" or len(set(names)) < max(len(names), 2) or not all(names):
+        return parts
+    if not any(set(names) <= set(letters) for letters in _COORDINATES):
+        return Parts(other.brackets, parts.items)
+    return Parts(other.brackets, tuple(item for _, item in sorted(zip(names, parts.items, strict=True))))
 
 
 def _joined_by(text: str) -> str:
@@ -201,6 +218,9 @@ def _alike(gold: Parts, answer: Parts) -> bool:
 
 def _related(gold: str, answer: str, library: Library) -> bool:
     r"""Compare two texts of different structure: equal only if one of them is a relation (`1 < x < 2`, `\pm 3`)."""
+    signs = [r"\pm" in text or r"\mp" in text for text in (gold, answer)]
+    if any(signs) and any(isinstance(part, Parts) and part.ordered for part in map(parts_of, (gold, answer))):
+        return False  # an ordered pair is not two values
     return (relates(gold) or relates(answer)) and library.equal(gold, answer)
 
 
@@ -249,7 +269,7 @@ def _same_value(gold: str, answer: str, library: Library) -> bool:
     if sentence_words(beside[0]) != sentence_words(beside[1]):
         said = said_number(answer) if numbers[0] is not None else None
         return said is not None and _same_value(gold, said, library)
-    if compares(gold) != compares(answer) and (numbers[0] is not None or numbers[1] is not None):
+    if _states(gold) != _states(answer) and (numbers[0] is not None or numbers[1] is not None):
         return False
     if _leftover(gold_value) != _leftover(answer_value):
         return False
@@ -258,6 +278,11 @@ def _same_value(gold: str, answer: str, library: Library) -> bool:
     if _without_spaces(gold_value).casefold() == _without_spaces(answer_value).casefold():
         return False  # symbols that differ in case, which the library treats as equal
     return library.equal(gold_value, answer_value)
+
+
+def _states(text: str) -> bool:
+    """Whether a text holds an inequality, or an equation within brackets (`P(X=3)`), so that it is no number."""
+    return compares(text) or ("=" in text and not is_equation(text))
 
 
 def _based(text: str) -> tuple[str, str] | None:

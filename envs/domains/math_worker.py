@@ -33,7 +33,9 @@ _TARGETS: Final = (
 )
 _IMAGINARY: Final = re.compile(r"(?<=[0-9])i(?![a-zA-Z])")
 """An `i` behind a digit; `math-verify` reads it as the imaginary unit only if a space stands before it."""
-_DIGITS: Final = 40
+_DIGITS: Final = 60
+_NOTHING: Final = "1e-45"
+"""The largest difference that evaluating exact expressions in `_DIGITS` digits may leave."""
 _POINTS: Final = (sympy.Rational(8191, 5039), sympy.Rational(127, 311), sympy.Rational(3571, 1009))
 _UNITS: Final[pint.UnitRegistry[Any]] = pint.UnitRegistry()
 
@@ -45,9 +47,18 @@ def equal(gold: str, answer: str) -> bool:
     ]
     if not all(parsed):
         return False
+    parsed = [[_with_derivatives(side) for side in sides] for sides in parsed]
     if not verify(*parsed, timeout_seconds=None):
         return coincide(parsed[0][0], parsed[1][0])
     return not differ(parsed[0][0], parsed[1][0])
+
+
+def _with_derivatives(side: Any) -> Any:
+    r"""Name derivatives of variables (`\frac{dy}{dx}`): evaluated, all of them would be 0, and so equal."""
+    if not isinstance(side, sympy.Basic):
+        return side
+    found = [each for each in side.atoms(sympy.Derivative) if each.expr.is_Symbol]
+    return side.xreplace({each: sympy.Symbol(f"d_{each.expr}_{each.variables}") for each in found})
 
 
 def coincide(gold: Any, answer: Any) -> bool:
@@ -62,7 +73,7 @@ def coincide(gold: Any, answer: Any) -> bool:
         size, difference = sympy.N(abs(sides[0]), _DIGITS), sympy.N(sides[0] - sides[1], _DIGITS)
         if not all(value.is_number and value.is_finite for value in (size, difference)):
             return False
-        return bool(abs(difference) <= min(size, 1) * sympy.Float("1e-30"))
+        return bool(abs(difference) <= min(size, 1) * sympy.Float(_NOTHING))
     except (TypeError, ValueError, ArithmeticError, AttributeError, NotImplementedError):
         return False
 
@@ -98,12 +109,16 @@ def _value(one: Any, other: Any) -> Any:
 
 def _far(point: dict[Any, Any], gold: sympy.Expr, answer: sympy.Expr) -> bool:
     try:
-        values = [sympy.N(_exact(side).doit().subs(point), _DIGITS) for side in (gold, answer)]
+        sides = [_exact(side).doit().subs(point) for side in (gold, answer)]
+        is_exact = not (gold.has(sympy.Float) or answer.has(sympy.Float))
+        if is_exact and all(side.is_Rational for side in sides):
+            return bool(sides[0] != sides[1])
+        values = [sympy.N(side, _DIGITS) for side in sides]
         if not all(value.is_number and value.is_finite for value in values):
             return False
         one, other = values
         size = max(abs(one), abs(other))
-        if size == 0 or abs(one - other) <= size * sympy.Float("1e-12"):
+        if size == 0 or abs(one - other) <= size * sympy.Float(_NOTHING if is_exact else "1e-12"):
             return False
         return not any(_is_rounding(*sides) for sides in ((gold, other), (answer, one)))
     except (TypeError, ValueError, ArithmeticError, AttributeError, NotImplementedError):

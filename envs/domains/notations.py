@@ -50,6 +50,12 @@ _BUILDER: Final = re.compile(
 )
 _OR: Final = re.compile(r"\s+or\s+|\s*\\text\s*\{\s*or\s*\}\s*|\s*\\vee(?![a-zA-Z])\s*")
 _BOUND: Final = re.compile(rf"[a-zA-Z]\s*(?P<sign>{_SIGN})\s*(?P<bound>[^<>=]+)")
+_BOUND_FIRST: Final = re.compile(rf"(?P<bound>[^<>=]+?)\s*(?P<sign>{_SIGN})\s*(?P<name>[a-zA-Z])")
+_BOTH: Final = re.compile(
+    r"(?P<one>.+?)\s*(?:,|(?<![a-zA-Z\\])and(?![a-zA-Z])|\\text\s*\{\s*and\s*\}|\\wedge(?![a-zA-Z]))\s*(?P<other>.+)"
+)
+_TURNED: Final = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
+_VARIABLE: Final = re.compile(r"(?<![a-zA-Z\\])[a-zA-Z](?![a-zA-Z])")
 _WITHIN: Final = re.compile(r"\|\s*[a-zA-Z]\s*\|\s*(?P<sign><|\\le(?![a-zA-Z]))\s*(?P<bound>[^<>=|]+)")
 _MEMBER: Final = re.compile(r"(?:[a-zA-Z]|\\[a-z]+)\s*\\in(?![a-zA-Z])\s*(?P<set>.+)")
 _GROUP: Final = re.compile(r";|\s+or\s+|\\text\s*\{\s*or\s*\}")
@@ -111,7 +117,26 @@ def interval_of(text: str) -> Parts | None:
         if bound["sign"] in (">", r"\ge"):
             return Parts("()" if bound["sign"] == ">" else "[)", (value, r"\infty"))
         return Parts("()" if bound["sign"] == "<" else "(]", (r"-\infty", value))
-    return None
+    if turned := _BOUND_FIRST.fullmatch(text):
+        return interval_of(f"{turned['name']} {_TURNED[turned['sign']]} {turned['bound']}")
+    return _of_both_bounds(text)
+
+
+def _of_both_bounds(text: str) -> Parts | None:
+    """A lower and an upper bound of one variable (`x > 1 and x < 3`) as an interval; None for other texts."""
+    both = _BOTH.fullmatch(text)
+    if both is None or variable_of(both["one"]) != variable_of(both["other"]):
+        return None
+    found = [interval_of(both[name]) for name in ("one", "other")]
+    low, high = sorted(found, key=lambda part: part is None or part.items[-1] != r"\infty")
+    if low is None or high is None or low.items[-1] != r"\infty" or high.items[0] != r"-\infty":
+        return None
+    return Parts(low.brackets[0] + high.brackets[1], (low.items[0], high.items[1]))
+
+
+def variable_of(text: str) -> str:
+    """The single letters of a text, sorted."""
+    return "".join(sorted(set(_VARIABLE.findall(text))))
 
 
 def with_round_brackets(text: str) -> str:

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from envs.domains.numbers import number
 from envs.domains.spelling import balanced_split
 
 _BARE, _UNION, _SET = "", r"\cup", r"\{\}"
@@ -34,6 +35,10 @@ _COMPARISON: Final = re.compile(r"[<>]|\\(?:le|ge|neq)(?![a-zA-Z])")
 _ABOUT_WORD: Final = re.compile(
     r"(?:\\text\s*\{\s*)?(?:about|approximately|approx\.?|roughly|around)\s*\}?\s*(?=[\d$.-])"
 )
+
+
+_ROUGHLY: Final = 10
+"""An approximation (`1/3 \\approx 0.3`) is off by at most one part in so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,9 @@ def named(text: str) -> tuple[str, str]:
     """
     text = _ABOUT_WORD.sub("", text, count=1) if _ABOUT_WORD.match(text) else text
     about = _split(text, _ABOUT)
-    if len(about) > 1 and not (len(about) == 2 and _NAME.fullmatch(about[0])):
+    if len(about) > 1 and _are_far(about):
+        return "", text
+    if len(about) > 1 and not (len(about) == 2 and _is_name(about[0])):
         return named(about[0])
     sides = about if len(about) > 1 else _split(_ABOUT.sub("", text, count=1) if _ABOUT.match(text) else text, _EQUALS)
     if len(sides) < 2:
@@ -88,6 +95,17 @@ def named(text: str) -> tuple[str, str]:
     if len(sides) == 2 and _LETTER.fullmatch(sides[1]) and not re.search(r"[a-zA-Z]", sides[0]):
         return sides[1], sides[0]  # 5 = x
     return (re.sub(r"[\s{}]", "", sides[0]), sides[-1]) if _NAME.fullmatch(sides[0]) else ("", text)
+
+
+def _is_name(text: str) -> bool:
+    r"""Whether a text names a value: neither a number (`\frac{1}{7}`) nor a constant."""
+    return _NAME.fullmatch(text) is not None and number(text) is None and text.strip() not in (r"\pi", "e", "i")
+
+
+def _are_far(sides: tuple[str, ...]) -> bool:
+    r"""Whether two sides are numbers of which neither approximates the other (`5 \sim 6`)."""
+    found = [each.value for side in sides if (each := number(side)) is not None]
+    return len(found) > 1 and max(found) - min(found) > max(map(abs, found)) / _ROUGHLY
 
 
 def is_equation(text: str) -> bool:

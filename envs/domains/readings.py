@@ -11,12 +11,14 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from envs.domains.notations import interval_of, union_of, without_builder
+from envs.domains.notations import interval_of, union_of, variable_of, without_builder
 from envs.domains.numbers import number
 from envs.domains.parts import Parts, parts_of
 from envs.domains.units import NOT_UNITS
 
-_GROUPED: Final = re.compile(r"(?<![\d.,])\d{1,3}(?:(?P<mark>[.,_'])\d{2,3})(?:(?P=mark)\d{2,3})*(?![\d.,])")
+_GROUPED: Final = re.compile(
+    r"(?<![\d.,])\d{1,3}(?:(?P<mark>[.,_'])\d{2,3})(?:(?P=mark)\d{2,3})*(?P<decimals>\.\d+)?(?![\d.,])"
+)
 _GROUPS: Final = {
     "_": r"\d{1,3}(?:_\d{3}){2,}",
     "'": r"\d{1,3}(?:'\d{3})+",
@@ -31,10 +33,12 @@ _OVER_INTEGERS: Final = re.compile(
     r"(?:\\in(?![a-zA-Z])\s*(?:\\mathbb\s*\{?\s*Z\s*\}?|Z)|(?:\\text\s*\{)?\s*(?:is\s+)?(?:an|any)\s+integer\s*\}?)[\s)]*"
 )
 _LABEL: Final = re.compile(
-    r"(?P<label>(?:\\text\s*\{\s*[A-Za-z][A-Za-z ]*:?\s*\}|[A-Za-z]{2,}(?: [A-Za-z]+){0,4}))\s*:\s*(?P<value>.+)"
+    r"(?P<label>\\text\s*\{\s*[A-Za-z][A-Za-z ]*:\s*\}"
+    r"|(?:\\text\s*\{\s*[A-Za-z][A-Za-z ]*\s*\}|[A-Za-z]{2,}(?: [A-Za-z]+){0,4})\s*:)\s*(?P<value>.+)"
 )
 _ROWS: Final = re.compile(r"\[\s*(?P<rows>\[[^\[\]]*\](?:\s*,\s*\[[^\[\]]*\])*)\s*\]")
 _DEGREES: Final = re.compile(r"(?P<sign>-?)\s*(?P<count>\d+(?:\.\d+)?)\s*\^\s*\{\s*\\circ\s*\}")
+_OF_ANGLES: Final = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
 _PLUS_MINUS: Final = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])")
 _RESIDUE: Final = re.compile(
     r"(?:[a-zA-Z]\s*)?(?:\\equiv(?![a-zA-Z])|=)?\s*(?P<value>-?\d+)\s*"
@@ -67,8 +71,18 @@ _AND_PORTION: Final = re.compile(
 
 def readings(gold: str, answer: str) -> Iterator[tuple[str, str]]:
     """Pairs of normalised texts that mean the same as gold and answer; equal ones make the answer right."""
-    for read in (_from_words, without_builder, _as_interval, _as_matrix, _without_integers, _without_label):
+    for read in (
+        _from_words,
+        without_builder,
+        _as_interval,
+        _as_matrix,
+        _without_integers,
+        _without_label,
+        _in_functions,
+    ):
         pair = read(gold), read(answer)
+        if read is _as_interval and pair[0] != gold and pair[1] != answer and variable_of(gold) != variable_of(answer):
+            continue
         if pair != (gold, answer):
             yield pair
     if (unions := (union_of(gold) or gold, union_of(answer) or answer)) != (gold, answer):
@@ -100,7 +114,7 @@ def same_residue(gold: str, answer: str) -> bool | None:
 
 
 def same_time_of_day(gold: str, answer: str) -> bool:
-    """Whether two texts are the same time; where one does not say which half of the day, either one will do."""
+    """Whether two texts are the same time; one that does not say which half of the day is before noon, or gold's."""
     times = [_CLOCK.fullmatch(text) for text in (gold, answer)]
     if times[0] is None or times[1] is None or not any(time and time["half"] for time in times):
         return False
@@ -124,8 +138,11 @@ def _one_number(gold: str, answer: str) -> tuple[str, str] | None:
         return None
 
     def joined(found: re.Match[str]) -> str:
-        mark = found["mark"]
-        return found[0].replace(mark, "") if re.fullmatch(_GROUPS[mark], found[0]) else found[0]
+        mark, decimals = found["mark"], found["decimals"] or ""
+        whole = found[0].removesuffix(decimals)
+        if not re.fullmatch(_GROUPS[mark], whole) or (decimals and mark == "."):
+            return found[0]
+        return whole.replace(mark, "") + decimals
 
     changed = _GROUPED.sub(joined, answer)
     return (gold, changed) if changed != answer else None
@@ -168,6 +185,13 @@ def _in_radians(gold: str, answer: str) -> tuple[str, str] | None:
             radians = rf"{degrees['sign']}\frac{{{degrees['count']}\pi }}{{180}}"
             return (radians, answer) if one is gold else (gold, radians)
     return None
+
+
+def _in_functions(text: str) -> str:
+    r"""Degrees in radians in a text with functions of angles (`\sin(30^{\circ})`)."""
+    if not _OF_ANGLES.search(text):
+        return text
+    return _DEGREES.sub(lambda found: rf"{found['sign']}\frac{{{found['count']}\pi }}{{180}}", text)
 
 
 def _both_signs(text: str) -> str:

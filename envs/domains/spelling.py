@@ -24,6 +24,9 @@ _CHARACTERS: Final = {
     **{"ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℂ": r"\mathbb{C}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}"},
     **{"\N{NO-BREAK SPACE}": " ", "\N{NARROW NO-BREAK SPACE}": r"\,", "\N{THIN SPACE}": r"\,"},
 }
+_INVISIBLE: Final = re.compile(
+    "[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufe00-\ufe0f\ufeff]"
+)
 _GREEK_NAMES_TEXT: Final = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi "
     "psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"
@@ -170,6 +173,7 @@ def _with_base(number: re.Match[str]) -> str:
 def _ascii(text: str) -> str:
     """Replace special characters by commands, and compatibility characters (full width, ligatures) by plain ones."""
     parts: list[str] = []
+    text = _INVISIBLE.sub("", text)
     for place, character in enumerate(text):
         if character.isascii():
             parts.append(character)

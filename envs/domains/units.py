@@ -26,9 +26,16 @@ _NOT_UNITS_TEXT: Final = (
     "roughly mod modulo remainder sin cos tan cot csc log ln exp lim max det gcd lcm sqrt pi infinity undefined"
 )
 NOT_UNITS: Final = frozenset(_NOT_UNITS_TEXT.split())
+_SAYS_MORE_TEXT: Final = (
+    "below above beyond negative wrong incorrect false true never cannot maybe perhaps is are was were be isn aren "
+    "wasn weren will would should could can may might must does did has have had which that this because since "
+    "unlike instead rather ten twenty hundred thousand ninth tenth hundredth thousandth"
+)
+_SAYS_MORE: Final = NOT_UNITS | frozenset(_SAYS_MORE_TEXT.split())
+"""Words behind a number that say more than what is counted ("3 is wrong", "3 below zero", "3 ten thousandths")."""
 _PARTS_OF_NUMBERS_TEXT: Final = (
     "squared cubed factorial dozen dozens halves thirds fourths fifths sixths sevenths eighths ninths tenths "
-    "hundredths thousandths percentile gross"
+    "hundredths thousandths percentile gross score"
 )
 _PARTS_OF_NUMBERS: Final = frozenset(_PARTS_OF_NUMBERS_TEXT.split())
 """First words behind a number that make another number of it ("3 dozen")."""
@@ -143,7 +150,7 @@ def counts_things(text: str) -> bool:
         return False
     plain = re.sub(r"\([a-zA-Z\s.]*\)$", "", _plain(text)).strip(" .,")
     words = re.findall(r"[^\W\d_]+", plain)
-    if len(words) > 2 * _WORDS_OF_A_THING or any(word.lower() in NOT_UNITS for word in words if plain != "times"):
+    if len(words) > 2 * _WORDS_OF_A_THING or any(word.lower() in _SAYS_MORE for word in words if plain != "times"):
         return False
     if words and words[0].lower() in _PARTS_OF_NUMBERS:
         return False

@@ -1,7 +1,8 @@
 """1,322 ways to write an answer or to miss it, by kinds of faults (C2 to C5, D1 to D4), with what a person would say.
 
-A second table (`notations.jsonl`) has pairs of notations. Both are
-suites of `benchmarks.scorers`, too. The test takes about two seconds of processor time.
+A second table (`notations.jsonl`) has pairs of notations, a third one (`attacks.jsonl`) answers that try to pass for
+another one. All are suites of `benchmarks.scorers`, too. The test takes a few seconds of processor time, most of it in
+`math-verify`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def rows_of(name: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("domain", [Domain.MATH, Domain.SCIENCE])
 def test_answers_are_scored_as_a_person_would_except_the_known_ones(domain: DomainName) -> None:
-    everything = rows_of("spellings.jsonl") + rows_of("notations.jsonl")
+    everything = [row for name in ("spellings", "notations", "attacks") for row in rows_of(f"{name}.jsonl")]
     rows = [row for row in everything if row.get("domain", Domain.MATH) == domain]
     pairs = [(row["answer"], Problem("p", row.get("question", "?"), domain, row["gold"])) for row in rows]
     outcomes = domain_of(domain).score_all(pairs, seconds=5.0)
