@@ -13,10 +13,12 @@ training data, while a vote read as invalid is merely asked again. The rules, in
    (`x[[n]]`), and the two options repeated, as long as the verdict stands alone on the last line.
 4. The last marker is the verdict. It must be written exactly `[[Y]]` or `[[N]]` and stand as plain text: not in
    quotation marks, backticks, a fenced code block, a quoted line (`>`), an HTML comment or a quoting HTML element, not
-   struck out, and not as part of an instruction (`[[Y]] to approve`).
+   struck out, and not as part of an instruction (`[[Y]] to approve`). Words that deny it, take it back, make it
+   conditional or somebody else's (`not [[Y]]`, `[[Y]]? No.`, `the author says [[Y]]`) make the reply invalid, as does
+   another verdict in other brackets (`envs.cascade.doubts`).
 5. Everything else is invalid. It is never guessed from words such as "yes".
 
-Left out on purpose: deciding whether "it is not [[Y]]" means no. Templates ask for the marker alone on the last line.
+Left out on purpose: deciding what "it is not [[Y]]" means. Templates ask for the marker alone on the last line.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from bisect import bisect
 from collections import defaultdict
 from dataclasses import dataclass
 
+from envs.cascade.doubts import is_doubtful
 from envs.cascade.markers import BROKEN, DOUBTFUL, EXACT, INVISIBLE, MARKER_LIKE
 from svd_loop.contracts import THOUGHT_MARKS, Candidate, FinishReason, Rejection, VoteValue
 
@@ -89,6 +92,8 @@ def read_verdict(text: str, finish_reason: FinishReason = FinishReason.STOP) -> 
     *others, final = markers
     if final.text not in EXACT or not _is_plain(answer, final, fenced) or _is_option(answer, final):
         return VoteValue.INVALID
+    if is_doubtful(answer, final.start, final.end, says_yes=final.value is VoteValue.YES):
+        return VoteValue.INVALID
     if _stands_alone(answer, final):
         others = _without_options(answer, others)
     return EXACT[final.text] if all(other.value is final.value for other in others) else VoteValue.INVALID
@@ -130,7 +135,7 @@ _PREFIX = r"[ \t]{0,16}(?:(?:[-*+]|\d{1,9}[.)]|>)[ \t]{0,16}){0,16}"
 _FENCE = re.compile(rf"{_PREFIX}(`{{3,64}}|~{{3,64}})(.*)")
 _QUOTED_LINE = re.compile(r"[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+){0,16}>")
 _QUOTE_MARKS = frozenset("`'\"“”„‟‘’‚‛«»‹›")
-_QUOTING = "code|pre|q|blockquote|samp|kbd|s|del|strike|script|style|template|textarea|title"
+_QUOTING = "code|pre|tt|var|cite|noscript|q|blockquote|samp|kbd|s|del|strike|script|style|template|textarea|title"
 _TAG = re.compile(rf"<(/?)(?:{_QUOTING})\b[^<>]{{0,200}}>", re.IGNORECASE)
 _EMPHASIS = " \t*_({"
 _EMPHASIS_END = " \t*_)}.!"
