@@ -258,7 +258,8 @@ class Endpoint:
         """Raise the error for a status that is not a success."""
         if response.status < 300:
             return
-        said = f"{where}: {response.status} {printable(response.reason or '')}: {_words(self._without_key(text))}"
+        words = self._without_key(_words(self._without_key(text)))  # again: JSON may spell the key with escapes
+        said = f"{where}: {response.status} {printable(response.reason or '')}: {words}"
         if response.status < 400:
             target = printable(response.headers.get("Location", "(nowhere)"), self._options.key)
             raise EngineError(

@@ -11,8 +11,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
-LARGEST_REPLY = 64 * 2**20
-"""Bytes; an answer of 131,072 tokens with its prompt, both as ids, is about 2 MiB."""
+LARGEST_REPLY = 16 * 2**20
+"""Bytes; an answer of 131,072 tokens with its prompt, both as ids, is about 2 MiB. JSON of empty lists takes 25 times
+its size in memory once it is parsed."""
 QUOTED = 500
 """Most characters of a server's message in an error."""
 _TokenId = Annotated[StrictInt, Field(ge=0, lt=2**31)]
@@ -61,7 +62,7 @@ class Choice(_Reply):
 class Completion(_Reply):
     """An answer to a completion request."""
 
-    choices: list[Choice] = Field(min_length=1)
+    choices: list[Choice] = Field(min_length=1, max_length=1)
     usage: _Usage | None = None
 
     @property

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.engines.served.replies import ReplyError, printable, read_completion, read_json, read_models
+from policies.engines.served.replies import (
+    LARGEST_REPLY,
+    ReplyError,
+    printable,
+    read_completion,
+    read_json,
+    read_models,
+)
 
 GOOD = {"choices": [{"token_ids": [1, 2], "finish_reason": "stop", "prompt_token_ids": [3]}], "usage": None}
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
@@ -69,6 +77,15 @@ def test_any_text_is_a_value_or_an_error(text: str) -> None:
 def test_texts_that_break_the_parser_are_errors(text: str) -> None:
     with pytest.raises(ReplyError):
         read_json(text)
+
+
+def test_the_largest_reply_fits_in_memory_whatever_it_holds() -> None:
+    text = '{"choices": [{"logprobs": [' + "[]," * 100_000 + "0]}]}"
+    tracemalloc.start()
+    found = read_json(text)
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found and taken / len(text) * LARGEST_REPLY < 2**30
 
 
 def test_quoted_words_are_short_and_plain() -> None:

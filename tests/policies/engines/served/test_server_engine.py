@@ -221,6 +221,13 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
     "text choices": ({"text": '{"choices": "abc"}'}, "is not a completion: choices"),
     "null choice": ({"text": '{"choices": [null]}'}, "is not a completion: choices.0"),
     "usage list": ({"text": '{"choices": [{"token_ids": [1]}], "usage": []}'}, "is not a completion: usage"),
+    "page": (
+        {"text": "<html><title>Welcome</title>", "headers": {"Content-Type": "text/html"}},
+        "something that is not JSON",
+    ),
+    "two choices": ({"text": '{"choices": [{"token_ids": [1]}, {"token_ids": [2]}]}'}, "not a completion: choices"),
+    "no number": ({"text": '{"choices": [{"token_ids": [NaN]}]}'}, "is not a completion: choices.0.token_ids.0"),
+    "utf-16": ({"body": '{"choices": []}'.encode("utf-16")}, "something that is not JSON"),
     "deep": ({"text": "[" * 100_000}, "something that is not JSON"),
     "bomb": (
         {"body": gzip.compress(b" " * 2**26), "headers": {"Content-Encoding": "gzip"}},
@@ -250,6 +257,7 @@ def test_a_key_that_a_server_echoes_is_not_shown(servers: Servers, monkeypatch: 
             error(400, "you sent Bearer secret-1"),
             web.Response(text="Bearer secret-1"),
             error(500, "secret-1"),
+            web.Response(status=400, text='{"error": {"message": "you sent s\\u0065cret-1"}}'),
         ):
             server.faults.append(lambda body, fault=fault: fault)  # type: ignore[misc]
             with pytest.raises(EngineError) as found:
