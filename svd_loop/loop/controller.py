@@ -32,7 +32,7 @@ from svd_loop.loop.health_rule import explain, explain_verifiers
 from svd_loop.loop.limits import Stopwatch
 from svd_loop.loop.parts import Parts, Plan, PlayedRound
 from svd_loop.loop.replay import accepted_rows, further_candidates, refused_rows, sibling_rows
-from svd_loop.support.progress import note, time_left
+from svd_loop.support.progress import note, one_round
 from svd_loop.support.progress import phase as reported
 from svd_loop.support.usage import MeteredPolicy, added, votes_cast
 
@@ -63,7 +63,10 @@ class Controller:
         if not state.history:
             state = self.record_baseline()
         while (stop := self.decide(state)) is None:
-            state = self.play_round(state)
+            with one_round(
+                [sum(one.seconds.values()) for one in state.history[1:]], self.plan.limits.rounds - state.next_round
+            ):
+                state = self.play_round(state)
         return self.finish(state, stop)
 
     def decide(self, state: JobState) -> StopReason | None:
@@ -158,11 +161,8 @@ class Controller:
         with self.judge(policy) as judge:
             _, info = environment.reset(options={"prompts": prompts, "round": round, "judge": judge})
             terminated, accepted = False, set[str]()
-            left = time_left(
-                [sum(one.seconds.values()) for one in state.history[1:]], self.plan.limits.rounds - round + 1
-            )
             while not terminated:
-                note(", ".join(filter(None, (f"{len(accepted)}/{len(prompts)} accepted", left))))
+                note(f"{len(accepted)}/{len(prompts)} accepted")
                 wanted = [prompts[place] for place in info["open"]]
                 with self.phase(round, "sample"):
                     candidates = self.parts.solver.sample(policy, wanted, info["indices"], round=round)

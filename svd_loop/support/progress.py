@@ -1,4 +1,4 @@
-"""What is being done, on stderr: rows done, output tokens per second, time left.
+"""What is being done, on stderr: rows done, output tokens per second, time left of the work, the round and the job.
 
 On a terminal it is a live line. Elsewhere (a scheduler's log, `nohup`, a pipe) it is a plain line about every minute,
 and one at the end of every phase of a round that was not over in seconds, through `logging`: the command line shows
@@ -54,6 +54,30 @@ class Tally:
             parts.append(f"about {_duration((self.total - self.rows) * seconds / done)} left")
         return ", ".join(parts)
 
+    def few_words(self, now: float, unit: str, *, with_time: bool) -> str:
+        """Return a text such as `30%, 2,300 tok/s, 4 min left`."""
+        seconds, done = max(now - self.began, 1e-9), self.rows - self.known
+        parts = [f"{self.rows / self.total:.0%}" if self.total else f"{self.rows:,} {unit}"]
+        if self.tokens:
+            parts.append(f"{self.tokens / seconds:,.0f} tok/s")
+        if with_time and self.total > self.rows and done > 0:
+            parts.append(f"{_duration((self.total - self.rows) * seconds / done)} left")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """The round that is played: when it began, how long one takes on average, and how many may follow."""
+
+    began: float
+    mean: float
+    after: int
+
+    def left(self, now: float) -> tuple[float, float]:
+        """Return the seconds left of the round and of the job."""
+        of_round = max(self.mean - (now - self.began), 0.0)
+        return of_round, of_round + self.after * self.mean
+
 
 @dataclass(slots=True)
 class _Now:
@@ -64,6 +88,7 @@ class _Now:
     batch: Tally | None = None
     said: float = 0.0
     note: str = ""
+    round: _Round | None = None
 
 
 _now = _Now()
@@ -74,11 +99,19 @@ def note(text: str) -> None:
     _now.note = text
 
 
-def time_left(rounds: Sequence[float], left: int) -> str:
-    """Return about how long `left` more rounds take by the seconds of the finished ones; empty if there are none."""
-    if not rounds or left < 1:
-        return ""
-    return f"job at most {_duration(left * sum(rounds) / len(rounds))}"
+@contextmanager
+def one_round(seconds: Sequence[float], after: int) -> Iterator[None]:
+    """Show the time left of the round in the block, and of the job.
+
+    Args:
+        seconds: of the finished rounds; without any nothing is shown, as nothing is known.
+        after: rounds that may follow; the job may end before.
+    """
+    _now.round = _Round(_clock(), sum(seconds) / len(seconds), after) if seconds else None
+    try:
+        yield
+    finally:
+        _now.round = None
 
 
 @contextmanager
@@ -132,25 +165,41 @@ def _bar(label: str, tally: Tally, unit: str) -> Iterator[Progress]:
     from rich.text import Text
 
     def line() -> Text:
-        phase = f"{_now.phase}, {_now.note}" if _now.phase and _now.note else _now.phase
-        title = f"{phase} ({label})" if phase else label
-        return Text(fitted(title, tally.words(_clock(), unit), console.width), no_wrap=True, overflow="ellipsis")
+        return Text(fitted(_lines(label, tally, unit), console.width), no_wrap=True, overflow="ellipsis")
 
     console = Console(stderr=True)
     with Live(get_renderable=line, console=console, transient=True, refresh_per_second=4):
         yield _Live((tally, _now.of_phase if unit == "rows" and _now.of_phase is not tally else None))
 
 
-def fitted(title: str, figures: str, width: int) -> str:
-    """Return both on one line of at most `width` - 1 characters; the title is cut first, then the figures."""
-    room = width - 1 - len(figures) - 2
-    if len(title) > room:
-        title = title.partition(" (")[0]
-    while len(title) > room and ", " in title:
-        title = title.rpartition(", ")[0]
-    if len(title) > room:
-        title = f"{title[: max(room - 1, 0)]}…" if room > 1 else ""
-    return f"{title}: {figures}"[: width - 1] if title else figures[: width - 1]
+def _lines(label: str, tally: Tally, unit: str) -> list[str]:
+    """Return the line in full, and shorter forms of it, the shortest last."""
+    now, (in_full, in_short) = _clock(), _times_left()
+    noted = f"{_now.phase}, {_now.note}" if _now.phase and _now.note else _now.phase
+    full = ", ".join(filter(None, (tally.words(now, unit), in_full)))
+    short = ", ".join(filter(None, (tally.few_words(now, unit, with_time=not in_short), in_short)))
+    if not _now.phase:
+        return [f"{label}: {full}", f"{label}: {short}", short]
+    return [
+        f"{noted} ({label}): {full}",
+        f"{noted}: {full}",
+        f"{noted}: {short}",
+        f"{_now.phase}: {short}",
+        short,
+    ]
+
+
+def _times_left() -> tuple[str, str]:
+    """Return the time left of the round and of the job, in full and in short; empty if it is not known."""
+    if _now.round is None:
+        return "", ""
+    of_round, of_job = map(_duration, _now.round.left(_clock()))
+    return f"round about {of_round}, job at most {of_job}", f"round {of_round}, job {of_job}"
+
+
+def fitted(lines: Sequence[str], width: int) -> str:
+    """Return the first line of less than `width` characters, else the beginning of the last one."""
+    return next((line for line in lines if len(line) < width), lines[-1][: width - 1])
 
 
 class _Silent:
@@ -176,8 +225,7 @@ class _Lines:
         now = _clock()
         if now - max(_now.said, self._tally.began) >= EVERY:
             _now.said = now
-            title = f"{_now.phase} ({self._label})" if _now.phase else self._label
-            log.info("%s: %s", title, self._tally.words(now, self._unit))
+            log.info("%s", _lines(self._label, self._tally, self._unit)[0])
 
 
 class _Live:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import pytest
 
@@ -69,16 +70,58 @@ def test_steps_are_steps_and_an_unknown_total_is_not_made_up(clock: Clock, caplo
     ]
 
 
-@pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
-def test_the_live_line_fits_any_width_and_keeps_its_figures_longest(width: int) -> None:
-    title, figures = (
-        "round 3/10 judge (round-002 answers as grader)",
-        "1,000 of 4,000 rows, 2,300 tokens/s, about 5 min left",
-    )
-    line = shown.fitted(title, figures, width)
-    assert len(line) < width
-    assert (figures in line) == (width > len(figures)) and (title in line) == (width == 200)
-    assert width < 80 or "round 3/10 judge" in line
+@pytest.fixture
+def judging(clock: Clock) -> Iterator[shown.Tally]:
+    """In the third of ten rounds, 2 minutes into it, a quarter of the judging done in 1 minute."""
+    tally = shown.Tally(4000, clock.now + 60, rows=1000, tokens=138_000)
+    with shown.one_round([300.0, 420.0], 7), shown.phase("round 3/10 judge"):
+        shown.note("90/150 accepted")
+        clock.now += 120
+        yield tally
+    shown.note("")
+
+
+@pytest.mark.parametrize("width", [10, 20, 40, 60, 80, 120, 200])
+def test_the_live_line_fits_any_width(judging: shown.Tally, width: int) -> None:
+    assert len(shown.fitted(shown._lines("round-002 answers as grader", judging, "rows"), width)) < width
+
+
+def test_at_80_columns_everything_is_told_and_at_60_all_but_the_accepted(judging: shown.Tally) -> None:
+    lines = shown._lines("round-002 answers as grader", judging, "rows")
+    assert {width: shown.fitted(lines, width) for width in (200, 130, 80, 60)} == {
+        200: "round 3/10 judge, 90/150 accepted (round-002 answers as grader): "
+        "1,000 of 4,000 rows, 2,300 tokens/s, about 3 min left, round about 4 min, job at most 46 min",
+        130: "round 3/10 judge, 90/150 accepted: "
+        "1,000 of 4,000 rows, 2,300 tokens/s, about 3 min left, round about 4 min, job at most 46 min",
+        80: "round 3/10 judge, 90/150 accepted: 25%, 2,300 tok/s, round 4 min, job 46 min",
+        60: "round 3/10 judge: 25%, 2,300 tok/s, round 4 min, job 46 min",
+    }
+
+
+def test_without_a_finished_round_the_work_alone_has_a_time(clock: Clock) -> None:
+    tally = shown.Tally(100, clock.now, rows=25)
+    clock.now += 60
+    with shown.one_round([], 9), shown.phase("round 1/10 sample"):
+        assert shown.fitted(shown._lines("base answers as solver", tally, "rows"), 60) == (
+            "round 1/10 sample: 25 of 100 rows, about 3 min left"
+        )
+        assert shown._lines("base answers as solver", tally, "rows")[-1] == "25%, 3 min left"
+
+
+def test_a_round_that_takes_longer_than_the_others_has_no_time_left(clock: Clock) -> None:
+    with shown.one_round([60.0], 2):
+        clock.now += 100
+        assert shown._times_left() == ("round about 0 s, job at most 2 min", "round 0 s, job 2 min")
+
+
+def test_plain_lines_tell_the_same(judging: shown.Tally, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    with shown.progress("round-002 answers as grader", 100) as bar:
+        clock.now += 60
+        bar.advance(50, 6000)
+    assert caplog.messages == [
+        "round 3/10 judge, 90/150 accepted (round-002 answers as grader): "
+        "50 of 100 rows, 100 tokens/s, about 60 s left, round about 3 min, job at most 45 min"
+    ]
 
 
 def test_on_a_terminal_a_line_is_drawn_and_taken_away(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,22 +136,5 @@ def test_on_a_terminal_a_line_is_drawn_and_taken_away(clock: Clock, monkeypatch:
         clock.now += 10
         bar.advance(50, 1000)
     drawn = terminal.getvalue()
-    assert "50 of 100 rows, 100 tokens/s, about 10 s left" in drawn and "round 1/2" in drawn
+    assert "round 1/2 judge: 50%, 100 tok/s, 10 s left" in drawn
     assert "\x1b[2K" in drawn
-
-
-def test_a_remark_is_shown_where_there_is_room_and_the_phase_longest() -> None:
-    title = "round 3/10 judge, 90/150 accepted, job at most 12 min (round-002 answers as grader)"
-    figures = "1,000 of 4,000 rows, 2,300 tokens/s, about 5 min left"
-    shown_at = {width: shown.fitted(title, figures, width).removesuffix(figures) for width in (160, 120, 95, 80)}
-    assert shown_at == {
-        160: f"{title}: ",
-        120: "round 3/10 judge, 90/150 accepted, job at most 12 min: ",
-        95: "round 3/10 judge, 90/150 accepted: ",
-        80: "round 3/10 judge: ",
-    }
-
-
-def test_the_time_left_is_that_of_the_rounds_so_far() -> None:
-    assert shown.time_left([100.0, 140.0], 3) == "job at most 6 min"
-    assert shown.time_left([], 3) == shown.time_left([100.0], 0) == ""
