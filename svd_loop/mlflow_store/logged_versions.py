@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from svd_loop.contracts import PolicyVersion, RoundRecord
+from svd_loop.mlflow_store.alias_lock import is_server
 from svd_loop.mlflow_store.records import RegisteredVersion
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class LoggedVersions:
     def link(self, model_id: str, folder: Path) -> None:
         """Make a version's folder the artifacts of its logged model; does nothing in a store that is not local."""
         place = urlsplit(self._client.get_logged_model(model_id).artifact_location)
-        if place.scheme not in ("", "file"):
+        if is_server(str(self._client.tracking_uri)) or place.scheme not in ("", "file"):
             return
         artifacts = Path(unquote(place.path))
         if not artifacts.exists():

@@ -87,12 +87,12 @@ class Registrar:
             runs.end(result.stop)
             run_id = runs.run_id
         name, fingerprint = job.tracking.register_as or job.name, record.version.fingerprint
-        logged = LoggedVersions(store.client, store.experiment_id, job.name, job.identity(), job.config)
-        model_id = logged.of(record, run_id)
-        version = registry.register(name, source, fingerprint=fingerprint, run_id=run_id, tags=tags, model_id=model_id)
+        version = registry.register(name, source, fingerprint=fingerprint, run_id=run_id, tags=tags)
         snippet = _SNIPPET.format(version=f"models:/{name}/{version.number}")
         card = as_description(model_card(job.name, record, result.history, job.config, snippet, test=result.test))
         registry.describe(version, card)
+        logged = LoggedVersions(store.client, store.experiment_id, job.name, job.identity(), job.config)
+        model_id = logged.of(record, run_id)
         logged.registered(model_id, version, card)
         logged.link(model_id, source)
         return registry, version

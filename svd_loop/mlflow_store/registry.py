@@ -55,14 +55,7 @@ class Registry:
     # ------------------------------------------------------------------------------------------ versions
 
     def register(
-        self,
-        name: str,
-        source: Path,
-        *,
-        fingerprint: str,
-        run_id: str,
-        tags: Mapping[str, str],
-        model_id: str | None = None,
+        self, name: str, source: Path, *, fingerprint: str, run_id: str, tags: Mapping[str, str]
     ) -> RegisteredVersion:
         """Register the weights in `source`; the same weights at the same location keep their version.
 
@@ -72,7 +65,6 @@ class Registry:
             fingerprint: digest of the weights.
             run_id: the run they came from.
             tags: tags of the version.
-            model_id: the logged model that stands for it.
 
         Raises:
             WeightsError: the files must be uploaded and are missing.
@@ -88,7 +80,7 @@ class Registry:
         if remote:
             self._upload(source, run_id, path)
         created = self._client.create_model_version(
-            name, source=address, run_id=run_id, tags={**tags, FINGERPRINT_TAG: fingerprint}, model_id=model_id
+            name, source=address, run_id=run_id, tags={**tags, FINGERPRINT_TAG: fingerprint}
         )
         return _version_of(created)
 

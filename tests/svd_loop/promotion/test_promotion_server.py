@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from pathlib import Path
@@ -35,6 +36,10 @@ def test_promotion_through_a_server(
         store = open_store(config.tracking.uri, root, "svd-loop")
         version = find_version(registry, "challenger")
         assert version.source.startswith("runs:/")
+        traced = store.client.search_traces(locations=[store.experiment_id], max_results=100)
+        assert {len(trace.data.spans) > 2 for trace in traced} == {True}
+        logged = store.client.search_logged_models([store.experiment_id])
+        assert any(json.loads(model.tags.get("mlflow.modelVersions", "[]")) for model in logged)
         with pytest.raises(MlflowException, match="local path"):  # why the files were uploaded
             place = str(root / "jobs" / "good" / "versions" / "round-001")
             store.client.create_model_version("model", place, run_id=version.source.split("/")[1])
