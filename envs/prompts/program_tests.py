@@ -7,10 +7,13 @@ key `stdin` or `call`, which cannot be confused with a Python statement.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 _STDIN: Final = '{"stdin": '
+_NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+"""What programs print; Python also reads digits of other scripts, `1_000` and `inf`."""
 _CALL: Final = '{"call": '
 
 
@@ -41,10 +44,9 @@ class ScriptTest:
         return all(one == other or self._close(one, other) for one, other in zip(given, wanted, strict=True))
 
     def _close(self, given: str, wanted: str) -> bool:
-        try:
-            one, other = float(given), float(wanted)
-        except ValueError:
+        if not _NUMBER.fullmatch(given) or not _NUMBER.fullmatch(wanted):
             return False
+        one, other = float(given), float(wanted)
         bound = (self.tolerance or 0.0) * max(1.0, abs(other))
         return one == other or abs(one - other) <= bound < float("inf")
 

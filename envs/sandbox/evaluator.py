@@ -63,6 +63,7 @@ def _run(remote: Remote, tests: Sequence[str], given: str) -> None:
     trees = [ast.parse(text) for text in (given, *tests)]
     scope = _Scope(remote, _program_names(trees))
     scope[_ASSERTING] = remote.asserting
+    remote.expects_stop = any(getattr(node, "id", "") == "StopIteration" for tree in trees for node in ast.walk(tree))
     for tree in trees:
         code = compile(ast.fix_missing_locations(_MarkAssertions().visit(tree)), "test", "exec", dont_inherit=True)
         exec(code, scope)

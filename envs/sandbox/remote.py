@@ -40,6 +40,8 @@ class Remote:
 
     Attributes:
         failure: the first `ProgramFailed` or `CannotHandOver`; it counts even if a test swallowed it.
+        expects_stop: the tests name `StopIteration`. Where they do not, one from a call is a `RuntimeError`: inside
+            `map` or `filter` it would end the loop that checks the values, and so pass.
     """
 
     def __init__(self, requests: int, replies: int) -> None:
@@ -51,6 +53,7 @@ class Remote:
         self._asserting = False
         self._unseen: list[tuple[list[Any], Any]] = []
         self.failure: ProgramFailed | CannotHandOver | None = None
+        self.expects_stop = False
         self._raised: BaseException | None = None
 
     @contextlib.contextmanager
@@ -87,7 +90,8 @@ class Remote:
         """Perform one of `runner.OPERATIONS`; raises the program's error, as an exception of the same name."""
         back = operation == "call" and _holds_mutable([args, named])
         self._send({"do": operation, "args": self._encode(list(args)), "named": self._encode(named), "back": back})
-        return self._result([list(args), named])
+        given = [list(args), named]
+        return self._called(given) if operation == "call" else self._result(given)
 
     def _result(self, given: list[Any] | None = None) -> object:
         while "callback" in (answer := self._receive()):
@@ -105,6 +109,16 @@ class Remote:
             self._raised = raised
             raise raised
         return value
+
+    def _called(self, given: list[Any]) -> object:
+        """The result of a call, which must not end an iteration of the tests."""
+        try:
+            return self._result(given)
+        except StopIteration:
+            if self.expects_stop:
+                raise
+            self._raised = RuntimeError("the program raised StopIteration")
+            raise self._raised from None
 
     def _changed(self, given: list[Any], changed: object, *, at_once: bool) -> None:
         if self._asserting and not at_once:

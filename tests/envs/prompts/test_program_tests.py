@@ -34,6 +34,9 @@ def test_a_test_survives_as_text(test: ProgramTest) -> None:
         ("0.5", "nan", 1e-6, False),
         ("0.5", "inf", 1e-6, False),
         ("inf", "inf", 1e-6, True),
+        ("691356", "\u0666\u0669\u0661\u0663\u0665\u0666", 1e-6, False),  # the same digits in another script
+        ("691356", "691_356", 1e-6, False),
+        ("691356", "+6.91356e5", 1e-6, True),
         ("inf", "0", 1e-6, False),
         ("1 2", "1", 1e-6, False),
         ("", "", None, True),

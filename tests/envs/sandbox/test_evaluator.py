@@ -112,6 +112,8 @@ LIES = {
     "own check": "def check(*a): pass\ndef f(x): return 5",
     "own AssertionError": "import builtins\nbuiltins.AssertionError = SystemExit\ndef f(x): return 0",
     "raises AssertionError": "def f(x): raise AssertionError",
+    "raises StopIteration": "def f(x): raise StopIteration",
+    "raises its own StopIteration": "class S(StopIteration): pass\ndef f(x): raise S",
     "raises SystemExit": "def f(x): raise SystemExit",
     "ends": "import os\ndef f(x): os._exit(0)",
     "moves its arguments": "def f(x):\n    if isinstance(x, list): x.clear()\n    return []",
@@ -142,12 +144,22 @@ LIES = {
         "assert [f(1)] == [20231]",
         "x = [20231]\nassert f(x) == x",
         "r = round(f(1))\nassert r == 20231",
+        "cases = [(1, 20231)]\nassert all(map(lambda case: f(case[0]) == case[1], cases))",
+        "for value in map(f, [1]):\n    assert value == 20231",
+        "assert not list(filter(lambda x: f(x) != 20231, [1]))",
+        "assert next(map(f, [1]), 20231) == 20231",
     ],
 )
 def test_no_form_of_test_can_be_forged(one: Sandbox, name: str, test: str) -> None:
     if name == "moves its arguments" and "f(x)" in test:
         assert check(one, LIES[name], "x = [20231]\nassert f(x) == x").outcome is Outcome.WRONG
     assert check(one, LIES[name], test).outcome is Outcome.WRONG
+
+
+def test_a_test_that_names_it_sees_the_end_of_an_iteration(one: Sandbox) -> None:
+    source = "class C:\n    def __iter__(s): return s\n    def __next__(s): raise StopIteration\ndef f(): return C()"
+    test = "try:\n    f().__next__()\nexcept StopIteration:\n    pass\nelse:\n    assert False"
+    assert check(one, source, test, "assert list(f()) == []").outcome is Outcome.RIGHT
 
 
 def test_a_builtin_name_is_the_programs_only_where_it_is_what_is_asked_for(one: Sandbox) -> None:
