@@ -204,10 +204,12 @@ class Registry:
         why: str,
         measured: Measured = NOT_MEASURED,
     ) -> None:
-        """Record that a version was not promoted."""
+        """Record that a version was not promoted; does nothing if that is the newest entry, as after a kill."""
         with alias_lock(self._client, version.name):
-            event = Event(0, "refused", version.number, _number(over), why)
-            self._record(version.name, replace(event, **asdict(measured)))
+            event = replace(Event(0, "refused", version.number, _number(over), why), **asdict(measured))
+            history = self.history(version.name)
+            if not history or replace(history[-1], number=0, at="") != event:
+                self._record(version.name, event)
 
     def record_idle(self, name: str, why: str) -> None:
         """Record, once, that a job brought no version to promote; does nothing if the model does not exist."""

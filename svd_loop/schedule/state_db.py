@@ -167,6 +167,13 @@ class StateDb:
             rows = self.connection.execute(query, (-1 if limit is None else limit,)).fetchall()
         return [(number, Prompt(id, text, domain, source)) for number, id, text, domain, source in rows]
 
+    def used_by(self, job: int) -> list[Prompt]:
+        """Return the prompts of a job that the schedule has not forgotten, oldest first."""
+        query = "SELECT id, text, domain, source FROM prompts WHERE fate = 'used' AND job = ? ORDER BY number"
+        with self._as_schedule_error():
+            rows = self.connection.execute(query, (job,)).fetchall()
+        return [Prompt(id, text, domain, source) for id, text, domain, source in rows]
+
     def set_prompt_state(self, number: int, state: PromptState, detail: str = "", job: int | None = None) -> None:
         """Record the new state of a waiting prompt."""
         with self.writing() as connection:

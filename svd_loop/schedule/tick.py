@@ -14,10 +14,9 @@ files, hooks and the next job.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -29,8 +28,7 @@ from svd_loop.assembly.backends import refuse_foreign_anchors
 from svd_loop.assembly.data import held_out
 from svd_loop.config import Config, parse_config
 from svd_loop.config.schedule import HookEvent
-from svd_loop.contracts import JobResult, Problem, Prompt, RootPaths
-from svd_loop.contracts.conversation import as_data
+from svd_loop.contracts import JobResult, Problem, RootPaths
 from svd_loop.errors import JobInterrupted, LedgerError, RegistryError, ScheduleError, SvdError
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader
@@ -40,8 +38,8 @@ from svd_loop.schedule.health import ScheduleHealth, schedule_health
 from svd_loop.schedule.hooks import call_hooks
 from svd_loop.schedule.inbox import Inbox, Intake
 from svd_loop.schedule.models import Models, starting_checkpoint, tokenizer_digest
+from svd_loop.schedule.prompt_files import record_prompts, restore_prompts, write_prompts
 from svd_loop.schedule.state_db import JobRow, Outcome, StateDb
-from svd_loop.support.atomic import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -219,8 +217,8 @@ class Schedule:
         number = len(db.jobs()) + 1
         name = f"{self._config.job.name}-{number:03d}"
         champion = self._models.champion()
-        prompts = self._write_prompts(name, [prompt for _, prompt in chosen])
-        config = self._job_config(db, name, champion, prompts)
+        prompts = [prompt for _, prompt in chosen]
+        config = self._job_config(db, name, champion, write_prompts(self._folder, name, prompts))
         with db.writing():
             db.add_job(
                 number,
@@ -231,6 +229,7 @@ class Schedule:
                 prompts=len(chosen),
                 started_at=self._clock(),
             )
+            record_prompts(db, name, prompts)
             for prompt_number, _ in chosen:
                 db.set_prompt_state(prompt_number, "used", job=number)
         log.info("%s: starts with %d new prompts from %s", name, len(chosen), champion or config.model.path)
@@ -245,13 +244,6 @@ class Schedule:
             for (number, _), leaks in zip(waiting, found, strict=True):
                 if leaks:
                     db.set_prompt_state(number, "leaked", "; ".join(map(str, leaks)))
-
-    def _write_prompts(self, name: str, prompts: Sequence[Prompt]) -> Path:
-        path = self._folder / "prompts" / f"{name}.jsonl"
-        path.parent.mkdir(exist_ok=True)
-        rows = ({"prompt": as_data(p.text), "domain": p.domain, "id": p.source} for p in prompts)
-        write_atomically(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-        return path
 
     def _job_config(self, db: StateDb, name: str, champion: Path | None, prompts: Path) -> Config:
         """Return a job's configuration: the schedule's with the new prompts, the champion's weights and the replay."""
@@ -290,6 +282,7 @@ class Schedule:
         return job
 
     def _run_to_stop(self, db: StateDb, job: JobRow, config: Config) -> JobRow:
+        restore_prompts(self._folder, db, job)
         result = self._run(config)
         best = result.best
         folder = config.job.paths.version(best.version.round)

@@ -281,3 +281,11 @@ def test_two_processes_promoting_at_once_end_as_one_after_the_other_would(config
     assert aliases(config) == {CHAMPION: winner, CHALLENGER: 3, PREVIOUS: 1}
     assert history(config) == [("first", 1, 0), ("promoted", winner, 1), ("refused", loser, winner)]
     assert "GateError" in next(err for _, err, code in ended if code == 3)
+
+
+def test_a_refusal_that_is_repeated_stands_once(config: Config) -> None:
+    registry = registry_of(config)
+    version = registry.get("model", 2)
+    for why in ("worse", "worse", "much worse"):
+        registry.refuse(version, over=None, why=why)
+    assert [event.why for event in registry.history("model") if event.what == "refused"][-2:] == ["worse", "much worse"]
