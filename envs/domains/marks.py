@@ -14,13 +14,13 @@ from envs.domains.numbers import number
 
 _MARKS: Final = re.compile(
     r"(?P<prime>'|\\prime(?![a-zA-Z]))|(?P<not>\\(?:not|neg|lnot|cancel|bcancel|xcancel|sout|st)(?![a-zA-Z]))"
-    r"|(?P<dangling>[+*/=^_-]\s*$)"
+    r"|(?P<dangling>[+/=^_-]\s*$)"
     r"|(?P<transposed>\^\s*\{?\s*(?:T(?![a-zA-Z])|\\top(?![a-zA-Z])|\\intercal(?![a-zA-Z])|\\text\s*\{\s*T\s*\}))"
 )
 _DATE: Final = re.compile(
     r"(?:1[0-9]|20)[0-9]{2}(?P<mark>[-/.])[01]?[0-9](?P=mark)[0-3]?[0-9]|[0-3]?[0-9]/[0-3]?[0-9]/(?:1[0-9]|20)[0-9]{2}"
 )
-_RATIO: Final = re.compile(r"[^:]+(?::[^:]+){2,}")
+_RATIO: Final = re.compile(r"[^:=]+(?::[^:=]+){2,}")
 
 
 def marks_of(text: str) -> Counter[str]:

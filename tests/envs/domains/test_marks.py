@@ -47,6 +47,7 @@ def test_what_is_no_mark_or_the_same_one(one: str, other: str) -> None:
         ("2020-01-02", "2020-01-02", True),
         ("1/2/2020", "2/1/2020", False),
         ("3:4", "6:8", None),
+        ("V_{1}:V_{2}=11:21", "11:21", None),
         ("2020", "2020", None),
         ("1/2", "0.5", None),
     ],
