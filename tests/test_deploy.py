@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import configparser
+import re
 import shlex
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -44,3 +47,41 @@ def test_the_command_is_one(command: object) -> None:
     assert (program, name) == ("svd-loop", "schedule")
     assert context.params["once"] is True
     assert context.params["inbox"] == Path("inbox")
+
+
+def rayjob() -> dict[str, Any]:
+    manifest: dict[str, Any] = yaml.safe_load((DEPLOY / "rayjob.yaml").read_text())
+    return manifest
+
+
+def line_of(script: str) -> str:
+    """The line of a batch script that runs the job, without what the shell makes of it."""
+    (line,) = re.findall(r"^(?:exec )?(svd-loop .*?)(?: &)?$", (DEPLOY / script).read_text(), re.MULTILINE)
+    return str(line)
+
+
+@pytest.mark.parametrize("kind", ["rayjob", "ray.sbatch", "accelerate.sbatch"])
+def test_a_cluster_runs_a_command_that_there_is(kind: str) -> None:
+    line = rayjob()["spec"]["entrypoint"] if kind == "rayjob" else line_of(kind)
+    program, name, *arguments = shlex.split(line)
+    assert (program, name) == ("svd-loop", "run")
+    context = typer.main.get_group(app).commands[name].make_context(name, arguments)
+    assert True in context.params.values()  # --json
+
+
+def test_a_ray_job_has_the_version_that_is_locked_and_gpus_on_its_workers() -> None:
+    spec = rayjob()["spec"]["rayClusterSpec"]
+    locked = (DEPLOY.parents[1] / "requirements-ray.lock").read_text()
+    assert f"\nray=={spec['rayVersion']} " in locked
+    (workers,) = spec["workerGroupSpecs"]
+    (container,) = workers["template"]["spec"]["containers"]
+    assert workers["replicas"] * int(container["resources"]["limits"]["nvidia.com/gpu"]) == 16
+
+
+@pytest.mark.parametrize("script", ["ray.sbatch", "accelerate.sbatch"])
+def test_a_batch_script_is_one_that_bash_reads(script: str) -> None:
+    text = (DEPLOY / script).read_text()
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+    options = re.findall(r"^#SBATCH --([a-z-]+)=", text, re.MULTILINE)
+    assert {"nodes", "ntasks-per-node", "gpus-per-node", "signal"} <= set(options)
+    assert text.index("#SBATCH") < text.index("set -euo pipefail")  # Slurm stops reading options at the first command

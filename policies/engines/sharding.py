@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 
 def shards_by_prefix(prompts: Sequence[tuple[int, ...]], shards: int) -> list[list[int]]:
@@ -27,3 +29,23 @@ def shards_by_prefix(prompts: Sequence[tuple[int, ...]], shards: int) -> list[li
             run = place * shards // len(order)
         runs[run].append(index)
     return runs
+
+
+def batches_of(shards: Sequence[Sequence[int]], longest: int) -> tuple[list[list[int]], list[list[int]]]:
+    """Cut shards into batches of about equal size.
+
+    Args:
+        shards: rows of each replica.
+        longest: most rows of a batch.
+
+    Returns:
+        The rows of every batch, and the batches' numbers for each replica.
+    """
+    batches: list[list[int]] = []
+    queues: list[list[int]] = []
+    for shard in shards:
+        count = math.ceil(len(shard) / longest)
+        cuts = [len(shard) * part // count for part in range(count + 1)] if count else []
+        queues.append(list(range(len(batches), len(batches) + count)))
+        batches += [list(shard[a:b]) for a, b in pairwise(cuts)]
+    return batches, queues

@@ -19,6 +19,7 @@ from policies.engines.decoding.pool import DecodingPool
 from policies.engines.decoding.prefill import PromptReader
 from policies.engines.decoding.prompt_blocks import PromptBlocks
 from policies.engines.serving import PrefixCache
+from policies.engines.vllm_child import prompt_logprobs
 from policies.text.chat import ChatCodec
 from policies.versions.checkpoints import load_model
 from policies.versions.precision import NARROW
@@ -138,6 +139,12 @@ class TransformersEngine:
                         ) from error
                 self._shrink()  # after the handler: inside it, the traceback would keep the batch's memory
         return [done[index] for index in range(len(requests))]
+
+    def logprobs(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Log probability of each prompt's tokens from the second on, in nats; prompts have at least two."""
+        if self._model is None:
+            raise EngineError("the engine is closed")
+        return prompt_logprobs(self._model, prompts)
 
     def close(self) -> None:
         """Release the model and its memory, and log how many prompt tokens had been read before."""

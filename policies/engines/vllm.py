@@ -60,6 +60,7 @@ class VllmEngine:
         max_context: longest prompt plus answer, in tokens.
         stop_ids: tokens that end an answer; at least one.
         probe_prompts: token ids to compare log probabilities on, each of at least two tokens.
+        reference: transformers' log probabilities, if they are known; None lets the first child compute them.
 
     Raises:
         ConfigError: vLLM is not installed, or there are fewer GPUs than the replicas need.
@@ -76,6 +77,7 @@ class VllmEngine:
         max_context: int,
         stop_ids: Collection[int],
         probe_prompts: Sequence[Sequence[int]],
+        reference: list[list[float]] | None = None,
     ) -> None:
         require_vllm()
         if not stop_ids:
@@ -90,8 +92,11 @@ class VllmEngine:
             for index in range(settings.replicas):
                 self._children.append(_spawn(settings, index, served.name))
             for index, child in enumerate(self._children):
-                child.send("start", Start(**{**start, "reference": index == 0}))  # type: ignore[typeddict-item]
+                computes = index == 0 and reference is None
+                child.send("start", Start(**{**start, "reference": computes}))  # type: ignore[typeddict-item]
             started: list[Started] = gather(self._children, settings.start_seconds)
+            if reference is not None:
+                started[0]["reference"] = reference
             worst = check_probe(started, settings.probe_tolerance or default_tolerance(dtype), served)
         except BaseException:
             self._end(at_once=True)
@@ -178,9 +183,14 @@ class VllmEngine:
 
 
 def open_engine(
-    stored: StoredVersion, codec: ChatCodec, settings: VllmEngineSection, model: ModelSection
+    stored: StoredVersion,
+    codec: ChatCodec,
+    settings: VllmEngineSection,
+    model: ModelSection,
+    *,
+    reference: list[list[float]] | None = None,
 ) -> VllmEngine:
-    """Open the engine on a stored version; raises what `VllmEngine` raises."""
+    """Open the engine on a stored version; `reference` and errors as of `VllmEngine`."""
     return VllmEngine(
         served_version(stored),
         settings,
@@ -188,6 +198,7 @@ def open_engine(
         max_context=model.max_context,
         stop_ids=codec.stop_ids,
         probe_prompts=probe_prompts_of(codec),
+        reference=reference,
     )
 
 
@@ -308,13 +319,14 @@ def default_tolerance(dtype: str) -> float:
     return _TOLERANCES.get(dtype, _HALF_TOLERANCE)
 
 
-def check_probe(started: Sequence[Started], tolerance: float, served: Served) -> float:
+def check_probe(started: Sequence[Started], tolerance: float, served: Served, *, engine: str = "vLLM") -> float:
     """Compare every child's log probabilities of the probe with those of transformers.
 
     Args:
         started: the children's answers; the first one holds the reference.
         tolerance: mean absolute difference allowed, in nats.
         served: the version, for the error.
+        engine: what answered, for the error.
 
     Returns:
         The largest mean absolute difference of a child, in nats.
@@ -332,9 +344,9 @@ def check_probe(started: Sequence[Started], tolerance: float, served: Served) ->
     worst = max(differences)
     if not worst <= tolerance:  # also if it is not a number
         raise ModelError(
-            f"{served.name}: vLLM and transformers disagree about {served.adapter or served.checkpoint}: log "
+            f"{served.name}: {engine} and transformers disagree about {served.adapter or served.checkpoint}: log "
             f"probabilities of {len(expected)} tokens differ by {worst:.3g} nats on average, {tolerance:g} are allowed "
-            "(engine.probe_tolerance). vLLM serves other weights than those stored, or computes this model otherwise"
+            f"(engine.probe_tolerance). {engine} serves other weights than those stored, or computes it otherwise"
         )
     return worst
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -129,8 +130,6 @@ def reference_logprobs(start: Probed) -> list[list[float]]:
     Done here and not in the parent, whose memory would keep the size of the model for the rest of the job; and before
     vLLM loads, so that there are never two copies of the weights.
     """
-    import torch
-
     from policies.versions.checkpoints import load_checkpoint
 
     model = load_checkpoint(Path(start["checkpoint"]), start["dtype"]).eval()
@@ -138,14 +137,22 @@ def reference_logprobs(start: Probed) -> list[list[float]]:
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, start["adapter"][2]).eval()
-    found = []
-    with torch.inference_mode():
-        for ids in start["prompts"]:
-            tokens = torch.tensor(ids)
-            logprobs = model(tokens[None, :-1]).logits[0].float().log_softmax(-1)
-            found.append(logprobs.gather(1, tokens[1:, None])[:, 0].tolist())
+    found = prompt_logprobs(model, start["prompts"])
     del model
     gc.collect()
+    return found
+
+
+def prompt_logprobs(model: Any, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
+    """Log probability of each prompt's tokens from the second on, in nats, by a model of transformers."""
+    import torch
+
+    found = []
+    with torch.inference_mode():
+        for ids in prompts:
+            tokens = torch.tensor(ids, device=model.device)
+            logprobs = model(tokens[None, :-1]).logits[0].float().log_softmax(-1)
+            found.append(logprobs.gather(1, tokens[1:, None])[:, 0].tolist())
     return found
 
 

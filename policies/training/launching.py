@@ -1,4 +1,7 @@
-"""Run an update in several processes, one per GPU, through `accelerate launch`.
+"""Run an update in several processes, one per GPU, through `accelerate launch`, on one machine or several.
+
+With `update.launch.type: slurm` the launcher is started once on every node of the allocation, by `srun`; the run's
+folder is then on a file system that all of them share. `policies.training.on_ray` does it on a Ray cluster.
 
 The job's process trains nothing then: it writes the run down, gives its memory back, starts the processes and waits.
 Their result becomes a version only when all of it is there; a killed run leaves its folder, and continues from
@@ -12,18 +15,21 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 import svd_loop.errors as errors  # not `from svd_loop`: the package's face leads to scoring too
+from policies.cluster.connection import require_ray
 from policies.training import process as program
 from policies.training.run import Trained, TrainingTask
 from policies.versions.precision import trains_in_bfloat16
@@ -65,7 +71,21 @@ def launch(task: TrainingTask, rows: Sequence[TrainingRow]) -> Trained:
     with (work / program.ROWS).open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(program.plain_row(row)) + "\n" for row in rows)
     release_memory()
-    _run(task, task.steps(len(rows)))
+    steps, launch = task.steps(len(rows)), settings.launch
+    where = f" on {launch.nodes} nodes" if launch.nodes > 1 else ""
+    with progress(f"{task.label} trains in {launch.processes} processes{where}", steps, "steps") as bar:
+        done = 0
+
+        def notice(step: int) -> None:
+            nonlocal done
+            bar.advance(step - done)
+            done = step
+
+        code = (
+            _on_ray(task, notice) if launch.type == "ray" else run_here(work, command(work.resolve(), launch), notice)
+        )
+    if code != 0 or not (work / program.RESULT).exists():
+        raise _failure(work, code)
     result = json.loads((work / program.RESULT).read_text(encoding="utf-8"))
 
     def save(folder: Path) -> None:
@@ -96,19 +116,23 @@ def accelerate_config(settings: UpdateSection, device: str) -> dict[str, Any]:
             f"{error if isinstance(error, OSError) else repr(error)}"
         ) from None
     if config.get("num_machines", 1) != 1:
-        raise ConfigError(
-            f"{path}: num_machines is {config['num_machines']}; a job starts processes on its own machine only"
-        )
+        raise ConfigError(f"{path}: num_machines is {config['num_machines']}; set update.launch.nodes instead")
     if kind == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None:
         raise ConfigError(
             f"{path}: needs DeepSpeed, which is not installed here; pip install deepspeed, or set "
             "update.launch.strategy: fsdp2"
         )
-    _require_gpus(section.processes, device)
+    if section.type == "local":
+        _require_gpus(section.processes, device)
+    elif section.type == "ray":
+        require_ray(key="update.launch.type: ray")
+    elif shutil.which("srun") is None:
+        raise ConfigError("update.launch.type: slurm, but there is no srun here: start the job by sbatch")
     # If accelerate is configured for the CPU, it leaves DeepSpeed out; the trainer's `use_cpu` is enough.
     on_cpu = device == "cpu" and kind != "DEEPSPEED"
     precision = "bf16" if trains_in_bfloat16(settings.bf16, on_gpu=device != "cpu") else "no"
-    return {**config, "num_processes": section.processes, "mixed_precision": precision, "use_cpu": on_cpu}
+    shared = {"num_machines": section.nodes, "num_processes": section.processes}
+    return {**config, **shared, "mixed_precision": precision, "use_cpu": on_cpu}
 
 
 def strategy_file(section: LaunchSection) -> Path:
@@ -120,20 +144,34 @@ def strategy_file(section: LaunchSection) -> Path:
     return next((file for file in files if file.is_file()), files[0])
 
 
-def command(work: Path) -> list[str]:
+def command(work: Path, section: LaunchSection) -> list[str]:
     """The command line of a run in folder `work`, with a free port, because jobs may share the machine."""
-    return [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--config_file",
-        str(work / CONFIG),
-        "--main_process_port",
-        "0",
-        "-m",
-        program.__name__,
-        str(work),
-    ]
+    if section.type == "local":
+        return accelerate_command(work, "--main_process_port", "0")
+    # This process runs on the allocation's first node, where srun starts task 0.
+    nodes = str(section.nodes)
+    srun = ["srun", "--nodes", nodes, "--ntasks", nodes, "--ntasks-per-node", "1", "--kill-on-bad-exit=1"]
+    rank = ["sh", "-c", 'exec "$0" "$@" --machine_rank "$SLURM_PROCID" ' + shlex.join(program_of(work))]
+    where = ["--main_process_ip", socket.gethostname(), "--main_process_port", str(free_port())]
+    return [*srun, *rank, *accelerate_command(work, *where)[: -len(program_of(work))]]
+
+
+def accelerate_command(work: Path, *options: str) -> list[str]:
+    """`accelerate launch` of the run in folder `work`."""
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(work / CONFIG)]
+    return [*launcher, *options, *program_of(work)]
+
+
+def program_of(work: Path) -> list[str]:
+    """The last words of the launcher's command line."""
+    return ["-m", program.__name__, str(work)]
+
+
+def free_port() -> int:
+    """A port that nobody listens at now."""
+    with socket.socket() as listener:
+        listener.bind(("", 0))
+        return int(listener.getsockname()[1])
 
 
 def _require_gpus(processes: int, device: str) -> None:
@@ -145,14 +183,33 @@ def _require_gpus(processes: int, device: str) -> None:
         raise ConfigError(f"update.launch.processes: {processes}, but torch sees {found} GPUs; each process needs one")
 
 
-def _run(task: TrainingTask, steps: int) -> None:
-    """Start the processes, show their progress, and wait until all have ended."""
+def _on_ray(task: TrainingTask, notice: Callable[[int], None]) -> int:
+    from policies.training.on_ray import run_on_nodes
+
+    return run_on_nodes(task, notice)
+
+
+def _by_command(task: TrainingTask, notice: Callable[[int], None]) -> int:
+    return run_here(task.work, command(task.work.resolve(), task.settings.launch), notice)
+
+
+def run_here(work: Path, command: Sequence[str], notice: Callable[[int], None] = lambda step: None) -> int:
+    """Start the processes and wait until all have ended; they end with this one.
+
+    Args:
+        work: the run's folder.
+        command: the launcher's command line.
+        notice: called with the number of finished steps.
+
+    Returns:
+        The launcher's exit code.
+    """
     root = str(Path(__file__).parents[2])
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     environment = {**without_secrets(os.environ), "PYTHONPATH": paths}
-    with (task.work / LOG).open("wb") as log:
+    with (work / LOG).open("wb") as log:
         launcher = subprocess.Popen(
-            command(task.work.resolve()),
+            command,
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
@@ -160,20 +217,16 @@ def _run(task: TrainingTask, steps: int) -> None:
             env=environment,
         )
     try:
-        with progress(f"{task.label} trains in {task.settings.launch.processes} processes", steps, "steps") as bar:
-            done = 0
-            while (code := launcher.poll()) is None:
-                time.sleep(_POLL_SECONDS)
-                step = _finished_steps(task.work)
-                bar.advance(step - done)
-                done = step
+        while (code := launcher.poll()) is None:
+            time.sleep(_POLL_SECONDS)
+            notice(finished_steps(work))
     finally:
         _end(launcher)
-    if code != 0 or not (task.work / program.RESULT).exists():
-        raise _failure(task.work, code)
+    return code
 
 
-def _finished_steps(work: Path) -> int:
+def finished_steps(work: Path) -> int:
+    """Optimizer steps that process 0 has reported."""
     try:
         return int((work / program.STEP).read_text(encoding="utf-8") or 0)
     except (OSError, ValueError):  # not started, or being written

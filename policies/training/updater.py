@@ -15,13 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
+from policies.cluster.connection import connect, has_gpus
 from policies.training.algorithm import UpdateContext
 from policies.training.rows import describe, share_of_batch, usable_rows
 from policies.training.run import Trained, TrainingTask
 from policies.versions.checkpoints import foundation, resolve_device
 from policies.versions.stored import StoredVersion, read_manifest, stored_version
 from policies.versions.weights import Origin, WeightStore
-from svd_loop.config.update import UpdateSection
+from svd_loop.config.update import LaunchSection, UpdateSection
 from svd_loop.contracts import PolicyVersion, TrainingRow, UpdateMaterial, UpdateResult
 from svd_loop.errors import TrainingError
 from svd_loop.support.linking import copy_by_links
@@ -63,7 +64,7 @@ class GradientUpdater(ABC, Generic[Item]):
         self._stop_ids = frozenset(stop_ids)
         self._pad_id = pad_id
         self._job_seed = job_seed
-        self._device = resolve_device(device)
+        self._device = _device(device, settings.launch)
         self._config_digest = config_digest
 
     @classmethod
@@ -208,6 +209,14 @@ class GradientUpdater(ABC, Generic[Item]):
         trained.save(folder)
         if self._settings.method == "full":
             self._tokenizer.save_pretrained(folder)
+
+
+def _device(device: str, launch: LaunchSection) -> str:
+    """`cpu` or `cuda`, where the update runs."""
+    if launch.type != "ray":
+        return resolve_device(device)
+    connect(launch.address, key="update.launch.address")
+    return "cuda" if device == "cuda" or (device == "auto" and has_gpus()) else "cpu"
 
 
 def _seed(job_seed: int, round: int) -> int:

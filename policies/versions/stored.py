@@ -125,8 +125,8 @@ def stored_version(folder: Path) -> StoredVersion:
     return StoredVersion(version, folder, manifest.kind, manifest.parent, base)
 
 
-def checkpoint_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file in `folder` that affects the model's answers, by name.
+def checkpoint_files(folder: Path) -> list[str]:
+    """Names of the files in `folder` that affect the model's answers, in order.
 
     Raises:
         WeightsError: there is no such folder, or no weights in it.
@@ -139,7 +139,16 @@ def checkpoint_digests(folder: Path) -> dict[str, str]:
         raise WeightsError(f"{folder}: no checkpoint folder: {error.strerror}") from None
     if not any(name.endswith((".safetensors", ".bin")) for name in names):
         raise WeightsError(f"{folder}: holds no weights (*.safetensors)")
-    return {name: file_digest(folder / name) for name in names}
+    return names
+
+
+def checkpoint_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in `folder` that affects the model's answers, by name.
+
+    Raises:
+        WeightsError: there is no such folder, or no weights in it.
+    """
+    return {name: file_digest(folder / name) for name in checkpoint_files(folder)}
 
 
 def follow_umask(folder: Path) -> None:

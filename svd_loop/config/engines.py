@@ -258,6 +258,46 @@ class ServerEngineSection(EngineSection):
             )
 
 
+class RayEngineSection(EngineSection):
+    """Replicas of another engine on the nodes of a Ray cluster (docs/guides/cluster.md)."""
+
+    type: Literal["ray"] = "ray"
+    address: str | None = None
+    """`host:port` of the cluster's head. null takes the variable RAY_ADDRESS, else the cluster that was started on this
+    machine, else starts one on it."""
+    replicas: Positive = 1
+    """Copies of the model on the cluster, spread over its nodes."""
+    replica: Annotated[TransformersEngineSection | VllmEngineSection, Field(discriminator="type")] = (
+        TransformersEngineSection()
+    )
+    """The engine of each copy. It has `tensor_parallel_size` GPUs (one, for transformers) where the cluster has GPUs
+    and `model.device` is not `cpu`. Its `chunk_size` and `chunk_seconds` are not used."""
+    cpus: Positive = 1
+    """Cores reserved for a copy, which are also its threads."""
+    start_seconds: Annotated[float, Field(gt=0.0)] = 900.0
+    """Time limit for the cluster to have room for all copies, and for these to load a version."""
+    recovery_seconds: Annotated[float, Field(ge=0.0)] = 300.0
+    """Wait when no copy is left, before the job ends with an error; the same command then continues."""
+
+    @model_validator(mode="after")
+    def _replicas_are_counted_once(self) -> RayEngineSection:
+        if isinstance(self.replica, VllmEngineSection) and self.replica.replicas != 1:
+            raise ValueError(
+                f"engine.replica.replicas: {self.replica.replicas}; a copy is one replica: set engine.replicas"
+            )
+        return self
+
+    @property
+    def rows_at_once(self) -> int:
+        """Of all copies together."""
+        return self.replica.rows_at_once * self.replicas
+
+    @property
+    def gpus_of_a_replica(self) -> int:
+        """GPUs of each copy, where it runs on GPUs."""
+        return self.replica.tensor_parallel_size if isinstance(self.replica, VllmEngineSection) else 1
+
+
 class ScriptedEngineSection(EngineSection):
     """A deterministic policy without a model, for trying the loop and for tests."""
 
@@ -307,6 +347,7 @@ ENGINES = Seam(
         "policies.engines.served.server:open_engine",
         check="policies.engines.served.server:client_options",
     ),
+    EngineVariant(RayEngineSection, "policies.engines.ray:open_engine", check="policies.engines.ray:require_ray"),
     EngineVariant(ScriptedEngineSection, "svd_loop.assembly.scripted_backend:ScriptedBackend"),
 )
 

@@ -126,8 +126,18 @@ class ReplaySection(Section):
 class LaunchSection(Section):
     """Training in separate processes, one a GPU, through `accelerate launch` (docs/guides/updates.md)."""
 
+    type: Literal["local", "ray", "slurm"] = "local"
+    """Where the processes run: `local` on this machine, `ray` on nodes of a Ray cluster, `slurm` on those of the
+    allocation that the job runs in (docs/guides/cluster.md)."""
     processes: Positive = 1
-    """Processes on this machine; 1 trains in the job's own process, unless `accelerate_config` is set."""
+    """Processes on all machines together; 1 on this machine trains in the job's own process, unless
+    `accelerate_config` is set."""
+    nodes: Positive = 1
+    """Machines among which the processes are divided equally."""
+    address: str | None = None
+    """`host:port` of the Ray cluster's head; null as in `engine.address`."""
+    start_seconds: Annotated[float, Field(gt=0.0)] = 900.0
+    """Time limit for a Ray cluster to have room for the processes."""
     strategy: Literal["ddp", "fsdp2", "zero2", "zero3"] = "ddp"
     """`ddp`: a whole copy in each process. `fsdp2`: weights, gradients and optimizer states in shards. `zero2` and
     `zero3`: the same by DeepSpeed, which must be installed. Each is a file in `configs/accelerate`."""
@@ -138,12 +148,28 @@ class LaunchSection(Section):
     @property
     def apart(self) -> bool:
         """Whether an update trains outside the job's own process."""
-        return self.processes > 1 or self.accelerate_config is not None
+        return self.processes > 1 or self.accelerate_config is not None or self.type != "local"
 
     @model_validator(mode="after")
     def _strategy_has_processes(self) -> LaunchSection:
         if self.strategy != "ddp" and not self.apart:
             raise ValueError(f"update.launch.strategy: {self.strategy} needs update.launch.processes above 1")
+        return self
+
+    @model_validator(mode="after")
+    def _nodes_can_work_together(self) -> LaunchSection:
+        if self.type == "local" and self.nodes > 1:
+            raise ValueError(f"update.launch.nodes: {self.nodes} needs update.launch.type: ray or slurm")
+        if self.processes % self.nodes:
+            raise ValueError(
+                f"update.launch.processes: {self.processes} cannot be divided equally among update.launch.nodes: "
+                f"{self.nodes}; make it a multiple"
+            )
+        if self.type == "ray" and self.strategy in ("zero2", "zero3"):
+            raise ValueError(
+                f"update.launch.strategy: {self.strategy} collects its weights through a file system that all nodes "
+                "share, which update.launch.type: ray does not need; use fsdp2"
+            )
         return self
 
 
@@ -227,6 +253,15 @@ class UpdateSection(Section):
             raise ValueError(
                 "update.algorithm.type: grpo starts from the version that sampled the candidates; set update.start: "
                 f"previous (it is {self.start})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _nodes_keep_no_checkpoints(self) -> UpdateSection:
+        if self.launch.type == "ray" and self.checkpoint_steps:
+            raise ValueError(
+                f"update.checkpoint_steps: {self.checkpoint_steps} cannot be used with update.launch.type: ray, whose "
+                "nodes share no file system: an interrupted update starts again; set it to 0"
             )
         return self
 

@@ -23,7 +23,7 @@ from policies.training.footprint import (
 from policies.versions.precision import chosen_dtype, trains_in_bfloat16
 from svd_loop.assembly.backends import checkpoint_path
 from svd_loop.config import Config
-from svd_loop.config.engines import ServerEngineSection, VllmEngineSection
+from svd_loop.config.engines import RayEngineSection, ServerEngineSection, VllmEngineSection
 from svd_loop.errors import ConfigError
 from svd_loop.support.memory import free_memory
 
@@ -153,6 +153,8 @@ def _serving(config: Config, shape: Shape, device: Device) -> str:
     engine, context = config.engine, config.model.max_context
     if isinstance(engine, ServerEngineSection):
         return "generating runs on the endpoints, which are not checked"
+    if isinstance(engine, RayEngineSection):
+        return "generating runs on the cluster, which is not checked"
     share, gpus, wanted = 1.0, 1, engine.rows_at_once or 1
     if isinstance(engine, VllmEngineSection):
         share, gpus, wanted = engine.gpu_memory_utilization, engine.tensor_parallel_size, engine.max_num_seqs

@@ -103,7 +103,7 @@ def test_without_the_package_the_known_names_are_listed() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(HERE / "job.yaml")
     told = str(caught.value)
-    assert "engine.type: no engine is called 'abacus'; known: scripted, server, transformers, vllm" in told
+    assert "engine.type: no engine is called 'abacus'; known: ray, scripted, server, transformers, vllm" in told
     assert "no domain is called 'sums'; known: coding, math, science" in told
     assert "no stage is called 'nines'; known: agreement, correctness, cycle_consistency, factuality" in told
     assert "no update algorithm is called 'practice'; known: dpo, kto, sft" in told

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.engines.sharding import shards_by_prefix
+from policies.engines.sharding import batches_of, shards_by_prefix
 
 prompts = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=4).map(tuple), max_size=40)
 
@@ -28,3 +28,13 @@ def test_different_prompts_are_divided_evenly(rows: set[tuple[int, ...]], count:
 def test_prompts_with_a_common_beginning_stay_together() -> None:
     rows = [(1, 2, 9), (7, 7, 1), (1, 2, 3), (7, 7, 5)]
     assert shards_by_prefix(rows, 2) == [[2, 0], [1, 3]]
+
+
+@given(st.lists(st.lists(st.integers(0, 99), max_size=20), min_size=1, max_size=4), st.integers(1, 7))
+def test_batches_hold_every_row_of_a_shard_once_and_are_about_equal(shards: list[list[int]], longest: int) -> None:
+    batches, queues = batches_of(shards, longest)
+    assert [[row for batch in queue for row in batches[batch]] for queue in queues] == shards
+    assert sorted(batch for queue in queues for batch in queue) == list(range(len(batches)))
+    for queue in queues:
+        sizes = [len(batches[batch]) for batch in queue]
+        assert not sizes or (max(sizes) <= longest and min(sizes) >= max(1, max(sizes) - 1))

@@ -79,7 +79,7 @@ def processes_of(work: Path) -> dict[int, int]:
 
 
 def step_of(folder: Path) -> int:
-    return max(map(launching._finished_steps, (folder / "versions").glob("training-001-*")), default=0)
+    return max(map(launching.finished_steps, (folder / "versions").glob("training-001-*")), default=0)
 
 
 @pytest.mark.slow
@@ -185,7 +185,7 @@ def test_accelerate_reads_every_shipped_strategy(strategy: str, kind: str, tmp_p
         assert read.deepspeed_config["zero_stage"] == int(strategy[-1])
     if kind == "FSDP":
         assert read.fsdp_config["fsdp_version"] == 2
-    line = launching.command(tmp_path)
+    line = launching.command(tmp_path, LaunchSection(processes=2, strategy=strategy))
     assert line[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
     assert line[-3:] == ["-m", "policies.training.process", str(tmp_path)]
     assert line[line.index("--config_file") + 1] == str(tmp_path / launching.CONFIG)

@@ -66,7 +66,7 @@ def test_every_built_in_row_can_be_built(seam: Seam[Variant]) -> None:
 def test_an_unknown_name_lists_the_built_in_and_the_installed_ones(installed: Path) -> None:
     install(installed, "loud", "mine = plugged:ROW", MODULE)
     with pytest.raises(
-        ConfigError, match=r"engine\.type: no engine is called 'warp'; known: mine \(loud 1\.0\), scripted"
+        ConfigError, match=r"engine\.type: no engine is called 'warp'; known: mine \(loud 1\.0\), ray, scripted"
     ):
         load_config(NANO, ["engine={type: warp}"])
     assert "plugged" not in sys.modules  # listing names loads nothing

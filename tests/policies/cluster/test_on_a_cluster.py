@@ -1,0 +1,262 @@
+"""A Ray cluster of two nodes on this machine: real raylets, real actors, real deaths.
+
+Needs Ray (`make setup-ray`, which `make test` does). The cluster is shared by the tests of this file, and
+their engine by most of them: each actor costs the imports of torch and transformers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import tempfile
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("ray", reason="Ray is not installed: make setup-ray")
+
+import ray
+from ray.cluster_utils import Cluster
+
+from envs.self_verification import SelfVerification
+from policies.cluster.connection import connect
+from policies.cluster.parcel import pack
+from policies.engines.dispatch import Unavailable
+from policies.engines.ray import Answers, Opening, RayEngine, Replica, Server, _probe, open_engine
+from policies.engines.transformers import TransformersEngine
+from policies.engines.transformers import open_engine as open_local
+from policies.engines.vllm_child import Probed, reference_logprobs
+from policies.policy import ModelPolicy
+from policies.text.chat import ChatCodec
+from policies.training.on_ray import run_on_nodes
+from policies.training.run import TrainingTask
+from policies.versions.checkpoints import load_codec, load_model
+from policies.versions.stored import StoredVersion
+from policies.versions.weights import WeightStore
+from svd_loop.config.engines import RayEngineSection, TransformersEngineSection
+from svd_loop.config.sections import ModelSection
+from svd_loop.contracts import BUILT_IN_ROLES, GenerationRequest, Message, Sampling
+from svd_loop.errors import ConfigError, ModelError, WeightsError
+from svd_loop.nano import NANO_CHECKPOINT
+from tests.policies.updates import parent, rows, settings, updater
+
+pytestmark = pytest.mark.slow
+
+NODE = {"num_cpus": 2, "object_store_memory": 80 * 2**20}
+MODEL = ModelSection.model_validate({"path": "nano", "device": "cpu", "dtype": "float32"})
+ALONE = TransformersEngineSection(batch_size=1, threads=1)
+"""Rows are computed one by one: in a batch, the last bits of a row depend on the others."""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    found = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    try:
+        found.add_node(**NODE)
+        connect(found.address, key="engine.address")
+        yield found
+    finally:
+        ray.shutdown()
+        found.shutdown()
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> StoredVersion:
+    return WeightStore(tmp_path_factory.mktemp("versions")).add_base(NANO_CHECKPOINT)
+
+
+@pytest.fixture(scope="module")
+def codec(stored: StoredVersion) -> ChatCodec:
+    return load_codec(stored)
+
+
+@pytest.fixture(scope="module")
+def local(stored: StoredVersion, codec: ChatCodec) -> TransformersEngine:
+    return open_local(stored, codec, ALONE, MODEL)
+
+
+@pytest.fixture(scope="module")
+def engine(cluster: Cluster, stored: StoredVersion, codec: ChatCodec) -> Iterator[RayEngine]:
+    with closing(open_on(cluster, stored, codec, replicas=2)) as opened:
+        yield opened
+
+
+def open_on(cluster: Cluster, stored: StoredVersion, codec: ChatCodec, **settings: Any) -> RayEngine:
+    section = RayEngineSection(address=cluster.address, replica=ALONE, **settings)
+    return open_engine(stored, codec, section, MODEL, reference=here)
+
+
+def here(probed: Probed, seconds: float) -> list[list[float]]:
+    """The reference without a child process."""
+    return reference_logprobs(probed)
+
+
+def requests(codec: ChatCodec, count: int) -> list[GenerationRequest]:
+    prompts = codec.encode([(Message("user", f"What is {index} + {index * 7}?"),) for index in range(count)])
+    return [GenerationRequest(tuple(ids), Sampling(32), seed=index) for index, ids in enumerate(prompts)]
+
+
+def of_actor(actor: Any, look: Callable[[Any], Any]) -> Any:
+    return ray.get(actor.__ray_call__.remote(look))
+
+
+def node_of(actor: Any) -> str:
+    return str(of_actor(actor, lambda self: ray.get_runtime_context().get_node_id()))
+
+
+def wait_until_back(engine: RayEngine) -> None:
+    """Until every replica is loaded again."""
+
+    async def wait() -> None:
+        for replica in engine._replicas([]):
+            while True:
+                try:
+                    await replica.ready()
+                    break
+                except Unavailable:
+                    await asyncio.sleep(0.2)
+
+    asyncio.run(asyncio.wait_for(wait(), 240))
+
+
+class Watch:
+    """Sees every batch that replicas are asked, and does something while one of them works on its second one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str = "", strike: Callable[[], None] = lambda: None):
+        self.asked: Counter[tuple[int, ...]] = Counter()
+        self.of: Counter[str] = Counter()
+        original: Callable[[Replica, int], Awaitable[Answers]] = Replica.answer
+
+        async def answer(replica: Replica, row: int) -> Answers:
+            self.asked[tuple(request.seed for request in replica._batches[row])] += 1
+            self.of[replica.name] += 1
+            asked = asyncio.ensure_future(original(replica, row))
+            if replica.name == name and self.of[name] == 2:
+                await asyncio.sleep(0)
+                strike()
+            return await asked
+
+        monkeypatch.setattr(Replica, "answer", answer)
+
+
+def test_a_round_is_the_local_one_vote_by_vote(
+    engine: RayEngine, local: TransformersEngine, stored: StoredVersion, codec: ChatCodec
+) -> None:
+    assert len({node_of(actor) for actor in engine._actors}) == 2
+    samplings = {role: Sampling(32) for role in BUILT_IN_ROLES}
+    episodes = [
+        SelfVerification(
+            ModelPolicy(runs, codec, stored.version, samplings, job_seed=3, max_context=512),
+            n=2,
+            templates="nano",
+            cascade={"votes": 1},
+        ).play([f"What is {number} + {number * 7}?" for number in range(6)])
+        for runs in (engine, local)
+    ]
+    assert len(episodes[0].verdicts) >= 6
+    assert any(vote.value for verdict in episodes[0].verdicts for vote in verdict.votes)
+    assert episodes[0] == episodes[1]
+    assert engine.prefix_cache.prompt_tokens > 500
+
+
+def test_a_replica_killed_in_the_middle_of_a_wave_costs_one_row_and_comes_back(
+    engine: RayEngine, local: TransformersEngine, codec: ChatCodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = requests(codec, 24)
+    first = engine._actors[0]
+    process = of_actor(first, lambda self: os.getpid())
+    with monkeypatch.context() as patch:
+        watch = Watch(patch, "replica 0", lambda: os.kill(process, signal.SIGKILL))
+        assert engine.generate(asked) == local.generate(asked)
+    assert sorted(watch.asked.values()) == [1] * 23 + [2]
+    wait_until_back(engine)
+    assert of_actor(first, lambda self: os.getpid()) != process
+    with monkeypatch.context() as patch:
+        watch = Watch(patch)
+        assert engine.generate(asked) == local.generate(asked)
+    assert set(watch.of) == {"replica 0", "replica 1"}
+
+
+def test_a_node_that_dies_in_the_middle_of_a_wave_is_replaced_by_another(
+    cluster: Cluster,
+    engine: RayEngine,
+    local: TransformersEngine,
+    codec: ChatCodec,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = requests(codec, 24)
+    (node,) = cluster.worker_nodes
+    (name,) = [f"replica {index}" for index, actor in enumerate(engine._actors) if node_of(actor) == node.node_id]
+    with monkeypatch.context() as patch:
+        watch = Watch(patch, name, lambda: cluster.remove_node(node, allow_graceful=False))
+        assert engine.generate(asked) == local.generate(asked)
+    assert sorted(watch.asked.values()) == [1] * 23 + [2]
+    added = cluster.add_node(**NODE)
+    wait_until_back(engine)
+    assert {node_of(actor) for actor in engine._actors} <= {added.node_id, cluster.head_node.node_id}
+    assert engine.generate(asked) == local.generate(asked)
+
+
+def test_what_arrives_is_what_was_stored(
+    cluster: Cluster, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The actor's own code, in this process, with an adapter."""
+    updater(tmp_path, checkpoint, steps=2, method="lora", learning_rate=1e-1).fit(
+        rows(8), round=1, parent=parent(tmp_path)
+    )
+    adapted = WeightStore(tmp_path / "versions").load(1)
+    codec, parcel = load_codec(adapted), pack(adapted)
+    adapter = (adapted.version.name, 1, str(adapted.path))
+    prompts = _probe(codec, MODEL)
+    found = reference_logprobs(Probed(checkpoint=str(checkpoint), dtype="float32", adapter=adapter, prompts=prompts))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    asked = requests(codec, 12)
+    server = Server()
+    server.load(parcel, Opening(ALONE, MODEL, found))
+    assert server.loaded()
+    assert server.answer(asked).generations == open_local(adapted, codec, ALONE, MODEL).generate(asked)
+    server.close()
+    with pytest.raises(ModelError, match=r"the replica and transformers disagree .* by 0\.2 nats"):
+        Server().load(parcel, Opening(ALONE, MODEL, [[value - 0.2 for value in row] for row in found]))
+    with pytest.raises(WeightsError, match=f"arrived with fingerprint .*, is stored with {'0' * 12}"):
+        Server().load(replace(parcel, fingerprint="0" * 64), Opening(ALONE, MODEL, found))
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_an_update_over_two_nodes_has_the_weights_of_one_process(
+    cluster: Cluster, checkpoint: Path, tmp_path: Path
+) -> None:
+    run = {"steps": 8, "micro_batch_size": 1, "choose_from": 2}
+    launch = {"type": "ray", "nodes": 2, "processes": 2, "strategy": "fsdp2", "address": cluster.address}
+    weights, states = [], []
+    for name, where in {"one": {}, "two": {"launch": launch}}.items():
+        folder = tmp_path / name
+        result = updater(folder, checkpoint, **run, **where).fit(rows(13), round=1, parent=parent(folder))
+        assert (result.steps, result.candidates) == (8, (4, 8))
+        store = WeightStore(folder / "versions")
+        states.append(load_model(store.load(1), device="cpu").state_dict())
+        weights.append(load_model(store.load(0), device="cpu").state_dict())
+    for key, weight in states[0].items():
+        assert torch.allclose(weight, states[1][key], atol=1e-5), key
+        assert not torch.allclose(weight, weights[0][key], atol=1e-3), key
+
+
+def test_a_cluster_without_room_or_out_of_reach_is_an_error_that_names_the_key(
+    cluster: Cluster, stored: StoredVersion, codec: ChatCodec, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"engine\.replicas: 70 of 1 CPU each: there is no room .* 2 nodes with"):
+        open_on(cluster, stored, codec, replicas=70, start_seconds=0.1)
+    asked = settings(steps=1, launch={"type": "ray", "nodes": 9, "processes": 9, "start_seconds": 0.1}, batch_size=9)
+    task = TrainingTask(asked, stored.path, tmp_path, 0, 1, 0, "cpu", "round 1")
+    with pytest.raises(ConfigError, match=r"update\.launch\.nodes: 9 of 1 CPU each, on nodes of their own: there"):
+        run_on_nodes(task, lambda step: None)
+    with pytest.raises(ConfigError, match=r"engine\.address: the Ray cluster at 127\.0\.0\.1:1 cannot be used"):
+        connect("127.0.0.1:1", key="engine.address")
