@@ -28,6 +28,7 @@ FREE_KEYS = (
     "data.leak.action",
     "health.useful_j",
     "engine.endpoints",
+    "engine.address",
     "engine.api_key_env",
     "engine.concurrency",
     "engine.retries",
@@ -38,6 +39,8 @@ FREE_KEYS = (
     "engine.recovery_seconds",
     "engine.load_seconds",
     "update.keep_versions",
+    "update.launch.address",
+    "update.launch.start_seconds",
     "tracking.*",
     "gate.*",
     "schedule.[!r]*",
@@ -47,8 +50,8 @@ FREE_KEYS = (
 
 These are its location, limits and timeouts, whether it stops on useless verifiers, what it keeps, its trackers, the
 gate's rules, and the action on a leak (an existing job's prompts have no leaks, so this concerns later checks only).
-Endpoints may change, since it is random anyway which replica answers a call. Of the section `schedule`, the replay
-belongs to the job; the other keys concern later jobs.
+Endpoints and clusters may change, since it is random anyway which replica answers a call. Of the section `schedule`,
+the replay belongs to the job; the other keys concern later jobs.
 """
 
 MEASUREMENT_KEYS = ("model.*", "data.development*", "data.test*", "evaluation.*")

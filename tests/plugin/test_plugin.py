@@ -106,5 +106,5 @@ def test_without_the_package_the_known_names_are_listed() -> None:
     assert "engine.type: no engine is called 'abacus'; known: ray, scripted, server, transformers, vllm" in told
     assert "no domain is called 'sums'; known: coding, math, science" in told
     assert "no stage is called 'nines'; known: agreement, correctness, cycle_consistency, factuality" in told
-    assert "no update algorithm is called 'practice'; known: dpo, kto, sft" in told
+    assert "no update algorithm is called 'practice'; known: dpo, grpo, kto, sft" in told
     assert "no tracker is called 'lines'; known: mlflow, tensorboard" in told

@@ -6,6 +6,7 @@ The first launch, of the job that is killed, is one of new interpreters; launche
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ import pytest
 import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import launch_command_parser
 
 from policies.training import launching
 from policies.training import process as training_process
@@ -218,3 +220,55 @@ def test_what_cannot_be_launched_is_refused_before_any_work(tmp_path: Path, monk
         settings(launch={"processes": 3})
     with pytest.raises(ValueError, match=r"fsdp2 needs update\.launch\.processes above 1"):
         settings(launch={"strategy": "fsdp2"})
+    with pytest.raises(ConfigError, match=r"update\.launch\.type: ray needs Ray, which is not installed"):
+        config(type="ray")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"update\.launch\.type: slurm, but there is no srun here"):
+        config(type="slurm")
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"launch": {"processes": 4, "nodes": 2}}, r"nodes: 2 needs update\.launch\.type: ray or slurm"),
+        ({"launch": {"type": "ray", "processes": 4, "nodes": 3}}, r"processes: 4 cannot be divided .*nodes: 3"),
+        ({"launch": {"type": "ray", "processes": 4, "strategy": "zero3"}}, r"strategy: zero3 .* use fsdp2"),
+        (
+            {"launch": {"type": "ray", "processes": 4}, "checkpoint_steps": 5},
+            r"checkpoint_steps: 5 cannot be",
+        ),
+    ],
+)
+def test_nodes_that_cannot_work_together_are_refused(keys: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        settings(**keys)
+
+
+def test_slurm_starts_the_launcher_once_on_every_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-ins print what srun and Python would be asked; accelerate reads it."""
+    (tmp_path / "srun").write_text(
+        f"#!{sys.executable}\n"
+        "import os, subprocess, sys\n"
+        "rest = sys.argv[1:]\n"
+        "assert rest[:6] == ['--nodes', '2', '--ntasks', '2', '--ntasks-per-node', '1'], rest\n"
+        "for rank in ('0', '1'):\n"
+        "    subprocess.run(rest[7:], env={**os.environ, 'SLURM_PROCID': rank}, check=True)\n"
+    )
+    (tmp_path / "python").write_text(f"#!{sys.executable}\nimport json, sys\nprint(json.dumps(sys.argv[1:]))\n")
+    for name in ("srun", "python"):
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(launching.sys, "executable", str(tmp_path / "python"))
+    asked = settings(launch={"type": "slurm", "processes": 4, "nodes": 2})
+    written = launching.accelerate_config(asked, "cpu")
+    assert (written["num_machines"], written["num_processes"]) == (2, 4)
+    line = launching.command(tmp_path, asked.launch)
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    first, second = map(json.loads, done.stdout.splitlines())
+    place = first.index("--machine_rank") + 1
+    assert (first[place], second[place]) == ("0", "1")
+    assert first[:place] == second[:place] and first[place + 1 :] == second[place + 1 :]
+    parsed = launch_command_parser().parse_args(first[2:])
+    assert (parsed.machine_rank, parsed.main_process_ip) == (0, socket.gethostname())
+    assert parsed.main_process_port > 0
+    assert (parsed.training_script, parsed.training_script_args) == ("policies.training.process", [str(tmp_path)])
