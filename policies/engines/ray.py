@@ -111,7 +111,7 @@ class Server:
         else:
             shutil.rmtree(self._folder)
 
-    def answer(self, requests: list[GenerationRequest]) -> Answers:
+    def generate(self, requests: list[GenerationRequest]) -> Answers:
         """Answer a batch, in its order.
 
         Raises:
@@ -325,7 +325,7 @@ class Replica:
 
     async def answer(self, row: int) -> Answers:
         """Answer batch number `row`."""
-        answers: Answers = await self._wait(self._actor.answer.remote(self._batches[row]), by_row=True)
+        answers: Answers = await self._wait(self._actor.generate.remote(self._batches[row]), by_row=True)
         return answers
 
     async def _wait(self, reference: Any, *, by_row: bool = False) -> Any:

@@ -222,7 +222,7 @@ def test_what_arrives_is_what_was_stored(
     server = Server()
     server.load(parcel, Opening(ALONE, MODEL, found))
     assert server.loaded()
-    assert server.answer(asked).generations == open_local(adapted, codec, ALONE, MODEL).generate(asked)
+    assert server.generate(asked).generations == open_local(adapted, codec, ALONE, MODEL).generate(asked)
     server.close()
     with pytest.raises(ModelError, match=r"the replica and transformers disagree .* by 0\.2 nats"):
         Server().load(parcel, Opening(ALONE, MODEL, [[value - 0.2 for value in row] for row in found]))
