@@ -24,7 +24,8 @@ call carries its own seed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -37,9 +38,12 @@ from envs.cascade.cascade import Cascade, funnel
 from envs.cascade.look_ahead import reach
 from envs.cascade.template_sets import TemplateSet
 from envs.demo import DEMO_PROMPTS, DemoJudge
+from envs.flow.flow import Flow
+from envs.flow.prompt_flow import PromptFlow, RoundRules
 from envs.spaces import CandidateBatchSpace, PromptBatchSpace
-from svd_loop.contracts import Candidate, Episode, Policy, Prompt, RoundInfo, Selection, StageName, Verdict
+from svd_loop.contracts import Candidate, Episode, Policy, Prompt, RoundInfo, Selection, Solver, StageName, Verdict
 from svd_loop.errors import ActionError, ConfigError, DataError, EngineError
+from svd_loop.support.streams import stream_of
 
 Action = Sequence[Sequence[str | Candidate]]
 _OPTIONS = ("prompts", "round", "judge")
@@ -218,6 +222,44 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
             raise ActionError(f"wanted {count} candidates for each of {len(places)} prompts, found {len(candidates)}")
         blocks = {place: tuple(candidates[k * count : (k + 1) * count]) for k, place in enumerate(places)}
         return tuple(blocks.get(place, ()) for place in range(len(self._round.slots)))
+
+    def flow(
+        self, policy: Policy, solver: Solver, watch: Callable[[Sequence[Verdict]], None] = lambda verdicts: None
+    ) -> Episode:
+        """Play a round that was just reset to its end, every candidate as soon as it can be (`envs.flow`).
+
+        Candidates and verdicts are those of blocks that are stepped without `fill_rows`.
+
+        Args:
+            policy: Solves and judges, in one stream.
+            solver: Writes the solver's calls.
+            watch: Gets the verdicts of every prompt when it is done.
+
+        Raises:
+            ActionError: The round has begun, or an acceptor takes the cascade's place or stands behind it.
+            EngineError: The policy left a call unanswered.
+        """
+        round = self._round
+        if round.asked or not round.open or self._acceptor is not None:
+            raise ActionError("flow() plays a whole round with the cascade alone: call reset() first, use no acceptor")
+        rules = RoundRules(
+            self._cascade,
+            solver,
+            self._cascade.units(round.number),
+            round.number,
+            self._n,
+            self._block,
+            self._selection,
+        )
+        by_id = {slot.prompt.id: slot for slot in round.slots}
+        with closing(stream_of(policy)) as stream:
+            prompts = (PromptFlow(slot.prompt, rules) for slot in round.slots)
+            for done in Flow(stream, fill_rows=self._fill_rows).play(prompts):
+                for candidate, verdict in done.played():
+                    by_id[done.prompt.id].record(candidate, verdict)
+                watch(by_id[done.prompt.id].verdicts)
+        round.open = []
+        return self._episode()
 
     # --------------------------------------------------------------------------------------- inside
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from envs.cascade.asking import ask
 from envs.cascade.template_sets import TemplateSet
-from svd_loop.contracts import AgentCall, CallId, Candidate, Policy, Prompt, Reply, Role
+from svd_loop.contracts import AgentCall, CallId, Candidate, Policy, Prompt, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class SolverAgent:
             EngineError: The policy left a call unanswered.
         """
         replies = ask(policy, self.calls(prompts, indices, round=round, purpose=purpose))
-        return [candidate_of(reply) for reply in replies]
+        return [reply.as_candidate() for reply in replies]
 
     def _calls_of(self, prompt: Prompt, indices: Sequence[int], round: int, purpose: str) -> list[AgentCall]:
         messages = self.templates.render(Role.SOLVER, prompt.domain, question=prompt.text)
@@ -43,16 +43,3 @@ class SolverAgent:
             AgentCall(CallId(purpose, round, Role.SOLVER, prompt.id, candidate=index), messages, version)
             for index in indices
         ]
-
-
-def candidate_of(reply: Reply) -> Candidate:
-    """The candidate that a solver's reply is."""
-    return Candidate(
-        prompt_id=reply.call.prompt_id,
-        index=reply.call.candidate,
-        text=reply.text,
-        finish_reason=reply.finish_reason,
-        policy=reply.policy,
-        prompt_ids=reply.prompt_ids,
-        token_ids=reply.token_ids,
-    )

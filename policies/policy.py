@@ -15,9 +15,11 @@ from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TextIO
 
+from policies.streaming import UNANSWERED, PolicyStream
 from policies.text.chat import ChatCodec
 from svd_loop.contracts import (
     AgentCall,
+    CallStream,
     Engine,
     FinishReason,
     Generation,
@@ -30,6 +32,7 @@ from svd_loop.contracts import (
     Sampling,
 )
 from svd_loop.errors import ConfigError, DataError, EngineError
+from svd_loop.support.streams import WatchedStream, WaveStream, stream_of
 from svd_loop.support.wrapping import PolicyWrapper
 
 _log = logging.getLogger(__name__)
@@ -108,11 +111,26 @@ class ModelPolicy:
         """
         if not calls:
             return []
+        prompts, requests = self.requests(calls)
+        answers = iter(
+            self._ask([request for request in requests if request is not None], _label(calls, self._version))
+        )
+        generations = [UNANSWERED if request is None else next(answers) for request in requests]
+        return self.replies(calls, prompts, generations)
+
+    def stream(self) -> CallStream:
+        """Calls in flight; one of whole batches if the engine has no stream. Close it before other methods are used."""
+        opened = getattr(self._engine, "stream", None)
+        return WaveStream(self) if opened is None else PolicyStream(self, opened(label=f"{self._version.name} answers"))
+
+    def requests(self, calls: Sequence[AgentCall]) -> tuple[list[tuple[int, ...]], list[GenerationRequest | None]]:
+        """The token ids of calls, and what the engine is asked; None for a call that does not fit the context.
+
+        Raises:
+            DataError, ModelError: as in `generate`.
+        """
         prompts = self._prompts(calls)
         requests = [self._request(call, prompt) for call, prompt in zip(calls, prompts, strict=True)]
-        answers = self._ask([request for request in requests if request is not None], _label(calls, self._version))
-        given = iter(answers)
-        generations = [_UNANSWERED if request is None else next(given) for request in requests]
         if unasked := [call for call, request in zip(calls, requests, strict=True) if request is None]:
             _log.warning(
                 "%d judge calls do not fit model.max_context: %d beside their answers and are not asked; the "
@@ -122,6 +140,12 @@ class ModelPolicy:
                 unasked[0].id.candidate,
                 unasked[0].id.prompt_id,
             )
+        return prompts, requests
+
+    def replies(
+        self, calls: Sequence[AgentCall], prompts: Sequence[tuple[int, ...]], generations: Sequence[Generation]
+    ) -> list[Reply]:
+        """The replies that an engine's answers are; `UNANSWERED` for calls that were not asked."""
         texts = self._texts(calls, generations)
         return [
             Reply(
@@ -131,7 +155,7 @@ class ModelPolicy:
                 self._version,
                 prompt,
                 answer.token_ids,
-                0 if answer is _UNANSWERED else len(prompt),
+                0 if answer is UNANSWERED else len(prompt),
                 len(answer.token_ids),
             )
             for call, prompt, answer, text in zip(calls, prompts, generations, texts, strict=True)
@@ -168,7 +192,7 @@ class ModelPolicy:
         for thinking, places in self._by_thinking(calls).items():
             texts = self._codec.decode([answers[place].token_ids for place in places], thinking=thinking)
             found |= {
-                place: "" if answers[place] is _UNANSWERED else text for place, text in zip(places, texts, strict=True)
+                place: "" if answers[place] is UNANSWERED else text for place, text in zip(places, texts, strict=True)
             }
         return [found[place] for place in range(len(calls))]
 
@@ -251,6 +275,14 @@ class RecordingPolicy(PolicyWrapper):
     def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
         """Answer all calls, and write the answers before they are returned."""
         replies = super().generate(calls)
+        self._write(replies)
+        return replies
+
+    def stream(self) -> CallStream:
+        """Calls in flight, whose answers are written before they are returned."""
+        return WatchedStream(stream_of(self._policy), self._write)
+
+    def _write(self, replies: Sequence[Reply]) -> None:
         for reply in replies:
             line = {
                 "role": reply.call.role,
@@ -268,7 +300,6 @@ class RecordingPolicy(PolicyWrapper):
             }
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
         self._file.flush()
-        return replies
 
     def close(self) -> None:
         """Close the file and the policy."""
@@ -293,10 +324,6 @@ def _drop_cut_line(path: Path) -> None:
             keep = start
         if keep < end:
             file.truncate(keep)
-
-
-_UNANSWERED = Generation((), FinishReason.LENGTH)
-"""The answer to a call that did not fit the context."""
 
 
 def _sampling_key(sampling: Sampling) -> tuple[object, ...]:

@@ -7,7 +7,7 @@ candidates, wrong ones among them. An unreadable vote counts as not yes under ev
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from svd_loop.contracts import StageName, VoteValue
 
@@ -31,6 +31,10 @@ class Tally:
     def add(self, stage: StageName, value: VoteValue) -> None:
         """Count one vote."""
         (self._yes if value is VoteValue.YES else self._other)[stage] += 1
+
+    def copy(self) -> Tally:
+        """A tally with the same votes that counts on its own."""
+        return replace(self, _yes=self._yes.copy(), _other=self._other.copy())
 
     def is_passed(self, stage: StageName) -> bool:
         """Whether the stage has its k yes votes; later votes cannot change this."""

@@ -21,7 +21,6 @@ from envs.cascade.group_votes import GroupVotes
 from envs.cascade.judging import Conversation
 from envs.cascade.ordering import Unit
 from envs.cascade.stage import Ballot
-from envs.solving import SolverAgent, candidate_of
 from svd_loop.contracts import (
     NO_CANDIDATE,
     AgentCall,
@@ -30,6 +29,7 @@ from svd_loop.contracts import (
     Prompt,
     Reply,
     Selection,
+    Solver,
     Verdict,
     Vote,
     VoteValue,
@@ -71,7 +71,7 @@ class RoundRules:
     """
 
     cascade: Cascade
-    solver: SolverAgent
+    solver: Solver
     units: Sequence[Unit]
     round: int
     n: int
@@ -88,7 +88,11 @@ class RoundRules:
 
 @dataclass(slots=True)
 class _Slot:
-    """A candidate of the prompt. `units[:at]` are recorded or not wanted, `units[:begun]` begun or not wanted."""
+    """A candidate of the prompt.
+
+    `units[:at]` are recorded or not wanted, `units[:begun]` begun or not wanted. With the vote of unit `doom`, which
+    was cast, the candidate is rejected at the latest.
+    """
 
     index: int
     state: CandidateState | None = None
@@ -96,7 +100,27 @@ class _Slot:
     at: int = 0
     begun: int = 0
     votes: dict[int, Vote] = field(default_factory=dict)
+    doom: int | None = None
     verdict: Verdict | None = None
+
+    def cast(self, unit: int, vote: Vote) -> None:
+        """Keep a vote until it is recorded, and see whether the votes at hand are enough to reject the candidate."""
+        assert self.state is not None
+        self.votes[unit] = vote
+        if vote.value is VoteValue.YES or not self.state.is_open:
+            return
+        tally = self.state.tally.copy()
+        for place in sorted(self.votes):
+            known = self.votes[place]
+            tally.add(known.stage, known.value)
+            if tally.is_failed(known.stage):
+                self.doom = place
+                return
+
+    @property
+    def is_rejected(self) -> bool:
+        """Whether the candidate is or will be rejected."""
+        return self.doom is not None or (self.verdict is not None and not self.verdict.accepted)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,7 +152,8 @@ class PromptFlow:
         self._shared: dict[CallId, Reply] = {}
         self._dropped: list[CallId] = []
         self._group: GroupVotes | None = None
-        self._want(rules.block)
+        # All accepted candidates count under `all_valid`, so all n are due.
+        self._want(rules.block if rules.selection is Selection.FIRST_VALID else rules.n)
 
     # ------------------------------------------------------------------------------------------ for the scheduler
 
@@ -166,7 +191,7 @@ class PromptFlow:
             self._shared[reply.call] = reply
         for task in tasks:
             if task.conversation is None:
-                self._sample(task.slot, candidate_of(reply))
+                self._sample(task.slot, reply.as_candidate())
             else:
                 self._converse(task, task.conversation, reply)
         self._move()
@@ -213,11 +238,17 @@ class PromptFlow:
             try:
                 call = next(conversation) if reply is None else conversation.send(reply)
             except StopIteration as finished:
-                task.slot.votes[task.unit] = finished.value
+                self._cast(task.slot, task.unit, finished.value)
                 return
             if (reply := self._shared.get(call.id)) is None:
                 self._ask(task, call)
                 return
+
+    def _cast(self, slot: _Slot, unit: int, vote: Vote) -> None:
+        before = slot.doom
+        slot.cast(unit, vote)
+        if slot.doom != before and slot.doom is not None and not slot.every_vote:
+            self._drop_of(slot, slot.doom)
 
     def _ask(self, task: _Task, call: AgentCall) -> None:
         """Wait for the reply to a call; one that other candidates asked before is not asked again."""
@@ -229,18 +260,18 @@ class PromptFlow:
 
     def _move(self) -> None:
         """Record votes, begin those that are due, and go on to the next block, as far as the replies allow."""
-        while True:
+        while not self.is_done:
             for slot in self._slots[: self._sampled]:
                 self._record(slot)
             wanted = self._slots[: self._wanted]
-            if any(slot.verdict is None for slot in wanted):
-                return
-            settles = self._rules.selection is Selection.FIRST_VALID
-            if self._wanted == self._rules.n or (settles and any(s.verdict and s.verdict.accepted for s in wanted)):
+            # A block whose candidates will all be rejected needs the next one, whatever its open votes say.
+            if self._wanted < self._rules.n and all(slot.is_rejected for slot in wanted):
+                self._want(self._rules.block)
+            elif all(slot.verdict is not None for slot in wanted):
                 self.is_done = True
                 self._drop(list(self._waiting))
+            else:
                 return
-            self._want(self._rules.block)
 
     def _record(self, slot: _Slot) -> None:
         """Record the candidate's votes in the order of the units; begin what is due; note the verdict at the end."""
@@ -261,21 +292,20 @@ class PromptFlow:
             self._rules.yes_rate.add(vote)
             slot.at = unit + 1
         slot.verdict = state.verdict()
-        # Calls ahead, or a shared call that other candidates still wait for.
-        self._drop([call for call, tasks in self._waiting.items() if any(task.slot is slot for task in tasks)], slot)
+        self._drop_of(slot)
 
     def _next_unit(self, slot: _Slot, start: int) -> int | None:
         """The first unit from `start` on that the candidate's verdict can depend on."""
-        state = slot.state
+        state, units = slot.state, self._rules.units
         if state is None:
             return None
         if slot.every_vote:
             unfit = not state.is_open and slot.at == 0
-            return None if unfit or start >= len(self._rules.units) else start
+            return None if unfit or start >= len(units) else start
         if not state.is_open:
             return None
-        units = self._rules.units
-        return next((unit for unit in range(start, len(units)) if state.wants(units[unit][0])), None)
+        end = len(units) if slot.doom is None else slot.doom + 1
+        return next((unit for unit in range(start, end) if state.wants(units[unit][0])), None)
 
     def _begin(self, slot: _Slot, unit: int) -> bool:
         """Begin a vote; False if it needs candidates of the prompt that are not there yet."""
@@ -293,16 +323,21 @@ class PromptFlow:
             return False
         slot.begun = unit + 1
         self._group = self._group or rules.cascade.group_votes({self.prompt.id: group})
-        slot.votes[unit] = self._group.cast([ballot])[0]
+        self._cast(slot, unit, self._group.cast([ballot])[0])
         return True
 
-    def _drop(self, call_ids: Sequence[CallId], slot: _Slot | None = None) -> None:
-        """Stop waiting for replies: those of one candidate, or all."""
+    def _drop_of(self, slot: _Slot, last: int = -1) -> None:
+        """Stop waiting for what a candidate no longer needs: its votes after unit `last`."""
+        for call_id, tasks in list(self._waiting.items()):
+            left = [task for task in tasks if task.slot is not slot or task.unit <= last]
+            if not left:
+                self._drop([call_id])
+            elif len(left) < len(tasks):
+                self._waiting[call_id] = left  # other candidates wait for a call that they share
+
+    def _drop(self, call_ids: Sequence[CallId]) -> None:
+        """Stop waiting for replies."""
         for call_id in call_ids:
-            left = [] if slot is None else [task for task in self._waiting[call_id] if task.slot is not slot]
-            if left:
-                self._waiting[call_id] = left
-                continue
             del self._waiting[call_id]
             if self._unsent.pop(call_id, None) is None:
                 self._dropped.append(call_id)
@@ -347,6 +382,6 @@ class PromptFlow:
 
     def _accepting(self, slot: _Slot, rate: float) -> float:
         """The chance that a candidate is accepted."""
-        if slot.verdict is not None:
-            return float(slot.verdict.accepted)
+        if slot.verdict is not None or slot.doom is not None:
+            return float(not slot.is_rejected)
         return rate ** (len(self._rules.units) - slot.at)

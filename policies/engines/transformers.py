@@ -8,14 +8,15 @@ speculative decoding, recurrent and hybrid architectures (use the vllm engine fo
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Collection, Sequence
+from contextlib import closing
 from typing import Any
 
 import torch
 
 from policies.engines.decoding.kv_cache import ATTENTION
 from policies.engines.decoding.pool import DecodingPool
+from policies.engines.decoding.pool_stream import PoolStream
 from policies.engines.decoding.prefill import PromptReader
 from policies.engines.decoding.prompt_blocks import PromptBlocks
 from policies.engines.serving import PrefixCache
@@ -29,13 +30,10 @@ from svd_loop.config.sections import ModelSection
 from svd_loop.contracts import Generation, GenerationRequest
 from svd_loop.errors import EngineError, ModelError
 from svd_loop.support.memory import free_memory
-from svd_loop.support.progress import Progress, progress
-from svd_loop.support.torch_memory import is_out_of_memory, release_gpu_memory
+from svd_loop.support.torch_memory import release_gpu_memory
 
 _log = logging.getLogger(__name__)
 
-REPLACE_SHARE = 8
-"""Finished rows are replaced when they are at least 1 / REPLACE_SHARE of the batch."""
 _PREFIX_SHARE = 0.25
 """Share of the free memory that the prefix cache may take by default."""
 _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
@@ -114,31 +112,26 @@ class TransformersEngine:
             EngineError: the engine is closed, a prompt is empty, the logits are not finite, or memory runs out
                 with a single row.
         """
+        with closing(self.stream(label=label, total=len(requests))) as stream:
+            stream.put(list(enumerate(requests)))
+            done: dict[int, Generation] = {}
+            while finished := stream.take():
+                done.update(finished)
+        return [done[index] for index in range(len(requests))]
+
+    def stream(self, *, label: str = "", total: int = 0) -> PoolStream:
+        """Requests in flight; one stream at a time.
+
+        Args:
+            label: names the work on the progress line; empty shows none.
+            total: requests to expect; 0 if not known.
+
+        Raises:
+            EngineError: the engine is closed.
+        """
         if self._model is None:
             raise EngineError("the engine is closed")
-        if any(not request.prompt_ids for request in requests):
-            raise EngineError("a prompt has no tokens; there is nothing to continue")
-        # Longest first: memory runs out at once or never, and short rows fill the batch towards the end.
-        # Equal prompts end up side by side and are prefilled once.
-        order = sorted(range(len(requests)), key=lambda i: (-len(requests[i].prompt_ids), requests[i].prompt_ids, i))
-        done: dict[int, Generation] = {}
-        if self._blocks is not None:
-            self._blocks.begin_wave([request.prompt_ids for request in requests])
-        with progress(label, len(requests)) as bar, torch.inference_mode():
-            while waiting := [index for index in order if index not in done]:
-                try:
-                    self._decode(self._model, requests, waiting, done, bar)
-                    continue
-                except RuntimeError as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    if self._batch_size == 1:
-                        raise EngineError(
-                            "out of memory while generating a single row; shorten model.max_context "
-                            "or use a smaller model.dtype"
-                        ) from error
-                self._shrink()  # after the handler: inside it, the traceback would keep the batch's memory
-        return [done[index] for index in range(len(requests))]
+        return PoolStream(self._new_pool, self._batch_size, self._announce, self._shrink, label=label, total=total)
 
     def logprobs(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
         """Log probability of each prompt's tokens from the second on, in nats; prompts have at least two."""
@@ -157,44 +150,20 @@ class TransformersEngine:
         self._model = self._blocks = None
         release_gpu_memory()
 
-    def _decode(
-        self,
-        model: Any,
-        requests: Sequence[GenerationRequest],
-        order: Sequence[int],
-        done: dict[int, Generation],
-        bar: Progress,
-    ) -> None:
-        """Decode the requests at `order`, adding to `done` as they finish."""
-        waiting = deque(order)
-        reader = PromptReader(model, self._pad_id, self._stop_ids.device, self._blocks, self._count)
-        pool = DecodingPool(model, self._stop_ids, reader, sliding=self._sliding)
-        alive = 0
-        while waiting or alive:
-            size = self._batch_size if waiting else len(pool)
-            if (size - alive) * REPLACE_SHARE >= size and size > alive:
-                self._collect(pool, done, bar)
-                newcomers = [waiting.popleft() for _ in range(min(len(waiting), self._batch_size - alive))]
-                pool.replace([(index, requests[index]) for index in newcomers])
-                bar.advance(0, len(newcomers))
-            else:
-                pool.step()
-                bar.advance(0, alive)
-            alive = pool.alive
-        self._collect(pool, done, bar)
+    def _new_pool(self) -> DecodingPool:
+        reader = PromptReader(self._model, self._pad_id, self._stop_ids.device, self._blocks, self._count)
+        return DecodingPool(self._model, self._stop_ids, reader, sliding=self._sliding)
 
-    @staticmethod
-    def _collect(pool: DecodingPool, done: dict[int, Generation], bar: Progress) -> None:
-        finished = pool.harvest()
-        done.update(finished)
-        bar.advance(len(finished))
+    def _announce(self, prompts: Sequence[tuple[int, ...]]) -> None:
+        if self._blocks is not None:
+            self._blocks.begin_wave(prompts)
 
     def _count(self, asked: int, known: int) -> None:
         self.prefix_cache.prompt_tokens += asked
         self.prefix_cache.cached_tokens += known
 
-    def _shrink(self) -> None:
-        """Halve the batch after memory ran out."""
+    def _shrink(self) -> int:
+        """Halve the batch after memory ran out; returns its size."""
         self._batch_size //= 2
         if self._blocks is not None:
             self._blocks.clear()
@@ -204,6 +173,7 @@ class TransformersEngine:
             "Set it in the configuration to avoid the repeated work",
             self._batch_size,
         )
+        return self._batch_size
 
 
 def open_engine(

@@ -128,7 +128,7 @@ def build_job(
             opener = partial(policy_opener, config, ledger=ledger, interrupt=interrupt, record=record, shared=shared)
             resources = _Resources(config, problems, templates, ledger, backend, prompts, cache, opener)
             parts = _make_parts(resources, control)
-            controller = Controller(parts, make_plan(config), _after_round(config, parts.plateau, on_round))
+            controller = Controller(parts, make_plan(config, control), _after_round(config, parts.plateau, on_round))
             yield Job(config, ledger, prompts, controller, parts.tracker)
 
 
@@ -380,7 +380,7 @@ def make_registrar(config: Config, job: TrackedJob) -> Registrar:
     return Registrar(job, lambda version: make_loadable(version, config, template_set(config)))
 
 
-def make_plan(config: Config) -> Plan:
+def make_plan(config: Config, control: Control | None = None) -> Plan:
     """The settings that the loop needs."""
     return Plan(
         job=config.job.name,
@@ -388,6 +388,7 @@ def make_plan(config: Config) -> Plan:
         limits=Limits(config.job.rounds, config.job.hours, config.job.tokens),
         prompts_per_round=config.data.prompts_per_round,
         frozen_judge=config.cascade.frozen_judge,
+        flow=config.cascade.flow and control is None,
         test_split=config.data.test is not None,
         learns_from_refused=config.update.algorithm.learns_from_refused,
     )

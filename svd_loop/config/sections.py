@@ -192,6 +192,11 @@ class CascadeSection(Section):
     are asked ahead until the batch is full, each at most as far as it has been asked already (1, 2, 4, ...). Never
     changes which candidates are accepted: fewer and fuller batches for some more tokens. null asks nothing ahead.
     docs/results/judging-cost.md has measurements."""
+    flow: bool = False
+    """Let every candidate and every vote of a round move on as soon as it can, instead of in waves: the engine's slots
+    stay filled. Never changes which candidates are accepted, nor a vote that decides; with `fill_rows`, next votes and
+    candidates are asked ahead where slots are free, and their number depends on what finished first. On an engine
+    whose floats depend on the rows of a batch, a resumed job may sample differently (docs/concepts/decisions.md)."""
     invalid_retries: Annotated[int, Field(ge=0)] = 1
     """Repeats of a vote without a readable verdict."""
     frozen_judge: bool = False

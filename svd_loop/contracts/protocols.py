@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NotRequired, Protocol, TypedDict
 
 from svd_loop.contracts.history import JobResult, JobState, RoundRecord
@@ -22,6 +22,35 @@ from svd_loop.contracts.records import (
     Verdict,
 )
 from svd_loop.contracts.words import Half
+
+
+class GenerationStream(Protocol):
+    """Requests in flight at an engine, under numbers of the caller: new ones may be put while others run.
+
+    An engine that can stream has a method `stream(label="", total=0)` that returns one; no other method of the engine
+    may be called while it is open. Used by one thread.
+    """
+
+    @property
+    def slots(self) -> int:
+        """Requests that run side by side at present."""
+        ...
+
+    def put(self, requests: Sequence[tuple[int, GenerationRequest]]) -> None:
+        """Queue requests under numbers (from 0 on) that are not in flight."""
+        ...
+
+    def drop(self, numbers: Collection[int]) -> None:
+        """Forget requests, queued or running; numbers that are not in flight are ignored."""
+        ...
+
+    def take(self) -> list[tuple[int, Generation]]:
+        """Wait until answers are there and return them, at least one; empty if nothing is in flight."""
+        ...
+
+    def close(self) -> None:
+        """Drop what is in flight. May be repeated."""
+        ...
 
 
 class Engine(Protocol):
@@ -98,6 +127,12 @@ class Solver(Protocol):
         """Candidates number `indices` of every prompt, prompt-major."""
         ...
 
+    def calls(
+        self, prompts: Sequence[Prompt], indices: Sequence[int], *, round: int, purpose: str = "train"
+    ) -> list[AgentCall]:
+        """The calls that ask for them."""
+        ...
+
 
 class RoundInfo(TypedDict):
     """The `info` that `reset` and `step` of a round's environment return.
@@ -118,6 +153,12 @@ class ActionMaker(Protocol):
 
     def action(self, candidates: Sequence[str | Candidate]) -> Any:
         """Candidates, prompt-major, in the form that `step` takes."""
+        ...
+
+    def flow(
+        self, policy: Policy, solver: Solver, watch: Callable[[Sequence[Verdict]], None] = lambda verdicts: None
+    ) -> Episode:
+        """Play a round that was just reset to its end without waves; `watch` gets the verdicts of each prompt."""
         ...
 
 

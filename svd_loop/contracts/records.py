@@ -168,6 +168,18 @@ class Reply:
     prompt_tokens: int = 0
     output_tokens: int = 0
 
+    def as_candidate(self) -> Candidate:
+        """The candidate that a solver's reply is."""
+        return Candidate(
+            self.call.prompt_id,
+            self.call.candidate,
+            self.text,
+            self.finish_reason,
+            self.policy,
+            self.prompt_ids,
+            self.token_ids,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:

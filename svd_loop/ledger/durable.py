@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from svd_loop.contracts import AgentCall, Policy, Reply
+from svd_loop.contracts import AgentCall, CallStream, Policy, Reply
 from svd_loop.errors import EngineError, SvdError
+from svd_loop.ledger.durable_stream import DurableStream
 from svd_loop.ledger.interrupt import Interrupt
 from svd_loop.support.progress import Tally, batch
+from svd_loop.support.streams import stream_of
 from svd_loop.support.wrapping import PolicyWrapper
 
 
@@ -77,6 +79,10 @@ class DurablePolicy(PolicyWrapper):
                 replies += self._answer(calls[start : start + self._chunk_size], tally)
         return replies
 
+    def stream(self) -> CallStream:
+        """Calls in flight, whose answers are stored as they come."""
+        return DurableStream(stream_of(self._policy), self.key, self._find, self._store, self._wait)
+
     def close(self) -> None:
         """Free the engine's memory; an engine that hangs is left until the process ends."""
         if not self._hung:
@@ -84,42 +90,41 @@ class DurablePolicy(PolicyWrapper):
 
     def _answer(self, chunk: Sequence[AgentCall], tally: Tally) -> list[Reply]:
         keys = [self.key(call) for call in chunk]
-        known = self._ledger.lookup(keys)
-        missing = {key: call for key, call in zip(keys, chunk, strict=True) if key not in known}  # each key once
-        if missing and self._shared is not None:
-            known |= self._copy_shared(missing, self._shared)
-            missing = {key: call for key, call in missing.items() if key not in known}
+        asked = dict(zip(keys, chunk, strict=True))  # each key once
+        known = self._find(asked)
+        missing = {key: call for key, call in asked.items() if key not in known}
         tally.known += len(chunk) - len(missing)
         tally.rows += len(chunk) - len(missing)
         if missing:
             self._interrupt.check()
             replies = self._generate(list(missing.values()))
             answered = [(key, call, reply) for (key, call), reply in zip(missing.items(), replies, strict=True)]
-            self._ledger.record(answered)
-            if self._shared is not None:
-                self._shared.record(answered)
+            self._store(answered)
             known |= {key: reply for key, _, reply in answered}
             self._interrupt.check()
         return [known[key] for key in keys]
 
-    def _copy_shared(self, missing: Mapping[str, AgentCall], shared: AnswerStore) -> dict[str, Reply]:
-        """Copy answers of another job into this ledger, so that the ledger is complete by itself."""
-        found = shared.lookup(missing)
-        if found:
-            self._ledger.record([(key, missing[key], reply) for key, reply in found.items()])
-        return found
+    def _find(self, asked: Mapping[str, AgentCall]) -> dict[str, Reply]:
+        """The stored replies; those of other jobs are copied into this ledger, so that it is complete by itself."""
+        known = self._ledger.lookup(asked)
+        missing = [key for key in asked if key not in known]
+        if missing and self._shared is not None and (found := self._shared.lookup(missing)):
+            self._ledger.record([(key, asked[key], reply) for key, reply in found.items()])
+            known |= found
+        return known
+
+    def _store(self, answered: Sequence[tuple[str, AgentCall, Reply]]) -> None:
+        self._ledger.record(answered)
+        if self._shared is not None:
+            self._shared.record(answered)
+
+    def _wait(self, take: Callable[[], list[Reply]]) -> list[Reply]:
+        """Take replies from the engine's stream."""
+        self._interrupt.check()
+        return self._guarded(take, "the calls in flight")
 
     def _generate(self, calls: list[AgentCall]) -> list[Reply]:
-        if self._hung:
-            raise EngineError("the engine has not returned from an earlier call; end this process and run again")
-        try:
-            replies = (
-                self._policy.generate(calls) if self.seconds is None else self._generate_within(calls, self.seconds)
-            )
-        except SvdError:
-            raise
-        except Exception as error:
-            raise EngineError(f"the engine failed on {_span(calls)}: {type(error).__name__}: {error}") from error
+        replies = self._guarded(lambda: self._policy.generate(calls), _span(calls))
         if len(replies) != len(calls):
             raise EngineError(f"the engine gave {len(replies)} answers to {len(calls)} calls ({_span(calls)})")
         for call, reply in zip(calls, replies, strict=True):
@@ -127,22 +132,33 @@ class DurablePolicy(PolicyWrapper):
                 raise EngineError(f"the engine returned a reply to {reply.call} for the call {call.id}")
         return replies
 
-    def _generate_within(self, calls: list[AgentCall], seconds: float) -> list[Reply]:
+    def _guarded(self, work: Callable[[], list[Reply]], what: str) -> list[Reply]:
+        """Let the engine work, within the time limit."""
+        if self._hung:
+            raise EngineError("the engine has not returned from an earlier call; end this process and run again")
+        try:
+            return work() if self.seconds is None else self._within(work, self.seconds, what)
+        except SvdError:
+            raise
+        except Exception as error:
+            raise EngineError(f"the engine failed on {what}: {type(error).__name__}: {error}") from error
+
+    def _within(self, work: Callable[[], list[Reply]], seconds: float, what: str) -> list[Reply]:
         answers: queue.SimpleQueue[list[Reply] | BaseException] = queue.SimpleQueue()
 
-        def work() -> None:
+        def run() -> None:
             try:
-                answers.put(self._policy.generate(calls))
+                answers.put(work())
             except BaseException as error:  # passed to the caller's thread, which raises it
                 answers.put(error)
 
-        threading.Thread(target=work, name="engine", daemon=True).start()
+        threading.Thread(target=run, name="engine", daemon=True).start()
         try:
             answer = answers.get(timeout=seconds)
         except queue.Empty:
             self._hung = True
             raise EngineError(
-                f"the engine gave no answer within {seconds:g} s to {_span(calls)}; its answers were not written, all "
+                f"the engine gave no answer within {seconds:g} s to {what}; its answers were not written, all "
                 "earlier ones were. Run the same command again; if the engine is only slow, raise engine.chunk_seconds"
             ) from None
         except BaseException:  # a second Ctrl-C: the engine is still running, so its memory must not be freed

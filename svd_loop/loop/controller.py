@@ -7,7 +7,7 @@ are computed, which is all that resuming needs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
@@ -27,6 +27,7 @@ from svd_loop.contracts import (
     UpdateResult,
     Usage,
     UsagePurpose,
+    Verdict,
 )
 from svd_loop.loop.health_rule import explain, explain_verifiers
 from svd_loop.loop.limits import Stopwatch
@@ -160,17 +161,23 @@ class Controller:
         environment, round = self.parts.environment, state.next_round
         with self.judge(policy) as judge:
             _, info = environment.reset(options={"prompts": prompts, "round": round, "judge": judge})
-            terminated, accepted = False, set[str]()
-            while not terminated:
+            accepted: set[str] = set()
+
+            def watch(verdicts: Sequence[Verdict]) -> None:
+                accepted.update(verdict.prompt_id for verdict in verdicts if verdict.accepted)
                 note(f"{len(accepted)}/{len(prompts)} accepted")
+
+            watch(())
+            played = self.play_flow(policy, round, watch) if self.plan.flow and judge is policy else None
+            while played is None:
                 wanted = [prompts[place] for place in info["open"]]
                 with self.phase(round, "sample"):
                     candidates = self.parts.solver.sample(policy, wanted, info["indices"], round=round)
                 with self.phase(round, "judge"):
-                    _, _, terminated, _, info = environment.step(environment.unwrapped.action(candidates))
-                accepted |= {verdict.prompt_id for verdict in info["verdicts"] if verdict.accepted}
+                    *_, info = environment.step(environment.unwrapped.action(candidates))
+                watch(info["verdicts"])
+                played = info.get("outcome")
             note("")
-            played = info["outcome"]
             usage = {UsagePurpose.ROUND: added(policy.take_usage(), judge.take_usage())}
             with self.phase(round, "canaries"):
                 watched = PlayedRound(played, prompts, state.history, usage[UsagePurpose.ROUND])
@@ -190,6 +197,11 @@ class Controller:
             funnel=episode.funnel,
         )
         return episode, others, record
+
+    def play_flow(self, policy: MeteredPolicy, round: int, watch: Callable[[Sequence[Verdict]], None]) -> Episode:
+        """Play the round that was just reset without waves."""
+        with self.phase(round, "play"):
+            return self.parts.environment.unwrapped.flow(policy, self.parts.solver, watch)
 
     def without_leaks(self, played: Episode) -> tuple[Episode, list[Candidate]]:
         """The episode and its further judged candidates, without completions that hold held-out problems."""

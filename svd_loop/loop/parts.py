@@ -96,5 +96,6 @@ class Plan:
     limits: Limits
     prompts_per_round: int | None = None
     frozen_judge: bool = False
+    flow: bool = False
     test_split: bool = False
     learns_from_refused: bool = False

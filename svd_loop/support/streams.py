@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import cast
 
 from svd_loop.contracts import AgentCall, CallId, CallStream, Policy, Reply
@@ -42,6 +42,42 @@ class WaveStream:
     def close(self) -> None:
         """Forget the batch."""
         self._queued = {}
+
+
+class WatchedStream:
+    """A stream whose replies are shown to a function before they are returned.
+
+    Args:
+        stream: the stream; closed with this one.
+        watch: gets the replies of every `take`.
+    """
+
+    def __init__(self, stream: CallStream, watch: Callable[[Sequence[Reply]], None]) -> None:
+        self._stream = stream
+        self._watch = watch
+
+    @property
+    def slots(self) -> int:
+        """Those of the stream."""
+        return self._stream.slots
+
+    def put(self, calls: Sequence[AgentCall]) -> None:
+        """Queue calls."""
+        self._stream.put(calls)
+
+    def drop(self, calls: Collection[CallId]) -> None:
+        """Forget calls."""
+        self._stream.drop(calls)
+
+    def take(self) -> list[Reply]:
+        """Wait for replies."""
+        replies = self._stream.take()
+        self._watch(replies)
+        return replies
+
+    def close(self) -> None:
+        """Close the stream."""
+        self._stream.close()
 
 
 def stream_of(policy: Policy) -> CallStream:

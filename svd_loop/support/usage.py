@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from svd_loop.contracts import NO_CANDIDATE, AgentCall, CallId, Episode, Policy, Reply, StageName, Usage, VoteValue
+from svd_loop.contracts import (
+    NO_CANDIDATE,
+    AgentCall,
+    CallId,
+    CallStream,
+    Episode,
+    Policy,
+    Reply,
+    StageName,
+    Usage,
+    VoteValue,
+)
+from svd_loop.support.streams import WatchedStream, stream_of
 from svd_loop.support.wrapping import PolicyWrapper
 
 
@@ -23,6 +35,14 @@ class MeteredPolicy(PolicyWrapper):
     def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
         """Answer all calls and count them; one that candidates share is counted when it is asked first."""
         replies = self._policy.generate(calls)
+        self._count(replies)
+        return replies
+
+    def stream(self) -> CallStream:
+        """Calls in flight; what is taken is counted, also calls that were asked ahead in vain."""
+        return WatchedStream(stream_of(self._policy), self._count)
+
+    def _count(self, replies: Sequence[Reply]) -> None:
         for reply in replies:
             if reply.call.candidate == NO_CANDIDATE:
                 if reply.call in self._shared:
@@ -31,7 +51,6 @@ class MeteredPolicy(PolicyWrapper):
             role = reply.call.role
             asked = Usage(1, reply.prompt_tokens, reply.output_tokens)
             self._usage[role] = self._usage.get(role, Usage()) + asked
-        return replies
 
     @property
     def output_tokens(self) -> int:

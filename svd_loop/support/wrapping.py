@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from svd_loop.contracts import AgentCall, Policy, PolicyVersion, Reply
+from svd_loop.contracts import AgentCall, CallStream, Policy, PolicyVersion, Reply
+from svd_loop.support.streams import WaveStream, stream_of
 
 
 class PolicyWrapper:
@@ -29,6 +30,10 @@ class PolicyWrapper:
     def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
         """Answer all calls, in their order."""
         return self._policy.generate(calls)
+
+    def stream(self) -> CallStream:
+        """Calls in flight at the wrapped policy; whole batches if the subclass answers them in a way of its own."""
+        return stream_of(self._policy) if type(self).generate is PolicyWrapper.generate else WaveStream(self)
 
     def close(self) -> None:
         """Close the wrapped policy."""

@@ -18,7 +18,7 @@ column for all rows, and a row's `start` says where its padding on the left ends
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,9 @@ REPACK_SHARE = 3
 """The cache is repacked, not refilled in place, when more than 1 / REPACK_SHARE of its columns are unused."""
 SPARE_COLUMNS = 64
 """Least number of columns reserved ahead of the newest token; a quarter of the filled ones if that is more."""
+
+_NOBODY = -1
+"""The owner of an aborted row; owners are not negative."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +135,20 @@ class DecodingPool:
         outputs = self._rows.output[finished].tolist()
         results = []
         for row, length, output in zip(finished.tolist(), lengths, outputs, strict=True):
+            if self._owners[row] == _NOBODY:
+                continue
             reason = FinishReason.STOP if output[length - 1] in stops else FinishReason.LENGTH
             results.append((self._owners[row], Generation(tuple(output[:length]), reason)))
+            self._choices.pop(self._owners[row], None)
         return results
+
+    def abort(self, owners: Collection[int]) -> None:
+        """End the rows of some owners; they are not harvested."""
+        rows = [row for row, owner in enumerate(self._owners) if owner in owners]
+        self._rows.alive[torch.tensor(rows, dtype=torch.int64, device=self._device)] = False
+        for row in rows:
+            self._choices.pop(self._owners[row], None)
+            self._owners[row] = _NOBODY
 
     def replace(self, newcomers: Sequence[tuple[int, GenerationRequest]]) -> None:
         """Drop finished rows, prefill `newcomers` as (owner, request) and sample their first token.
@@ -180,7 +194,7 @@ class DecodingPool:
         shift = max(0, longest - (filled - drop))
         fresh = self._fresh(requests, filled - drop + shift)
         self._rows = self._rows.select(keep, shift - drop).joined(fresh)
-        self._owners = [self._owners[row] for row in keep.tolist()] + [-1] * len(requests)
+        self._owners = [self._owners[row] for row in keep.tolist()] + [_NOBODY] * len(requests)
         if self._cache is not None:
             self._reserve(keep, drop, shift)
         return torch.arange(len(keep), len(self), device=self._device)

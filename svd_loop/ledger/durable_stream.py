@@ -1,0 +1,91 @@
+"""Calls in flight whose answers are stored as they come, and taken from storage where they are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from svd_loop.contracts import AgentCall, CallId, CallStream, Reply
+from svd_loop.errors import EngineError
+
+Answered = tuple[str, AgentCall, Reply]
+
+
+class DurableStream:
+    """Implements `svd_loop.contracts.CallStream` for `svd_loop.ledger.durable.DurablePolicy`.
+
+    A kill costs the calls in flight: what was taken is stored. Which of them run together depends on what was stored
+    before, so an engine whose floats depend on the rows of a batch may answer differently after a kill.
+
+    Args:
+        stream: answers what is not stored; closed with this one.
+        key: of a call.
+        find: the stored replies to calls, by their key.
+        store: stores answers, or raises.
+        wait: runs `stream.take`, within its time limit, and raises `JobInterrupted` when the job is to stop.
+    """
+
+    def __init__(
+        self,
+        stream: CallStream,
+        key: Callable[[AgentCall], str],
+        find: Callable[[Mapping[str, AgentCall]], dict[str, Reply]],
+        store: Callable[[Sequence[Answered]], None],
+        wait: Callable[[Callable[[], list[Reply]]], list[Reply]],
+    ) -> None:
+        self._stream = stream
+        self._key = key
+        self._find = find
+        self._store = store
+        self._wait = wait
+        self._asked: dict[CallId, tuple[str, AgentCall]] = {}
+        self._stored: dict[CallId, Reply] = {}
+
+    @property
+    def slots(self) -> int:
+        """Those of the stream."""
+        return self._stream.slots
+
+    def put(self, calls: Sequence[AgentCall]) -> None:
+        """Look calls up, and queue those that are not stored."""
+        keys = {self._key(call): call for call in calls}
+        known = self._find(keys)
+        self._stored |= {keys[key].id: reply for key, reply in known.items()}
+        missing = {key: call for key, call in keys.items() if key not in known}
+        self._asked |= {call.id: (key, call) for key, call in missing.items()}
+        if missing:
+            self._stream.put(list(missing.values()))
+
+    def drop(self, calls: Collection[CallId]) -> None:
+        """Forget calls."""
+        for call_id in calls:
+            self._stored.pop(call_id, None)
+        running = [call_id for call_id in calls if self._asked.pop(call_id, None) is not None]
+        if running:
+            self._stream.drop(running)
+
+    def take(self) -> list[Reply]:
+        """Return stored replies at once; else wait for new ones, and store them.
+
+        Raises:
+            EngineError: the engine raised, exceeded the time limit, or replied to other calls.
+            JobInterrupted: a stop was requested.
+            LedgerError: the answers cannot be written; they are asked again when the job resumes.
+        """
+        if self._stored:
+            stored, self._stored = self._stored, {}
+            return list(stored.values())
+        if not self._asked:
+            return []
+        replies = self._wait(self._stream.take)
+        if not replies:
+            raise EngineError(f"the engine left {len(self._asked)} calls unanswered")
+        if foreign := [reply.call for reply in replies if reply.call not in self._asked]:
+            raise EngineError(f"the engine returned a reply to {foreign[0]}, which is not in flight")
+        self._store([(*self._asked.pop(reply.call), reply) for reply in replies])
+        return replies
+
+    def close(self) -> None:
+        """Close the stream; what is in flight is lost."""
+        self._asked.clear()
+        self._stored.clear()
+        self._stream.close()
