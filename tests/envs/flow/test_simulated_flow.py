@@ -25,6 +25,6 @@ def test_the_command_prints_one_json_object(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_faults_change_no_verdict_lose_no_answer_and_ask_none_twice() -> None:
-    found = run(25)
+    found = run(12)
     assert found["broken"] == {}
     assert set(found["processes_ended_by"]) == {"Killed", "EngineError", "LedgerError"}  # type: ignore[call-overload]
