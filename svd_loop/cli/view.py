@@ -26,6 +26,9 @@ def view(
         Path | None,
         typer.Option(metavar="FILE|DIR", help="Write the pages instead: FILE.html is one file, else a folder."),
     ] = None,
+    programs: Annotated[
+        bool, typer.Option("--programs", help="Run held-out programs again, in the sandbox, to tell which were right.")
+    ] = False,
     samples: Annotated[int, typer.Option(min=1, help="With --export: prompts of each round in it.")] = 100,
 ) -> None:
     """Show a job's rounds, prompts, candidates and votes in a browser, also while it runs."""
@@ -47,25 +50,30 @@ def view(
         if browse:
             typer.launch(address)
 
-    serve(folder, host=host, port=port, outcomes=_scoring(folder), ready=ready)
+    serve(folder, host=host, port=port, outcomes=_scoring(folder, programs=programs), ready=ready)
 
 
-def _scoring(folder: Path) -> Callable[[str, str, Sequence[str]], Sequence[Outcome] | None]:
-    """Scoring of held-out samples by evaluation, where the job's data is here and no program has to run."""
+def _scoring(folder: Path, *, programs: bool = False) -> Callable[[str, str, Sequence[str]], Sequence[Outcome] | None]:
+    """Scoring of held-out samples by evaluation, where the job's data is here; programs run only if that is asked."""
     from functools import cache
 
+    from svd_loop.config import Config
     from svd_loop.contracts import Problem
     from svd_loop.errors import SvdError
 
     @cache
-    def problems(split: str) -> dict[str, Problem]:
-        from svd_loop.assembly.data import held_out
+    def settings() -> Config:
         from svd_loop.config import parse_config
         from svd_loop.ledger import LedgerReader
 
         with LedgerReader.open_for_reading(folder) as reader:
-            config = parse_config(reader.config())
-        return {problem.id: problem for problem in held_out(config).get(split, [])}
+            return parse_config(reader.config())
+
+    @cache
+    def problems(split: str) -> dict[str, Problem]:
+        from svd_loop.assembly.data import held_out
+
+        return {problem.id: problem for problem in held_out(settings()).get(split, [])}
 
     def outcomes(split: str, id: str, texts: Sequence[str]) -> Sequence[Outcome] | None:
         from svd_loop.config.domains import section_of
@@ -73,10 +81,11 @@ def _scoring(folder: Path) -> Callable[[str, str, Sequence[str]], Sequence[Outco
 
         try:
             problem = problems(split).get(id)
-        except (SvdError, OSError):  # the data was moved; the counts in the ledger are shown alone
+            if problem is None or (section_of(problem.domain).gold == "tests" and not programs):
+                return None
+            evaluation = settings().evaluation
+            return score_pairs([(text, problem) for text in texts], evaluation.test_seconds, evaluation.domains)
+        except (SvdError, OSError):  # the data was moved, no sandbox; the counts in the ledger are shown alone
             return None
-        if problem is None or section_of(problem.domain).gold == "tests":
-            return None
-        return score_pairs([(text, problem) for text in texts], 0.0)
 
     return outcomes

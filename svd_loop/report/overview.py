@@ -34,8 +34,6 @@ HEALTH_WORDS: Mapping[HealthMeasure, str] = {
     HealthMeasure.ACCEPTED: "candidates accepted",
     HealthMeasure.DISTINCT: "different texts among the accepted",
     HealthMeasure.DRIFT: "rise of canaries accepted",
-    HealthMeasure.DRIFT_TO_YES: "panel votes on wrong solutions turned to yes",
-    HealthMeasure.DRIFT_TO_NO: "panel votes on accepted solutions turned to no",
     HealthMeasure.LENGTH_RATIO: "length of accepted over generated",
     HealthMeasure.DRIFT_TO_YES: "panel votes on wrong solutions turned to yes",
     HealthMeasure.DRIFT_TO_NO: "panel votes on accepted solutions turned to no",
@@ -111,6 +109,15 @@ class RoundView:
     def seconds(self) -> float:
         """Time of all phases."""
         return sum(self.record.seconds.values())
+
+    @property
+    def panel(self) -> list[tuple[str, int, int]]:
+        """Votes of yes among those on the panel's accepted solutions, and on its wrong ones; empty without a panel."""
+        panel = self.record.health.panel if self.record.health else None
+        if panel is None:
+            return []
+        halves = (("accepted", panel.right), ("wrong", panel.wrong))
+        return [(name, votes.count("y"), len(votes)) for name, votes in halves]
 
     @property
     def canaries(self) -> Estimate | None:

@@ -1,20 +1,24 @@
 """The canaries of a round: what was planted, and how the judge voted on it.
 
-The ledger has the judge's replies and not the planted texts. Planting is a seeded function of the round's accepted rows
-(`envs.canaries.plant`), so it is done again, and counts only if it gives the prompts that the replies belong to. If it
-does not (a round that was withdrawn has no accepted rows), the replies are shown without kind and text.
+The ledger has the judge's replies and not the planted texts. Planting is a seeded function of the round's accepted
+solutions (`envs.canaries.plant`), so it is done again, and counts only if it gives the prompts that the replies belong
+to. Those of a withdrawn round are no rows: they are the accepted candidates, in the order in which the pool of prompts
+gives a round. If neither gives the replies' prompts, the replies are shown without kind and text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, overload
 
 from envs.canaries import Canary, plant
 from envs.cascade.votes import read_verdict
+from envs.prompts import PromptPool
 from svd_loop.config.stages import roles_before_the_verdict
-from svd_loop.contracts import Candidate, FinishReason, Prompt, VoteValue
+from svd_loop.contracts import Candidate, FinishReason, JobPaths, Prompt, Selection, VoteValue
+from svd_loop.errors import SvdError
 from svd_loop.ledger import LedgerReader
 from svd_loop.ledger.browse import Call, calls_of
 
@@ -73,7 +77,7 @@ def judged_calls(calls: Iterable[Call]) -> list[JudgedCall]:
 
 def canaries_of(reader: LedgerReader, round: int, config: Mapping[str, Any]) -> list[PlantedCanary]:
     """Return the canaries of a committed round, in the order planted; the verifier test's of round 0 have no text."""
-    accepted = _Accepted(reader, round)
+    accepted = _Accepted(reader, round, _rows(reader, round) or _withdrawn(reader, round, config))
     per_kind = config["health"]["canaries"]
     planted = plant(accepted, per_kind=per_kind, seed=config["job"]["seed"], round=round) if accepted else []
     calls = {number: found for number, canary in enumerate(planted) if (found := _calls(reader, canary, round))}
@@ -115,13 +119,31 @@ def _value(call: Call) -> VoteValue | None:
     return read_verdict(call.words, FinishReason(call.finish_reason))
 
 
-class _Accepted(Sequence[tuple[Prompt, Candidate]]):
-    """The accepted rows of a round with their prompts, each read when it is drawn."""
+def _rows(reader: LedgerReader, round: int) -> list[tuple[str, int]]:
+    query = "SELECT prompt_id, candidate FROM accepted_rows WHERE round = ? AND origin_round = ? ORDER BY place"
+    return [(row["prompt_id"], row["candidate"]) for row in reader.query(query, [round, round])]
 
-    def __init__(self, reader: LedgerReader, round: int) -> None:
-        self._reader, self._round = reader, round
-        query = "SELECT prompt_id, candidate FROM accepted_rows WHERE round = ? AND origin_round = ? ORDER BY place"
-        self._rows = [(row["prompt_id"], row["candidate"]) for row in reader.query(query, [round, round])]
+
+def _withdrawn(reader: LedgerReader, round: int, config: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """The accepted candidates of a round, those that would be its rows, in the order of the round's prompts."""
+    found: dict[str, list[int]] = {}
+    query = "SELECT prompt_id, candidate FROM verdicts WHERE round = ? AND accepted ORDER BY prompt_id, candidate"
+    for row in reader.query(query, [round]):
+        found.setdefault(row["prompt_id"], []).append(row["candidate"])
+    try:
+        with closing(PromptPool(JobPaths(reader.folder).prompts)) as pool:
+            prompts = pool.for_round(round, config["data"]["prompts_per_round"], config["job"]["seed"])
+    except SvdError:  # the pool is gone, or an older program wrote it
+        return []
+    last = 1 if config["cascade"]["selection"] == Selection.FIRST_VALID else None
+    return [(prompt.id, candidate) for prompt in prompts for candidate in found.get(prompt.id, [])[:last]]
+
+
+class _Accepted(Sequence[tuple[Prompt, Candidate]]):
+    """The accepted solutions of a round with their prompts, each read when it is drawn."""
+
+    def __init__(self, reader: LedgerReader, round: int, names: Sequence[tuple[str, int]]) -> None:
+        self._reader, self._round, self._rows = reader, round, names
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -18,6 +18,8 @@ from svd_loop.viewer.source import JobSource
 
 RESULTS = ("all", "some", "none", "undecided", "gained", "lost")
 """Every sample right, some, none; some undecided; more or fewer right than by the base model."""
+JUDGE = ("wrong", "accepted", "refused")
+"""The audit's verdict on a sample contradicts gold: either way, a wrong sample was accepted, a right one refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +28,20 @@ class HeldOutFilter:
 
     domain: str = ""
     result: str = ""
+    judge: str = ""
 
     def __post_init__(self) -> None:
-        if self.result and self.result not in RESULTS:
-            raise ConfigError(f"result {self.result!r}: is one of {', '.join(RESULTS)}")
+        for name, value, known in (("result", self.result, RESULTS), ("judge", self.judge, JUDGE)):
+            if value and value not in known:
+                raise ConfigError(f"{name} {value!r}: is one of {', '.join(known)}")
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOutRow:
-    """A problem in a round: its number, and samples right, undecided, and right by the base model."""
+    """A problem in a round: its number, and samples right, undecided, and right by the base model.
+
+    `misjudged` is `accepted` or `refused` if the judge was wrong about a sample, else empty.
+    """
 
     place: int
     id: str
@@ -42,6 +49,7 @@ class HeldOutRow:
     right: int
     undecided: int
     base: int
+    misjudged: str = ""
 
     def matches(self, wanted: HeldOutFilter, samples: int) -> bool:
         """Whether the problem fulfils the conditions."""
@@ -54,7 +62,8 @@ class HeldOutRow:
             "gained": self.right > self.base,
             "lost": self.right < self.base,
         }
-        return holds[wanted.result] and wanted.domain in ("", self.domain)
+        judged = wanted.judge in ("", self.misjudged) or (wanted.judge == "wrong" and bool(self.misjudged))
+        return holds[wanted.result] and wanted.domain in ("", self.domain) and judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +75,17 @@ class Sample:
     audit: Sequence[JudgedCall]
 
 
-def rows_of(record: RoundRecord, base: RoundRecord, wanted: HeldOutFilter) -> list[HeldOutRow]:
-    """Return a round's held-out problems that match, in their order."""
+def rows_of(
+    record: RoundRecord, base: RoundRecord, wanted: HeldOutFilter, misjudged: Mapping[str, str] | None = None
+) -> list[HeldOutRow]:
+    """Return a round's held-out problems that match, in their order; `misjudged` is that of the function below."""
+    wrong = misjudged or {}
     scores = record.scores
     undecided = scores.undecided or (0,) * len(scores.correct)
     before = dict(zip(base.scores.problem_ids, base.scores.correct, strict=True))
     columns = zip(scores.problem_ids, scores.domains, scores.correct, undecided, strict=True)
     rows = (
-        HeldOutRow(place, id, domain, right, unsure, before.get(id, 0))
+        HeldOutRow(place, id, domain, right, unsure, before.get(id, 0), wrong.get(id, ""))
         for place, (id, domain, right, unsure) in enumerate(columns)
     )
     return [row for row in rows if row.matches(wanted, scores.samples)]
@@ -90,6 +102,34 @@ def samples_of(source: JobSource, record: RoundRecord, id: str) -> list[Sample]:
         Sample(call, outcome, judged_calls(vote for vote in audit if vote.candidate == call.candidate))
         for call, outcome in zip(calls, outcomes, strict=True)
     ]
+
+
+def misjudged(source: JobSource, record: RoundRecord) -> Mapping[str, str]:
+    """Return the audited problems about whose sample the judge was wrong: `accepted` (a wrong one) or `refused`.
+
+    Samples that nobody scored again (see `JobSource.outcomes`) are left out where the counts do not tell.
+    """
+
+    def find() -> list[tuple[str, str]]:
+        query = """SELECT DISTINCT prompt_id FROM answers JOIN speakers ON speakers.id = speaker
+                   WHERE purpose = 'audit' AND fingerprint = ?"""
+        audited = {row["prompt_id"] for row in source.reader.query(query, [record.version.fingerprint])}
+        return [
+            (id, "accepted" if verdict_of(sample) is VoteValue.YES else "refused")
+            for id in record.scores.problem_ids
+            if id in audited
+            for sample in samples_of(source, record, id)
+            if _contradicts(sample)
+        ]
+
+    return dict(source.once("misjudged", record.round, find))
+
+
+def _contradicts(sample: Sample) -> bool:
+    verdict, outcome = verdict_of(sample), sample.outcome
+    if verdict is None or outcome not in (Outcome.RIGHT, Outcome.WRONG):
+        return False
+    return (verdict is VoteValue.YES) != (outcome is Outcome.RIGHT)
 
 
 def question_of(source: JobSource, record: RoundRecord, id: str, *, special: bool) -> str | None:

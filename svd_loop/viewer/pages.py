@@ -30,8 +30,10 @@ from svd_loop.report.charts import stacked, whisker
 from svd_loop.report.overview import RoundView
 from svd_loop.report.templating import environment
 from svd_loop.viewer.held_out import (
+    JUDGE,
     RESULTS,
     HeldOutFilter,
+    misjudged,
     question_of,
     rows_of,
     samples_of,
@@ -168,8 +170,9 @@ class Pages:
 
     def held_out(self, number: int, query: Mapping[str, str]) -> str:
         """The held-out problems of a round's version that match the filter."""
-        view, wanted = self._round(number), HeldOutFilter(query.get("domain", ""), query.get("result", ""))
-        rows = rows_of(view.record, self.source.overview().rounds[0].record, wanted)
+        view, wanted = self._round(number), _held_out_filter(query)
+        wrong = misjudged(self.source, view.record) if wanted.judge else None
+        rows = rows_of(view.record, self.source.overview().rounds[0].record, wanted, wrong)
         after = int(query["after"]) if query.get("after", "").isdigit() else -1
         shown = [row for row in rows if row.place > after][: PAGE + 1]
         return self._render(
@@ -181,16 +184,18 @@ class Pages:
             chosen=asdict(wanted),
             more={**asdict(wanted), "after": str(shown[PAGE - 1].place)} if len(shown) > PAGE else None,
             results=RESULTS,
+            judged=JUDGE,
             domains=list(dict.fromkeys(view.record.scores.domains)),
         )
 
     def problem(self, number: int, id: str, query: Mapping[str, str]) -> str:
         """One held-out problem with the samples of a round's version, and the audit's votes on them."""
-        view, wanted = self._round(number), HeldOutFilter(query.get("domain", ""), query.get("result", ""))
+        view, wanted = self._round(number), _held_out_filter(query)
         record, rounds = view.record, self.source.overview().rounds
         if id not in record.scores.problem_ids:
             raise NoSuchPageError(f"round {number} has no held-out problem {id}")
-        rows = rows_of(record, rounds[0].record, wanted)
+        wrong = misjudged(self.source, record) if wanted.judge else None
+        rows = rows_of(record, rounds[0].record, wanted, wrong)
         place = record.scores.problem_ids.index(id)
         earlier = [row.id for row in rows if row.place < place]
         later = [row.id for row in rows if row.place > place]
@@ -315,3 +320,7 @@ def twins(one: ShownCandidate, candidates: Sequence[ShownCandidate]) -> list[tup
 def _right(view: RoundView, id: str) -> int:
     scores = view.record.scores
     return scores.correct[scores.problem_ids.index(id)]
+
+
+def _held_out_filter(query: Mapping[str, str]) -> HeldOutFilter:
+    return HeldOutFilter(*(query.get(name, "") for name in ("domain", "result", "judge")))

@@ -151,11 +151,11 @@ class JobSource:
 
     def rejections(self, round: int) -> list[tuple[str, str, int]]:
         """Verdicts of a round by rejection and stage."""
-        return self._once("rejections", round, lambda: rejections_of(self.reader, round))
+        return self.once("rejections", round, lambda: rejections_of(self.reader, round))
 
     def canaries(self, round: int) -> list[PlantedCanary]:
         """The canaries of a round with their votes."""
-        return self._once("canaries", round, lambda: canaries_of(self.reader, round, self.config))
+        return self.once("canaries", round, lambda: canaries_of(self.reader, round, self.config))
 
     def versions(self, id: str, candidate: int, round: int) -> tuple[list[TrainedVersion], list[TrainedVersion]]:
         """Versions that trained on an accepted candidate, and later ones that only inherited it."""
@@ -174,7 +174,8 @@ class JobSource:
     def _state(self) -> JobState | JobResult:
         return self.reader.result() or self.reader.state()
 
-    def _once(self, name: str, round: int, make: Callable[[], list[T]]) -> list[T]:
+    def once(self, name: str, round: int, make: Callable[[], list[T]]) -> list[T]:
+        """Return what `make` gives, computed once for a name and a round."""
         if (name, round) not in self._by_round:
             self._by_round[name, round] = make()
         found: list[T] = self._by_round[name, round]

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
-from svd_loop.contracts import JobResult, JobState, RoundRecord, StopReason
+from svd_loop.contracts import JobResult, JobState, PanelVotes, RoundRecord, StopReason
 from svd_loop.report import page_html, write_page
 
 
@@ -61,3 +62,16 @@ def test_the_page_says_which_round_was_rolled_back(alarmed: list[RoundRecord]) -
     read = Reader(page_html(JobState("demo", tuple(alarmed)), {}))
     assert "Round 2, rolled back to round-001: canaries accepted by the cascade" in read.text
     assert read.text.count("rolled back to round-001") == 3  # the note, the table, and the round
+
+
+def test_the_page_has_the_search_and_the_panel_of_the_judge(alarmed: list[RoundRecord]) -> None:
+    health = alarmed[2].health
+    assert health is not None
+    panel = PanelVotes(1, (("p", 0),), 4, "abc", right="yyyn", wrong="nnyi")
+    told = replace(health, searched={"other_value": (8, 2), "slip": (3, 0)}, panel=panel)
+    text = " ".join(
+        Reader(page_html(JobState("demo", (*alarmed[:2], replace(alarmed[2], health=told))), {})).text.split()
+    )
+    assert "Planted errors of the search accepted by kind: other value 2 of 8 (25%), slip 0 of 3 (0%)." in text
+    assert "on the panel of round 1: 3 of 4 (75%) on accepted solutions, 1 of 4 (25%) on wrong solutions." in text
+    assert "on the panel of round" not in Reader(page_html(JobState("demo", tuple(alarmed)), {})).text

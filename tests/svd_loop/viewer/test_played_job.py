@@ -12,16 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from svd_loop.assembly.scripted_backend import ScriptedBackend
 from svd_loop.cli.view import _scoring
-from svd_loop.contracts import Outcome
+from svd_loop.contracts import HealthReport, Outcome, StopReason, VoteValue
 from svd_loop.jobs import run_job
 from svd_loop.ledger import Ledger
-from svd_loop.viewer.held_out import HeldOutFilter, rows_of, samples_of
+from svd_loop.viewer.held_out import JUDGE, HeldOutFilter, misjudged, rows_of, samples_of, verdict_of
 from svd_loop.viewer.links import ServerLinks
 from svd_loop.viewer.pages import NoSuchPageError, Pages
 from svd_loop.viewer.source import JobSource
 from tests.svd_loop.jobs_support import small
 from tests.svd_loop.ledger.samples import StubPolicy, config, items, solve
+from tests.svd_loop.unhealthy_judges import BadJudge, always_yes
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,19 @@ def test_canaries_are_planted_again_as_they_were(played: Pages) -> None:
     assert "caught" in played.canaries(1)
 
 
+def test_canaries_of_a_withdrawn_round_are_planted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = ScriptedBackend.open
+    monkeypatch.setattr(ScriptedBackend, "open", lambda self, round: BadJudge(opened(self, round), always_yes))
+    settings = small(tmp_path, "health.canaries=8", "cascade.votes=3", "data.prompts_per_round=24", "job.rounds=1")
+    result = run_job(settings)
+    assert (result.stop, result.history[1].rows) == (StopReason.JUDGE_UNHEALTHY, 0)
+    source = JobSource(settings.job.paths.folder)
+    found = source.canaries(1)
+    assert len(found) >= 16 and all(one.text and one.prompt and not one.caught for one in found)
+    assert {one.kind for one in found} == set((result.history[1].health or HealthReport()).canaries)
+    source.close()
+
+
 def test_samples_of_a_problem_are_scored_as_they_were(played: Pages) -> None:
     view = played.source.round(1)
     assert view is not None
@@ -56,6 +71,39 @@ def test_samples_of_a_problem_are_scored_as_they_were(played: Pages) -> None:
             assert sum(sample.outcome is Outcome.RIGHT for sample in samples) == row.right
     assert any(sample.audit for sample in samples_of(played.source, view.record, view.record.scores.problem_ids[0]))
     assert "judge says" in played.problem(1, view.record.scores.problem_ids[0], {})
+
+
+def test_programs_are_run_again_where_that_is_asked(played: Pages) -> None:
+    view = played.source.round(1)
+    assert view is not None
+    source = JobSource(played.source.folder, _scoring(played.source.folder, programs=True))
+    mixed = rows_of(view.record, view.record, HeldOutFilter("coding", "some"))
+    assert mixed
+    for row in mixed:
+        outcomes = [sample.outcome for sample in samples_of(source, view.record, row.id)]
+        assert outcomes.count(Outcome.RIGHT) == row.right and None not in outcomes
+    source.close()
+
+
+@pytest.mark.parametrize("judge", JUDGE)
+def test_problems_about_which_the_judge_was_wrong_are_found(played: Pages, judge: str) -> None:
+    view = played.source.round(0)
+    assert view is not None
+    wrong = misjudged(played.source, view.record)
+    found = rows_of(view.record, view.record, HeldOutFilter(judge=judge), wrong)
+    expected = set()
+    for id in view.record.scores.problem_ids:
+        for sample in samples_of(played.source, view.record, id):
+            outcome, verdict = sample.outcome, verdict_of(sample)
+            if outcome is Outcome.WRONG and verdict is VoteValue.YES and judge != "refused":
+                expected.add(id)
+            if outcome is Outcome.RIGHT and verdict in (VoteValue.NO, VoteValue.INVALID) and judge != "accepted":
+                expected.add(id)
+    assert {row.id for row in found} == expected and (expected or judge == "accepted")
+    page = played.held_out(0, {"judge": judge})
+    assert f"{len(expected)} of 24 problems match" in page
+    if expected:
+        assert "judge refused right" in page or "judge accepted wrong" in page
 
 
 def test_held_out_filters_split_the_problems(played: Pages) -> None:
