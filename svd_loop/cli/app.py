@@ -22,6 +22,7 @@ from svd_loop.cli.sweep import sweep
 from svd_loop.cli.view import view
 from svd_loop.errors import SvdError
 from svd_loop.support.allocator import let_threads_sleep
+from svd_loop.support.open_files import allow_open_files
 
 app = typer.Typer(
     name="svd-loop",
@@ -67,6 +68,7 @@ def main() -> None:
     for package in ("svd_loop", "envs", "policies"):
         logging.getLogger(package).setLevel(logging.INFO)
     try:
+        allow_open_files()
         app()
     except SvdError as error:
         stderr().print(f"[bold red]{type(error).__name__}[/]", highlight=False)

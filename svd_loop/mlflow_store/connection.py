@@ -93,6 +93,7 @@ def open_store(uri: str | None, root: Path, experiment: str) -> Store:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         with FileLock(RootPaths(root).mlflow_lock):  # two jobs must not create tables at the same time
+            _make_sqlite(address)
             client = MlflowClient(tracking_uri=address, registry_uri=address)
             return Store(client, _experiment_id(client, experiment, address, root), address)
     except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -122,10 +123,29 @@ def _probe_sqlite(address: str) -> None:
             connection.close()
 
 
+def _make_sqlite(address: str) -> None:
+    """Make a new SQLite store beside its place and move it there when it is complete.
+
+    MLflow cannot use a store whose tables were left half made by a kill or a full disk, and does not complete it.
+    """
+    from mlflow import MlflowClient
+
+    path = sqlite_path(address)
+    if path is None or (path.exists() and path.stat().st_size > 0):
+        return
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)
+    MlflowClient(tracking_uri=sqlite_uri(part)).get_experiment_by_name("Default")
+    os.replace(part, path)
+
+
 def _unusable(uri: str | None, address: str, error: Exception) -> ConfigError:
     """Return the error, with the key that gives the store: without a URI it is below `job.root`."""
     key, remedy = ("tracking.uri", ", start its server") if uri else ("job.root", "")
+    reason = str(error).partition("\n")[0]  # the lines behind it are SQL
+    if "already exists" in reason:
+        remedy += ", delete the file if no other job is tracked in it (it was left half made)"
     return ConfigError(
-        f"{key}: the MLflow store {address} cannot be used: {error}\n"
+        f"{key}: the MLflow store {address} cannot be used: {reason}\n"
         f"Correct {key}{remedy}, or set tracking.enabled: false"
     )

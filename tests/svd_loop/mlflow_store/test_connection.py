@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 
 import pytest
 
 from svd_loop.errors import ConfigError
 from svd_loop.mlflow_store.connection import open_store, tracking_uri
+from tests.processes import run
 
 
 def test_the_default_store_and_its_artifacts_lie_under_the_root(root: Path) -> None:
@@ -48,3 +50,15 @@ def test_a_deleted_experiment_is_a_config_error(root: Path) -> None:
     store.client.delete_experiment(store.experiment_id)
     with pytest.raises(ConfigError, match=r"tracking\.experiment: experiment was deleted"):
         open_store(None, root, "experiment")
+
+
+def test_a_store_that_is_cut_off_while_it_is_made_does_not_stand_in_its_place(tmp_path: Path) -> None:
+    code = (
+        "import resource, signal, sys\nfrom pathlib import Path\n"
+        "from svd_loop.mlflow_store.connection import open_store\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        f"open_store(None, Path({str(tmp_path)!r}), 'experiment')\n"
+    )
+    cut = run([sys.executable, "-c", code], timeout=120)
+    assert cut.returncode != 0 and "cannot be used: " in cut.stderr and "CREATE TABLE" not in cut.stderr
+    assert (tmp_path / "mlflow.db").stat().st_size == 0  # where anything but a whole store would stay unusable
