@@ -214,6 +214,7 @@ def problems(secret: int) -> list[Problem]:
         "order": f"assert {secret * 7} < f({secret}) < {secret * 7 + 2}",
         "check": f"def check(c):\n    for n in ({secret}, 1, 2):\n        assert c(n) == n * 7 + 1\ncheck(f)",
         "callback": f"assert list(map(f, [{secret}, 1])) == [{secret * 7 + 1}, 8]",
+        "mapped": f"assert all(map(lambda n: f(n) == n * 7 + 1, ({secret}, 1)))",
         "lists": f"x = [{secret}]\nassert [f(v) for v in x] == [v * 7 + 1 for v in x]",
         "call": to_text(CallTest("f", [secret], [secret * 7 + 1])),
         "script": to_text(ScriptTest(f"{secret}\n", f"{secret * 7 + 1}\n")),
