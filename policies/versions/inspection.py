@@ -21,6 +21,8 @@ _LARGEST_JSON = 64 * 2**20
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 _EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|embed_in)\.weight$")
+_SETTINGS = ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json")
+"""What transformers reads besides, and trusts to be JSON objects."""
 _TOKENIZERS = ("tokenizer.json", "*.model", "vocab.*", "*.tiktoken", "tekken.json")
 """Files that hold a tokenizer; without any, transformers makes up an empty one for some architectures."""
 _DIMENSIONS = {
@@ -62,6 +64,9 @@ def refuse_unusable(folder: Path) -> None:
     for path in (*folder.glob("*.json"), *folder.glob("*.jinja")):
         if path.stat().st_size > _LARGEST_JSON:
             raise ModelError(f"model.path: {path} is larger than {_LARGEST_JSON // 2**20} MiB")
+    for name in _SETTINGS:
+        if (folder / name).is_file():
+            _read_json(folder / name)
     config = _read_json(folder / "config.json")
     text = config.get("text_config", config)
     if not isinstance(text, dict):
@@ -76,7 +81,8 @@ def refuse_unusable(folder: Path) -> None:
     _refuse_other_vocabulary(folder, text.get("vocab_size"), shapes)
     layers = [int(found[1]) for name in shapes if (found := _LAYER.search(name))]
     wanted = text.get("num_hidden_layers")
-    extra = int(text.get("num_nextn_predict_layers") or 0)
+    extra = text.get("num_nextn_predict_layers")
+    extra = extra if isinstance(extra, int) else 0
     if layers and wanted is not None and not wanted <= max(layers) + 1 <= wanted + extra:
         raise ModelError(
             f"model.path: {folder}: config.json says {wanted} layers, the weights have {max(layers) + 1}; "

@@ -53,6 +53,18 @@ DEFECTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "bad config": (lambda folder: (folder / "config.json").write_text("{" * 10_000), "config.json cannot be read"),
     "deep config": (lambda folder: (folder / "config.json").write_text("[" * 100_000), "config.json cannot be read"),
     "list config": (lambda folder: (folder / "config.json").write_text("[]"), "must be a JSON object"),
+    "deep settings": (
+        lambda folder: (folder / "generation_config.json").write_text("[" * 100_000),
+        "generation_config.json cannot be read",
+    ),
+    "list of settings": (
+        lambda folder: (folder / "tokenizer_config.json").write_text("[1]"),
+        "must be a JSON object",
+    ),
+    "more layers in words": (
+        lambda folder: _config(folder, num_nextn_predict_layers="x", num_hidden_layers=28),
+        "says 28 layers",
+    ),
     "layers": (lambda folder: _config(folder, num_hidden_layers=28), "says 28 layers, the weights have 4"),
     "fewer layers": (_fewer_layers, "says 4 layers, the weights have 3"),
     "huge": (lambda folder: _config(folder, hidden_size=10**30), "hidden_size is 1000"),
