@@ -6,6 +6,7 @@ update starts from. They are computed once, before the first step, and serve as 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +15,14 @@ import torch
 from transformers import Trainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.grpo_config import GRPOConfig
-from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import pad
 
 from policies.training.preference_run import MixedTerms
+
+with warnings.catch_warnings():
+    # TRL warns of a version of vLLM that it does not know; nothing is generated here.
+    warnings.filterwarnings("ignore", message="TRL currently supports vLLM")
+    from trl.trainer.grpo_trainer import GRPOTrainer
 
 
 @dataclass(frozen=True, slots=True)
