@@ -79,6 +79,7 @@ class Dispatcher(Generic[AnswerT]):
         timeouts: time limits, and rows open per replica.
         settled: called once for every row, with its answer.
         none_left: makes the error for when no replica is left, from the reason of each and the number of open rows.
+        open_ended: rows may be added and dropped until `finish`; else it ends when every row is settled.
     """
 
     def __init__(
@@ -88,8 +89,12 @@ class Dispatcher(Generic[AnswerT]):
         timeouts: Timeouts,
         settled: Callable[[int, AnswerT], None],
         none_left: Callable[[dict[str, str], int], EngineError],
+        *,
+        open_ended: bool = False,
     ) -> None:
         self._replicas = replicas
+        self._open_ended = open_ended
+        self._running: dict[int, asyncio.Future[AnswerT]] = {}
         self._queues = {replica.name: deque(shard) for replica, shard in zip(replicas, shards, strict=True)}
         self._returned: deque[int] = deque()
         self._unsettled = {row for shard in shards for row in shard}
@@ -110,15 +115,36 @@ class Dispatcher(Generic[AnswerT]):
             EngineError: no replica is left, or a row failed on all that were tried.
             SvdError: what a replica raised that is not `Unavailable`.
         """
-        if self._unsettled:
+        if self._unsettled or self._open_ended:
             await run_all([self._keep(replica) for replica in self._replicas] + [self._give_up_when_alone()])
+
+    def add(self, rows: Sequence[int]) -> None:
+        """Add rows to a dispatch without an end, each to the shortest queue; within the event loop."""
+        self._unsettled.update(rows)
+        for row in rows:
+            min(self._queues.values(), key=len).append(row)
+        self._rows_back.set()
+
+    def drop(self, rows: Sequence[int]) -> None:
+        """Settle rows without an answer: queued ones are skipped, open ones aborted; within the event loop."""
+        for row in rows:
+            self._unsettled.discard(row)
+            if (running := self._running.get(row)) is not None:
+                running.cancel()
+
+    def finish(self) -> None:
+        """End a dispatch without an end; open rows are dropped."""
+        self.drop(list(self._unsettled))
+        self._finished.set()
+        self._rows_back.set()
 
     async def _keep(self, replica: Replica[AnswerT]) -> None:
         """Use a replica while there are rows, and try it again after each failure."""
         while not self._finished.is_set():
             try:
                 await self._make_ready(replica)
-                workers = min(self._timeouts.concurrency, len(self._unsettled))
+                workers = self._timeouts.concurrency
+                workers = workers if self._open_ended else min(workers, len(self._unsettled))
                 await run_all([*(self._work(replica) for _ in range(workers)), self._watch(replica)])
             except (Unavailable, ModelError) as error:
                 if replica.name not in self._away:
@@ -142,20 +168,32 @@ class Dispatcher(Generic[AnswerT]):
     async def _work(self, replica: Replica[AnswerT]) -> None:
         """Answer one row after the other."""
         while (row := await self._next(replica)) is not None:
+            running = self._running[row] = asyncio.ensure_future(replica.answer(row))
             try:
-                answer = await replica.answer(row)
+                self._settle(row, await running)
             except BaseException as error:  # also after cancellation with the replica: another one must answer the row
+                if running.done() and not running.cancelled() and running.exception() is None:
+                    self._settle(row, running.result())  # cancelled when its answer was there
+                    raise
+                if row not in self._unsettled and running.cancelled() and not _is_cancelled():
+                    continue  # dropped
                 if isinstance(error, Unavailable) and error.by_row:
                     self._count_failure(row, replica, error)
                 self._draining.add(replica.name)  # other workers of this replica must not take the row again
                 self._returned.append(row)
                 self._rows_back.set()
                 raise
-            self._unsettled.remove(row)
-            self._settled(row, answer)
-            if not self._unsettled:
-                self._finished.set()
-                self._rows_back.set()
+            finally:
+                self._running.pop(row, None)
+
+    def _settle(self, row: int, answer: AnswerT) -> None:
+        if row not in self._unsettled:
+            return  # dropped when its answer was there
+        self._unsettled.remove(row)
+        self._settled(row, answer)
+        if not self._unsettled and not self._open_ended:
+            self._finished.set()
+            self._rows_back.set()
 
     async def _next(self, replica: Replica[AnswerT]) -> int | None:
         """The next row: a returned one, the replica's own next, or the last of the longest queue; None at the end.
@@ -163,15 +201,21 @@ class Dispatcher(Generic[AnswerT]):
         The last one is taken because its owner reaches it last; its neighbours, which share its prefix, are taken next.
         """
         while not self._finished.is_set() and replica.name not in self._draining:
-            if self._returned:
-                return self._returned.popleft()
-            if own := self._queues[replica.name]:
-                return own.popleft()
-            if longest := max(self._queues.values(), key=len):
-                return longest.pop()
+            if (row := self._queued(replica)) is not None:
+                if row in self._unsettled:  # else it was dropped
+                    return row
+                continue
             self._rows_back.clear()  # all rows are open elsewhere; one of them may be returned
             await self._rows_back.wait()
         return None
+
+    def _queued(self, replica: Replica[AnswerT]) -> int | None:
+        if self._returned:
+            return self._returned.popleft()
+        if own := self._queues[replica.name]:
+            return own.popleft()
+        longest = max(self._queues.values(), key=len)
+        return longest.pop() if longest else None
 
     def _count_failure(self, row: int, replica: Replica[AnswerT], error: Unavailable) -> None:
         self._failures[row] += 1
@@ -200,7 +244,7 @@ class Dispatcher(Generic[AnswerT]):
         while not await self._pause():
             if len(self._away) < len(self._replicas):
                 heard = loop.time()
-            elif not self._loading and loop.time() - heard >= self._timeouts.recovery_seconds:
+            elif self._unsettled and not self._loading and loop.time() - heard >= self._timeouts.recovery_seconds:
                 raise self._none_left(self._away, len(self._unsettled))
 
     async def _pause(self) -> bool:
@@ -208,6 +252,12 @@ class Dispatcher(Generic[AnswerT]):
         with suppress(TimeoutError):
             await asyncio.wait_for(self._finished.wait(), self._timeouts.heartbeat_seconds)
         return self._finished.is_set()
+
+
+def _is_cancelled() -> bool:
+    """Whether this task itself is to end, and not only what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def run_all(coroutines: Sequence[Coroutine[Any, Any, None]]) -> None:

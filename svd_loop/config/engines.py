@@ -345,7 +345,7 @@ ENGINES = Seam(
     EngineVariant(
         ServerEngineSection,
         "policies.engines.served.server:open_engine",
-        check="policies.engines.served.server:client_options",
+        check="policies.engines.served.endpoint:client_options",
     ),
     EngineVariant(RayEngineSection, "policies.engines.ray:open_engine", check="policies.engines.ray:require_ray"),
     EngineVariant(ScriptedEngineSection, "svd_loop.assembly.scripted_backend:ScriptedBackend"),

@@ -81,7 +81,7 @@ class DurablePolicy(PolicyWrapper):
 
     def stream(self) -> CallStream:
         """Calls in flight, whose answers are stored as they come."""
-        return DurableStream(stream_of(self._policy), self.key, self._find, self._store, self._wait)
+        return DurableStream(stream_of(self._policy), self.key, self._find, self._store, self._wait, self._chunk_size)
 
     def close(self) -> None:
         """Free the engine's memory; an engine that hangs is left until the process ends."""

@@ -22,6 +22,7 @@ class DurableStream:
         find: the stored replies to calls, by their key.
         store: stores answers, or raises.
         wait: runs `stream.take`, within its time limit, and raises `JobInterrupted` when the job is to stop.
+        chunk: calls asked together of a stream that answers whole batches, since a kill loses what is in flight.
     """
 
     def __init__(
@@ -31,12 +32,15 @@ class DurableStream:
         find: Callable[[Mapping[str, AgentCall]], dict[str, Reply]],
         store: Callable[[Sequence[Answered]], None],
         wait: Callable[[Callable[[], list[Reply]]], list[Reply]],
+        chunk: int,
     ) -> None:
         self._stream = stream
         self._key = key
         self._find = find
         self._store = store
         self._wait = wait
+        self._chunk = chunk
+        self._queued: dict[CallId, AgentCall] = {}
         self._asked: dict[CallId, tuple[str, AgentCall]] = {}
         self._stored: dict[CallId, Reply] = {}
 
@@ -52,14 +56,16 @@ class DurableStream:
         self._stored |= {keys[key].id: reply for key, reply in known.items()}
         missing = {key: call for key, call in keys.items() if key not in known}
         self._asked |= {call.id: (key, call) for key, call in missing.items()}
-        if missing:
-            self._stream.put(list(missing.values()))
+        self._queued |= {call.id: call for call in missing.values()}
+        if self._stream.slots:
+            self._pass_on(len(self._queued))
 
     def drop(self, calls: Collection[CallId]) -> None:
         """Forget calls."""
         for call_id in calls:
             self._stored.pop(call_id, None)
-        running = [call_id for call_id in calls if self._asked.pop(call_id, None) is not None]
+        known = [call_id for call_id in calls if self._asked.pop(call_id, None) is not None]
+        running = [call_id for call_id in known if self._queued.pop(call_id, None) is None]
         if running:
             self._stream.drop(running)
 
@@ -76,6 +82,8 @@ class DurableStream:
             return list(stored.values())
         if not self._asked:
             return []
+        if not self._stream.slots:
+            self._pass_on(self._chunk)
         replies = self._wait(self._stream.take)
         if not replies:
             raise EngineError(f"the engine left {len(self._asked)} calls unanswered")
@@ -88,4 +96,13 @@ class DurableStream:
         """Close the stream; what is in flight is lost."""
         self._asked.clear()
         self._stored.clear()
+        self._queued.clear()
         self._stream.close()
+
+    def _pass_on(self, count: int) -> None:
+        """Put the first queued calls."""
+        calls = list(self._queued.values())[:count]
+        for call in calls:
+            del self._queued[call.id]
+        if calls:
+            self._stream.put(calls)

@@ -43,7 +43,7 @@ def generate_with_choices(
     Raises:
         EngineError: an answer has a token that was not allowed.
     """
-    limited = [_Limited(request) for request in requests if request.choices]
+    limited = [LimitedAnswer(request) for request in requests if request.choices]
     free = [request for request in requests if not request.choices]
     asked = [row for row in limited if row.forks()]
     first = [*free, *(row.next_request() for row in asked)]
@@ -60,7 +60,7 @@ def generate_with_choices(
 
 
 @dataclass(slots=True)
-class _Limited:
+class LimitedAnswer:
     """A request with choices, and the tokens written so far."""
 
     request: GenerationRequest

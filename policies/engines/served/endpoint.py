@@ -7,6 +7,7 @@ sent again here, then makes the endpoint `Unavailable`. An endpoint that is gone
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -27,7 +28,8 @@ from policies.engines.served.replies import (
     read_json,
     read_models,
 )
-from svd_loop.errors import EngineError, ModelError
+from svd_loop.config.engines import ServerEngineSection
+from svd_loop.errors import ConfigError, EngineError, ModelError
 
 _KEEP_ALIVE_SECONDS = 3.0
 """Idle connections are closed sooner than vLLM closes them (5 s), so that no request uses a closing one."""
@@ -66,6 +68,22 @@ class ClientOptions:
 
     def __repr__(self) -> str:
         return f"ClientOptions(retries={self.retries})"
+
+
+def client_options(settings: ServerEngineSection) -> ClientOptions:
+    """Options of the HTTP client, with the key from the environment.
+
+    Raises:
+        ConfigError: the variable of `engine.api_key_env` is not set.
+    """
+    key = None
+    if settings.api_key_env is not None:
+        key = os.environ.get(settings.api_key_env)
+        if not key:
+            raise ConfigError(f"engine.api_key_env: the environment variable {settings.api_key_env} is not set")
+    return ClientOptions(
+        key, settings.retries, settings.backoff_seconds, settings.request_seconds, settings.heartbeat_seconds
+    )
 
 
 class Endpoint:

@@ -10,8 +10,7 @@ import shutil
 from contextlib import AsyncExitStack
 
 from policies.engines.dispatch import Unavailable, run_all
-from policies.engines.served.endpoint import Endpoint, NotFound
-from policies.engines.served.server import client_options
+from policies.engines.served.endpoint import Endpoint, NotFound, client_options
 from policies.engines.served.weight_sync import InPlace, base_model
 from svd_loop.config.engines import ReloadCommandSection, ReloadInPlaceSection, ServerEngineSection
 from svd_loop.errors import ConfigError, EngineError, ModelError, SvdError

@@ -2,8 +2,8 @@
 
 Prompts go out as token ids and answers come back as token ids, so that training rows are exactly what was sampled; a
 server that cannot do so is refused when a version is opened. Every endpoint is then compared with transformers, and
-again after an interruption. Left out: streaming (a row counts when it is complete), chat endpoints (the server's
-template would decide the tokens), `n > 1` (one request per row, with its own seed).
+again after an interruption. Left out: tokens as they are written (a row counts when it is complete), chat endpoints
+(the server's template would decide the tokens), `n > 1` (one request per row, with its own seed).
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +20,8 @@ from typing import Any
 from policies.engines.decoding.choices import generate_with_choices
 from policies.engines.dispatch import Dispatcher, Timeouts, Unavailable, run_all
 from policies.engines.probe import reference_in_child
-from policies.engines.served.endpoint import ClientOptions, Endpoint, no_endpoint_left
+from policies.engines.served.endpoint import Endpoint, client_options, no_endpoint_left
+from policies.engines.served.stream import Answer, ServedStream
 from policies.engines.served.weight_sync import WeightSync, weight_sync_of
 from policies.engines.serving import PrefixCache, Served, probe_prompts_of, served_version
 from policies.engines.sharding import shards_by_prefix
@@ -41,29 +41,13 @@ from policies.versions.stored import StoredVersion
 from svd_loop.config.engines import ServerEngineSection
 from svd_loop.config.sections import ModelSection
 from svd_loop.contracts import Generation, GenerationRequest
-from svd_loop.errors import ConfigError, EngineError, ModelError
+from svd_loop.errors import EngineError, ModelError
 from svd_loop.support.progress import Progress, progress
 
 _log = logging.getLogger(__name__)
 
 _CUT_OFF = {"abort", "error"}
 """vLLM's finish reasons of an answer that the server gave up, for example at shutdown."""
-
-
-def client_options(settings: ServerEngineSection) -> ClientOptions:
-    """Options of the HTTP client, with the key from the environment.
-
-    Raises:
-        ConfigError: the variable of `engine.api_key_env` is not set.
-    """
-    key = None
-    if settings.api_key_env is not None:
-        key = os.environ.get(settings.api_key_env)
-        if not key:
-            raise ConfigError(f"engine.api_key_env: the environment variable {settings.api_key_env} is not set")
-    return ClientOptions(
-        key, settings.retries, settings.backoff_seconds, settings.request_seconds, settings.heartbeat_seconds
-    )
 
 
 def open_engine(
@@ -161,6 +145,27 @@ class ServerEngine:
         with progress(label, len(requests)) as bar:
             return generate_with_choices(partial(self._generate, bar), requests)
 
+    def stream(self, *, label: str = "", total: int = 0) -> ServedStream:
+        """Requests in flight; one stream at a time.
+
+        Raises:
+            EngineError: the engine is closed.
+        """
+        if not self._open:
+            raise EngineError("the engine is closed")
+        slots = self._settings.concurrency * len(self._settings.endpoints)
+        return ServedStream(self._dispatch, slots, self.prefix_cache, label=label, total=total)
+
+    async def _dispatch(
+        self, stack: AsyncExitStack, requests: Mapping[int, GenerationRequest], settled: Callable[[int, Answer], None]
+    ) -> Dispatcher[Answer]:
+        replicas, timeouts = await self._replicas(stack, requests), self._timeouts()
+        return Dispatcher(replicas, [()] * len(replicas), timeouts, settled, no_endpoint_left, open_ended=True)
+
+    def _timeouts(self) -> Timeouts:
+        settings = self._settings
+        return Timeouts(settings.concurrency, settings.heartbeat_seconds, settings.recovery_seconds)
+
     def _generate(self, bar: Progress, requests: Sequence[GenerationRequest]) -> list[Generation]:
         done: dict[int, Generation] = {}
 
@@ -190,7 +195,7 @@ class ServerEngine:
     async def _reach(self) -> None:
         """Make every endpoint ready; those that are down may join later, as long as one is ready."""
         async with AsyncExitStack() as stack:
-            replicas = await self._replicas(stack, ())
+            replicas = await self._replicas(stack, {})
             deadline = asyncio.get_running_loop().time() + self._settings.recovery_seconds
             while not self._proven:
                 away: dict[str, str] = {}
@@ -206,21 +211,19 @@ class ServerEngine:
     async def _answer(
         self, requests: Sequence[GenerationRequest], settled: Callable[[int, tuple[Generation, int]], None]
     ) -> None:
-        settings = self._settings
-        timeouts = Timeouts(settings.concurrency, settings.heartbeat_seconds, settings.recovery_seconds)
-        shards = shards_by_prefix([request.prompt_ids for request in requests], len(settings.endpoints))
+        shards = shards_by_prefix([request.prompt_ids for request in requests], len(self._settings.endpoints))
         async with AsyncExitStack() as stack:
-            replicas = await self._replicas(stack, requests)
-            await Dispatcher(replicas, shards, timeouts, settled, no_endpoint_left).run()
+            replicas = await self._replicas(stack, dict(enumerate(requests)))
+            await Dispatcher(replicas, shards, self._timeouts(), settled, no_endpoint_left).run()
 
     async def _release(self) -> None:
         async with AsyncExitStack() as stack:
-            replicas = await self._replicas(stack, ())
+            replicas = await self._replicas(stack, {})
             await run_all(
                 [self._weight_sync.release(replica.endpoint) for replica in replicas if replica.name in self._proven]
             )
 
-    async def _replicas(self, stack: AsyncExitStack, requests: Sequence[GenerationRequest]) -> list[ServedReplica]:
+    async def _replicas(self, stack: AsyncExitStack, requests: Mapping[int, GenerationRequest]) -> list[ServedReplica]:
         shared = shared_sampling(self._stop_ids, self._settings.thinking_token_budget)
         if self._settings.repetition is not None:
             shared["repetition_detection"] = repetition_detection(self._settings.repetition)
@@ -257,7 +260,7 @@ class ServedReplica:
         weight_sync: WeightSync,
         probe: Probe,
         proven: dict[str, str],
-        requests: Sequence[GenerationRequest],
+        requests: Mapping[int, GenerationRequest],
         shared: dict[str, Any],
         concurrency: int,
     ) -> None:

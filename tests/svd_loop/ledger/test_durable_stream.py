@@ -127,6 +127,19 @@ def test_an_engine_that_hangs_in_a_stream_is_given_up() -> None:
         released.set()
 
 
+def test_an_engine_of_whole_batches_is_asked_chunk_by_chunk() -> None:
+    policy, memory = samples.StubPolicy(), Memory()
+    stream = DurablePolicy(policy, memory, 4).stream()
+    assert stream.slots == 0
+    stream.put(CALLS[:7])
+    stream.drop([CALLS[1].id])
+    assert stream.take() == answers_to([CALLS[0], *CALLS[2:5]])
+    stream.put(CALLS[7:])
+    assert stream.take() == answers_to(CALLS[5:9])
+    assert stream.take() == answers_to(CALLS[9:])
+    assert (stream.take(), memory.batches) == ([], [4, 4, 1])
+
+
 def test_usage_counts_what_is_taken() -> None:
     metered = MeteredPolicy(DurablePolicy(OneByOne(), Memory(), 4))
     stream = stream_of(metered)
