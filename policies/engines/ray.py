@@ -50,8 +50,8 @@ _log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 1.0
 """Between two looks at an actor that is being started again."""
-_CLOSE_SECONDS = 30.0
-"""For a replica to free its memory, before it is killed."""
+_CLOSE_SECONDS = 90.0
+"""For a replica to free its memory, before it is killed; more than vLLM's child has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,8 +51,8 @@ pytestmark = pytest.mark.slow
 
 NODE = {"num_cpus": 3, "object_store_memory": 80 * 2**20}
 """Room for both replicas on one node, beside a part of an update."""
-QUICK = {"RAY_worker_niceness": "0", "RAY_prestart_worker_first_driver": "0"}
-"""Ray would give way to everything else on this machine, and start a worker a core that nobody uses."""
+SETTINGS = {"RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0", "RAY_prestart_worker_first_driver": "0"}
+"""Ray would look for a token at home, give way to everything else on this machine, and start idle workers."""
 MODEL = ModelSection.model_validate({"path": "nano", "device": "cpu", "dtype": "float32"})
 ALONE = TransformersEngineSection(batch_size=1, threads=1)
 """Rows are computed one by one: in a batch, the last bits of a row depend on the others."""
@@ -61,7 +61,7 @@ ALONE = TransformersEngineSection(batch_size=1, threads=1)
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in QUICK.items():
+        for name, value in SETTINGS.items():
             patch.setenv(name, value)
         found = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
         try:
