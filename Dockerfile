@@ -20,19 +20,21 @@ COPY requirements.lock ./
 RUN pip install --require-hashes --no-deps -r requirements.lock \
  && pip install --index-url https://download.pytorch.org/whl/cpu "torch==2.13.0" \
  && pip install --no-deps .
-USER learner
+USER 1000
 WORKDIR /work
 ENTRYPOINT ["svd-loop"]
 CMD ["--help"]
 
 FROM base AS cuda
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
-# gcc: vLLM and torch compile kernels when they start.
+# gcc: vLLM and torch compile kernels when they start. Its version is that of the image's Debian, and pip's own
+# requirements have bounds in pyproject.toml.
+# hadolint ignore=DL3008,DL3013
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends gcc libc6-dev \
  && rm -rf /var/lib/apt/lists/* \
  && pip install ".[vllm]"
-USER learner
+USER 1000
 WORKDIR /work
 ENTRYPOINT ["svd-loop"]
 CMD ["--help"]

@@ -7,6 +7,7 @@ import configparser
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import yaml
 from svd_loop.cli.app import app
 
 DEPLOY = Path(__file__).parents[1] / "docs" / "deploy"
+DOCKERFILE = Path(__file__).parents[1] / "Dockerfile"
 
 
 def kubernetes_command() -> list[str]:
@@ -85,3 +87,21 @@ def test_a_batch_script_is_one_that_bash_reads(script: str) -> None:
     options = re.findall(r"^#SBATCH --([a-z-]+)=", text, re.MULTILINE)
     assert {"nodes", "ntasks-per-node", "gpus-per-node", "signal"} <= set(options)
     assert text.index("#SBATCH") < text.index("set -euo pipefail")  # Slurm stops reading options at the first command
+
+
+def test_the_dockerfile_passes_its_linter() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    if not hadolint.exists():
+        pytest.skip("hadolint has no wheel for this kind of machine")
+    done = subprocess.run([hadolint, "--no-color", DOCKERFILE], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_dockerfile_copies_what_is_there_and_takes_the_locked_torch() -> None:
+    text = DOCKERFILE.read_text()
+    for line in re.findall(r"^COPY (.*) \./\S*$", text, re.MULTILINE):
+        assert all((DOCKERFILE.parent / name).exists() for name in line.split())
+    (locked,) = re.findall(
+        r"^torch==([^ ]+)", (DOCKERFILE.parent / "requirements-torch.lock").read_text(), re.MULTILINE
+    )
+    assert f'"torch=={locked}"' in text

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from string import Template
@@ -16,14 +18,14 @@ _PROMPTS, _HELD_OUT, _SEED = 80, 60, 5
 
 _CONFIG = Template("""\
 # A starter: the embedded model improves on prompts from files, in about a minute. Paths are seen from the folder in
-# which svd-loop is started.
-job: {name: $name, rounds: 1}
+# which svd-loop is started: this one.
+job: {name: "$name", rounds: 1}
 model: {path: nano, templates: nano, max_context: 512} # your own: a checkpoint's folder, templates: chat
 data:
   domain: math
-  train: {type: files, paths: ["$folder/data/prompts.jsonl"]} # questions without answers
-  development: {type: files, paths: ["$folder/data/development.jsonl"]} # with answers: tells when to stop
-  test: {type: files, paths: ["$folder/data/test.jsonl"]} # with answers: read for the base and the best version alone
+  train: {type: files, paths: [data/prompts.jsonl]} # questions without answers
+  development: {type: files, paths: [data/development.jsonl]} # with answers: tells when to stop
+  test: {type: files, paths: [data/test.jsonl]} # with answers: read for the base and the best version alone
 sampling: {n: 8, block: 1, max_tokens: 96}
 cascade: {votes: 3, order: measured, fill_rows: 128, judge: {max_tokens: 64}}
 health: {canaries: 4, verify: 0}
@@ -96,6 +98,8 @@ only-include = ["rounded_domain.py"]
 _README = Template("""\
 # $name
 
+In this folder:
+
 ```
 $commands
 ```
@@ -113,16 +117,17 @@ def write_starter(target: Path) -> list[str]:
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target}: exists already; name a new folder, nothing is overwritten")
-    name = target.resolve().name
+    name = _job_name(target.resolve().name)
     commands = [
-        f"svd-loop check {target}/config.yaml        # before any work: data, lengths, cost",
-        f"svd-loop run {target}/config.yaml          # about a minute on two CPU cores",
-        f"svd-loop samples {name}                    # what was sampled, and how it was judged",
-        f"pip install -e {target}/domain             # a domain of your own, then data.domain: rounded",
+        f"cd {shlex.quote(str(target))}",
+        "svd-loop check config.yaml        # before any work: data, lengths, cost",
+        "svd-loop run config.yaml          # about a minute on two CPU cores",
+        f"svd-loop samples {name}           # what was sampled, and how it was judged",
+        "pip install -e domain             # a domain of your own, then data.domain: rounded",
     ]
     try:
         with part_folder(target) as part:
-            for path, text in _files(target, name, commands).items():
+            for path, text in _files(name, commands[1:]).items():
                 (part / path).parent.mkdir(parents=True, exist_ok=True)
                 (part / path).write_text(text, encoding="utf-8")
             part.rename(target)  # also over an empty folder
@@ -131,7 +136,12 @@ def write_starter(target: Path) -> list[str]:
     return commands
 
 
-def _files(target: Path, name: str, commands: Iterable[str]) -> dict[str, str]:
+def _job_name(folder: str) -> str:
+    """A name that a job can have, made of a folder's."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", folder).lstrip("._-")[:80] or "starter"
+
+
+def _files(name: str, commands: Iterable[str]) -> dict[str, str]:
     prompts = ({"prompt": one.question} for one in generate("math", "train", _PROMPTS, seed=_SEED))
     held_out = {
         split: (
@@ -140,7 +150,7 @@ def _files(target: Path, name: str, commands: Iterable[str]) -> dict[str, str]:
         for split in ("development", "test")
     }
     return {
-        "config.yaml": _CONFIG.substitute(name=name, folder=target.as_posix()),
+        "config.yaml": _CONFIG.substitute(name=name),
         "data/prompts.jsonl": _lines(prompts),
         **{f"data/{split}.jsonl": _lines(rows) for split, rows in held_out.items()},
         "domain/pyproject.toml": _PROJECT,

@@ -22,12 +22,13 @@ from svd_loop.contracts import Outcome, Problem
 def starter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("init") / "mine"
     done = CliRunner().invoke(app, ["init", str(folder)])
-    assert done.exit_code == 0 and f"svd-loop run {folder}/config.yaml" in done.stderr
+    assert done.exit_code == 0 and f"  cd {folder}\n" in done.stderr and "  svd-loop run config.yaml" in done.stderr
     return folder
 
 
-def test_the_configuration_reads_its_data(starter: Path) -> None:
-    config = load_config(starter / "config.yaml", [])
+def test_the_configuration_reads_its_data(starter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(starter)
+    config = load_config(Path("config.yaml"), [])
     assert config.job.name == "mine"
     prompts = {prompt.text for prompt in prompts_of(config.data.train)}
     problems = {split: {problem.text for problem in found} for split, found in held_out(config).items()}
@@ -36,6 +37,12 @@ def test_the_configuration_reads_its_data(starter: Path) -> None:
         "test": 60,
     }
     assert prompts.isdisjoint(problems["development"]) and problems["development"].isdisjoint(problems["test"])
+
+
+@pytest.mark.parametrize(("folder", "name"), [("my stuff", "my-stuff"), ("2026", "2026"), ("数学", "starter")])
+def test_any_folder_gives_a_job_a_name(folder: str, name: str, tmp_path: Path) -> None:
+    assert CliRunner().invoke(app, ["init", str(tmp_path / folder)]).exit_code == 0
+    assert load_config(tmp_path / folder / "config.yaml", []).job.name == name
 
 
 def test_its_domain_scores(starter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
