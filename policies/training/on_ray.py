@@ -57,7 +57,9 @@ def run_on_nodes(task: TrainingTask, notice: Callable[[int], None]) -> int:
         ray.get([node.prepare.remote(parcel, task.dump(), inputs) for node in nodes])
         host, port = ray.get(nodes[0].address.remote())
         running = [node.run.remote(rank, host, port) for rank, node in enumerate(nodes)]
-        while ray.wait(running, num_returns=len(running), timeout=_POLL_SECONDS)[1]:
+        while (ended := ray.wait(running, num_returns=len(running), timeout=_POLL_SECONDS))[1]:
+            if any(ray.get(ended[0])):  # the others would wait for the one that failed
+                ray.get([node.stop.remote() for node in nodes])
             notice(ray.get(nodes[0].step.remote()))
         codes: list[int] = ray.get(running)
         for name, pieces in _merged(ray.get([node.results.remote(rank) for rank, node in enumerate(nodes)])).items():
@@ -75,12 +77,17 @@ def run_on_nodes(task: TrainingTask, notice: Callable[[int], None]) -> int:
         remove_placement_group(group)  # ends the actors, and these their processes
 
 
+class _Stopped(Exception):
+    """Another node failed."""
+
+
 class Node:
     """The actor: a node's part of the run."""
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="svd-loop-"))
         self._work = self._folder / "work"
+        self._stopped = False
 
     def prepare(self, parcel: Parcel, task: str, inputs: Mapping[str, Sequence[Any]]) -> None:
         """Write the starting version and the run's folder.
@@ -101,9 +108,20 @@ class Node:
         return get_node_ip_address(), launching.free_port()
 
     def run(self, rank: int, host: str, port: int) -> int:
-        """Start this node's processes and wait for their end; returns the launcher's exit code."""
+        """Start this node's processes and wait for their end; returns the launcher's exit code, 0 once stopped."""
         where = ["--machine_rank", str(rank), "--main_process_ip", host, "--main_process_port", str(port)]
-        return launching.run_here(self._work, launching.accelerate_command(self._work, *where))
+        try:
+            return launching.run_here(self._work, launching.accelerate_command(self._work, *where), self._go_on)
+        except _Stopped:
+            return 0
+
+    def stop(self) -> None:
+        """End this node's processes, because another's have failed."""
+        self._stopped = True
+
+    def _go_on(self, step: int) -> None:
+        if self._stopped:
+            raise _Stopped
 
     def step(self) -> int:
         """Finished optimizer steps."""

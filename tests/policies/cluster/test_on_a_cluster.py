@@ -35,6 +35,7 @@ from policies.engines.transformers import open_engine as open_local
 from policies.engines.vllm_child import Probed, reference_logprobs
 from policies.policy import ModelPolicy
 from policies.text.chat import ChatCodec
+from policies.training import on_ray
 from policies.training.on_ray import run_on_nodes
 from policies.training.run import TrainingTask
 from policies.versions.checkpoints import load_codec, load_model
@@ -43,7 +44,7 @@ from policies.versions.weights import WeightStore
 from svd_loop.config.engines import RayEngineSection, TransformersEngineSection
 from svd_loop.config.sections import ModelSection
 from svd_loop.contracts import BUILT_IN_ROLES, GenerationRequest, Message, Sampling
-from svd_loop.errors import ConfigError, ModelError, WeightsError
+from svd_loop.errors import ConfigError, ModelError, TrainingError, WeightsError
 from svd_loop.nano import NANO_CHECKPOINT
 from tests.policies.updates import parent, rows, settings, updater
 
@@ -233,6 +234,22 @@ def test_an_update_over_two_nodes_has_the_weights_of_one_process(
     for key, weight in states[0].items():
         assert torch.allclose(weight, states[1][key], atol=1e-5), key
         assert not torch.allclose(weight, weights[0][key], atol=1e-3), key
+
+
+def test_a_node_whose_launcher_fails_ends_the_update_of_the_others(
+    cluster: Cluster, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Node 0 would wait for the other until its rendezvous gives up."""
+
+    class FailsOnTheSecond(on_ray.Node):
+        def run(self, rank: int, host: str, port: int) -> int:
+            return 3 if rank else super().run(rank, host, port)
+
+    monkeypatch.setattr(on_ray, "Node", FailsOnTheSecond)
+    launch = {"type": "ray", "nodes": 2, "processes": 2, "address": cluster.address}
+    update = updater(tmp_path, checkpoint, steps=1, launch=launch)
+    with pytest.raises(TrainingError, match="3"):
+        update.fit(rows(4), round=1, parent=parent(tmp_path))
 
 
 def test_a_cluster_without_room_or_out_of_reach_is_an_error_that_names_the_key(

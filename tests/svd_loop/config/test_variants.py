@@ -42,7 +42,7 @@ def test_another_engine_is_another_job(tmp_path: Path) -> None:
     [
         (
             "update.algorithm.type=dopo",
-            "update.algorithm.type: no update algorithm is called 'dopo'; known: dpo, kto, sft",
+            "update.algorithm.type: no update algorithm is called 'dopo'; known: dpo, grpo, kto, sft",
         ),
         ("update.algorithm.colour=1", "update.algorithm.sft.colour: unknown key; known keys here: type"),
         ("engine=5", "engine: "),
