@@ -113,6 +113,7 @@ class Node:
         try:
             return launching.run_here(self._work, launching.accelerate_command(self._work, *where), self._go_on)
         except _Stopped:
+            (self._work / launching.LOG).unlink()  # it tells of the stop, and would be taken for the cause
             return 0
 
     def stop(self) -> None:

@@ -35,7 +35,7 @@ from policies.engines.transformers import open_engine as open_local
 from policies.engines.vllm_child import Probed, reference_logprobs
 from policies.policy import ModelPolicy
 from policies.text.chat import ChatCodec
-from policies.training import on_ray
+from policies.training import launching, on_ray
 from policies.training.on_ray import run_on_nodes
 from policies.training.run import TrainingTask
 from policies.versions.checkpoints import load_codec, load_model
@@ -243,12 +243,15 @@ def test_a_node_whose_launcher_fails_ends_the_update_of_the_others(
 
     class FailsOnTheSecond(on_ray.Node):
         def run(self, rank: int, host: str, port: int) -> int:
-            return 3 if rank else super().run(rank, host, port)
+            if rank == 0:
+                return super().run(rank, host, port)
+            (self._work / launching.LOG).write_text("no such device")
+            return 3
 
     monkeypatch.setattr(on_ray, "Node", FailsOnTheSecond)
     launch = {"type": "ray", "nodes": 2, "processes": 2, "address": cluster.address}
     update = updater(tmp_path, checkpoint, steps=1, launch=launch)
-    with pytest.raises(TrainingError, match="3"):
+    with pytest.raises(TrainingError, match=r"exit code 3; its last words:\nno such device$"):
         update.fit(rows(4), round=1, parent=parent(tmp_path))
 
 
