@@ -12,11 +12,13 @@ forked after the program's, reads them itself from the source of the requests.
 
 from __future__ import annotations
 
+import _functools
 import _sitebuiltins
 import base64
 import builtins
 import ctypes
 import fcntl
+import functools
 import gc
 import importlib
 import math
@@ -113,6 +115,7 @@ class Zygote:
             self.open_root_because = str(error)
         self._filter = SyscallFilter(may_change_files=self._root is not None)
         self._libc = ctypes.CDLL(None)
+        _let_caches_recurse()
         for name in _PRELOADED:
             importlib.import_module(name)
         self._usual_names = runner.usual_names()
@@ -310,6 +313,17 @@ def _how(used: _Used) -> str:
 
 def _content(file: int) -> bytes:
     return os.pread(file, os.fstat(file).st_size, 0)
+
+
+def _let_caches_recurse() -> None:
+    """Make `functools.cache` recurse as deeply on Python 3.12 as on others.
+
+    3.12 limits recursion through C apart, to some hundred calls in its first releases, whatever `sys.setrecursionlimit`
+    says: right programs with memoised recursion would fail. The module then has its own cache, written in Python.
+    """
+    if sys.version_info[:2] == (3, 12) and hasattr(_functools, "_lru_cache_wrapper"):
+        del _functools._lru_cache_wrapper
+        importlib.reload(functools)
 
 
 def _open_proc() -> int | None:
