@@ -128,6 +128,8 @@ class Run:
                     child.communicate()
                 return None
         if child.returncode:
+            with (self.out / "log.txt").open("a") as log:
+                log.write(f"\n{printed}")
             raise SystemExit(f"svd-loop {' '.join(words)} failed; the end of {self.out / 'log.txt'} says why")
         return printed
 
