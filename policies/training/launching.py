@@ -189,10 +189,6 @@ def _on_ray(task: TrainingTask, notice: Callable[[int], None]) -> int:
     return run_on_nodes(task, notice)
 
 
-def _by_command(task: TrainingTask, notice: Callable[[int], None]) -> int:
-    return run_here(task.work, command(task.work.resolve(), task.settings.launch), notice)
-
-
 def run_here(work: Path, command: Sequence[str], notice: Callable[[int], None] = lambda step: None) -> int:
     """Start the processes and wait until all have ended; they end with this one.
 

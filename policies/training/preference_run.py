@@ -143,7 +143,6 @@ def train_preferences(
     section, start = task.settings.algorithm, stored_version(task.start)
     assert isinstance(section, PreferenceSection)
     ordered = [items[index] for index in row_order(task, [one.tokens for one in items])]
-    library_logging.set_verbosity_error()
     configuration = config_class(
         **common_arguments(task, task.steps(len(items))),
         beta=section.beta,
@@ -152,20 +151,17 @@ def train_preferences(
         **arguments,
     )
     watcher = Watcher(lambda step: keep(trainer, task, len(items), step, on_step), lambda model: None)
-    with _without_bars():
-        trainer = trainer_class(
-            model=starting_model(task, start),
-            args=configuration,
-            data_collator=Collator(collator, DataCollatorForLanguageModeling(pad_token_id=task.pad_id)),
-            train_dataset=_dataset(ordered, columns, task.settings.batch_size),
-            processing_class=tokenizer,
-            peft_config=new_adapter(task, start),
-            callbacks=[watcher],
-        )
-        trainer.score_start(section.beta)
-    trainer.sft_weight = section.sft_weight
-    trainer.remove_callback(PrinterCallback)
-    _drop_reference(trainer.model)
+    trainer = _ready(
+        trainer_class,
+        section,
+        model=starting_model(task, start),
+        args=configuration,
+        data_collator=Collator(collator, DataCollatorForLanguageModeling(pad_token_id=task.pad_id)),
+        train_dataset=_dataset(ordered, columns, task.settings.batch_size),
+        processing_class=tokenizer,
+        peft_config=new_adapter(task, start),
+        callbacks=[watcher],
+    )
     seconds = train_to_end(trainer, task)
     done = ordered[watcher.resumed_at * task.settings.batch_size :]
     metrics = _metrics(trainer.state.log_history, ordered, section.beta)
@@ -175,6 +171,18 @@ def train_preferences(
         save_model(trainer, task, folder)
 
     return Trained(save, metrics, task.steps(len(items)))
+
+
+def _ready(trainer_class: Any, section: PreferenceSection, **arguments: Any) -> Any:
+    """A trainer that has what it needs of the starting weights, and holds no second copy of them."""
+    library_logging.set_verbosity_error()
+    with _without_bars():
+        trainer = trainer_class(**arguments)
+        trainer.score_start(section.beta)
+    trainer.sft_weight = section.sft_weight
+    trainer.remove_callback(PrinterCallback)
+    _drop_reference(trainer.model)
+    return trainer
 
 
 @contextmanager

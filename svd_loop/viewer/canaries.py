@@ -53,15 +53,6 @@ class PlantedCanary:
     calls: Sequence[JudgedCall]
 
     @property
-    def fooled(self) -> list[str]:
-        """Stages whose every vote on it was a yes."""
-        values: dict[str, list[VoteValue]] = {}
-        for one in self.calls:
-            if one.value is not None:
-                values.setdefault(one.call.stage, []).append(one.value)
-        return [stage for stage, cast in values.items() if all(value is VoteValue.YES for value in cast)]
-
-    @property
     def caught(self) -> bool:
         """Whether a stage refused it."""
         return any(one.value is not None and one.value is not VoteValue.YES for one in self.calls)
