@@ -12,8 +12,9 @@ import signal
 import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,9 +135,19 @@ def wait_until_back(engine: RayEngine) -> None:
 
 
 class Watch:
-    """Sees every batch that replicas are asked, and does something while one of them works on its second one."""
+    """Sees every batch that replicas are asked, and kills one's process while that has its second one to answer.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str = "", strike: Callable[[], None] = lambda: None):
+    The process is stopped before it gets the batch, so that it cannot answer before it dies; `strike` comes before its
+    end.
+    """
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        name: str = "",
+        process: int = 0,
+        strike: Callable[[], None] = lambda: None,
+    ) -> None:
         self.asked: Counter[tuple[int, ...]] = Counter()
         self.of: Counter[str] = Counter()
         original: Callable[[Replica, int], Awaitable[Answers]] = Replica.answer
@@ -144,10 +155,14 @@ class Watch:
         async def answer(replica: Replica, row: int) -> Answers:
             self.asked[tuple(request.seed for request in replica._batches[row])] += 1
             self.of[replica.name] += 1
+            if replica.name != name or self.of[name] != 2:
+                return await original(replica, row)
+            os.kill(process, signal.SIGSTOP)
             asked = asyncio.ensure_future(original(replica, row))
-            if replica.name == name and self.of[name] == 2:
-                await asyncio.sleep(0)
-                strike()
+            await asyncio.sleep(0)
+            strike()
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
             return await asked
 
         monkeypatch.setattr(Replica, "answer", answer)
@@ -180,7 +195,7 @@ def test_a_replica_killed_in_the_middle_of_a_wave_costs_one_row_and_comes_back(
     first = engine._actors[0]
     process = of_actor(first, lambda self: os.getpid())
     with monkeypatch.context() as patch:
-        watch = Watch(patch, "replica 0", lambda: os.kill(process, signal.SIGKILL))
+        watch = Watch(patch, "replica 0", process)
         assert engine.generate(asked) == local.generate(asked)
     assert sorted(watch.asked.values()) == [1] * 23 + [2]
     wait_until_back(engine)
@@ -277,9 +292,11 @@ def test_a_node_that_dies_in_the_middle_of_a_wave_leaves_its_work_to_the_other(
 ) -> None:
     asked = requests(codec, 24)
     (node,) = cluster.worker_nodes
-    (name,) = [f"replica {index}" for index, actor in enumerate(engine._actors) if node_of(actor) == node.node_id]
+    (index,) = [index for index, actor in enumerate(engine._actors) if node_of(actor) == node.node_id]
+    process = of_actor(engine._actors[index], lambda self: os.getpid())
     with monkeypatch.context() as patch:
-        watch = Watch(patch, name, lambda: cluster.remove_node(node, allow_graceful=False))
+        strike = partial(cluster.remove_node, node, allow_graceful=False)
+        watch = Watch(patch, f"replica {index}", process, strike)
         assert engine.generate(asked) == local.generate(asked)
     assert sorted(watch.asked.values()) == [1] * 23 + [2]
     wait_until_back(engine)

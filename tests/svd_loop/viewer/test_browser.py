@@ -15,6 +15,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from svd_loop.contracts import JobResult
@@ -46,12 +47,30 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
     driver.quit()
 
 
-def press(browser: webdriver.Chrome, key: str) -> None:
-    browser.find_element(By.TAG_NAME, "body").send_keys(key)
+def is_there(browser: webdriver.Chrome, part: str) -> bool:
+    """Whether a document whose address contains `part` is loaded."""
+    there = """return location.href.includes(arguments[0]) && document.readyState === 'complete'
+        && document.body !== null && document.body.children.length > 0"""
+    return bool(browser.execute_script(there, part))
 
 
 def arrives(browser: webdriver.Chrome, part: str) -> None:
-    WebDriverWait(browser, 60, poll_frequency=0.02).until(lambda driver: part in driver.current_url)
+    """Wait for a page: on a busy machine the driver returns before the new document is there."""
+    WebDriverWait(browser, 60, poll_frequency=0.02).until(lambda driver: is_there(browser, part))
+
+
+def visit(browser: webdriver.Chrome, address: str) -> None:
+    browser.get(address)
+    arrives(browser, address)
+
+
+def find(browser: webdriver.Chrome, by: str, name: str) -> WebElement:
+    wait = WebDriverWait(browser, 60, poll_frequency=0.02)
+    return wait.until(lambda driver: driver.find_element(by, name))
+
+
+def press(browser: webdriver.Chrome, key: str) -> None:
+    find(browser, By.TAG_NAME, "body").send_keys(key)
 
 
 def words(browser: webdriver.Chrome, selector: str) -> list[str]:
@@ -70,38 +89,39 @@ def requests(browser: webdriver.Chrome) -> set[str]:
 
 
 def test_from_the_first_page_to_a_vote_by_links(browser: webdriver.Chrome, served: str) -> None:
-    browser.get(served)
-    assert "50.0 (10.0–90.0)" in browser.find_element(By.CSS_SELECTOR, "table.cards").text
-    browser.find_element(By.LINK_TEXT, "round 1").click()
-    browser.find_element(By.PARTIAL_LINK_TEXT, "Prompts").click()
+    visit(browser, served)
+    assert "50.0 (10.0–90.0)" in find(browser, By.CSS_SELECTOR, "table.cards").text
+    find(browser, By.LINK_TEXT, "round 1").click()
+    find(browser, By.PARTIAL_LINK_TEXT, "Prompts").click()
+    arrives(browser, "/prompts")
     assert len(words(browser, ".list .item")) == 50
-    browser.find_element(By.CSS_SELECTOR, ".item[href*='/bidi']").click()
-    assert "U+202E" in browser.find_element(By.CSS_SELECTOR, ".question").text
-    browser.find_element(By.LINK_TEXT, "prompts").click()
-    browser.find_element(By.CSS_SELECTOR, "a[rel=next]").click()
+    find(browser, By.CSS_SELECTOR, ".item[href*='/bidi']").click()
+    assert "U+202E" in find(browser, By.CSS_SELECTOR, ".question").text
+    find(browser, By.LINK_TEXT, "prompts").click()
+    find(browser, By.CSS_SELECTOR, "a[rel=next]").click()
     arrives(browser, "after=")
     assert words(browser, ".list .item")[-1].startswith("split")
 
 
 def test_a_filter_keeps_its_prompts_and_their_neighbours(browser: webdriver.Chrome, served: str) -> None:
-    browser.get(f"{served}/round/1/prompts")
-    browser.find_element(By.CSS_SELECTOR, "select[name=stage] option[value=factuality]").click()
+    visit(browser, f"{served}/round/1/prompts")
+    find(browser, By.CSS_SELECTOR, "select[name=stage] option[value=factuality]").click()
     arrives(browser, "?stage=factuality")
-    field = browser.find_element(By.NAME, "votes")
+    field = find(browser, By.NAME, "votes")
     field.send_keys("*i*", Keys.ENTER)
     arrives(browser, "votes=")
     assert [row.split()[0] for row in words(browser, ".list .item")] == ["odd"]
-    browser.get(f"{served}/round/1/prompts?outcome=mixed")
+    visit(browser, f"{served}/round/1/prompts?outcome=mixed")
     assert [row.split()[0] for row in words(browser, ".list .item")] == ["mixed"]
-    browser.get(f"{served}/round/1/prompt/odd?stage=factuality")
+    visit(browser, f"{served}/round/1/prompt/odd?stage=factuality")
     press(browser, "k")
     arrives(browser, "/prompt/mixed?stage=factuality")
-    assert "decided" in browser.find_element(By.CSS_SELECTOR, "#c0 .cast.decided").text
+    assert "decided" in find(browser, By.CSS_SELECTOR, "#c0 .cast.decided").text
     assert words(browser, "#c1 .lineage") and not words(browser, "#c0 .lineage")
 
 
 def test_keys_walk_a_list_and_samples(browser: webdriver.Chrome, served: str) -> None:
-    browser.get(f"{served}/round/1/prompts")
+    visit(browser, f"{served}/round/1/prompts")
     press(browser, "j")
     browser.switch_to.active_element.send_keys("j")
     browser.switch_to.active_element.send_keys(Keys.ENTER)
@@ -113,9 +133,9 @@ def test_keys_walk_a_list_and_samples(browser: webdriver.Chrome, served: str) ->
     assert words(browser, ".question .k") == ["def", "return"]
     press(browser, "r")
     arrives(browser, "raw=1")
-    assert not words(browser, ".question .k") and "```python" in browser.find_element(By.CSS_SELECTOR, ".question").text
+    assert not words(browser, ".question .k") and "```python" in find(browser, By.CSS_SELECTOR, ".question").text
     press(browser, "?")
-    assert browser.find_element(By.ID, "help").is_displayed()
+    assert find(browser, By.ID, "help").is_displayed()
     browser.switch_to.active_element.send_keys(Keys.ESCAPE)
     press(browser, "u")
     arrives(browser, "/round/1/prompts")
@@ -126,10 +146,10 @@ def test_keys_walk_a_list_and_samples(browser: webdriver.Chrome, served: str) ->
 @pytest.mark.parametrize("id", HOSTILE)
 def test_hostile_text_is_text(browser: webdriver.Chrome, served: str, id: str) -> None:
     browser.get_log("browser")
-    browser.get(f"{served}/round/1/prompt/{id}")
+    visit(browser, f"{served}/round/1/prompt/{id}")
     assert browser.title.startswith(id)  # no script changed it
     assert not browser.find_elements(By.CSS_SELECTOR, "main script, main img, main b.x, .text [onerror]")
-    assert "<b>the judge" in browser.find_element(By.CSS_SELECTOR, ".cast").text
+    assert "<b>the judge" in find(browser, By.CSS_SELECTOR, ".cast").text
     assert overflow(browser) <= 0
     assert browser.get_log("browser") == []  # no error, and nothing for the policy to refuse
 
@@ -137,7 +157,7 @@ def test_hostile_text_is_text(browser: webdriver.Chrome, served: str, id: str) -
 def test_nothing_is_asked_of_other_hosts(browser: webdriver.Chrome, served: str) -> None:
     requests(browser)
     for path in ("/", "/round/1", "/round/1/prompt/script", "/round/1/prompt/latex"):
-        browser.get(f"{served}{path}")
+        visit(browser, f"{served}{path}")
     asked = {urlsplit(url).netloc for url in requests(browser) if not url.startswith("chrome")}
     assert asked == {urlsplit(served).netloc}
 
@@ -150,12 +170,12 @@ def test_dark_follows_the_system_and_the_switch(browser: webdriver.Chrome, serve
     for theme in ("light", "dark"):
         feature = {"name": "prefers-color-scheme", "value": theme}
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-        browser.get(served)
+        visit(browser, served)
         seen[theme] = colour()
     assert seen["light"] != seen["dark"]
     press(browser, "t")
     assert colour() == seen["light"]
-    browser.get(f"{served}/round/1")  # the choice is kept
+    visit(browser, f"{served}/round/1")  # the choice is kept
     assert colour() == seen["light"]
     browser.execute_script("localStorage.clear()")
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
@@ -170,9 +190,9 @@ def test_nothing_scrolls_sideways_on_a_phone(
     paths = ("/", "/round/1", "/round/1/prompts", "/round/1/prompt/mixed", "/round/1/prompt/long-line", "/reply/1")
     wide = {}
     for path in (*paths, "/round/1/held-out", "/replies"):
-        browser.get(f"{served}{path}")
+        visit(browser, f"{served}{path}")
         wide[path] = browser.execute_script("return document.documentElement.scrollWidth")
-    browser.get(report.as_uri())
+    visit(browser, report.as_uri())
     wide["report"] = browser.execute_script("return document.documentElement.scrollWidth")
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert set(wide.values()) == {400}, wide
@@ -183,7 +203,7 @@ def test_a_page_follows_the_running_job(browser: webdriver.Chrome, job: Path, tm
     folder = tmp_path / "jobs" / "sample"
     shutil.copytree(job, folder)
     with Ledger.open(folder, config()) as ledger, serving(folder) as address:
-        browser.get(address)
+        visit(browser, address)
         assert len(words(browser, "table.cards tbody tr")) == 3
         commit_judged(ledger, 3, {"new": ["yyyy"]})
         wait = WebDriverWait(browser, 60, poll_frequency=0.1)
@@ -197,15 +217,15 @@ def test_an_export_is_read_without_a_server(browser: webdriver.Chrome, job: Path
     export_pages(job, tmp_path / "one.html")
     export_pages(job, tmp_path / "pages", samples=9)
     browser.get_log("browser")
-    browser.get((tmp_path / "one.html").as_uri())
+    visit(browser, (tmp_path / "one.html").as_uri())
     assert browser.title == "sample · svd-loop"
-    browser.find_element(By.CSS_SELECTOR, "#round-1-prompt-mixed summary").click()
-    assert browser.find_element(By.CSS_SELECTOR, "#round-1-prompt-mixed-c0 .decided").is_displayed()
+    find(browser, By.CSS_SELECTOR, "#round-1-prompt-mixed summary").click()
+    assert find(browser, By.CSS_SELECTOR, "#round-1-prompt-mixed-c0 .decided").is_displayed()
     press(browser, "t")  # the script runs under the page's own policy
     assert browser.execute_script("return document.documentElement.dataset.theme") == "dark"
-    browser.get((tmp_path / "pages" / "index.html").as_uri())
-    browser.find_element(By.LINK_TEXT, "round 1").click()
-    browser.find_element(By.PARTIAL_LINK_TEXT, "Prompts").click()
-    browser.find_element(By.CSS_SELECTOR, ".item").click()
-    assert browser.find_element(By.CSS_SELECTOR, ".candidate .cast").is_displayed()
+    visit(browser, (tmp_path / "pages" / "index.html").as_uri())
+    find(browser, By.LINK_TEXT, "round 1").click()
+    find(browser, By.PARTIAL_LINK_TEXT, "Prompts").click()
+    find(browser, By.CSS_SELECTOR, ".item").click()
+    assert find(browser, By.CSS_SELECTOR, ".candidate .cast").is_displayed()
     assert browser.get_log("browser") == []
