@@ -29,7 +29,7 @@ from typing import Any
 from policies.cluster.connection import connect, has_gpus, require_ray, reserve, resources_of
 from policies.cluster.parcel import Parcel, pack, unpack
 from policies.engines.dispatch import Dispatcher, Timeouts, Unavailable, run_all
-from policies.engines.probe import reference_in_child
+from policies.engines.probe import check_probe, default_tolerance, reference_in_child
 from policies.engines.serving import PrefixCache, probe_prompts_of, served_version
 from policies.engines.sharding import batches_of, shards_by_prefix
 from policies.engines.vllm_child import Probed, Started
@@ -148,7 +148,7 @@ def _open(stored: StoredVersion, opening: Opening) -> Any:
         return vllm.open_engine(stored, codec, opening.replica, model, reference=opening.reference)
     engine = transformers.open_engine(stored, codec, opening.replica, model)
     found = Started(version="", served=engine.logprobs(_probe(codec, model)), reference=opening.reference)
-    vllm.check_probe([found], vllm.default_tolerance(model.dtype), served_version(stored), engine="the replica")
+    check_probe([found], default_tolerance(model.dtype), served_version(stored), engine="the replica")
     return engine
 
 

@@ -16,13 +16,16 @@ import os
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from policies.engines.decoding.choices import generate_with_choices, next_tokens
+from policies.engines.decoding.choices import ChoiceStream, generate_with_choices, next_tokens
+from policies.engines.probe import check_probe, default_tolerance
 from policies.engines.serving import PrefixCache, Served, probe_prompts_of, served_version
 from policies.engines.sharding import shards_by_prefix
 from policies.engines.vllm_child import Answer, Row, Start, Started
+from policies.engines.vllm_stream import VllmStream
 from policies.text.chat import ChatCodec
 from policies.versions.checkpoints import foundation, resolve_device
 from policies.versions.precision import chosen_dtype
@@ -42,8 +45,6 @@ VLLM = "vllm>=0.32,<0.33"
 """The distribution to install on a machine with GPUs: the extra `vllm` of pyproject.toml."""
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The adapter ranks that vLLM supports."""
-_TOLERANCES = {"float32": 0.01}
-_HALF_TOLERANCE = 0.1
 _GIB = 2**30
 
 
@@ -138,6 +139,20 @@ class VllmEngine:
             done = generate_with_choices(answer, requests)
             bar.advance(0, sum(len(answer.token_ids) for answer in done))
         return done
+
+    def stream(self, *, label: str = "", total: int = 0) -> ChoiceStream:
+        """Requests in flight; one stream at a time. A child that fails closes the engine, as in `generate`.
+
+        Raises:
+            EngineError: the engine is closed, or a child is gone.
+        """
+        if not self._children:
+            raise EngineError("the engine is closed")
+        slots, stall = self._settings.max_num_seqs, self._settings.stall_seconds
+        end = partial(self._end, at_once=True)
+        return ChoiceStream(
+            VllmStream(self._children, slots, stall, _row, self._generation, end, label=label, total=total)
+        )
 
     def _distribute(self, requests: Sequence[GenerationRequest], notice: Callable[[int], None]) -> list[Answer]:
         """Send the rows to the children, those with a common prefix to the same one; returns answers in order."""
@@ -312,43 +327,6 @@ def adapter_rank(adapter: Path) -> int:
         if rank <= room:
             return room
     raise ModelError(f"{path}: rank {rank}; vLLM serves adapters up to rank {_RANKS[-1]}. Lower update.lora.rank")
-
-
-def default_tolerance(dtype: str) -> float:
-    """The default of `engine.probe_tolerance` for a precision of the weights, in nats."""
-    return _TOLERANCES.get(dtype, _HALF_TOLERANCE)
-
-
-def check_probe(started: Sequence[Started], tolerance: float, served: Served, *, engine: str = "vLLM") -> float:
-    """Compare every child's log probabilities of the probe with those of transformers.
-
-    Args:
-        started: the children's answers; the first one holds the reference.
-        tolerance: mean absolute difference allowed, in nats.
-        served: the version, for the error.
-        engine: what answered, for the error.
-
-    Returns:
-        The largest mean absolute difference of a child, in nats.
-
-    Raises:
-        ModelError: it is above `tolerance`, or not a number.
-    """
-    reference = started[0]["reference"]
-    assert reference is not None
-    expected = [value for row in reference for value in row]
-    differences = []
-    for answer in started:
-        found = [value for row in answer["served"] for value in row]
-        differences.append(sum(abs(a - b) for a, b in zip(expected, found, strict=True)) / len(expected))
-    worst = max(differences)
-    if not worst <= tolerance:  # also if it is not a number
-        raise ModelError(
-            f"{served.name}: {engine} and transformers disagree about {served.adapter or served.checkpoint}: log "
-            f"probabilities of {len(expected)} tokens differ by {worst:.3g} nats on average, {tolerance:g} are allowed "
-            f"(engine.probe_tolerance). {engine} serves other weights than those stored, or computes it otherwise"
-        )
-    return worst
 
 
 def child_environment(settings: VllmEngineSection, index: int, environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,23 +1,27 @@
 """The program that `policies.engines.vllm` runs: the only module that imports vLLM.
 
-It answers `start` once, then any number of `generate`, until the pipe ends. Everything that crosses the
-pipe is plain data, so that neither side needs the other's libraries.
+It answers `start` once, then any number of `generate` and `stream`, until the pipe ends. Everything that crosses the
+pipe is plain data, so that neither side needs the other's libraries. After `stream` come any number of `put` and `drop`
+while rows run, which are sent back as `finished` when they are; `end` aborts the others, and `ended` is its answer.
 """
 
 from __future__ import annotations
 
 import gc
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from svd_loop.support.child_process import converse
 
 if TYPE_CHECKING:
     from vllm import LLM, SamplingParams
     from vllm.lora.request import LoRARequest
+    from vllm.outputs import RequestOutput
 
 _NOTICE_SECONDS = 0.2
 
@@ -113,15 +117,76 @@ class Server:
             use_tqdm=_row_counter(self._connection),
             lora_request=self._adapter,
         )
-        return [
-            (list(output.outputs[0].token_ids), str(output.outputs[0].finish_reason), output.num_cached_tokens or 0)
-            for output in outputs
-        ]
+        return [_answer(output) for output in outputs]
+
+    def stream(self) -> None:
+        """Answer rows that come and go, each when it is finished, until the parent ends the stream."""
+        engine, inbox = self._llm.llm_engine, SimpleQueue[tuple[str, Any] | None]()
+        # In a thread: if this one waited with a full pipe for the parent, and the parent with a full one for this, both
+        # would wait for ever.
+        threading.Thread(target=_read, args=(self._connection, inbox), name="inbox", daemon=True).start()
+        running: dict[str, int] = {}
+        while True:
+            for word, data in _messages(inbox, wait=not running):
+                if word == "put":
+                    running |= self._enqueue(data)
+                    continue
+                gone = set(running.values()).intersection(data) if word == "drop" else set(running.values())
+                aborted = [name for name, number in running.items() if number in gone]
+                engine.abort_request(aborted)
+                for name in aborted:
+                    del running[name]
+                if word == "end":
+                    self._connection.send(("ended", None))
+                    return
+            outputs = [cast("RequestOutput", output) for output in engine.step() if output.finished] if running else []
+            if outputs:
+                answers = [(running.pop(output.request_id), _answer(output)) for output in outputs]
+                self._connection.send(("finished", answers))
+
+    def _enqueue(self, rows: list[tuple[int, Row]]) -> dict[str, int]:
+        """Queue rows in vLLM; returns their numbers by vLLM's names of the requests."""
+        names = self._llm.enqueue(
+            [{"prompt_token_ids": ids} for _, (ids, _, _) in rows],
+            [self._parameters(sampling, seed) for _, (_, sampling, seed) in rows],
+            lora_request=self._adapter,
+            use_tqdm=False,
+        )
+        # vLLM adds random characters behind a dash, and leaves them out in its answers.
+        return {name.partition("-")[0]: number for name, (number, _) in zip(names, rows, strict=True)}
 
     def _parameters(self, sampling: dict[str, Any], seed: int) -> SamplingParams:
         from vllm import SamplingParams
 
         return SamplingParams(**self._sampling, **sampling, seed=seed)
+
+
+def _answer(output: RequestOutput) -> Answer:
+    (written,) = output.outputs
+    return list(written.token_ids), str(written.finish_reason), output.num_cached_tokens or 0
+
+
+def _read(connection: Connection, inbox: SimpleQueue[tuple[str, Any] | None]) -> None:
+    """Move the messages of a stream to a queue, up to its end; None says that the pipe has ended."""
+    try:
+        while True:
+            inbox.put(message := connection.recv())
+            if message[0] == "end":
+                return
+    except EOFError:
+        inbox.put(None)
+
+
+def _messages(inbox: SimpleQueue[tuple[str, Any] | None], *, wait: bool) -> Iterator[tuple[str, Any]]:
+    """The messages that are there, at least one if `wait`; raises `EOFError` when the pipe has ended."""
+    try:
+        while True:
+            if (message := inbox.get(block=wait)) is None:
+                raise EOFError
+            yield message
+            wait = False
+    except Empty:
+        return
 
 
 def reference_logprobs(start: Probed) -> list[list[float]]:
@@ -209,8 +274,11 @@ def _serve(connection: Connection) -> None:
     served = server.logprobs(start["prompts"])
     connection.send(("started", Started(version=vllm.__version__, served=served, reference=reference)))
     while True:
-        _, rows = connection.recv()
-        connection.send(("answers", server.generate(rows)))
+        word, rows = connection.recv()
+        if word == "stream":
+            server.stream()
+        else:
+            connection.send(("answers", server.generate(rows)))
 
 
 if __name__ == "__main__":

@@ -156,22 +156,35 @@ def gather(children: Sequence[Child], seconds: float, notice: Callable[[Any], No
         EngineError: one of them failed, ended or hangs. The others are left as they are.
     """
     answers: dict[Child, Any] = {}
-    heard = time.monotonic()
     while waiting := [child for child in children if child not in answers]:
-        ready = wait([child.connection for child in waiting], timeout=_POLL_SECONDS)
-        for child in waiting:
-            if child.connection not in ready:
-                child.check_alive()
-                continue
-            word, data = child.receive()
-            heard = time.monotonic()
+        for child, word, data in next_messages(waiting, seconds):
             if word == "notice":
                 notice(data)
             else:
                 answers[child] = data
-        if time.monotonic() - heard > seconds:
-            raise waiting[0].failure(f"gave no sign for {seconds:g} s")
     return [answers[child] for child in children]
+
+
+def next_messages(children: Sequence[Child], seconds: float) -> list[tuple[Child, str, Any]]:
+    """Wait until one or more of the children have sent a message; returns the first one of each that has.
+
+    Args:
+        children: at least one.
+        seconds: longest time to wait.
+
+    Raises:
+        EngineError: one of them failed or ended, or none has sent anything. The others are left as they are.
+    """
+    began = time.monotonic()
+    while True:
+        ready = wait([child.connection for child in children], timeout=_POLL_SECONDS)
+        for child in children:
+            if child.connection not in ready:
+                child.check_alive()
+        if ready:
+            return [(child, *child.receive()) for child in children if child.connection in ready]
+        if time.monotonic() - began > seconds:
+            raise children[0].failure(f"gave no sign for {seconds:g} s")
 
 
 def converse(talk: Callable[[Connection], None]) -> None:

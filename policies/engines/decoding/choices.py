@@ -9,10 +9,10 @@ request of one token.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from svd_loop.contracts import Choice, FinishReason, Generation, GenerationRequest
+from svd_loop.contracts import Choice, FinishReason, Generation, GenerationRequest, GenerationStream
 from svd_loop.errors import EngineError
 
 
@@ -93,3 +93,68 @@ class LimitedAnswer:
     def generation(self) -> Generation:
         """The whole answer, which ends with a stop token."""
         return Generation(tuple(self.written), FinishReason.STOP)
+
+
+class ChoiceStream:
+    """`generate_with_choices` for requests in flight: implements `svd_loop.contracts.GenerationStream`.
+
+    Args:
+        stream: of an engine that can limit the next token alone; closed with this one.
+    """
+
+    def __init__(self, stream: GenerationStream) -> None:
+        self._stream = stream
+        self._limited: dict[int, LimitedAnswer] = {}
+        self._whole: list[int] = []
+
+    @property
+    def slots(self) -> int:
+        """Those of the stream."""
+        return self._stream.slots
+
+    def put(self, requests: Sequence[tuple[int, GenerationRequest]]) -> None:
+        """Queue requests, those with choices for their next token."""
+        limited = {number: LimitedAnswer(request) for number, request in requests if request.choices}
+        self._limited |= limited
+        first = dict(self._next_tokens(list(limited)))
+        asked = [(number, first.get(number, request)) for number, request in requests]
+        self._stream.put([one for one in asked if one[0] in first or one[0] not in limited])
+
+    def drop(self, numbers: Collection[int]) -> None:
+        """Forget requests."""
+        for number in numbers:
+            self._limited.pop(number, None)
+        self._stream.drop(numbers)
+
+    def take(self) -> list[tuple[int, Generation]]:
+        """Wait for whole answers.
+
+        Raises:
+            EngineError: the engine failed, or an answer has a token that was not allowed.
+        """
+        while True:
+            found = [
+                (number, self._limited.pop(number).generation()) for number in self._whole if number in self._limited
+            ]
+            self._whole = []
+            if found:
+                return found
+            answers = self._stream.take()
+            for number, answer in answers:
+                if (limited := self._limited.get(number)) is not None:
+                    limited.take(answer)
+            self._stream.put(self._next_tokens([number for number, _ in answers if number in self._limited]))
+            found = [one for one in answers if one[0] not in self._limited]
+            if found or not answers:
+                return found
+
+    def close(self) -> None:
+        """Drop everything and close the stream."""
+        self._limited.clear()
+        self._stream.close()
+
+    def _next_tokens(self, numbers: Sequence[int]) -> list[tuple[int, GenerationRequest]]:
+        """What to ask next for requests with choices; those whose answer is whole are noted."""
+        forking = {number for number in numbers if self._limited[number].forks()}
+        self._whole += [number for number in numbers if number not in forking]
+        return [(number, self._limited[number].next_request()) for number in numbers if number in forking]

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from policies.engines.decoding.choices import generate_with_choices
+from policies.engines.decoding.choices import ChoiceStream, generate_with_choices
 from policies.engines.dispatch import Dispatcher, Timeouts, Unavailable, run_all
-from policies.engines.probe import reference_in_child
+from policies.engines.probe import check_probe, default_tolerance, reference_in_child
 from policies.engines.served.endpoint import Endpoint, client_options, no_endpoint_left
 from policies.engines.served.stream import Answer, ServedStream
 from policies.engines.served.weight_sync import WeightSync, weight_sync_of
@@ -27,8 +27,6 @@ from policies.engines.serving import PrefixCache, Served, probe_prompts_of, serv
 from policies.engines.sharding import shards_by_prefix
 from policies.engines.vllm import (
     FINISH,
-    check_probe,
-    default_tolerance,
     repetition_detection,
     shared_sampling,
     token_sampling,
@@ -145,7 +143,7 @@ class ServerEngine:
         with progress(label, len(requests)) as bar:
             return generate_with_choices(partial(self._generate, bar), requests)
 
-    def stream(self, *, label: str = "", total: int = 0) -> ServedStream:
+    def stream(self, *, label: str = "", total: int = 0) -> ChoiceStream:
         """Requests in flight; one stream at a time.
 
         Raises:
@@ -154,7 +152,7 @@ class ServerEngine:
         if not self._open:
             raise EngineError("the engine is closed")
         slots = self._settings.concurrency * len(self._settings.endpoints)
-        return ServedStream(self._dispatch, slots, self.prefix_cache, label=label, total=total)
+        return ChoiceStream(ServedStream(self._dispatch, slots, self.prefix_cache, label=label, total=total))
 
     async def _dispatch(
         self, stack: AsyncExitStack, requests: Mapping[int, GenerationRequest], settled: Callable[[int, Answer], None]

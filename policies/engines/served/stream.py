@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from queue import Empty, SimpleQueue
 
-from policies.engines.decoding.choices import LimitedAnswer
 from policies.engines.dispatch import Dispatcher
 from policies.engines.serving import PrefixCache
 from svd_loop.contracts import Generation, GenerationRequest
@@ -29,7 +28,7 @@ Opener = Callable[
 
 
 class ServedStream:
-    """Implements `svd_loop.contracts.GenerationStream`.
+    """Implements `svd_loop.contracts.GenerationStream`, but for choices of more than one token.
 
     Args:
         open_dispatch: opens the dispatch, in the stream's event loop.
@@ -49,7 +48,6 @@ class ServedStream:
         self._open_dispatch = open_dispatch
         self._cache = cache
         self._requests: dict[int, GenerationRequest] = {}
-        self._limited: dict[int, LimitedAnswer] = {}
         self._answers: SimpleQueue[tuple[int, Answer] | BaseException] = SimpleQueue()
         self._began = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -68,18 +66,12 @@ class ServedStream:
         """
         if any(not request.prompt_ids for _, request in requests):
             raise EngineError("a prompt has no tokens; there is nothing to continue")
-        for number, request in requests:
-            self._requests[number] = request
-            if request.choices:
-                self._limited[number] = LimitedAnswer(request)
-                self._go_on(number)
-        self._call("add", [number for number, request in requests if not request.choices])
+        self._requests |= dict(requests)
+        self._call("add", [number for number, _ in requests])
 
     def drop(self, numbers: Collection[int]) -> None:
         """Forget requests."""
         gone = [number for number in numbers if self._requests.pop(number, None) is not None]
-        for number in gone:
-            self._limited.pop(number, None)
         self._call("drop", gone)
 
     def take(self) -> list[tuple[int, Generation]]:
@@ -112,31 +104,15 @@ class ServedStream:
     # -------------------------------------------------------------------------------------------------------- inside
 
     def _settle(self, number: int, answer: Answer) -> list[tuple[int, Generation]]:
-        """The answer, unless it was dropped, or is one token of several."""
-        request = self._requests.get(number)
+        """The answer, unless it was dropped."""
+        request = self._requests.pop(number, None)
         if request is None:
             return []
         generation, cached = answer
         self._cache.prompt_tokens += len(request.prompt_ids)
         self._cache.cached_tokens += cached
         self._bar.advance(1, len(generation.token_ids))
-        if (limited := self._limited.get(number)) is not None and limited.request is not request:
-            limited.take(generation)
-            self._go_on(number)
-            return []
-        self._limited.pop(number, None)
-        del self._requests[number]
         return [(number, generation)]
-
-    def _go_on(self, number: int) -> None:
-        """Ask for the next token where choices part; an answer that is whole is put among the answers."""
-        limited = self._limited[number]
-        if limited.forks():
-            self._requests[number] = limited.next_request()
-            self._call("add", [number])
-        else:
-            self._requests[number] = limited.request
-            self._answers.put((number, (limited.generation(), 0)))
 
     def _call(self, name: str, *arguments: list[int]) -> None:
         if self._loop is None or self._dispatcher is None or self._loop.is_closed():

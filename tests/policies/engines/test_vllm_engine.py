@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from policies.engines.probe import check_probe
 from policies.engines.serving import Served
 from policies.engines.transformers import TransformersEngine
 from policies.engines.vllm import VllmEngine
@@ -99,6 +100,33 @@ def test_the_same_requests_get_the_same_tokens_and_seeds_matter(
     assert agreeing(engine.generate(asked), answers) >= 0.99  # not all: the prefixes come from the cache this time
     others = [GenerationRequest(row.prompt_ids, row.sampling, row.seed + 1000) for row in asked]
     assert agreeing(engine.generate(others), answers) < 0.9
+
+
+def test_a_stream_answers_as_whole_batches_do_and_aborts_what_is_dropped(
+    engine: VllmEngine, codec: ChatCodec, prompts: list[tuple[int, ...]]
+) -> None:
+    asked = sampled(prompts[:60])
+    choices = codec.choices(("[[Y]]", "[[N]]", "[[Y]] or not"))
+    limited = [GenerationRequest(row.prompt_ids, Sampling(8, 1.0), row.seed, choices) for row in asked[:20]]
+    asked = [row for pair in zip(asked[20:40], limited, strict=True) for row in pair] + asked[40:]
+    expected = engine.generate(asked)
+    long = GenerationRequest(prompts[0], Sampling(400, 0.0), 0, codec.choices(("long " * 90,)))
+    endless = GenerationRequest((20,) * 40, Sampling(400, 0.0), 0)
+    with closing(engine.stream()) as stream:
+        assert (stream.slots, stream.take()) == (256, [])
+        stream.put([(100, endless), *enumerate(asked[:30])])
+        found = dict(stream.take())
+        assert len(found) < 30  # each when it is finished
+        stream.put([(101, long), *enumerate(asked[30:], start=30)])
+        stream.drop([100, 77])
+        stream.put([(100, asked[0])])  # the number is free again
+        while answers := stream.take():
+            assert not found.keys() & dict(answers).keys()
+            found |= dict(answers)
+        stream.put([(5, endless)])  # closed while it runs
+    assert agreeing([found[number] for number in range(60)], expected) >= 0.95
+    assert (found[100], found[101].token_ids) == (found[0], long.choices[0].token_ids)
+    assert agreeing(engine.generate(asked), expected) >= 0.95
 
 
 def test_an_answer_with_choices_is_one_of_them_beside_rows_without(
@@ -223,7 +251,7 @@ def test_other_weights_than_those_stored_are_refused(
     shutil.copytree(NANO_CHECKPOINT, tmp_path / "checkpoint")
     weights = tmp_path / "checkpoint" / "model.safetensors"
     save_file({name: torch.mul(value, 1.05) for name, value in load_file(weights).items()}, weights, {"format": "pt"})
-    real = vllm.check_probe
+    real = check_probe
 
     def against_the_stored(started: list[Started], tolerance: float, served: Served) -> float:
         prompts = [list(range(10, 60)), list(range(90, 120))]

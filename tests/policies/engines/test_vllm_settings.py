@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from policies.engines import vllm
+from policies.engines.probe import check_probe
 from policies.engines.serving import Served
-from policies.engines.vllm import adapter_rank, check_probe, child_environment, start_message
+from policies.engines.vllm import adapter_rank, child_environment, start_message
 from policies.engines.vllm_child import Start, Started, reference_logprobs
 from svd_loop.config import load_config
 from svd_loop.config.engines import RepetitionSection, VllmEngineSection
