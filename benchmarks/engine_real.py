@@ -1,12 +1,14 @@
 """The transformers engine on a real checkpoint, beside itself at another commit.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.engine_real CHECKPOINT --problems FILE [--against COMMIT] [--dtype float32]
+    OMP_NUM_THREADS=1 python -m benchmarks.engine_real CHECKPOINT --problems FILE [--against COMMIT] [--exact]
 
 CHECKPOINT is a folder or a GGUF file, FILE has JSON Lines with a `question`. Sampling is one wave: all candidates of
 all questions. Judging is what a cascade asks of a few of the sampled candidates where every vote says yes: a wave for
 each vote of each stage. Each side is a process of its own, which loads the model once; both get the same requests,
 taking turns. `--against` checks the commit out into a temporary worktree; its engine runs in float32, the default of
-the time. One JSON object on stdout: prompt tokens read, tokens written, processor and wall seconds, and equal answers.
+the time. `--exact` adds two sides of this tree in float32, one that knows prefixes and one that reads every prompt from
+its start (`unshared`), and counts equal answers and equal votes. One JSON object on stdout: prompt tokens read, tokens
+written, processor and wall seconds, and equal answers.
 """
 
 from __future__ import annotations
@@ -33,8 +35,11 @@ SAMPLING = {"temperature": 0.7, "top_p": 0.95}
 class Side:
     """A process with the engine of one source tree."""
 
-    def __init__(self, tree: Path, checkpoint: Path, options: argparse.Namespace, dtype: str) -> None:
+    def __init__(
+        self, tree: Path, checkpoint: Path, options: argparse.Namespace, dtype: str, *, shared: bool = True
+    ) -> None:
         arguments = ["--worker", "--dtype", dtype, "--threads", str(options.threads), "--problems", "-"]
+        arguments += [] if shared else ["--unshared"]
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).resolve()), str(checkpoint), *arguments],
             stdin=subprocess.PIPE,
@@ -81,7 +86,8 @@ def work(options: argparse.Namespace) -> None:
 
     model.register_forward_pre_hook(note, with_kwargs=True)
     stops = model.generation_config.eos_token_id
-    memory = {"prefix_bytes": 2**30} if "prefix_bytes" in inspect.signature(TransformersEngine).parameters else {}
+    known = "prefix_bytes" in inspect.signature(TransformersEngine).parameters and not options.unshared
+    memory = {"prefix_bytes": 2**30} if known else {}
     engine = TransformersEngine(model, stop_ids=[stops] if isinstance(stops, int) else stops, **memory)
     for line in sys.stdin:
         read, cpu, wall, answers = 0, time.process_time(), time.perf_counter(), []
@@ -146,7 +152,7 @@ def measure(sides: dict[str, Side], prompts: Prompts, questions: Sequence[str], 
     """Play both phases on all sides, in alternating order."""
     wave = sampling_wave(prompts, questions, options)
     sampled = {name: side.play([wave]) for name, side in sides.items()}
-    figures = {"sampling": _figures(sampled, [wave])}
+    figures = {"sampling": _figures(sampled, [wave], prompts)}
     print(json.dumps(figures), file=sys.stderr, flush=True)
     texts = prompts.codec.decode([tuple(ids) for ids in sampled["this"]["answers"][0]])
     items = [
@@ -160,14 +166,14 @@ def measure(sides: dict[str, Side], prompts: Prompts, questions: Sequence[str], 
     after = comparing_waves(prompts, items, [[x.strip() or "?" for x in w] for w in inferred], options) + grading
     second = {name: side.play(after) for name, side in sides.items()}
     judged = {name: _joined(first[name], second[name]) for name in sides}
-    return figures | {"judging": _figures(judged, [*before, *after])}
+    return figures | {"judging": _figures(judged, [*before, *after], prompts)}
 
 
 def _joined(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     return {key: one[key] + other[key] for key in one}
 
 
-def _figures(played: dict[str, dict[str, Any]], waves: Sequence[Wave]) -> dict[str, Any]:
+def _figures(played: dict[str, dict[str, Any]], waves: Sequence[Wave], prompts: Prompts) -> dict[str, Any]:
     asked = sum(len(ids) for wave in waves for ids, _, _ in wave)
     figures: dict[str, Any] = {"rows": sum(map(len, waves)), "prompt_tokens": asked}
     for name, found in played.items():
@@ -178,12 +184,29 @@ def _figures(played: dict[str, dict[str, Any]], waves: Sequence[Wave]) -> dict[s
             "written": written,
             "cpu_ms_per_token": round(1000 * found["cpu"] / (asked + written), 2),
         }
+    figures["equal"] = {
+        f"{one} and {other}": _equal(played[one], played[other], prompts)
+        for one, other in (("this", "against"), ("float32", "unshared"), ("float32", "against"))
+        if one in played and other in played
+    }
     if "against" in played:
-        mine, theirs = ([x for w in played[name]["answers"] for x in w] for name in ("this", "against"))
-        figures["equal_answers"] = sum(a == b for a, b in zip(mine, theirs, strict=True))
         for key in ("read", "cpu", "wall"):
             figures[f"times_fewer_{key}"] = round(played["against"][key] / played["this"][key], 2)
     return figures
+
+
+def _equal(one: dict[str, Any], other: dict[str, Any], prompts: Prompts) -> dict[str, int]:
+    """Rows with the same tokens, and rows read as the same vote (sampled answers hold none)."""
+    from envs.cascade.votes import read_verdict
+    from svd_loop.contracts import VoteValue
+
+    mine, theirs = ([tuple(ids) for wave in side["answers"] for ids in wave] for side in (one, other))
+    votes = [[read_verdict(text) for text in prompts.codec.decode(ids)] for ids in (mine, theirs)]
+    return {
+        "answers": sum(a == b for a, b in zip(mine, theirs, strict=True)),
+        "votes": sum(a == b for a, b in zip(*votes, strict=True)),
+        "readable": sum(vote is not VoteValue.INVALID for vote in votes[0]),
+    }
 
 
 @contextmanager
@@ -204,6 +227,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--problems", required=True)
     parser.add_argument("--against", metavar="COMMIT")
+    parser.add_argument("--exact", action="store_true", help="compare float32 with and without known prefixes")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--prompts", type=int, default=8)
@@ -214,6 +238,7 @@ def main() -> None:
     parser.add_argument("--verdict", type=int, default=24, help="longest answer of a judge")
     parser.add_argument("--store", type=Path, default=Path(tempfile.gettempdir()) / "engine-real")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--unshared", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         work(options)
@@ -227,6 +252,10 @@ def main() -> None:
         questions = [json.loads(next(file))["question"] for _ in range(options.prompts)]
     with ExitStack() as stack:
         sides = {"this": stack.enter_context(Side(ROOT, checkpoint, options, dtype))}
+        if options.exact:
+            for name in ("float32", "unshared"):
+                side = Side(ROOT, checkpoint, options, "float32", shared=name == "float32")
+                sides[name] = stack.enter_context(side)
         if options.against:
             tree = stack.enter_context(worktree(options.against))
             sides["against"] = stack.enter_context(Side(tree, checkpoint, options, "float32"))

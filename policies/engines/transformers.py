@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from policies.engines.decoding.budget import GIB, prefix_memory, row_memory, rows_that_fit
 from policies.engines.decoding.kv_cache import ATTENTION
 from policies.engines.decoding.pool import DecodingPool
 from policies.engines.decoding.pool_stream import PoolStream
@@ -23,7 +24,6 @@ from policies.engines.serving import PrefixCache
 from policies.engines.vllm_child import prompt_logprobs
 from policies.text.chat import ChatCodec
 from policies.versions.checkpoints import load_model
-from policies.versions.precision import NARROW
 from policies.versions.stored import StoredVersion
 from svd_loop.config.engines import TransformersEngineSection
 from svd_loop.config.sections import ModelSection
@@ -34,8 +34,6 @@ from svd_loop.support.torch_memory import release_gpu_memory
 
 _log = logging.getLogger(__name__)
 
-_PREFIX_SHARE = 0.25
-"""Share of the free memory that the prefix cache may take by default."""
 _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 
 
@@ -54,6 +52,8 @@ class TransformersEngine:
         threads: CPU threads of torch, for the whole process; 0 leaves them as they are.
         prefix_bytes: memory for keys and values of prompts, kept for later ones that begin alike
             (`policies.engines.decoding.prompt_blocks`); 0 keeps none. Models with sliding windows keep none.
+        row_bytes: memory for keys and values of the rows decoded together, which are fewer than `batch_size` where the
+            longest of them could take more; None sets no limit.
 
     Attributes:
         prefix_cache: prompt tokens of all requests, and how many of them were not read again: those of equal prompts in
@@ -72,6 +72,7 @@ class TransformersEngine:
         batch_size: int = 512,
         threads: int = 0,
         prefix_bytes: int = 0,
+        row_bytes: int | None = None,
     ) -> None:
         if not stop_ids:
             raise ModelError("no stop token is known: set eos_token_id in the checkpoint's generation_config.json")
@@ -92,7 +93,8 @@ class TransformersEngine:
         self._stop_ids = torch.tensor(sorted(stop_ids), dtype=torch.int64, device=model.device)
         self._pad_id = pad_id
         self._batch_size = batch_size
-        # The masks of sliding windows count columns, and a known prefix leaves gaps between columns.
+        self._row_bytes, self._token_bytes = row_bytes, _token_bytes(config, model.dtype)
+        self._fewest = batch_size
         self.prefix_cache = PrefixCache()
         self._blocks = PromptBlocks(prefix_bytes) if prefix_bytes and not self._sliding else None
 
@@ -131,7 +133,8 @@ class TransformersEngine:
         """
         if self._model is None:
             raise EngineError("the engine is closed")
-        return PoolStream(self._new_pool, self._batch_size, self._announce, self._shrink, label=label, total=total)
+        steps = (self._new_pool, self._batch_size, self._announce, self._shrink, self._fitting)
+        return PoolStream(*steps, label=label, total=total)
 
     def logprobs(self, prompts: Sequence[Sequence[int]]) -> list[list[float]]:
         """Log probability of each prompt's tokens from the second on, in nats; prompts have at least two."""
@@ -162,6 +165,26 @@ class TransformersEngine:
         self.prefix_cache.prompt_tokens += asked
         self.prefix_cache.cached_tokens += known
 
+    def _fitting(self, rows: int, tokens: int) -> int:
+        """The rows, at least one, that fit the memory for them when the longest takes `tokens` tokens."""
+        if self._row_bytes is None or tokens == 0:
+            return rows
+        fitting = max(1, rows_that_fit(self._row_bytes, self._token_bytes, tokens))
+        if fitting >= rows:
+            return rows
+        if fitting < self._fewest:
+            self._fewest = fitting
+            _log.warning(
+                "engine.batch_size: %d rows of up to %s tokens would take more than the %.1f GiB there are for their "
+                "keys and values, so %d are decoded together; lower max_tokens of the role, or set engine.batch_size "
+                "to what fits",
+                rows,
+                f"{tokens:,}",
+                self._row_bytes / GIB,
+                fitting,
+            )
+        return fitting
+
     def _shrink(self) -> int:
         """Halve the batch after memory ran out; returns its size."""
         self._batch_size //= 2
@@ -185,21 +208,24 @@ def open_engine(
         ModelError: the checkpoint or the device cannot be used.
     """
     loaded = load_model(stored, dtype=model.dtype, device=model.device)
+    on_gpu = loaded.device.type == "cuda"
+    free = torch.cuda.mem_get_info()[0] if on_gpu else free_memory()
+    # Whether there are sliding windows is left to the engine, which knows its model.
+    prefixes = prefix_memory(settings, free, hidden=loaded.config.get_text_config().hidden_size, sliding=False)
     return TransformersEngine(
         loaded,
         stop_ids=codec.stop_ids,
         pad_id=codec.pad_id,
         batch_size=settings.batch_size,
         threads=settings.threads,
-        prefix_bytes=_prefix_bytes(loaded, settings),
+        prefix_bytes=prefixes,
+        row_bytes=None if on_gpu else row_memory(free, prefixes),
     )
 
 
-def _prefix_bytes(model: Any, settings: TransformersEngineSection) -> int:
-    """The memory of the prefix cache. Narrow models have none: looking prompts up would take longer than reading."""
-    if model.config.get_text_config().hidden_size < NARROW:
-        return 0
-    if settings.prefix_cache_gib is not None:
-        return int(settings.prefix_cache_gib * 2**30)
-    free = torch.cuda.mem_get_info()[0] if model.device.type == "cuda" else free_memory()
-    return int(free * _PREFIX_SHARE)
+def _token_bytes(config: Any, dtype: torch.dtype) -> int:
+    """Bytes of the keys and values of a token in all layers; sliding windows keep them all, too."""
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    key_value = (getattr(config, "num_key_value_heads", None) or heads) * size
+    return 2 * int(config.num_hidden_layers) * int(key_value) * dtype.itemsize

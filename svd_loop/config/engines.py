@@ -45,7 +45,8 @@ class TransformersEngineSection(EngineSection):
 
     type: Literal["transformers"] = "transformers"
     batch_size: Positive = 512
-    """Rows decoded together; a batch shrinks as rows finish."""
+    """Rows decoded together; a batch shrinks as rows finish. Fewer, with a warning, where their keys and values could
+    take more than half of a machine's free memory, or when a GPU's runs out."""
     chunk_size: Positive = 2048
     """Rows written to the ledger together: the work that a kill can lose."""
     chunk_seconds: Annotated[float, Field(gt=0.0)] | None = 14_400.0

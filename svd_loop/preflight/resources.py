@@ -10,7 +10,9 @@ import os
 import shutil
 from dataclasses import dataclass
 
+from policies.engines.decoding.budget import prefix_memory, row_memory, rows_that_fit
 from policies.training.footprint import (
+    BYTES,
     Shape,
     TrainingMemory,
     checkpoint_bytes,
@@ -23,7 +25,12 @@ from policies.training.footprint import (
 from policies.versions.precision import chosen_dtype, trains_in_bfloat16
 from svd_loop.assembly.backends import checkpoint_path
 from svd_loop.config import Config
-from svd_loop.config.engines import RayEngineSection, ServerEngineSection, VllmEngineSection
+from svd_loop.config.engines import (
+    RayEngineSection,
+    ServerEngineSection,
+    TransformersEngineSection,
+    VllmEngineSection,
+)
 from svd_loop.errors import ConfigError
 from svd_loop.support.memory import free_memory
 
@@ -155,24 +162,56 @@ def _serving(config: Config, shape: Shape, device: Device) -> str:
         return "generating runs on the endpoints, which are not checked"
     if isinstance(engine, RayEngineSection):
         return "generating runs on the cluster, which is not checked"
-    share, gpus, wanted = 1.0, 1, engine.rows_at_once or 1
-    if isinstance(engine, VllmEngineSection):
-        share, gpus, wanted = engine.gpu_memory_utilization, engine.tensor_parallel_size, engine.max_num_seqs
     dtype = dtype_of(config, on_gpu=device.is_gpu)
     needed = serving_memory(shape, dtype, context)
     models = 2 if config.cascade.frozen_judge else 1
-    budget = int(device.memory * gpus * min(share, 1.0))
-    rows = needed.rows(budget - (models - 1) * needed.weights)
     words = (
         f"generating takes {_size(models * needed.weights)} of {dtype} weights and "
         f"{_size(needed.row)} of KV cache a row of {context:,} tokens"
     )
+    if isinstance(engine, TransformersEngineSection):
+        token = 2 * shape.key_value * shape.layers * BYTES[dtype]  # of all columns, also beyond a sliding window
+        return _beside_known_prompts(config, engine, shape, device, words, models * needed.weights, token)
+    share, gpus, wanted = 1.0, 1, engine.rows_at_once or 1
+    if isinstance(engine, VllmEngineSection):
+        share, gpus, wanted = engine.gpu_memory_utilization, engine.tensor_parallel_size, engine.max_num_seqs
+    budget = int(device.memory * gpus * min(share, 1.0))
+    rows = needed.rows(budget - (models - 1) * needed.weights)
     if rows < 1:
         raise ConfigError(
             f"{words}, more than {share:.0%} of {gpus} times {device.name}; lower model.max_context, set "
             "model.dtype: bfloat16, or engine.tensor_parallel_size of vLLM"
         )
     return f"{words} ({min(rows, wanted):,} of {wanted:,} rows fit at full length)"
+
+
+def _beside_known_prompts(
+    config: Config,
+    engine: TransformersEngineSection,
+    shape: Shape,
+    device: Device,
+    words: str,
+    weights: int,
+    token: int,
+) -> str:
+    """Describe what the transformers engine keeps of earlier prompts, and how many rows fit beside that."""
+    free, context = max(0, device.memory - weights), config.model.max_context
+    sliding = any(window is not None for window in shape.windows)
+    prefixes = prefix_memory(engine, free, hidden=shape.hidden, sliding=sliding)
+    if prefixes:
+        prefixes *= 2 if config.cascade.frozen_judge else 1
+        words += f", and known prompts up to {_size(prefixes)}"
+    if prefixes + token * context > free:
+        raise ConfigError(
+            f"{words}, more than {device.name}; lower model.max_context, set model.dtype: bfloat16"
+            f"{', or engine.prefix_cache_gib lower' if engine.prefix_cache_gib else ''}"
+        )
+    left = free - prefixes if device.is_gpu else row_memory(free, prefixes)
+    rows, wanted = max(1, rows_that_fit(left, token, context)), engine.batch_size
+    if rows >= wanted:
+        return f"{words} ({wanted:,} of {wanted:,} rows fit at full length)"
+    how = "halved when memory runs out" if device.is_gpu else "reduced to what fits"
+    return f"{words} ({rows:,} of {wanted:,} rows fit at full length; engine.batch_size is {how})"
 
 
 def _parts(memory: TrainingMemory) -> str:

@@ -34,6 +34,7 @@ class PoolStream:
         batch_size: rows decoded together.
         announce: told the prompts of every `put`, before they are read.
         shrink: halves the batch after memory ran out, and returns its new size.
+        fitting: rows, at most the given number, that fit the memory when the longest may take that many tokens.
         label: of the progress line; empty shows none.
         total: rows to expect; 0 if not known.
     """
@@ -44,6 +45,7 @@ class PoolStream:
         batch_size: int,
         announce: Callable[[Sequence[tuple[int, ...]]], None],
         shrink: Callable[[], int],
+        fitting: Callable[[int, int], int],
         *,
         label: str = "",
         total: int = 0,
@@ -52,6 +54,8 @@ class PoolStream:
         self._batch_size = batch_size
         self._announce = announce
         self._shrink = shrink
+        self._fitting = fitting
+        self._longest = 0
         self._pool = new_pool()
         self._alive = 0
         self._collected = False
@@ -63,7 +67,7 @@ class PoolStream:
     @property
     def slots(self) -> int:
         """Rows decoded together at present."""
-        return self._batch_size
+        return self._fitting(self._batch_size, self._longest)
 
     def put(self, requests: Sequence[tuple[int, GenerationRequest]]) -> None:
         """Queue requests, each under a number that is not in flight.
@@ -77,6 +81,8 @@ class PoolStream:
         # Equal prompts end up side by side and are prefilled once.
         ordered = sorted(requests, key=lambda one: (-len(one[1].prompt_ids), one[1].prompt_ids, one[0]))
         self._announce([request.prompt_ids for _, request in requests])
+        most = [len(request.prompt_ids) + request.sampling.max_tokens for _, request in requests]
+        self._longest = max([self._longest if self._open else 0, *most])
         self._open |= dict(ordered)
         self._waiting.extend(number for number, _ in ordered)
 
@@ -123,7 +129,8 @@ class PoolStream:
 
     def _advance(self) -> list[tuple[int, Generation]]:
         """Collect finished rows, or give their places away, or decode one step."""
-        size = self._batch_size if self._waiting else len(self._pool)
+        slots = self.slots
+        size = slots if self._waiting else len(self._pool)
         if (size - self._alive) * REPLACE_SHARE < size or size == self._alive:
             self._pool.step()
             self._collected = False
@@ -134,7 +141,7 @@ class PoolStream:
             self._collected = True
             return finished
         else:
-            count = min(len(self._waiting), self._batch_size - self._alive)
+            count = max(0, min(len(self._waiting), slots - self._alive))
             newcomers = [self._waiting.popleft() for _ in range(count)]
             self._pool.replace([(number, self._open[number]) for number in newcomers])
             self._bar.advance(0, len(newcomers))

@@ -7,10 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from transformers import Qwen3Config
 
 from svd_loop.config import Config, load_config
 from svd_loop.contracts import Role
 from svd_loop.errors import ConfigError
+from svd_loop.nano import NANO_CHECKPOINT
 from svd_loop.preflight import resources as room
 from svd_loop.preflight.checks import Check, _work, preflight
 from svd_loop.preflight.trial import affordable_candidates
@@ -105,6 +107,26 @@ def test_memory_of_a_real_model_is_reported_and_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"generating takes .* more than 1% of 1 times .*lower model\.max_context"):
         room.memory_needed(served, 0.2)
     assert "this machine's memory" in room.memory_needed(nano(tmp_path, "model.device=cpu"))
+
+
+def test_known_prompts_and_rows_share_what_the_weights_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4, "vocab_size": 1024}
+    Qwen3Config(**sizes, num_attention_heads=4, num_key_value_heads=2, head_dim=64).save_pretrained(tmp_path / "wide")
+    for name in ("tokenizer.json", "model.safetensors"):  # only the shape of config.json is read
+        shutil.copy(NANO_CHECKPOINT / name, tmp_path / "wide")
+    one = ("update.micro_batch_size=1", "model.device=cpu", "model.dtype=float32", "engine.batch_size=512")
+    wide = nano(tmp_path, f"model.path={tmp_path / 'wide'}", "model.max_context=2048", *one)
+    monkeypatch.setattr(room, "free_memory", lambda: 4 * 2**30)
+    # A token takes 2 * 2 heads * 64 * 4 layers * 4 bytes = 4 KiB, a row with its spare columns 10 MiB.
+    said = room.memory_needed(wide)
+    assert "known prompts up to 1.0 GiB" in said and "8.0 MiB of KV cache a row of 2,048 tokens" in said
+    assert "(204 of 512 rows fit at full length; engine.batch_size is reduced to what fits)" in said
+    assert "(306 of 512 rows fit at full length; engine.batch_size is halved" in room.memory_needed(wide, 4.0)
+    none = nano(tmp_path, f"model.path={tmp_path / 'wide'}", *one, "engine.prefix_cache_gib=0", "engine.batch_size=2")
+    assert "known" not in room.memory_needed(none) and "(2 of 2 rows fit" in room.memory_needed(none)
+    much = nano(tmp_path, f"model.path={tmp_path / 'wide'}", *one, "engine.prefix_cache_gib=4")
+    with pytest.raises(ConfigError, match=r"known prompts up to 4\.0 GiB, more than .*engine\.prefix_cache_gib lower"):
+        room.memory_needed(much)
 
 
 def test_a_gpu_too_small_is_a_check_that_fails(tmp_path: Path) -> None:

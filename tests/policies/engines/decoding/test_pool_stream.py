@@ -81,3 +81,29 @@ def test_an_empty_prompt_and_a_closed_engine_are_errors() -> None:
     engine.close()
     with pytest.raises(EngineError, match="closed"):
         engine.stream()
+
+
+def test_rows_are_limited_by_the_memory_for_their_keys_and_values(caplog: pytest.LogCaptureFixture) -> None:
+    asked = requests(24)
+    longest = max(len(one.prompt_ids) + one.sampling.max_tokens for one in asked)
+    token = 2 * 2 * 8 * 2 * 4  # keys and values, heads, size, layers, bytes of float32
+    model, widths = qwen(), []
+    model.register_forward_pre_hook(lambda _, __, given: widths.append(len(given["input_ids"])), with_kwargs=True)
+    engine = TransformersEngine(model, stop_ids=STOPS, batch_size=24, row_bytes=5 * token * (longest + longest // 4))
+    with closing(engine.stream()) as stream:
+        assert stream.slots == 24  # nothing in flight that could be long
+        stream.put(list(enumerate(asked)))
+        assert stream.slots == 5
+        found = rest_of(stream)
+        stream.put([(0, replace(asked[0], prompt_ids=(5,), sampling=replace(asked[0].sampling, max_tokens=1)))])
+        assert stream.slots == 24
+    assert max(widths) == 5 and sorted(found) == list(range(24))
+    expected = TransformersEngine(qwen(), stop_ids=STOPS, batch_size=24).generate(asked)
+    assert agreeing([found[number] for number in range(24)], expected) >= 0.95
+    (warning,) = caplog.records
+    assert "engine.batch_size: 24 rows of up to" in warning.message and "so 5 are decoded together" in warning.message
+
+
+def test_a_row_that_fits_no_memory_is_tried_alone() -> None:
+    engine = TransformersEngine(qwen(), stop_ids=STOPS, batch_size=4, row_bytes=1)
+    assert len(engine.generate(requests(3))) == 3
