@@ -51,7 +51,7 @@ class Library:
     def factor(self, given: str, wanted: str) -> float | None:
         """How many `wanted` one `given` is (`km` in `m`: 1000.0); None if they measure different things.
 
-        Units with an offset (degrees Celsius) convert only to themselves: a factor cannot express it.
+        Units with an offset (degrees Celsius) have no factor; `envs.domains.units.temperature` converts them.
 
         Raises:
             UndecidedError: the child gave no result.

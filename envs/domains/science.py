@@ -4,9 +4,11 @@ r"""Science: options by label or text, quantities by number and unit, anything e
   and must agree.
 - *Quantity*, where gold is a number, perhaps with a unit. A whole number written as such must be met exactly; gold
   with a decimal point or an exponent is a rounded measurement and is met within 1%. A unit that gold names must be
-  given, or another unit of the same quantity (`1 km` answers `1000 m`, and `0.5` answers `50\%`); where gold names
-  none, the answer's is ignored, but for a percentage, which is its hundredth.
-- *Words and formulas* after normalisation. Case matters in formulas (`Co` is not `CO`) and not in words.
+  given, or another unit of the same quantity (`1 km` answers `1000 m`, `4.54 kg` is `10 lb` rounded, `0.5` answers
+  `50\%`); where gold names none, the answer's is ignored, but for a percentage, which is its hundredth. Temperatures
+  convert with their zeros, unless the question asks for a difference.
+- *Words and formulas* after normalisation. Case matters in formulas (`Co` is not `CO`) and not in words; what
+  chemistry writes is compared by `envs.domains.chemistry`.
 - Otherwise the answer must equal gold by `envs.domains.math`.
 """
 
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
+from envs.domains.chemistry import same_species
 from envs.domains.choices import choice, options_of
 from envs.domains.extraction import final_answer
 from envs.domains.library import Library, UndecidedError
@@ -29,13 +32,11 @@ from envs.domains.parts import named
 from envs.domains.prose import words_of
 from envs.domains.spec import DomainSpec, Pair
 from envs.domains.spelling import spelled
-from envs.domains.units import counts_things, same_thing, unit
+from envs.domains.units import TEMPERATURES, counts_things, same_thing, temperature, unit
 from svd_loop.config.domains import ScienceSection
 from svd_loop.contracts import Outcome, Problem
 
 _TOLERANCE: Final = Fraction(1, 100)
-_FINEST: Final = 10**12
-"""Largest denominator of a converted value: takes off the float's last bits, so that whole numbers stay whole."""
 _LONGEST: Final = 1000
 """Characters; a longer answer is no answer."""
 _TEXT: Final = re.compile(r"\\(?:text|ce)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
@@ -48,6 +49,11 @@ _DIRECTION: Final = re.compile(
 )
 _CONVERTED: Final = Fraction(1, 10**6)
 """Relative error that a conversion may have: factors such as 760 mmHg in 1 atm are rounded by definition."""
+_ROUNDED: Final = 3
+"""Significant digits from which a converted number may be a rounding (4.54 kg for 10 lb)."""
+_DIFFERENCE: Final = re.compile(
+    r"change|differ|(?:de|in)crease|rise|raised|drop|warmer|hotter|cooler|colder|how (?:much|many)|per |\?[Dd]elta|Δ",
+)
 _FORMULA_WORD: Final = 3
 """Letters; shorter words are symbols, whose case matters."""
 
@@ -56,11 +62,20 @@ extract = final_answer
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A number as written; `exact` if it is without decimal point or power of ten; `unit` empty for none."""
+    """A number as written.
+
+    Attributes:
+        exact: without decimal point or power of ten.
+        unit: empty for none.
+        places: decimal places written; negative where a power of ten leaves fewer than the units.
+        digits: significant digits; 0 for an exact number.
+    """
 
     value: Fraction
     exact: bool
     unit: str
+    places: int = 0
+    digits: int = 0
 
 
 def make_domain(section: ScienceSection) -> DomainSpec:
@@ -88,7 +103,8 @@ def quantity(text: str) -> Quantity | None:
         if not counts_things(behind):
             return None
         name = " ".join(_TEXT.sub(r" \1", behind).split())
-    return Quantity(found[0].value, not found[0].measured, name)
+    read = found[0]
+    return Quantity(read.value, not read.measured, name, read.places or 0, read.digits)
 
 
 def same_text(one: str, other: str) -> bool:
@@ -112,10 +128,11 @@ def _found(answer: str | None, problem: Problem, library: Library) -> Outcome:
     wanted_quantity, given_quantity = _quantities(gold, given)
     if wanted_quantity is not None and given_quantity is not None:
         try:
-            in_percent = asks_for_percent(problem.text)
-            return Outcome.of(_same_quantity(wanted_quantity, given_quantity, library, in_percent=in_percent))
+            return Outcome.of(_same_quantity(wanted_quantity, given_quantity, library, problem.text))
         except UndecidedError:
             return Outcome.UNDECIDED
+    if (same := same_species(gold, given)) is not None:
+        return Outcome.of(same)
     if same_text(given, gold):
         return Outcome.RIGHT
     if (wanted_quantity is not None and wanted_quantity.unit) or words_of(gold) or words_of(given):
@@ -134,20 +151,31 @@ def _quantities(gold: str, given: str) -> tuple[Quantity | None, Quantity | None
     return wanted, found
 
 
-def _same_quantity(gold: Quantity, given: Quantity, library: Library, *, in_percent: bool) -> bool:
+def _same_quantity(gold: Quantity, given: Quantity, library: Library, question: str) -> bool:
     value = given.value
     if gold.unit == "%" and not given.unit:
         return _met(gold, value) or _met(gold, value * 100)
     if not gold.unit and given.unit == "%":
-        return _met(gold, value / 100) or (in_percent and abs(gold.value) > 1 and _met(gold, value))
-    if gold.unit and gold.unit != given.unit:
-        per_unit = 1.0 if _same_word(gold.unit, given.unit) else library.factor(given.unit, gold.unit)
-        if per_unit is None or not math.isfinite(per_unit):
-            return False
-        if per_unit != 1.0:
-            value = (value * Fraction(per_unit)).limit_denominator(_FINEST)
-            value = gold.value if abs(gold.value - value) <= _CONVERTED * abs(gold.value) else value
-    return _met(gold, value)
+        return _met(gold, value / 100) or (asks_for_percent(question) and abs(gold.value) > 1 and _met(gold, value))
+    if not gold.unit or gold.unit == given.unit or _same_word(gold.unit, given.unit):
+        return _met(gold, value)
+    if {gold.unit, given.unit} <= TEMPERATURES.keys():
+        factor, offset = temperature(given.unit, gold.unit)
+        return _met_converted(gold, given, factor, Fraction(0) if _DIFFERENCE.search(question) else offset)
+    per_unit = library.factor(given.unit, gold.unit)
+    if per_unit is None or not math.isfinite(per_unit) or per_unit <= 0:
+        return False
+    return _met_converted(gold, given, Fraction(per_unit))
+
+
+def _met_converted(gold: Quantity, given: Quantity, factor: Fraction, offset: Fraction = Fraction(0)) -> bool:
+    """Whether `given * factor + offset` meets gold, or gold, converted to the unit of `given`, rounds to it."""
+    value = given.value * factor + offset
+    if abs(gold.value - value) <= _CONVERTED * abs(gold.value) or _met(gold, value):
+        return True
+    if not offset and (given.digits < _ROUNDED or round(math.log10(factor), 9).is_integer()):
+        return False  # a number of metres needs no rounding to be one of kilometres
+    return abs((gold.value - offset) / factor - given.value) <= Fraction(10) ** -given.places / 2
 
 
 def _met(gold: Quantity, value: Fraction) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import re
+from fractions import Fraction
 from typing import Final
 
 _LONGEST: Final = 80
@@ -104,6 +105,12 @@ _DEGREES: Final = re.compile(
     r"|\bdeg(?:rees?)?\.?\s+(celsius|fahrenheit|[CF]\b)",
     re.IGNORECASE,
 )
+TEMPERATURES: Final = {
+    **{"K": (Fraction(1), Fraction(0)), "kelvin": (Fraction(1), Fraction(0))},
+    **{"degC": (Fraction(1), Fraction("273.15")), "degF": (Fraction(5, 9), Fraction("459.67") * Fraction(5, 9))},
+    "degR": (Fraction(5, 9), Fraction(0)),
+}
+"""Scales of temperature: size of a degree in kelvin, and the kelvin of their zero."""
 _LETTERS: Final = "a-zA-ZµΩ°Å%$€£¥₹¢₽₩"
 _TOKEN: Final = re.compile(
     rf"\s*(?:(?P<name>[{_LETTERS}]+)|(?P<power>\^\s*\{{?\s*(?P<n>[+-]?\d{{1,3}})\s*\}}?)|(?P<sign>[*/()·]))"
@@ -123,6 +130,12 @@ def unit(text: str) -> str | None:
         return None
     kept = sorted((name, power) for name, power in factors.items() if power)
     return "*".join(name if power == 1 else f"{name}^{power}" for name, power in kept)
+
+
+def temperature(given: str, wanted: str) -> tuple[Fraction, Fraction]:
+    """Factor and offset that turn a temperature of one of the `TEMPERATURES` into another."""
+    (size, zero), (wanted_size, wanted_zero) = TEMPERATURES[given], TEMPERATURES[wanted]
+    return size / wanted_size, (zero - wanted_zero) / wanted_size
 
 
 def is_symbol(text: str) -> bool:

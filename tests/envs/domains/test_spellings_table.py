@@ -1,4 +1,4 @@
-"""1,322 ways to write an answer or to miss it, by kinds of faults (C2 to C5, D1 to D4), with what a person would say.
+"""1,383 ways to write an answer or to miss it, by kinds of faults (C2 to C5, D1 to D4), with what a person would say.
 
 A second table (`notations.jsonl`) has pairs of notations, a third one (`attacks.jsonl`) answers that try to pass for
 another one. All are suites of `benchmarks.scorers`, too. The test takes a few seconds of processor time, most of it in
