@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import os
 import runpy
 import signal
@@ -31,6 +32,7 @@ from typing import IO, Any, TextIO
 from unittest import mock
 
 PRELOADED = (
+    "tests.uncollected",
     "svd_loop.jobs",
     "svd_loop.cli.app",
     "envs.round_env",
@@ -48,7 +50,8 @@ PRELOADED = (
 """What the command line imports on the way through a scripted job; torch, which few processes need, is not among it."""
 
 ENGINES = (
-    "vllm",  # first: it sets environment variables that torch reads
+    "tests.uncollected",
+    "vllm",  # first of the others: it sets environment variables that torch reads
     "vllm.v1.worker.cpu_model_runner",
     "vllm.v1.worker.cpu_worker",
     "vllm.v1.engine.core",
@@ -241,6 +244,8 @@ def _play(
     os.chdir(cwd)
     sys.path.insert(0, cwd)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    gc.freeze()
+    gc.enable()
     try:
         if kind == "-m":
             sys.argv = [code, *arguments]
