@@ -4,7 +4,8 @@
 
 - `panel`: the panel's rule (`svd_loop.loop.health_rule`) on simulated votes. A judge says yes to a vote with a base
   rate; from the second round on one more vote of a hundred a round turns the wrong way. A judge that stays answers the
-  same, but for a share (churn) of votes that is drawn again because the weights have changed.
+  same, but for a share (churn) of votes that is drawn again because the weights have changed. `false` is computed
+  exactly: cells of about 1% are not told from it by some hundred jobs.
 - `canaries`: new canaries every round, newest round against the first (`health.drift`), and all rounds pooled.
 - `refusals`: false alarms of `health.accepted_drop` in steady jobs whose prompts differ in difficulty.
 - `scripted`: whole jobs of the scripted policy, drifting to yes, to no, and steady with a tenth of the votes drawn
@@ -24,7 +25,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import hypergeom
+from scipy.stats import binom, hypergeom
 
 from benchmarks.controls import REPOSITORY
 from policies.scripted import encode
@@ -37,6 +38,8 @@ from svd_loop.support.statistics import difference_of_shares, net_change, share_
 from svd_loop.support.usage import MeteredPolicy
 from svd_loop.support.wrapping import PolicyWrapper
 
+SEED = 22
+"""Of the simulated panels; another one than while the rule was chosen."""
 ROUNDS, WITHIN, STEP = 10, 4, 0.01
 BASES, CHURNS = (0.0, 0.05, 0.15, 0.3, 0.5), (0.0, 0.05, 0.1, 0.2)
 SIZES = (200, 300, 400, 600)
@@ -53,18 +56,46 @@ def rings(gained: int, lost: int, votes: int) -> bool:
     return net_change(gained, lost, votes, level=PANEL_LEVEL).low > 0.0
 
 
-def panel_alarms(votes: int, base: float, churn: float, step: float, jobs: int) -> np.ndarray:
-    """The alarms of one half in every later round of simulated jobs; shape (J, R)."""
-    rng = np.random.default_rng([votes, int(1000 * base), int(1000 * churn), int(1000 * step)])
+def share_caught(votes: int, base: float, churn: float, jobs: int) -> float:
+    """Share of simulated jobs whose drifting half of the panel raises an alarm within `WITHIN` rounds."""
+    rng = np.random.default_rng([SEED, votes, int(1000 * base), int(1000 * churn)])
     draws = rng.random((jobs, votes))
     first = draws < base
-    found = np.zeros((jobs, ROUNDS), dtype=bool)
-    for place in range(ROUNDS):
+    found = np.zeros(jobs, dtype=bool)
+    for place in range(WITHIN):
         again = np.where(rng.random(draws.shape) < churn, rng.random(draws.shape), draws)
-        now = again < base + step * (place + 1)
+        now = again < base + STEP * (place + 1)
         gained, lost = (now & ~first).sum(axis=1), (~now & first).sum(axis=1)
-        found[:, place] = [rings(int(g), int(n), votes) for g, n in zip(gained, lost, strict=True)]
-    return found
+        found |= [rings(int(g), int(n), votes) for g, n in zip(gained, lost, strict=True)]
+    return float(found.mean())
+
+
+@functools.cache
+def least_gained(votes: int) -> np.ndarray:
+    """The fewest votes turned the wrong way that are an alarm, by how many turned the right way; shape (votes + 1,)."""
+    least = np.full(votes + 1, votes + 1)
+    gained = 1
+    for lost in range(votes + 1):
+        while gained + lost <= votes and not rings(gained, lost, votes):
+            gained += 1
+        if gained + lost > votes:
+            break
+        least[lost] = gained
+    return least
+
+
+def false_alarms(votes: int, base: float, churn: float) -> float:
+    """The chance that a judge that does not drift raises an alarm of either half in `ROUNDS` rounds, exactly.
+
+    Given the wrong votes of the first round, the later rounds are independent, and in each of them binomial numbers of
+    votes are drawn again and turn. The first round is not compared.
+    """
+    wrong, lost = np.arange(votes + 1)[:, None], np.arange(votes + 1)
+    turned_right = binom.pmf(lost, wrong, churn * (1 - base))
+    turned_wrong = binom.sf(least_gained(votes) - 1, votes - wrong, churn * base)
+    quiet = 1 - (turned_right * turned_wrong).sum(axis=1)
+    of_a_half = float((binom.pmf(wrong[:, 0], votes, base) * quiet ** (ROUNDS - 1)).sum())
+    return max(1 - of_a_half**2, 0.0)
 
 
 def panel(jobs: int) -> None:
@@ -73,13 +104,8 @@ def panel(jobs: int) -> None:
     print(f"| votes of a half | base rate, % | {heads} |\n{'|---' * (2 + 2 * len(CHURNS))}|")
     for votes in SIZES:
         for base in BASES:
-            cells = []
-            for churn in CHURNS:
-                drifting = panel_alarms(votes, base, churn, STEP, jobs)[:, :WITHIN].any(axis=1).mean()
-                # The first round is not compared, and a job has two halves.
-                steady = panel_alarms(votes, base, churn, 0.0, 2 * jobs)[:, : ROUNDS - 1].any(axis=1)
-                either = (steady[:jobs] | steady[jobs:]).mean()
-                cells.append(f"{100 * drifting:.0f} | {100 * either:.1f}")
+            pairs = [(share_caught(votes, base, churn, jobs), false_alarms(votes, base, churn)) for churn in CHURNS]
+            cells = [f"{100 * caught:.0f} | {100 * false:.2f}" for caught, false in pairs]
             print(f"| {votes} | {100 * base:g} | {' | '.join(cells)} |", flush=True)
 
 

@@ -49,9 +49,9 @@ from svd_loop.contracts import (
 )
 from svd_loop.support.statistics import difference_of_shares, net_change, share_of_clusters, wilson
 
-PANEL_LEVEL = 0.001
-"""Chance that one round's panel of a judge that does not drift raises one of the two alarms, at most. Over ten rounds
-less than 1% of such jobs do (docs/results/drift.md)."""
+PANEL_LEVEL = 0.0005
+"""Chance that one half of one round's panel raises its alarm though the judge does not drift. Ten rounds are nine
+comparisons of two halves: 18 of these chances, less than 1% however many votes turn (docs/results/drift.md)."""
 
 ENOUGH = 20
 """Least number of accepted candidates for a mean length."""

@@ -253,21 +253,33 @@ def difference_of_shares(new: Estimate, old: Estimate) -> Estimate:
 def net_change(gained: int, lost: int, trials: int, *, level: float) -> Estimate:
     """Net share of yes answers gained when the same `trials` questions are asked twice, by those that turned.
 
-    `(gained - lost) / trials`, with the exact interval given how many turned (Clopper and Pearson 1934 on the share
-    that turned to yes): each end is exceeded with probability `level` at most. The lower end lies above 0 exactly where
-    the one-sided sign test on the turned answers (McNemar's exact test) has p < `level`. NaN without questions.
+    `(gained - lost) / trials`, with the mid-p interval given how many turned, on the share that turned to yes: each end
+    is exceeded with probability `level` (Lancaster 1961; half of the observed count's probability counts, so that the
+    level is met on average over the number that turned). The lower end lies above 0 exactly where McNemar's mid-p test
+    has p < `level` (Fagerland, Lydersen and Laake 2013). NaN without questions.
     """
-    from scipy.stats import beta
-
     turned = gained + lost
     if trials == 0:
         return Estimate(math.nan, -1.0, 1.0)
     if turned == 0:
         return Estimate(0.0, 0.0, 0.0)
-    low = float(beta.ppf(level, gained, lost + 1)) if gained else 0.0
-    high = float(beta.ppf(1 - level, gained + 1, lost)) if lost else 1.0
+    low, high = _least_share(gained, turned, level), 1.0 - _least_share(lost, turned, level)
     scale = turned / trials
     return Estimate((gained - lost) / trials, (2 * low - 1) * scale, (2 * high - 1) * scale)
+
+
+def _least_share(successes: int, trials: int, level: float) -> float:
+    """The binomial share at which so many successes, half of their own probability counted, are as rare as `level`."""
+    from scipy import optimize, special
+
+    if successes == 0:
+        return 0.0
+
+    def excess(share: float) -> float:
+        more, as_many = special.bdtrc([successes, successes - 1], trials, share)
+        return float(more + as_many) / 2 - level
+
+    return float(optimize.brentq(excess, 0.0, 1.0))
 
 
 def detectable_difference(

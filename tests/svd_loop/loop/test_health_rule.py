@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from svd_loop.config.health import HealthSection
 from svd_loop.contracts import (
@@ -27,8 +30,8 @@ from svd_loop.contracts import (
     Vote,
     VoteValue,
 )
-from svd_loop.loop.health_rule import HealthRule, episode_health, explain, outcome
-from svd_loop.support.statistics import difference_of_shares, wilson
+from svd_loop.loop.health_rule import PANEL_LEVEL, HealthRule, episode_health, explain, outcome
+from svd_loop.support.statistics import difference_of_shares, net_change, wilson
 
 Y, N, INVALID = VoteValue.YES, VoteValue.NO, VoteValue.INVALID
 SCORES = Scores("development", 1, (), (), ())
@@ -222,6 +225,23 @@ def test_votes_that_turned_to_yes_raise_an_alarm_when_they_are_too_many(to_yes: 
     assert change.value == pytest.approx((to_yes - to_no) / 400) and change.low <= change.value <= change.high
     assert found.shares[figure("drift_to_no")].value == 0.0
     assert not assessed(panel(now), [record(1, panel(first))], drift=None).alarms
+
+
+def test_ten_rounds_of_a_steady_judge_raise_an_alarm_in_less_than_one_job_of_a_hundred() -> None:
+    """Whatever share of the votes turns by chance: nine comparisons of two halves, each vote as likely either way."""
+    votes = 400
+    chances = np.zeros(votes + 1)
+    for turned in range(1, votes + 1):
+        counts = np.arange(turned // 2, turned + 1)
+        place = bisect_left(counts, True, key=lambda yes: alarming(int(yes), turned - int(yes), votes))
+        chances[turned] = stats.binom.sf(turned // 2 + place - 1, turned, 0.5)
+    shares = np.linspace(0.0, 0.5, 101)[:, None]  # two draws of a vote differ in at most half of the cases
+    of_a_comparison = (stats.binom.pmf(np.arange(votes + 1), votes, shares) * chances).sum(axis=1)
+    assert 0.0075 < 18 * of_a_comparison.max() < 0.01
+
+
+def alarming(gained: int, lost: int, votes: int) -> bool:
+    return net_change(gained, lost, votes, level=PANEL_LEVEL).low > 0.0
 
 
 def test_votes_on_accepted_solutions_that_turned_to_no_raise_the_other_alarm() -> None:
