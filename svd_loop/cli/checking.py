@@ -17,6 +17,7 @@ _NAMES = {
     "judge_calls": "judge calls",
     "prompt_tokens": "tokens read",
     "output_tokens": "tokens written",
+    "panel_tokens": "tokens written for the judge's panel",
     "accepted": "accepted prompts",
     "hours": "hours",
 }

@@ -6,6 +6,7 @@ false positive rates; `svd_loop.evaluation.audit` measures the judge on held-out
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -108,7 +109,7 @@ class JudgeWatch:
                 right, wrong = ask_panel(self.cascade, judge, panel)
                 return replace(first, right=right, wrong=wrong)
         size = self._affordable(played)
-        chosen = solved[:: max(1, -(-len(solved) // _MOST_SOURCES))]
+        chosen = solved[:: _stride(len(solved))]
         if not chosen or size < LEAST_PANEL:
             return None
         panel = self._drawn(chosen, size, played.episode.round)
@@ -119,13 +120,34 @@ class JudgeWatch:
         return draw_panel(self.cascade, solved, size=size, seed=self.seed, round=round)
 
     def _affordable(self, played: PlayedRound) -> int:
-        """Votes of a half of the panel that its share of the round's tokens pays for."""
+        """Votes of a half of the panel that its share of the round's tokens pays for, at most `PANEL_SIZE`."""
         spent = sum(usage.output_tokens for usage in played.usage.values())
         judging = spent - played.usage.get(Role.SOLVER, Usage()).output_tokens
         free = self.cascade.settings.deciding_stages
         votes = sum(vote.stage not in free for verdict in played.episode.verdicts for vote in verdict.votes)
-        price = max(judging / max(votes, 1), 1.0)
-        return min(PANEL_SIZE, int(self.panel * spent / (2 * price)))
+        return min(PANEL_SIZE, affordable_panel(self.panel, spent, judging, votes))
+
+
+def affordable_panel(share: float, spent: float, judging: float, votes: float) -> int:
+    """Votes of a half that a share of a round's tokens pays for.
+
+    Args:
+        share: `health.panel`.
+        spent: tokens that the round generated.
+        judging: those of them that are not the solver's.
+        votes: of its stages that ask a judge.
+    """
+    price = max(judging / max(votes, 1), 1.0)
+    return int(share * spent / (2 * price))
+
+
+def sources_of_panel(accepted: float) -> float:
+    """Of so many accepted solutions, those that a panel asks about."""
+    return accepted / _stride(math.ceil(accepted))
+
+
+def _stride(accepted: int) -> int:
+    return max(1, -(-accepted // _MOST_SOURCES))
 
 
 def no_watch(judge: Policy, played: PlayedRound) -> None:

@@ -23,6 +23,7 @@ from svd_loop.config.tracking import TRACKERS
 from svd_loop.contracts import Domain, Problem, Role, VerifierReport
 from svd_loop.errors import SvdError
 from svd_loop.preflight.cautions import Caution, precision, smallest_effect
+from svd_loop.preflight.panel_estimate import describe_panel
 from svd_loop.preflight.resources import device_of, disk_needed, memory_needed
 from svd_loop.preflight.trial import Resources, Trial, run_trial
 from svd_loop.preflight.work import Forecast
@@ -123,6 +124,8 @@ def _with_trial(resources: Resources, checks: list[Check], probe: int | None) ->
         return tested[0].recommended
 
     checks = [*checks, _checked("probe", probed)]
+    if found:
+        checks.append(Check("judge panel", True, describe_panel(found[0].panel)))
     if trials:  # else the model did not open, which the probe has reported
         checks.append(_checked("verifiers", verified))
     return Preflight(_without_repeats(checks), found[0] if found else None, tested[0] if tested else None)

@@ -19,7 +19,7 @@ So the forecast computes a round for several cases, and every figure is a range:
                                           low, high = least and most over all cases
                           │
                           ▼
-               rounds × Range + evaluation (held-out samples, audits, canaries) = Work of the job
+               rounds × (Range + panel) + evaluation (held-out samples, audits, canaries) = Work of the job
                           │
                           ▼
                tokens / measured rates (+ updates) = hours
@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from operator import attrgetter
@@ -43,6 +43,7 @@ from svd_loop.config.stages import stage_section
 from svd_loop.contracts import Asking, Role, RoleName, Selection, StageName
 from svd_loop.judge_health.judge_watch import SEARCHED
 from svd_loop.loop.step_choice import most_samples
+from svd_loop.preflight.panel_estimate import PanelEstimate, RoundTokens, estimate_panel, panel_votes
 from svd_loop.support.statistics import wilson
 
 _CONFIDENCE = 0.9
@@ -100,23 +101,28 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Expected candidates, judge calls and tokens; `accepted` is the number of prompts with an accepted candidate."""
+    """Expected candidates, judge calls and tokens.
+
+    `accepted` is the number of prompts with an accepted candidate, `votes` those of stages that ask a judge.
+    """
 
     candidates: float = 0.0
     judge_calls: float = 0.0
     prompt_tokens: float = 0.0
     output_tokens: float = 0.0
     accepted: float = 0.0
+    votes: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Forecast of a round and of the whole job; `hours` are absent without a model."""
+    """Forecast of a round, of the whole job and of the judge's panel; `hours` are absent without a model."""
 
     round: Mapping[str, Range]
     job: Mapping[str, Range]
     rounds: int
     measured: Measured
+    panel: PanelEstimate
 
     def as_dict(self) -> dict[str, object]:
         """Return JSON data."""
@@ -133,37 +139,56 @@ def forecast(config: Config, measured: Measured, *, prompts: int, held_out: Mapp
         held_out: number of problems by split.
     """
     played = min(prompts, config.data.prompts_per_round or prompts)
-    # The ends of a range come from `cases`, its value from `middle`.
-    cases = [_round(config, measured, played, *case) for case in _extreme_cases(config, measured)]
     middle = [
         _round(config, measured, played, _rates(config, measured, "value"), correlated) for correlated in (False, True)
     ]
-
-    def ranged(of: Callable[[Work], float]) -> Range:
-        value = sum(map(of, middle)) / len(middle)
-        found = [value, *map(of, cases)]  # `value` need not lie between the cases
-        return Range(value, min(found), max(found))
-
+    extremes = [_round(config, measured, played, *case) for case in _extreme_cases(config, measured)]
+    whole = _Cases(_scaled(_sum(*middle), 1 / len(middle)), [*middle, *extremes])
+    panel = _Cases(_panel(config, measured, whole.middle), [_panel(config, measured, case) for case in whole.others])
     rounds = config.job.rounds
     measuring = _evaluation(config, measured, held_out)
     names = ("candidates", "judge_calls", "prompt_tokens", "output_tokens", "accepted")
-    round = {name: ranged(attrgetter(name)) for name in names}
-    # Evaluation adds tokens only: `judge_calls` leaves out those of audits and canaries.
-    job = {
-        name: round[name].times(rounds) + _exactly(getattr(measuring, name))
-        for name in ("prompt_tokens", "output_tokens")
-    } | {name: round[name].times(rounds) for name in ("candidates", "judge_calls", "accepted")}
+    round = {name: whole.range(attrgetter(name)) for name in names}
+    job = {name: round[name].times(rounds) for name in names}
+    # Evaluation and the panel add tokens only: `judge_calls` leaves out those of audits, canaries and the panel.
+    for name in ("prompt_tokens", "output_tokens"):
+        of = attrgetter(name)
+        job[name] += panel.range(of).times(rounds) + _exactly(of(measuring))
+    round["panel_tokens"] = panel.range(attrgetter("output_tokens"))
+    job["panel_tokens"] = round["panel_tokens"].times(rounds)
     if measured.prompt_rate and measured.output_rate:
-        generating = ranged(lambda work: _seconds(work, measured) / 3600)
+        round["hours"], job["hours"] = _hours(config, measured, whole, panel, measuring)
+    return Forecast(round, job, rounds, measured, estimate_panel(config, _panel_basis(config, measured, whole.middle)))
 
-        # Replay makes each round's update longer than the last one, so updates are not a multiple of the first.
-        def updating(number: int) -> Range:
-            return ranged(lambda work: _update_seconds(config, measured, work, number) / 3600)
 
-        updates = [updating(number) for number in range(1, rounds + 1)]
-        round["hours"] = generating + (updates[0] if updates else _exactly(0.0))
-        job["hours"] = sum(updates, generating.times(rounds) + _exactly(_seconds(measuring, measured) / 3600))
-    return Forecast(round, job, rounds, measured)
+@dataclass(frozen=True, slots=True)
+class _Cases:
+    """A round's work as expected, and in the cases that its uncertainty comes from."""
+
+    middle: Work
+    others: Sequence[Work]
+
+    def range(self, of: Callable[[Work], float]) -> Range:
+        """Return a figure with the least and the most of all cases."""
+        found = [of(self.middle), *map(of, self.others)]  # the middle need not lie between the others
+        return Range(found[0], min(found), max(found))
+
+
+def _hours(config: Config, measured: Measured, whole: _Cases, panel: _Cases, measuring: Work) -> tuple[Range, Range]:
+    """Return the hours of the first round and of the job."""
+
+    def generating(work: Work) -> float:
+        return _seconds(work, measured) / 3600
+
+    # Replay makes each round's update longer than the last one, so updates are not a multiple of the first.
+    def updating(number: int) -> Range:
+        return whole.range(lambda work: _update_seconds(config, measured, work, number) / 3600)
+
+    rounds = config.job.rounds
+    updates = [updating(number) for number in range(1, rounds + 1)]
+    round, asking = whole.range(generating), panel.range(generating)
+    job = sum(updates, (round + asking).times(rounds) + _exactly(generating(measuring)))
+    return round + (updates[0] if updates else _exactly(0.0)), job
 
 
 def _round(
@@ -211,8 +236,11 @@ def _candidate(config: Config, measured: Measured, complete: float, votes: Mappi
     """Return the expected work of one candidate: sampling it and, if it is complete, judging it."""
     solver = _means(config, measured, Role.SOLVER)
     calls: dict[RoleName, float] = defaultdict(float)
+    asked = 0.0
     for stage, cast in votes.items():
-        for role in stage_section(stage).roles_for(config.cascade.asking):
+        roles = stage_section(stage).roles_for(config.cascade.asking)
+        asked += complete * cast * bool(roles)
+        for role in roles:
             if role != Role.REFERENCE_SOLVER:
                 calls[role] += complete * cast * _means(config, measured, role).calls
     judge = {role: _means(config, measured, role) for role in calls}
@@ -221,6 +249,7 @@ def _candidate(config: Config, measured: Measured, complete: float, votes: Mappi
         sum(calls.values()),
         solver.prompt_tokens + sum(count * judge[role].prompt_tokens for role, count in calls.items()),
         solver.output_tokens + sum(count * judge[role].output_tokens for role, count in calls.items()),
+        votes=asked,
     )
 
 
@@ -274,6 +303,26 @@ def _evaluation(config: Config, measured: Measured, held_out: Mapping[str, int])
         work.prompt_tokens + max(0.0, extra.prompt_tokens - (audited + planted) * solver.prompt_tokens),
         work.output_tokens + max(0.0, extra.output_tokens - (audited + planted) * solver.output_tokens),
     )
+
+
+def _panel(config: Config, measured: Measured, work: Work) -> Work:
+    """Return the work of the judge's panel in every round, if its first round is this one; a vote has a mean price."""
+    votes = 2 * panel_votes(config, _panel_basis(config, measured, work))
+    if not votes:
+        return Work()
+    solver, share = _means(config, measured, Role.SOLVER), votes / work.votes
+    return Work(
+        0.0,
+        share * work.judge_calls,
+        share * (work.prompt_tokens - work.candidates * solver.prompt_tokens),
+        share * (work.output_tokens - work.candidates * solver.output_tokens),
+    )
+
+
+def _panel_basis(config: Config, measured: Measured, work: Work) -> RoundTokens:
+    """Return the figures of a round that the panel's size depends on."""
+    sampling = work.candidates * _means(config, measured, Role.SOLVER).output_tokens
+    return RoundTokens(work.output_tokens, work.output_tokens - sampling, work.votes, work.accepted)
 
 
 def _update_seconds(config: Config, measured: Measured, work: Work, round: int) -> float:

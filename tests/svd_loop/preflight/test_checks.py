@@ -66,12 +66,13 @@ def test_prompts_without_limit_are_reported(tmp_path: Path) -> None:
 
 def test_the_probe_comes_last_and_only_where_it_can_be_made(tmp_path: Path) -> None:
     found = preflight(small(tmp_path), probe=5)
-    assert found.ok and [check.name for check in found.checks[-2:]] == ["probe", "verifiers"]
+    assert found.ok and [check.name for check in found.checks[-3:]] == ["probe", "judge panel", "verifiers"]
     assert not (tmp_path / "jobs").exists()
     assert (
-        found.checks[-2].detail
+        found.checks[-3].detail
         == "5 candidates, 5 of them complete; a scripted policy, whose speed is not measured; tokens are bytes"
     )
+    assert found.checks[-2].detail.startswith("none: health.panel: 0.05 pays for")
     assert found.forecast is not None and found.forecast.round["judge_calls"].high <= 18 * 4 * 8
     assert found.verifiers is not None and found.verifiers.candidates == 5 + 1
     assert [one.name for one in found.verifiers.rates if one.labelled][-1] == "agreement_2_of_2"
