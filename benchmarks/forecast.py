@@ -1,11 +1,13 @@
 """The forecast of the gain against the truth, on rounds of the embedded model with judges weakened on purpose.
 
-    python -m benchmarks.forecast play --small CHECKPOINT [--only fit|test] [--part 0/2]
+    python -m benchmarks.forecast build --tiny CHECKPOINT
+    python -m benchmarks.forecast play --small CHECKPOINT --tiny CHECKPOINT [--only fit|test] [--part 0/2]
     python -m benchmarks.forecast show
 
-A cell is a short job of one round: a base (the shipped checkpoint, or one of another size built by
-`svd-loop nano build`), a judge whose verdicts are changed with a given chance and in a given way, domains, and a
-temperature. Round 0 forecasts by the verifier test, round 1 tells the truth: the paired difference of held-out pass@1.
+A cell is a short job of one round: a base (the shipped checkpoint; `small`, built by `svd-loop nano build --size small
+--steps 5000`; or `tiny`, built here), a judge whose verdicts are changed with a given chance and in a given way,
+domains, and a temperature. Round 0 forecasts by the verifier test, round 1 tells the truth: the paired difference of
+held-out pass@1.
 Cells for fitting the transfer and cells for testing the forecast are apart. `show` fits the one, compares on the other,
 and prints the constants of `svd_loop.judge_health.gain`. Cells are stored one by one in
 `benchmarks/results/forecast.json`, and those that are there are not played again.
@@ -21,7 +23,7 @@ import fcntl
 import json
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,11 +38,14 @@ from svd_loop.contracts import AgentCall, Policy, Reply, Role
 from svd_loop.judge_health import gain
 from svd_loop.judge_health.verifier_check import BudgetedTest, SampleSize
 from svd_loop.ledger import Interrupt
+from svd_loop.nano.train import PHASES, SIZES, Recipe, Size, train
 from svd_loop.support.statistics import paired_difference
 from svd_loop.support.usage import MeteredPolicy
 from svd_loop.support.wrapping import PolicyWrapper
 
 STORED = REPOSITORY / "benchmarks" / "results" / "forecast.json"
+TINY, TINY_STEPS = Size(hidden=64, layers=3, heads=2, kv_heads=1, intermediate=192), 4_000
+"""A checkpoint of 213,632 parameters, half of the smallest that `svd-loop nano build` makes; by the same recipe."""
 SIZE = SampleSize(labelled=90, unlabelled=8, canaries=1)
 SETTINGS = (
     "data.test=null",
@@ -95,6 +100,9 @@ TEST = (
     *(Cell(temperature=0.7, degree=degree, seed=4) for degree in (0.0, 0.4)),
     *(Cell(temperature=1.3, degree=degree, seed=4) for degree in (0.0, 0.3)),
     *(Cell("small", degree=degree, seed=5) for degree in (0.0, 0.2, 0.4, 0.8)),
+    *(Cell("tiny", degree=degree, seed=6) for degree in (0.0, 0.2, 0.8)),
+    *(Cell("tiny", kind=kind, degree=0.5, seed=6) for kind in ("yes", "no")),
+    *(Cell("tiny", domains="math", degree=0.0, seed=6),),
 )
 
 
@@ -122,7 +130,14 @@ class Weakened(PolicyWrapper):
         return replace(reply, text=text)
 
 
-def configured(cell: Cell, root: Path, small: Path) -> Config:
+def build(folder: Path) -> None:
+    """Train the `tiny` checkpoint by the shipped one's recipe, in fewer steps."""
+    SIZES["tiny"] = TINY
+    share = TINY_STEPS / sum(phase.steps for phase in PHASES)
+    train(Recipe("tiny", seed=0, phases=tuple(replace(one, steps=round(one.steps * share)) for one in PHASES)), folder)
+
+
+def configured(cell: Cell, root: Path, bases: Mapping[str, Path]) -> Config:
     """The cell's job."""
     count = 150 // len(cell.domains.split(","))
     train = 180 // len(cell.domains.split(","))
@@ -130,7 +145,7 @@ def configured(cell: Cell, root: Path, small: Path) -> Config:
         REPOSITORY / "configs" / "nano.yaml",
         [
             *SETTINGS,
-            f"model.path={'nano' if cell.base == 'nano' else small}",
+            f"model.path={bases.get(cell.base, cell.base)}",
             f"job.root={root}",
             f"job.seed={cell.seed}",
             f"sampling.temperature={cell.temperature}",
@@ -142,11 +157,11 @@ def configured(cell: Cell, root: Path, small: Path) -> Config:
     )
 
 
-def play(cell: Cell, small: Path) -> dict[str, Any]:
+def play(cell: Cell, bases: Mapping[str, Path]) -> dict[str, Any]:
     """Forecast and truth of a cell, in fractions."""
     gain.INTERCEPT, gain.TRANSFER, gain.TRANSFER_SE, gain.RESIDUAL = 0.0, 1.0, 0.0, 0.0  # the lift alone
     with tempfile.TemporaryDirectory(prefix="svd-forecast-") as root:
-        config = configured(cell, Path(root), small)
+        config = configured(cell, Path(root), bases)
         with build_job(config, interrupt=Interrupt(lambda: None)) as job:
             parts = job.controller.parts
             budgeted = parts.verify
@@ -231,20 +246,25 @@ def show() -> None:
 def main() -> None:
     """Play the cells that are not stored yet, or show what is."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("command", choices=["play", "show"])
-    parser.add_argument("--small", type=Path, help="checkpoint of the cells with base `small`")
+    parser.add_argument("command", choices=["build", "play", "show"])
+    for base in ("small", "tiny"):
+        parser.add_argument(f"--{base}", type=Path, help=f"checkpoint of the cells with base `{base}`")
     parser.add_argument("--only", choices=["fit", "test"])
     parser.add_argument("--part", default="0/1", help="i/n: every n-th cell from the i-th")
     args = parser.parse_args()
     if args.command == "show":
         show()
         return
+    if args.command == "build":
+        build(args.tiny)
+        return
+    bases = {base: path for base, path in (("small", args.small), ("tiny", args.tiny)) if path}
     part, parts = map(int, args.part.split("/"))
     wanted = [(name, cell) for name, cells in (("fit", FIT), ("test", TEST)) for cell in cells]
     for name, cell in wanted[part::parts]:
-        if args.only not in (None, name) or cell.name in stored()[name] or (cell.base == "small" and not args.small):
+        if args.only not in (None, name) or cell.name in stored()[name] or cell.base not in (*bases, "nano"):
             continue
-        found = play(cell, args.small)
+        found = play(cell, bases)
         store(name, cell.name, found)
         value = found["lift"]["value"] if found["lift"] else math.nan
         print(f"{name} {cell.name}: lift {value:+.3f}, gain {found['truth']['value']:+.3f}", flush=True)
