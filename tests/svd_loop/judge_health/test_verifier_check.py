@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from policies.scripted.policy import ScriptedPolicy
 from svd_loop.assembly.job import build_job
 from svd_loop.config import Config
-from svd_loop.contracts import StopReason, UsagePurpose, VerifierReport
+from svd_loop.contracts import AgentCall, CallId, Reply, StopReason, UsagePurpose, VerifierReport
 from svd_loop.jobs import run_job, verify_model
 from svd_loop.ledger import Interrupt, LedgerReader
 from tests.svd_loop.jobs_support import small
@@ -50,7 +52,30 @@ def test_its_price_is_a_share_of_the_job(tmp_path: Path) -> None:
     result = run_job(sized(tmp_path, "plateau.patience=6"))
     tested_for = result.history[0].verifiers
     assert tested_for is not None and result.stop is StopReason.ROUND_LIMIT
-    assert tested_for.tokens < 0.1 * sum(record.output_tokens for record in result.history)
+    assert tested_for.tokens < 0.05 * sum(record.output_tokens for record in result.history)
+
+
+def test_round_1_asks_nothing_that_the_test_has_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer, asked = ScriptedPolicy.generate, list[AgentCall]()
+
+    def recording(self: ScriptedPolicy, calls: Sequence[AgentCall]) -> list[Reply]:
+        asked.extend(calls)
+        return answer(self, calls)
+
+    def of_training(config: Config) -> tuple[set[CallId], set[CallId]]:
+        """The calls about training prompts that were answered in round 0 and in round 1."""
+        with build_job(config, interrupt=Interrupt(lambda: None)) as job:
+            asked.clear()
+            state = job.controller.record_baseline()
+            tested = {call.id for call in asked if call.id.purpose == "train"}
+            asked.clear()
+            job.controller.play_round(state)
+        return tested, {call.id for call in asked if call.id.purpose == "train"}
+
+    monkeypatch.setattr(ScriptedPolicy, "generate", recording)
+    tested, after = of_training(sized(tmp_path / "tested"))
+    none, whole = of_training(sized(tmp_path / "not", "health.verify=0"))
+    assert tested and not none and after == whole - tested and len(tested & whole) > len(tested) / 3
 
 
 def test_judges_no_better_than_chance_end_the_job_before_training(tmp_path: Path) -> None:
@@ -70,7 +95,5 @@ def test_the_command_resumes_without_asking_again(tmp_path: Path, monkeypatch: p
     config = small(tmp_path)
     found = verify_model(config, None, 8)
     assert found.candidates == 8 + 2 and found.tokens > 0
-    from policies.scripted import policy
-
-    monkeypatch.setattr(policy.ScriptedPolicy, "generate", None)
+    monkeypatch.setattr(ScriptedPolicy, "generate", None)
     assert verify_model(config, None, 8) == found
