@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from svd_loop.contracts import Estimate, JobState, RoundRecord, UsagePurpose
+from svd_loop.contracts import Estimate, JobState, RoundRecord, Usage, UsagePurpose
 from svd_loop.errors import SvdError
 from svd_loop.experiments.figures import Figures
 from svd_loop.experiments.plan import Plan
@@ -110,25 +110,29 @@ def _cost(states: Mapping[str, JobState | None]) -> list[str]:
     state = states["method"]
     if state is None:
         return ["The method's arm has not played its first round."]
-    lines = ["| phase | prompt tokens | tokens written | s | tokens written a second |", "|---|---|---|---|---|"]
+    lines = [
+        "| phase | prompt tokens | of them read | tokens written | s | tokens written a second |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, purpose, solver in PHASES:
-        read, wrote = _tokens(state.history, purpose, solver=solver)
+        asked, read, wrote = _tokens(state.history, purpose, solver=solver)
         seconds = sum(record.seconds.get(name, 0.0) for record in state.history)
         rate = f"{wrote / seconds:,.0f}" if seconds and wrote else "-"
-        lines.append(f"| {name} | {read:,} | {wrote:,} | {seconds:,.0f} | {rate} |")
+        lines.append(f"| {name} | {asked:,} | {read:,} | {wrote:,} | {seconds:,.0f} | {rate} |")
     training = sum(record.seconds.get("update", 0.0) for record in state.history)
-    lines.append(f"| update ({sum(record.rows for record in state.history)} rows) | | | {training:,.0f} | |")
+    lines.append(f"| update ({sum(record.rows for record in state.history)} rows) | | | | {training:,.0f} | |")
     return lines
 
 
-def _tokens(history: Sequence[RoundRecord], purpose: UsagePurpose, *, solver: bool) -> tuple[int, int]:
+def _tokens(history: Sequence[RoundRecord], purpose: UsagePurpose, *, solver: bool) -> tuple[int, int, int]:
     used = [
         usage
         for record in history
         for role, usage in record.usage.get(purpose, {}).items()
         if (role == "solver") is solver
     ]
-    return sum(usage.prompt_tokens for usage in used), sum(usage.output_tokens for usage in used)
+    total = sum(used, Usage())
+    return total.prompt_tokens, total.read_tokens, total.output_tokens
 
 
 def _memory(out: Path) -> list[str]:

@@ -157,6 +157,7 @@ class ModelPolicy:
                 answer.token_ids,
                 0 if answer is UNANSWERED else len(prompt),
                 len(answer.token_ids),
+                answer.cached_tokens,
             )
             for call, prompt, answer, text in zip(calls, prompts, generations, texts, strict=True)
         ]

@@ -194,7 +194,7 @@ class VllmEngine:
             raise EngineError(f"{self._name}: vLLM ended an answer with {finish!r}")
         self.prefix_cache.prompt_tokens += len(request.prompt_ids)
         self.prefix_cache.cached_tokens += cached
-        return Generation(tuple(token_ids), FINISH[finish])
+        return Generation(tuple(token_ids), FINISH[finish], cached)
 
 
 def open_engine(

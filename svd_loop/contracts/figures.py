@@ -22,11 +22,30 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Number of calls, and of tokens in and out."""
+    """Number of calls, and of tokens in and out.
+
+    Attributes:
+        calls: answered ones.
+        prompt_tokens: of all their prompts.
+        output_tokens: of all their answers.
+        cached_tokens: prompt tokens that no engine had to read, since it knew them. Not compared: they depend on which
+            calls were in a batch, and those of answers that were taken from the ledger are not known and not counted.
+    """
 
     calls: int = 0
     prompt_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = field(default=0, compare=False)
+
+    @property
+    def read_tokens(self) -> int:
+        """Prompt tokens that were read."""
+        return self.prompt_tokens - self.cached_tokens
+
+    def counts(self) -> dict[str, int]:
+        """Every number by its name; `cached_tokens` only if there are any."""
+        named = {"calls": self.calls, "prompt_tokens": self.prompt_tokens, "output_tokens": self.output_tokens}
+        return named | ({"cached_tokens": self.cached_tokens} if self.cached_tokens else {})
 
     def __add__(self, other: Usage) -> Usage:
         """The sum of both."""
@@ -34,6 +53,7 @@ class Usage:
             self.calls + other.calls,
             self.prompt_tokens + other.prompt_tokens,
             self.output_tokens + other.output_tokens,
+            self.cached_tokens + other.cached_tokens,
         )
 
 

@@ -156,7 +156,8 @@ class Reply:
 
     `prompt_ids` and `token_ids` are exactly the input and the output (the stop token included when
     `finish_reason` is STOP); `text` is the decoded answer without special tokens, a thought between `THOUGHT_MARKS`,
-    the opening one written out where the prompt had opened the thought.
+    the opening one written out where the prompt had opened the thought. `cached_tokens` of the prompt were not read for
+    it; a ledger does not store them, so a reply that comes from one has none.
     """
 
     call: CallId
@@ -167,6 +168,7 @@ class Reply:
     token_ids: tuple[int, ...] = ()
     prompt_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = field(default=0, compare=False)
 
     def as_candidate(self) -> Candidate:
         """The candidate that a solver's reply is."""
@@ -204,10 +206,15 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """An engine's answer: sampled ids, the stop token included when `finish_reason` is STOP."""
+    """An engine's answer: sampled ids, the stop token included when `finish_reason` is STOP.
+
+    `cached_tokens` are the prompt tokens that were not read for it: those of an equal prompt in the same batch, and
+    those of a known prefix. They depend on what else was asked, so answers are compared without them.
+    """
 
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
+    cached_tokens: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

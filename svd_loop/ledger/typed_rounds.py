@@ -57,7 +57,7 @@ def to_json(record: RoundRecord) -> str:
     return json.dumps(
         {
             "usage": {
-                purpose: {role: asdict(usage) for role, usage in roles.items()}
+                purpose: {role: usage.counts() for role, usage in roles.items()}
                 for purpose, roles in record.usage.items()
             },
             "votes": {stage: dict(values) for stage, values in record.votes.items()},

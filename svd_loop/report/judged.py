@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from envs.cascade.cascade import funnel, vote_counts
@@ -34,7 +33,7 @@ def judged_json(
         "rejected": dict(Counter(str(v.stage or v.rejection) for v in verdicts if not v.accepted)),
         "funnel": funnel(verdicts, stages, static=static),
         "stages": {stage: _stage(verdicts, stage) for stage in stages},
-        "usage": {role: asdict(counts) for role, counts in usage.items()},
+        "usage": {role: counts.counts() for role, counts in usage.items()},
     }
 
 
@@ -55,7 +54,9 @@ def render_judged(console: Console, report: Mapping[str, Any]) -> None:
     for heading in ("role", "calls", "prompt tokens", "output tokens"):
         cost.add_column(heading, justify="left" if heading == "role" else "right")
     for role, counts in report["usage"].items():
-        cost.add_row(role, *(f"{counts[name]:,}" for name in ("calls", "prompt_tokens", "output_tokens")))
+        read = counts["prompt_tokens"] - counts.get("cached_tokens", 0)
+        asked = f"{counts['prompt_tokens']:,}" + (f" ({read:,} read)" if "cached_tokens" in counts else "")
+        cost.add_row(role, f"{counts['calls']:,}", asked, f"{counts['output_tokens']:,}")
     print_whole(console, votes)
     print_whole(console, cost)
     unvoted = {why: n for why, n in report["rejected"].items() if why not in report["stages"]}

@@ -39,7 +39,7 @@ def _usage(record: RoundRecord) -> dict[str, float]:
         f"{'' if purpose is UsagePurpose.ROUND else f'{purpose.value}.'}{role}.{name}": float(count)
         for purpose, roles in record.usage.items()
         for role, usage in roles.items()
-        for name, count in asdict(usage).items()
+        for name, count in usage.counts().items()
     }
 
 

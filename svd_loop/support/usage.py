@@ -49,7 +49,7 @@ class MeteredPolicy(PolicyWrapper):
                     continue
                 self._shared.add(reply.call)
             role = reply.call.role
-            asked = Usage(1, reply.prompt_tokens, reply.output_tokens)
+            asked = Usage(1, reply.prompt_tokens, reply.output_tokens, reply.cached_tokens)
             self._usage[role] = self._usage.get(role, Usage()) + asked
 
     @property

@@ -116,6 +116,7 @@ class DecodingPool:
         self._rows = self._fresh([], columns=0)
         self._owners: list[int] = []
         self._choices: dict[int, tuple[Choice, ...]] = {}
+        self._known: dict[int, int] = {}
         self._visible = torch.zeros((0, 0), dtype=torch.bool, device=self._device)
 
     def __len__(self) -> int:
@@ -138,8 +139,9 @@ class DecodingPool:
             if self._owners[row] == _NOBODY:
                 continue
             reason = FinishReason.STOP if output[length - 1] in stops else FinishReason.LENGTH
-            results.append((self._owners[row], Generation(tuple(output[:length]), reason)))
-            self._choices.pop(self._owners[row], None)
+            owner = self._owners[row]
+            results.append((owner, Generation(tuple(output[:length]), reason, self._known.pop(owner, 0))))
+            self._choices.pop(owner, None)
         return results
 
     def abort(self, owners: Collection[int]) -> None:
@@ -148,6 +150,7 @@ class DecodingPool:
         self._rows.alive[torch.tensor(rows, dtype=torch.int64, device=self._device)] = False
         for row in rows:
             self._choices.pop(self._owners[row], None)
+            self._known.pop(self._owners[row], None)
             self._owners[row] = _NOBODY
 
     def replace(self, newcomers: Sequence[tuple[int, GenerationRequest]]) -> None:
@@ -166,6 +169,7 @@ class DecodingPool:
             if self._cache is None:
                 self._cache = RowCache.empty_like(read.cache)
                 self._reserve(places[:0], 0, max(len(request.prompt_ids) for request in requests))
+            self._known |= {newcomers[row][0]: known for row, known in zip(read.rows, read.known, strict=True)}
             here = places[torch.tensor(read.rows, device=self._device)]
             self._cache.fill(read.cache, read.copies, here)
             self._take(here, read.logits[read.copies])

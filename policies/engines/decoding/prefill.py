@@ -36,12 +36,14 @@ class ReadPrompts:
 
     Attributes:
         rows: R places in the sequence of prompts that was to be read.
+        known: R numbers of tokens that were not read for the row, since a known prefix or an earlier row has them.
         cache: keys and values of U different prompts, (U, heads, columns, size), aligned to the right.
         logits: (U, V) after each.
         copies: (R,) int64, which of the U prompts each row has.
     """
 
     rows: list[int]
+    known: list[int]
     cache: DynamicCache
     logits: torch.Tensor
     copies: torch.Tensor
@@ -143,7 +145,8 @@ class PromptReader:
         asked = sum(len(one.ids) * len(one.rows) for one in batch)
         self._count(asked, asked - sum(one.unknown for one in batch))
         rows = [row for one in batch for row in one.rows]
-        return ReadPrompts(rows, cache, output.logits[:, -1], torch.tensor(copies))
+        known = [len(one.ids) if copy else one.known for one in batch for copy in range(len(one.rows))]
+        return ReadPrompts(rows, known, cache, output.logits[:, -1], torch.tensor(copies))
 
 
 def _batches(prompts: Sequence[_Unread]) -> Iterator[list[_Unread]]:

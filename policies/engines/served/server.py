@@ -311,9 +311,10 @@ class ServedReplica:
         finish = str(found.choice.finish_reason)
         if finish in _CUT_OFF:
             raise Unavailable(f"{self.name}: ended an answer with {finish!r}")
-        return self._generation(request, found.choice.token_ids or [], finish), found.cached_tokens
+        cached = max(0, min(found.cached_tokens, len(request.prompt_ids)))
+        return self._generation(request, found.choice.token_ids or [], finish, cached), cached
 
-    def _generation(self, request: GenerationRequest, ids: list[int], finish: str) -> Generation:
+    def _generation(self, request: GenerationRequest, ids: list[int], finish: str, cached: int) -> Generation:
         if finish not in FINISH:
             raise EngineError(f"{self.name}: ended an answer with {finish!r}")
         longest, stops = request.sampling.max_tokens, self._shared["stop_token_ids"]
@@ -335,7 +336,7 @@ class ServedReplica:
                 "the server has a limit of its own. Start it with --generation-config vllm and without "
                 "max_new_tokens in --override-generation-config"
             )
-        return Generation(tuple(ids), FINISH[finish])
+        return Generation(tuple(ids), FINISH[finish], cached)
 
     async def _compare(self, model: str) -> None:
         """Request the log probability of every token of the probe, and compare with transformers'."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from svd_loop.contracts import JobResult, StopReason
+from svd_loop.contracts import JobResult, StopReason, Usage, UsagePurpose
 from svd_loop.ledger import Ledger, content_digest
 from tests.svd_loop.ledger import samples
 
@@ -22,7 +22,8 @@ def test_order_batches_time_and_place_do_not_matter(tmp_path: Path, monkeypatch:
         samples.commit_rounds(ledger, 0)
         for call in reversed(CALLS):
             ledger.record(samples.items([call]))
-        slow = replace(samples.record(1), seconds={"sample": 77.0})
+        known = {**samples.record(1).usage, UsagePurpose.ROUND: {"solver": Usage(4, 9, 7, cached_tokens=5)}}
+        slow = replace(samples.record(1), seconds={"sample": 77.0}, usage=known)
         moved = replace(samples.update(1), path=Path("/elsewhere"), metrics={"loss": 1.0, "train_runtime": 9.0})
         ledger.commit_round(slow, samples.episode(1), samples.rows(1), moved)
         assert content_digest(ledger) == first

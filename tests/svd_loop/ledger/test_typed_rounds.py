@@ -95,6 +95,14 @@ def test_the_panel_and_the_search_come_back_and_only_their_figures_have_names() 
     assert (named["health.search.slip"], named["health.panel"]) == (0.25, 6.0)
 
 
+def test_tokens_that_were_not_read_come_back_and_older_rounds_have_none() -> None:
+    used = {UsagePurpose.ROUND: {"solver": Usage(4, 9, 7, 5), "grader": Usage(1, 2, 3)}}
+    found = from_json(to_json(replace(samples.record(1), usage=used))).usage[UsagePurpose.ROUND]
+    assert (found["solver"].read_tokens, found["grader"].read_tokens) == (4, 2)
+    assert found["solver"].counts()["cached_tokens"] == 5 and "cached_tokens" not in found["grader"].counts()
+    assert found["solver"] == Usage(4, 9, 7), "how batches fell is no difference between two runs"
+
+
 @given(records)
 def test_names_bring_back_the_types_they_were_derived_from(record: RoundRecord) -> None:
     """So a ledger of an older program, which kept the names alone, is read without loss."""

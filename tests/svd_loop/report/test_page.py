@@ -7,7 +7,7 @@ from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
-from svd_loop.contracts import JobResult, JobState, PanelVotes, RoundRecord, StopReason
+from svd_loop.contracts import JobResult, JobState, PanelVotes, RoundRecord, StopReason, Usage, UsagePurpose
 from svd_loop.report import page_html, write_page
 
 
@@ -37,10 +37,17 @@ def test_the_page_has_all_sections_and_loads_nothing_from_elsewhere(tmp_path: Pa
     assert read.loaded == []
     assert read.tags.count("details") == 4 + 1 and "script" not in read.tags
     assert read.text.count("Cost calls and tokens by role") == 4
+    assert " read" not in read.text, "where all prompt tokens were read, one number is enough"
     assert "Stopped because held-out pass@1 stopped rising." in read.text
     assert "58.0 (53.0–63.0)" in read.text
     assert '"name": "<b>demo</b>"' in read.text and "b" not in read.tags
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_prompt_tokens_that_were_not_read_are_said(history: list[RoundRecord]) -> None:
+    used = {UsagePurpose.ROUND: {"grader": Usage(7, 9000, 70, 6500)}}
+    page = page_html(JobState("demo", (*history[:-1], replace(history[-1], usage=used))), {})
+    assert "9.00k 2.50k read" in Reader(page).text
 
 
 def test_the_page_allows_its_own_style_and_nothing_else(result: JobResult) -> None:

@@ -33,7 +33,8 @@ class Echo:
         return "k"
 
     def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
-        return [Reply(call.id, "x", FinishReason.STOP, VERSION, prompt_tokens=3, output_tokens=2) for call in calls]
+        counts = {"prompt_tokens": 3, "output_tokens": 2, "cached_tokens": 1}
+        return [Reply(call.id, "x", FinishReason.STOP, VERSION, **counts) for call in calls]
 
     def close(self) -> None:
         self.closed = True
@@ -49,7 +50,9 @@ def test_usage_is_counted_by_role_and_taken_once() -> None:
     policy.generate(calls(Role.SOLVER, 2))
     policy.generate(calls(Role.GRADER, 1))
     policy.generate(calls(Role.SOLVER, 1))
-    assert policy.take_usage() == {"grader": Usage(1, 3, 2), "solver": Usage(3, 9, 6)}
+    usage = policy.take_usage()
+    assert usage == {"grader": Usage(1, 3, 2), "solver": Usage(3, 9, 6)}
+    assert {role: used.read_tokens for role, used in usage.items()} == {"grader": 2, "solver": 6}
     assert policy.take_usage() == {}
     assert (policy.version, policy.key(calls(Role.SOLVER, 1)[0])) == (VERSION, "k")
     policy.close()

@@ -33,6 +33,7 @@ def test_answers_are_the_sampled_ids_in_order_and_every_parameter_is_passed(serv
         found = engine.generate(asked)
         assert engine.prefix_cache.hit_rate == pytest.approx(1 / 3)
     assert found == expected(asked)
+    assert {answer.cached_tokens for answer in found} == {1}
     assert one.asked and other.asked
     assert len(one.asked) + len(other.asked) == 60
     body = one.asked[0]
