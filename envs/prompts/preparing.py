@@ -7,7 +7,9 @@
        DIR/SOURCE.json            licence, sources and checksums        <──────────────┘
 
 A split is named by its file or folder (train, test, validation, dev); what names none is `test`. Evaluation harnesses
-pack a row under `doc`, often once for each option: it is unpacked, and a question that comes again is left out.
+pack a row under `doc`, often once for each option: it is unpacked, and a question that comes again is left out. A list
+in a `.json` file is read where `source` is that file; in a folder such files are as often settings. What was prepared
+before is not read again.
 """
 
 from __future__ import annotations
@@ -18,13 +20,13 @@ import re
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from envs.prompts.files import rows
+from envs.prompts.files import Row, rows
 from envs.prompts.normalise import clean
 from envs.prompts.published import SETS, PublishedSet
 from svd_loop.errors import ConfigError, DataError
@@ -32,12 +34,15 @@ from svd_loop.support.atomic import write_atomically
 from svd_loop.support.listing import listing
 
 _PACKED = "doc"
+_CARD = "SOURCE.json"
 _KNOWN = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv", ".csv.gz", ".csv.zst", ".parquet")
+_LIST = ".json"
 _TABLE = "state.json"
 _TABLE_FILES = (".arrow", _TABLE, "dataset_info.json")
 _PACKAGES = (".whl", ".zip")
 _SPLITS = {"train": "train", "test": "test", "validation": "validation", "val": "validation", "dev": "validation"}
 _MOST_PACKED_BYTES = 2**32
+_MOST_LIST_BYTES = 2**26
 _PROMPT_FIELDS = ("id", "prompt", "starter_code")
 
 
@@ -95,7 +100,7 @@ def prepare(name: str, source: Path, to: Path) -> Prepared:
         to.mkdir(parents=True, exist_ok=True)
         for split, paths in files.items():
             _write_split(to, split, _rows(SETS[name], split, paths, prepared), prepared)
-    write_atomically(to / "SOURCE.json", json.dumps(prepared.card(), ensure_ascii=False, indent=2) + "\n")
+    write_atomically(to / _CARD, json.dumps(prepared.card(), ensure_ascii=False, indent=2) + "\n")
     return prepared
 
 
@@ -103,7 +108,8 @@ def _rows(known: PublishedSet, split: str, paths: Mapping[str, Path], prepared: 
     seen: set[bytes] = set()
     for shown, path in paths.items():
         prepared.sources |= _digests(shown, path)
-        for row in rows(path, (*known.columns, _PACKED)):
+        wanted = (*known.columns, _PACKED)
+        for row in _listed(path, wanted) if path.suffix == _LIST else rows(path, wanted):
             packed = row.values.get(_PACKED)
             values = packed if isinstance(packed, Mapping) else row.values
             try:
@@ -118,6 +124,22 @@ def _rows(known: PublishedSet, split: str, paths: Mapping[str, Path], prepared: 
                 continue
             seen.add(key)
             yield {"id": f"{split}-{len(seen)}", **converted, "domain": known.domain}
+
+
+def _listed(path: Path, wanted: Collection[str]) -> Iterator[Row]:
+    """The rows of a JSON list, numbered from 1."""
+    if path.stat().st_size > _MOST_LIST_BYTES:
+        raise DataError(
+            f"{path}: is larger than {_MOST_LIST_BYTES // 2**20} MiB; convert it to one object a line (.jsonl)"
+        )
+    try:
+        found = json.loads(path.read_text("utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not a JSON list: {error}") from None
+    if not isinstance(found, list) or not found or not all(isinstance(one, dict) for one in found):
+        raise DataError(f"{path}: must be a list of JSON objects, and not empty")
+    for number, values in enumerate(found, start=1):
+        yield Row(str(path), number, values.keys(), {name: values[name] for name in wanted if name in values})
 
 
 def _digests(shown: str, path: Path) -> dict[str, str]:
@@ -159,7 +181,9 @@ def _unpack(package: Path, folder: Path, known: PublishedSet) -> None:
             wanted = [
                 item
                 for item in archive.infolist()
-                if item.filename.endswith((*_KNOWN, *_TABLE_FILES)) and _is_named(known, PurePath(item.filename))
+                if item.filename.endswith((*_KNOWN, *_TABLE_FILES))
+                and _is_named(known, PurePath(item.filename))
+                and not _is_beside(known, PurePath(item.filename))
             ]
             if sum(item.file_size for item in wanted) > _MOST_PACKED_BYTES:
                 raise DataError(f"{package}: its files of {known.title} take more than 4 GiB; unpack it by hand")
@@ -176,11 +200,15 @@ def _by_split(source: Path, folder: Path, known: PublishedSet) -> dict[str, dict
         # A folder of `datasets` is one table; where there are any, they are the set, and not what lies beside them.
         tables = [path.parent for path in sorted(folder.rglob(_TABLE))]
         files = [path for path in sorted(folder.rglob("*")) if path.name.endswith(_KNOWN) and path.is_file()]
-        everything = tables or files
+        files = [path for path in files if not (path.parent / _CARD).exists()]
+        everything = tables or [path for path in files if not _is_beside(known, path.relative_to(folder))]
         named = [path for path in everything if _is_named(known, path.relative_to(folder.parent))]
         found = named or (everything if folder == source else [])
     if not found:
-        raise DataError(f"{source}: holds no file of {known.title} ({', '.join(_KNOWN)})")
+        raise DataError(
+            f"{source}: holds no file of {known.title} ({', '.join(_KNOWN)}; a list in a .json file is named itself)"
+        )
+    _refuse_several_parts(source, known, found)
     splits: dict[str, dict[str, Path]] = {}
     for path in found:
         shown = path.name if path == folder else path.relative_to(folder).as_posix()
@@ -190,6 +218,17 @@ def _by_split(source: Path, folder: Path, known: PublishedSet) -> dict[str, dict
 
 def _is_named(known: PublishedSet, path: PurePath) -> bool:
     return re.search(known.files, path.as_posix(), re.IGNORECASE) is not None
+
+
+def _is_beside(known: PublishedSet, path: PurePath) -> bool:
+    return re.search(known.beside, path.as_posix(), re.IGNORECASE) is not None
+
+
+def _refuse_several_parts(source: Path, known: PublishedSet, found: Sequence[Path]) -> None:
+    parts = {match[0].lower(): path for path in found if (match := re.search(known.parts, path.name, re.IGNORECASE))}
+    if len(parts) > 1:
+        names = ", ".join(sorted(path.name for path in parts.values()))
+        raise DataError(f"{source}: {names} repeat each other's problems of {known.title}; name one of them in --from")
 
 
 def _split_of(name: str) -> str:

@@ -32,6 +32,10 @@ class PublishedSet:
         convert: one published row as `prompt`, `id` and gold (`answer`, or columns with tests), perhaps `level`; raises
             ValueError naming what is missing.
         files: matched against a file's path, to find the set in a folder or package that holds more than it.
+        beside: matched against a file's path; such files are published beside the set and hold no problem of it:
+            samples, few-shot examples, the same problems in another form.
+        parts: matched against a file's name; files with different matches repeat each other's problems, so one has to
+            be chosen.
     """
 
     title: str
@@ -41,6 +45,8 @@ class PublishedSet:
     columns: tuple[str, ...]
     convert: Callable[[Values], dict[str, Any]]
     files: str = ""
+    beside: str = "(?!)"
+    parts: str = "(?!)"
 
 
 def _first(values: Values, *names: str) -> Any:
@@ -92,8 +98,10 @@ def last_box(text: str) -> str | None:
 
 
 def _math(values: Values) -> dict[str, Any]:
-    answer = values.get("answer") or last_box(str(values.get("solution") or ""))
-    if not answer:
+    answer = values.get("answer")
+    if answer in (None, ""):
+        answer = last_box(str(values.get("solution") or ""))
+    if answer is None:
         raise ValueError("no field 'answer', nor a \\boxed{...} in 'solution'")
     row = {"prompt": _text(values, "problem"), "answer": str(answer), **_some_id(values, "unique_id")}
     if digits := re.search(r"[1-5]", str(values.get("level") or "")):
@@ -102,7 +110,8 @@ def _math(values: Values) -> dict[str, Any]:
 
 
 def _aime(values: Values) -> dict[str, Any]:
-    answer = str(_first(values, "answer", "Answer")).strip()
+    # Tables store whole numbers as 73.0 where a cell is empty, and some copies keep the degrees of an angle.
+    answer = re.sub(r"\.0$|\^\{?\\circ\}?$", "", str(_first(values, "answer", "Answer")).strip())
     if not re.fullmatch(r"[0-9]{1,3}", answer):
         raise ValueError(f"field 'answer' must be a whole number from 0 to 999, found {answer[:40]!r}")
     row = {"prompt": _text(values, "problem", "Problem", "question", "Question"), "answer": str(int(answer))}
@@ -202,7 +211,14 @@ def _livecodebench(values: Values) -> dict[str, Any]:
 
 SETS: dict[str, PublishedSet] = {
     "gsm8k": PublishedSet(
-        "GSM8K", "math", "MIT", "openai/grade-school-math", ("question", "answer"), _gsm8k, r"gsm8k|grade.school"
+        "GSM8K",
+        "math",
+        "MIT",
+        "openai/grade-school-math",
+        ("question", "answer"),
+        _gsm8k,
+        r"gsm8k|grade.school",
+        beside=r"example_model|socratic",
     ),
     "math-500": PublishedSet(
         "MATH-500",
@@ -230,6 +246,8 @@ SETS: dict[str, PublishedSet] = {
         ("Question", "Correct Answer", *(f"Incorrect Answer {number}" for number in (1, 2, 3)), "Record ID"),
         _gpqa,
         r"gpqa",
+        beside=r"expert",
+        parts=r"diamond|main|extended",
     ),
     "arc": PublishedSet(
         "ARC",
@@ -239,6 +257,7 @@ SETS: dict[str, PublishedSet] = {
         ("question", "choices", "answerKey", "id"),
         _arc,
         r"(?<![a-z])arc(?![a-z])",
+        beside=r"\.csv$",
     ),
     "humaneval": PublishedSet(
         "HumanEval",
@@ -248,6 +267,7 @@ SETS: dict[str, PublishedSet] = {
         ("prompt", "entry_point", "test", "task_id"),
         _humaneval,
         r"human.?eval",
+        beside=r"example_",
     ),
     "mbpp": PublishedSet(
         "MBPP",
@@ -257,6 +277,7 @@ SETS: dict[str, PublishedSet] = {
         ("text", "prompt", "code", "test_list", "test_setup_code", "test_imports", "task_id"),
         _mbpp,
         r"(?<!mt_)mbpp",
+        beside=r"(^|/)prompt[-./]",
     ),
     "livecodebench": PublishedSet(
         "LiveCodeBench",

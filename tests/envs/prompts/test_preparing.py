@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import gzip
 import json
+import pickle
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -182,12 +185,94 @@ def test_a_csv_and_a_datasets_folder(tmp_path: Path) -> None:
     assert prepared.rows == {"validation": 1} and len(prepared.sources) == 3
 
 
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    from datasets import Dataset
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Dataset.from_list([dict(row) for row in rows]).to_parquet(path)
+    return path
+
+
+def test_hub_tables_and_compressed_private_tests(tmp_path: Path) -> None:
+    write_table(tmp_path / "arc" / "ARC-Challenge" / "test-00000-of-00001.parquet", ROWS["arc"][:1])
+    prepare("arc", tmp_path / "arc", tmp_path / "a")
+    assert [problem.answer for problem in problems(tmp_path / "a")] == ["B"]
+    hidden = pickle.dumps(ROWS["livecodebench"][0]["private_test_cases"])
+    row = ROWS["livecodebench"][0] | {"private_test_cases": base64.b64encode(zlib.compress(hidden)).decode()}
+    for number in (1, 2):  # one file a release
+        write_lines(tmp_path / "code_generation_lite" / f"test{number}.jsonl", [row | {"question_id": f"q{number}"}])
+    prepared = prepare("livecodebench", tmp_path / "code_generation_lite", tmp_path / "l")
+    (problem,) = problems(tmp_path / "l")
+    assert (prepared.rows, prepared.repeated, len(problem.tests)) == ({"test": 1}, 1, 2)
+
+
+def test_what_is_published_beside_a_set_is_left_out(tmp_path: Path) -> None:
+    data = tmp_path / "grade-school-math" / "data"
+    write_lines(data / "test.jsonl", ROWS["gsm8k"])
+    write_lines(data / "example_model_solutions.jsonl", [{"question": "How many in all?", "ground_truth": "x"}])
+    assert prepare("gsm8k", tmp_path / "grade-school-math", tmp_path / "g").rows == {"test": 1}
+    data = tmp_path / "human-eval" / "data"
+    write_lines(data / "HumanEval.jsonl", ROWS["humaneval"])
+    write_lines(data / "example_samples.jsonl", [{"task_id": "test/0", "completion": "  return 1"}])
+    assert prepare("humaneval", tmp_path / "human-eval", tmp_path / "h").rows == {"test": 1}
+    data = tmp_path / "ARC-V1" / "ARC-Challenge"
+    write_lines(data / "ARC-Challenge-Test.jsonl", ROWS["arc"][1:])
+    (data / "ARC-Challenge-Test.csv").write_text("questionID,AnswerKey,question\nM2,A,And now? (A) up (B) down\n")
+    assert prepare("arc", tmp_path / "ARC-V1", tmp_path / "a").rows == {"test": 1}
+    write_table(tmp_path / "mbpp" / "full" / "test-00000-of-00001.parquet", ROWS["mbpp"][:1])
+    write_table(tmp_path / "mbpp" / "full" / "prompt-00000-of-00001.parquet", [ROWS["mbpp"][0] | {"text": "A shot."}])
+    assert prepare("mbpp", tmp_path / "mbpp", tmp_path / "m").rows == {"test": 1}
+
+
+def test_one_part_of_gpqa_is_chosen(tmp_path: Path) -> None:
+    for name in ("gpqa_diamond", "gpqa_extended"):
+        write_lines(tmp_path / "gpqa" / f"{name}.jsonl", ROWS["gpqa"])
+    write_lines(tmp_path / "gpqa" / "gpqa_experts.jsonl", [{"Expert ID": "1"}])
+    with pytest.raises(
+        DataError, match=r"gpqa_diamond\.jsonl, gpqa_extended\.jsonl repeat each other's problems of GPQA"
+    ):
+        prepare("gpqa", tmp_path / "gpqa", tmp_path / "out")
+    assert prepare("gpqa", tmp_path / "gpqa" / "gpqa_diamond.jsonl", tmp_path / "out").rows == {"test": 1}
+
+
+def test_a_list_in_one_file(tmp_path: Path) -> None:
+    file = tmp_path / "sanitized-mbpp.json"
+    file.write_text(json.dumps(ROWS["mbpp"]))
+    assert prepare("mbpp", file, tmp_path / "out").rows == {"test": 2}
+    with pytest.raises(DataError, match=r"holds no file of MBPP .*a list in a \.json file is named itself"):
+        prepare("mbpp", tmp_path, tmp_path / "no")
+    for text, message in (
+        ("{}", "must be a list of JSON objects"),
+        ("[1]", "must be a list"),
+        ("[", "not a JSON list"),
+    ):
+        file.write_text(text)
+        with pytest.raises(DataError, match=message):
+            prepare("mbpp", file, tmp_path / "no")
+    file.write_text(json.dumps([ROWS["mbpp"][0], {"prompt": "p"}]))
+    with pytest.raises(DataError, match=r"sanitized-mbpp\.json:2: no row of MBPP: no field 'test_list'"):
+        prepare("mbpp", file, tmp_path / "no")
+
+
+def test_answers_as_some_copies_write_them(tmp_path: Path) -> None:
+    written = [("73.0", "73"), (r"336^\circ", "336"), (r"70^{\circ}", "70"), (5.0, "5"), (0, "0")]
+    rows = [{"problem": f"Problem {place}", "answer": answer} for place, (answer, _) in enumerate(written)]
+    write_lines(tmp_path / "aime.jsonl", rows)
+    prepare("aime", tmp_path / "aime.jsonl", tmp_path / "out")
+    assert [problem.answer for problem in problems(tmp_path / "out")] == [answer for _, answer in written]
+    write_lines(tmp_path / "math500.jsonl", rows[-1:])
+    prepare("math-500", tmp_path / "math500.jsonl", tmp_path / "m")
+    assert [problem.answer for problem in problems(tmp_path / "m")] == ["0"]
+
+
 @pytest.mark.parametrize(
     ("name", "row", "message"),
     [
         ("gsm8k", {"question": "q", "answer": "12"}, r"test\.jsonl:1: no row of GSM8K: field 'answer' has no '####'"),
         ("gsm8k", {"text": "q"}, r"no field 'answer'"),
+        ("gsm8k", {"question": "q", "answer": None}, r"no field 'answer'"),
         ("aime", {"problem": "p", "answer": "1000"}, "whole number from 0 to 999, found '1000'"),
+        ("aime", {"problem": "p", "answer": 7.5}, "found '7.5'"),
         ("arc", {"question": "q", "choices": {"text": ["a"], "label": ["A"]}, "answerKey": "C"}, "answerKey"),
         ("arc", {"question": "q", "choices": "a, b", "answerKey": "C"}, "labels and texts"),
         ("mbpp", {"text": "q", "test_list": "assert f()"}, "list of assertions"),
