@@ -4,10 +4,11 @@
     place actors, one a replica ──────────────────> Server: nothing loaded
     ready():  the version's files, in pieces ─────> writes them, proves them, opens its engine
     answer(): a batch of requests ────────────────> engine.generate
+              or requests in flight, call by call     engine.stream
        ^                                               │
-       └──── answers; or it died: the batch goes to ───┘
-             another replica, Ray starts the actor
-             again, and `ready` loads it again
+       └──── answers; or it died: what it had open ────┘
+             goes to another replica, Ray starts the
+             actor again, and `ready` loads it again
 
 A request brings its own seed, so it does not matter which replica answers it, or how often it was asked. Ray finds dead
 actors and nodes and starts actors again; what it does not know, the version that one has to load first and the batch
@@ -21,7 +22,8 @@ import logging
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,9 @@ from typing import Any
 from policies.cluster.connection import connect, has_gpus, require_ray, reserve, resources_of
 from policies.cluster.parcel import Parcel, pack, unpack
 from policies.engines.dispatch import Dispatcher, Timeouts, Unavailable, run_all
+from policies.engines.dispatch_stream import Answer, DispatchStream
 from policies.engines.probe import check_probe, default_tolerance, reference_in_child
+from policies.engines.ray_replica import Answers, NotLoaded, Replica, StreamedReplica
 from policies.engines.serving import PrefixCache, probe_prompts_of, served_version
 from policies.engines.sharding import batches_of, shards_by_prefix
 from policies.engines.vllm_child import Probed, Started
@@ -39,8 +43,8 @@ from policies.versions.precision import chosen_dtype
 from policies.versions.stored import StoredVersion
 from svd_loop.config.engines import RayEngineSection, TransformersEngineSection, VllmEngineSection
 from svd_loop.config.sections import ModelSection
-from svd_loop.contracts import Generation, GenerationRequest
-from svd_loop.errors import EngineError, SvdError, first_line
+from svd_loop.contracts import Generation, GenerationRequest, GenerationStream
+from svd_loop.errors import EngineError
 from svd_loop.support.allocator import bound_kernel_caches, keep_freed_memory
 from svd_loop.support.progress import Progress, progress
 
@@ -52,6 +56,8 @@ _RETRY_SECONDS = 1.0
 """Between two looks at an actor that is being started again."""
 _CLOSE_SECONDS = 90.0
 """For a replica to free its memory, before it is killed; more than vLLM's child has."""
+_TAKE_SECONDS = 0.5
+"""For rows in flight to finish, before new ones are heard of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +69,14 @@ class Opening:
     reference: list[list[float]]
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """The answers to a batch, and how many prompt tokens it had and had cached."""
-
-    generations: list[Generation]
-    prompt_tokens: int
-    cached_tokens: int
-
-
-class NotLoaded(Exception):
-    """The actor was started again since its version was loaded."""
-
-
 class Server:
     """The actor: an engine, once a version is loaded."""
 
     def __init__(self) -> None:
         self._engine: Any = None
+        self._stream: GenerationStream | None = None
         self._folder: str | None = None
+        self._told = 0
 
     def loaded(self) -> bool:
         """Whether the version is loaded."""
@@ -100,6 +95,7 @@ class Server:
         keep_freed_memory()
         bound_kernel_caches()
         self._folder = tempfile.mkdtemp(prefix="svd-loop-")
+        self._told = 0
         try:
             stored = unpack(parcel, Path(self._folder))
             self._engine = _open(stored, opening)
@@ -127,10 +123,41 @@ class Server:
         except EngineError:
             self.close()
             raise
+        self._told = cache.cached_tokens
         return Answers(generations, cache.prompt_tokens - tokens, cache.cached_tokens - cached)
+
+    def advance(self, put: Sequence[tuple[int, GenerationRequest]], drop: Collection[int]) -> list[tuple[int, Answer]]:
+        """Drop and queue requests in flight, and return the answers to those that finish within a moment.
+
+        Raises:
+            NotLoaded: this process has no version.
+            EngineError: the engine failed; it is closed, and `load` opens it again.
+        """
+        if self._engine is None:
+            raise NotLoaded
+        cache = self._engine.prefix_cache
+        try:
+            stream = self._stream = self._stream or self._engine.stream()
+            stream.drop(drop)
+            stream.put(put)
+            answers = stream.take(_TAKE_SECONDS)
+        except EngineError:
+            self.close()
+            raise
+        # The engine counts the cached tokens of all rows together; they are told with the first answer.
+        untold = cache.cached_tokens - self._told if answers else 0
+        self._told += untold
+        return [(number, (answer, 0 if place else untold)) for place, (number, answer) in enumerate(answers)]
+
+    def end_stream(self) -> None:
+        """Drop what is in flight."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
 
     def close(self) -> None:
         """Free the memory."""
+        self.end_stream()
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.close()
@@ -230,6 +257,27 @@ class RayEngine:
         asyncio.run(work())
         return [done[index] for index in range(len(requests))]
 
+    def stream(self, *, label: str = "", total: int = 0) -> DispatchStream:
+        """Requests in flight at all replicas; one stream at a time.
+
+        Raises:
+            EngineError: the engine is closed.
+        """
+        if not self._actors:
+            raise EngineError("the engine is closed")
+        return DispatchStream(self._dispatch, self._settings.rows_at_once, self.prefix_cache, label=label, total=total)
+
+    async def _dispatch(
+        self, stack: AsyncExitStack, requests: Mapping[int, GenerationRequest], settled: Callable[[int, Answer], None]
+    ) -> Dispatcher[Answer]:
+        replicas = [
+            StreamedReplica(f"replica {index}", actor, self._load, requests) for index, actor in enumerate(self._actors)
+        ]
+        for replica in replicas:
+            stack.push_async_callback(replica.close)
+        timeouts = Timeouts(self._settings.replica.rows_at_once, _RETRY_SECONDS, self._settings.recovery_seconds)
+        return Dispatcher(replicas, [()] * len(replicas), timeouts, settled, self._none_left, open_ended=True)
+
     def close(self) -> None:
         """End the replicas and give their nodes back."""
         self._end()
@@ -288,62 +336,6 @@ class RayEngine:
         group, self._group = self._group, None
         if group is not None:
             remove_placement_group(group)
-
-
-class Replica:
-    """An actor as `policies.engines.dispatch.Replica`, whose rows are batches.
-
-    Args:
-        name: for messages.
-        actor: a handle of `Server`.
-        load: starts to load an actor; returns what must exist until it is loaded, and the reference to wait for.
-        batches: by number.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        actor: Any,
-        load: Callable[[Any], tuple[Parcel, Any]],
-        batches: Sequence[list[GenerationRequest]],
-    ) -> None:
-        self.name = name
-        self._actor = actor
-        self._load = load
-        self._batches = batches
-
-    async def ready(self) -> None:
-        """Load the version, unless it is loaded; raises `Unavailable` while Ray starts the actor again."""
-        if await self._wait(self._actor.loaded.remote()):
-            return
-        held, reference = self._load(self._actor)
-        await self._wait(reference)
-        del held
-
-    async def alive(self) -> None:
-        """Nothing to ask: Ray reports the death of an actor or a node to whoever waits for it."""
-
-    async def answer(self, row: int) -> Answers:
-        """Answer batch number `row`."""
-        answers: Answers = await self._wait(self._actor.generate.remote(self._batches[row]), by_row=True)
-        return answers
-
-    async def _wait(self, reference: Any, *, by_row: bool = False) -> Any:
-        from ray.exceptions import RayError, RayTaskError
-
-        try:
-            return await reference
-        except RayTaskError as error:
-            cause = error.cause
-        except RayError as error:  # it died, its node did, or it is being started again
-            raise Unavailable(first_line(error), by_row=by_row) from None
-        if isinstance(cause, NotLoaded):
-            raise Unavailable("was started again")
-        if isinstance(cause, EngineError):
-            raise Unavailable(str(cause), by_row=by_row)
-        if isinstance(cause, SvdError):
-            raise cause
-        raise EngineError(f"{self.name}: {type(cause).__name__}: {cause}") from cause
 
 
 def open_engine(

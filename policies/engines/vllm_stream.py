@@ -7,6 +7,8 @@ put ──> the child that had the prompt before, or the emptiest ──> finish
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from itertools import count
@@ -58,6 +60,7 @@ class VllmStream:
         self._serials = count()
         self._serial_of: dict[int, int] = {}
         self._open: dict[int, tuple[int, GenerationRequest, Child]] = {}
+        self._heard = time.monotonic()
         self._load = dict.fromkeys(self._children, 0)
         self._exit = ExitStack()
         self._bar = self._exit.enter_context(progress(label, total))
@@ -77,6 +80,8 @@ class VllmStream:
         """
         if any(not request.prompt_ids for _, request in requests):
             raise EngineError("a prompt has no tokens; there is nothing to continue")
+        if not self._open:
+            self._heard = time.monotonic()
         rows: dict[Child, list[tuple[int, Row]]] = {child: [] for child in self._children}
         for number, request in requests:
             serial, child = next(self._serials), self._child_for(request)
@@ -99,15 +104,16 @@ class VllmStream:
             if serials:
                 self._send(child, "drop", serials)
 
-    def take(self) -> list[tuple[int, Generation]]:
-        """Wait for answers.
+    def take(self, seconds: float | None = None) -> list[tuple[int, Generation]]:
+        """Wait for answers, and for `seconds` at most.
 
         Raises:
             EngineError: a child failed, died or hangs; all are ended then.
         """
         found: list[tuple[int, Generation]] = []
-        while self._open and not found:
-            for _, _, answers in self._receive():
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
+        while self._open and not found and (left := deadline - time.monotonic()) > 0:
+            for _, _, answers in self._receive(self._children, left):
                 found += [self._settle(serial, answer) for serial, answer in answers if serial in self._open]
         return found
 
@@ -120,7 +126,7 @@ class VllmStream:
         for child in children:
             self._send(child, "end", None)
         while children:
-            ended = [child for child, word, _ in self._receive(children) if word == "ended"]
+            ended = [child for child, word, _ in self._receive(children, math.inf) if word == "ended"]
             children = [child for child in children if child not in ended]
 
     # -------------------------------------------------------------------------------------------------------- inside
@@ -145,9 +151,14 @@ class VllmStream:
             self._end()
             raise
 
-    def _receive(self, children: Sequence[Child] | None = None) -> list[tuple[Child, str, Any]]:
+    def _receive(self, children: Sequence[Child], seconds: float) -> list[tuple[Child, str, Any]]:
         try:
-            return next_messages(self._children if children is None else children, self._stall_seconds)
+            messages = next_messages(children, min(seconds, self._stall_seconds))
+            now = time.monotonic()
+            if not messages and now - self._heard >= self._stall_seconds:
+                raise children[0].failure(f"gave no sign for {self._stall_seconds:g} s")
+            self._heard = now if messages else self._heard
+            return messages
         except BaseException:
             self._end()
             raise

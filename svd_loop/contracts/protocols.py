@@ -44,8 +44,11 @@ class GenerationStream(Protocol):
         """Forget requests, queued or running; numbers that are not in flight are ignored."""
         ...
 
-    def take(self) -> list[tuple[int, Generation]]:
-        """Wait until answers are there and return them, at least one; empty if nothing is in flight."""
+    def take(self, seconds: float | None = None) -> list[tuple[int, Generation]]:
+        """Wait until answers are there and return them, at least one; empty if nothing is in flight.
+
+        With `seconds` it waits for so long at most, and then returns nothing.
+        """
         ...
 
     def close(self) -> None:

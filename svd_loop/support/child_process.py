@@ -157,7 +157,9 @@ def gather(children: Sequence[Child], seconds: float, notice: Callable[[Any], No
     """
     answers: dict[Child, Any] = {}
     while waiting := [child for child in children if child not in answers]:
-        for child, word, data in next_messages(waiting, seconds):
+        if not (messages := next_messages(waiting, seconds)):
+            raise waiting[0].failure(f"gave no sign for {seconds:g} s")
+        for child, word, data in messages:
             if word == "notice":
                 notice(data)
             else:
@@ -166,25 +168,27 @@ def gather(children: Sequence[Child], seconds: float, notice: Callable[[Any], No
 
 
 def next_messages(children: Sequence[Child], seconds: float) -> list[tuple[Child, str, Any]]:
-    """Wait until one or more of the children have sent a message; returns the first one of each that has.
+    """Wait until some of the children have sent a message.
 
     Args:
         children: at least one.
         seconds: longest time to wait.
 
+    Returns:
+        The first message of each that has sent one; empty if none has in that time.
+
     Raises:
-        EngineError: one of them failed or ended, or none has sent anything. The others are left as they are.
+        EngineError: one of them failed or ended. The others are left as they are.
     """
-    began = time.monotonic()
+    deadline = time.monotonic() + seconds
     while True:
-        ready = wait([child.connection for child in children], timeout=_POLL_SECONDS)
+        left = max(deadline - time.monotonic(), 0.0)
+        ready = wait([child.connection for child in children], timeout=min(left, _POLL_SECONDS))
         for child in children:
             if child.connection not in ready:
                 child.check_alive()
-        if ready:
+        if ready or not left:
             return [(child, *child.receive()) for child in children if child.connection in ready]
-        if time.monotonic() - began > seconds:
-            raise children[0].failure(f"gave no sign for {seconds:g} s")
 
 
 def converse(talk: Callable[[Connection], None]) -> None:

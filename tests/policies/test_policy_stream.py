@@ -55,7 +55,7 @@ class EchoStream:
         for number in numbers:
             self.open.pop(number, None)
 
-    def take(self) -> list[tuple[int, Generation]]:
+    def take(self, seconds: float | None = None) -> list[tuple[int, Generation]]:
         numbers = list(self.open)
         self.open.clear()
         return [(number, Generation((10, 2), FinishReason.STOP)) for number in numbers]

@@ -126,8 +126,8 @@ class ChoiceStream:
             self._limited.pop(number, None)
         self._stream.drop(numbers)
 
-    def take(self) -> list[tuple[int, Generation]]:
-        """Wait for whole answers.
+    def take(self, seconds: float | None = None) -> list[tuple[int, Generation]]:
+        """Wait for whole answers; about `seconds` at most, and those of each of their tokens.
 
         Raises:
             EngineError: the engine failed, or an answer has a token that was not allowed.
@@ -139,7 +139,7 @@ class ChoiceStream:
             self._whole = []
             if found:
                 return found
-            answers = self._stream.take()
+            answers = self._stream.take(seconds)
             for number, answer in answers:
                 if (limited := self._limited.get(number)) is not None:
                     limited.take(answer)

@@ -10,6 +10,8 @@ batch: each exchange costs a prefill, which should be shared by several rows.
 
 from __future__ import annotations
 
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
@@ -97,16 +99,17 @@ class PoolStream:
                 self._pool.abort(running)
                 self._alive = self._pool.alive
 
-    def take(self) -> list[tuple[int, Generation]]:
-        """Decode until rows are finished and return them; empty if nothing is in flight.
+    def take(self, seconds: float | None = None) -> list[tuple[int, Generation]]:
+        """Decode until rows are finished, for `seconds` at most, and return them; empty if nothing is in flight.
 
         Raises:
             EngineError: the logits are not finite, or memory runs out with a single row.
         """
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
         with torch.inference_mode():
             while self._open:
                 try:
-                    if finished := self._advance():
+                    if (finished := self._advance()) or time.monotonic() > deadline:
                         return finished
                     continue
                 except RuntimeError as error:

@@ -19,9 +19,9 @@ from typing import Any
 
 from policies.engines.decoding.choices import ChoiceStream, generate_with_choices
 from policies.engines.dispatch import Dispatcher, Timeouts, Unavailable, run_all
+from policies.engines.dispatch_stream import Answer, DispatchStream
 from policies.engines.probe import check_probe, default_tolerance, reference_in_child
 from policies.engines.served.endpoint import Endpoint, client_options, no_endpoint_left
-from policies.engines.served.stream import Answer, ServedStream
 from policies.engines.served.weight_sync import WeightSync, weight_sync_of
 from policies.engines.serving import PrefixCache, Served, probe_prompts_of, served_version
 from policies.engines.sharding import shards_by_prefix
@@ -152,7 +152,7 @@ class ServerEngine:
         if not self._open:
             raise EngineError("the engine is closed")
         slots = self._settings.concurrency * len(self._settings.endpoints)
-        return ChoiceStream(ServedStream(self._dispatch, slots, self.prefix_cache, label=label, total=total))
+        return ChoiceStream(DispatchStream(self._dispatch, slots, self.prefix_cache, label=label, total=total))
 
     async def _dispatch(
         self, stack: AsyncExitStack, requests: Mapping[int, GenerationRequest], settled: Callable[[int, Answer], None]

@@ -11,7 +11,7 @@ import os
 import signal
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
@@ -26,11 +26,17 @@ pytest.importorskip("ray", reason="Ray is not installed: make setup-ray")
 import ray
 from ray.cluster_utils import Cluster
 
+from envs.cascade.cascade import Cascade
+from envs.cascade.template_sets import TemplateSet
+from envs.prompts.normalise import content_id
+from envs.round_env import SelfVerificationEnv
 from envs.self_verification import SelfVerification
+from envs.solving import SolverAgent
 from policies.cluster.connection import connect
 from policies.cluster.parcel import pack
 from policies.engines.dispatch import Unavailable
-from policies.engines.ray import Answers, Opening, RayEngine, Replica, Server, _probe, open_engine
+from policies.engines.ray import Opening, RayEngine, Server, _probe, open_engine
+from policies.engines.ray_replica import Replica, StreamedReplica
 from policies.engines.transformers import TransformersEngine
 from policies.engines.transformers import open_engine as open_local
 from policies.engines.vllm_child import Probed, reference_logprobs
@@ -43,8 +49,8 @@ from policies.versions.checkpoints import load_codec, load_model
 from policies.versions.stored import StoredVersion
 from policies.versions.weights import WeightStore
 from svd_loop.config.engines import RayEngineSection, TransformersEngineSection
-from svd_loop.config.sections import ModelSection
-from svd_loop.contracts import BUILT_IN_ROLES, GenerationRequest, Message, Sampling
+from svd_loop.config.sections import CascadeSection, ModelSection
+from svd_loop.contracts import BUILT_IN_ROLES, Domain, Generation, GenerationRequest, Message, Prompt, Sampling
 from svd_loop.errors import ConfigError, ModelError, TrainingError, WeightsError
 from svd_loop.nano import NANO_CHECKPOINT
 from tests.policies.updates import parent, rows, settings, updater
@@ -135,9 +141,9 @@ def wait_until_back(engine: RayEngine) -> None:
 
 
 class Watch:
-    """Sees every batch that replicas are asked, and kills one's process while that has its second one to answer.
+    """Sees what replicas are asked, and kills one's process while that has its second call to answer.
 
-    The process is stopped before it gets the batch, so that it cannot answer before it dies; `strike` comes before its
+    The process is stopped before it gets the call, so that it cannot answer before it dies; `strike` comes before its
     end.
     """
 
@@ -148,24 +154,51 @@ class Watch:
         process: int = 0,
         strike: Callable[[], None] = lambda: None,
     ) -> None:
-        self.asked: Counter[tuple[int, ...]] = Counter()
+        self.asked: Counter[int] = Counter()
         self.of: Counter[str] = Counter()
-        original: Callable[[Replica, int], Awaitable[Answers]] = Replica.answer
+        self._name = name
+        self._process = process
+        self._strike = strike
+        whole, streamed = Replica.answer, StreamedReplica.advance
 
-        async def answer(replica: Replica, row: int) -> Answers:
-            self.asked[tuple(request.seed for request in replica._batches[row])] += 1
-            self.of[replica.name] += 1
-            if replica.name != name or self.of[name] != 2:
-                return await original(replica, row)
-            os.kill(process, signal.SIGSTOP)
-            asked = asyncio.ensure_future(original(replica, row))
-            await asyncio.sleep(0)
-            strike()
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-            return await asked
+        async def answer(replica: Replica, row: int) -> Any:
+            return await self._watched(
+                replica, [one.seed for one in replica._batches[row]], partial(whole, replica, row)
+            )
+
+        async def advance(replica: StreamedReplica, put: list[tuple[int, GenerationRequest]], drop: list[int]) -> Any:
+            return await self._watched(replica, [one.seed for _, one in put], partial(streamed, replica, put, drop))
 
         monkeypatch.setattr(Replica, "answer", answer)
+        monkeypatch.setattr(StreamedReplica, "advance", advance)
+
+    async def _watched(
+        self, replica: Replica | StreamedReplica, seeds: list[int], call: Callable[[], Coroutine[Any, Any, Any]]
+    ) -> Any:
+        self.asked.update(seeds)
+        self.of[replica.name] += bool(seeds)
+        if replica.name != self._name or not seeds or self.of[self._name] != 2:
+            return await call()
+        os.kill(self._process, signal.SIGSTOP)
+        asked = asyncio.ensure_future(call())
+        await asyncio.sleep(0)
+        self._strike()
+        with suppress(ProcessLookupError):
+            os.kill(self._process, signal.SIGKILL)
+        return await asked
+
+
+def streamed(engine: RayEngine, asked: list[GenerationRequest]) -> list[Generation]:
+    """The answers to requests in flight, which are put as earlier ones finish."""
+    found: dict[int, Generation] = {}
+    rest = list(enumerate(asked))
+    with closing(engine.stream()) as stream:
+        while rest or len(found) < len(asked):
+            stream.put([rest.pop(0) for _ in range(min(4, len(rest)))])
+            answers = dict(stream.take())
+            assert answers and not answers.keys() & found.keys()
+            found |= answers
+    return [found[number] for number in range(len(asked))]
 
 
 def test_a_round_is_the_local_one_vote_by_vote(
@@ -173,22 +206,43 @@ def test_a_round_is_the_local_one_vote_by_vote(
 ) -> None:
     assert len({node_of(actor) for actor in engine._actors}) == 2
     samplings = {role: Sampling(32) for role in BUILT_IN_ROLES}
-    episodes = [
-        SelfVerification(
-            ModelPolicy(runs, codec, stored.version, samplings, job_seed=3, max_context=512),
-            n=2,
-            templates="nano",
-            cascade={"votes": 1},
-        ).play([f"What is {number} + {number * 7}?" for number in range(6)])
-        for runs in (engine, local)
+    questions = [f"What is {number} + {number * 7}?" for number in range(6)]
+    policies = [
+        ModelPolicy(runs, codec, stored.version, samplings, job_seed=3, max_context=512) for runs in (engine, local)
     ]
-    assert len(episodes[0].verdicts) >= 6
-    assert any(vote.value for verdict in episodes[0].verdicts for vote in verdict.votes)
-    assert episodes[0] == episodes[1]
+    found, expected = (
+        SelfVerification(policy, n=2, templates="nano", cascade={"votes": 1}).play(questions) for policy in policies
+    )
+    assert len(expected.verdicts) >= 6
+    assert any(vote.value for verdict in expected.verdicts for vote in verdict.votes)
+    assert found == expected
+    templates = TemplateSet.load("nano")
+    prompts = [Prompt(content_id(text, Domain.MATH), text, Domain.MATH) for text in questions]
+    env = SelfVerificationEnv(prompts=prompts, cascade=Cascade(templates, CascadeSection(votes=1)), n=2, block=1)
+    env.reset(options={"round": 1})
+    assert env.flow(policies[0], SolverAgent(templates)) == expected
     assert engine.prefix_cache.prompt_tokens > 500
 
 
-def test_a_replica_killed_in_the_middle_of_a_wave_costs_one_row_and_comes_back(
+def test_requests_in_flight_are_answered_as_they_finish_unless_they_are_dropped(
+    engine: RayEngine, local: TransformersEngine, codec: ChatCodec
+) -> None:
+    asked = requests(codec, 12)
+    endless = replace(asked[0], sampling=Sampling(400), choices=codec.choices(("endless " * 100,)))
+    expected = local.generate(asked)
+    with closing(engine.stream()) as stream:
+        assert (stream.slots, stream.take()) == (2, [])
+        stream.put([(98, endless), (99, endless), *enumerate(asked)])
+        stream.drop([98, 99, 3, 77])  # the first two run, or will
+        found: dict[int, Generation] = {}
+        while answers := stream.take():
+            found |= dict(answers)
+        stream.put([(98, endless)])  # closed while it runs
+    assert found == {number: answer for number, answer in enumerate(expected) if number != 3}
+    assert engine.generate(asked[:2]) == expected[:2]
+
+
+def test_a_replica_killed_in_the_middle_of_a_stream_costs_its_open_row_and_comes_back(
     engine: RayEngine, local: TransformersEngine, codec: ChatCodec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = requests(codec, 24)
@@ -196,14 +250,15 @@ def test_a_replica_killed_in_the_middle_of_a_wave_costs_one_row_and_comes_back(
     process = of_actor(first, lambda self: os.getpid())
     with monkeypatch.context() as patch:
         watch = Watch(patch, "replica 0", process)
-        assert engine.generate(asked) == local.generate(asked)
+        assert streamed(engine, asked) == local.generate(asked)
     assert sorted(watch.asked.values()) == [1] * 23 + [2]
     wait_until_back(engine)
     assert of_actor(first, lambda self: os.getpid()) != process
-    with monkeypatch.context() as patch:
-        watch = Watch(patch)
-        assert engine.generate(asked) == local.generate(asked)
-    assert set(watch.of) == {"replica 0", "replica 1"}
+    for answers in (engine.generate, partial(streamed, engine)):
+        with monkeypatch.context() as patch:
+            watch = Watch(patch)
+            assert answers(asked) == local.generate(asked)
+        assert set(watch.of) == {"replica 0", "replica 1"}
 
 
 def test_what_arrives_is_what_was_stored(

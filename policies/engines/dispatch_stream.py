@@ -1,14 +1,16 @@
-"""Requests in flight at served replicas: a dispatch without an end, in a thread with an event loop of its own.
+"""Requests in flight at replicas: a dispatch without an end, in a thread with an event loop of its own.
 
 put ──> requests ──> Dispatcher.add ──> replicas ──> settled ──> queue ──> take
                           │
-        drop ─────────────┘ queued rows are skipped; the connection of a running one is closed, which aborts it
+        drop ─────────────┘ queued rows are skipped; what waits for a running one is cancelled, which aborts it
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from queue import Empty, SimpleQueue
@@ -27,7 +29,7 @@ Opener = Callable[
 """Opens a dispatch without an end, whose replicas read the mapping; what it opens is closed by the stack."""
 
 
-class ServedStream:
+class DispatchStream:
     """Implements `svd_loop.contracts.GenerationStream`, but for choices of more than one token.
 
     Args:
@@ -54,7 +56,7 @@ class ServedStream:
         self._dispatcher: Dispatcher[Answer] | None = None
         self._exit = ExitStack()
         self._bar = self._exit.enter_context(progress(label, total))
-        self._thread = threading.Thread(target=self._run, name="served", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="dispatch", daemon=True)
         self._thread.start()
         self._began.wait()
 
@@ -74,16 +76,18 @@ class ServedStream:
         gone = [number for number in numbers if self._requests.pop(number, None) is not None]
         self._call("drop", gone)
 
-    def take(self) -> list[tuple[int, Generation]]:
-        """Wait for answers.
+    def take(self, seconds: float | None = None) -> list[tuple[int, Generation]]:
+        """Wait for answers, and for `seconds` at most.
 
         Raises:
             EngineError: no replica is left, or one refuses a request.
         """
         found: list[tuple[int, Generation]] = []
-        while self._requests and not found:
-            answers = [self._answers.get()]
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
+        while self._requests and not found and (left := deadline - time.monotonic()) > 0.0:
+            answers: list[tuple[int, Answer] | BaseException] = []
             try:
+                answers.append(self._answers.get(timeout=None if seconds is None else left))
                 while True:
                     answers.append(self._answers.get_nowait())
             except Empty:
