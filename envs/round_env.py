@@ -39,6 +39,7 @@ from envs.cascade.look_ahead import reach
 from envs.cascade.template_sets import TemplateSet
 from envs.demo import DEMO_PROMPTS, DemoJudge
 from envs.flow.flow import Flow
+from envs.flow.lockstep import judge_in_flow
 from envs.flow.prompt_flow import PromptFlow, RoundRules
 from envs.spaces import CandidateBatchSpace, PromptBatchSpace
 from svd_loop.contracts import Candidate, Episode, Policy, Prompt, RoundInfo, Selection, Solver, StageName, Verdict
@@ -118,7 +119,8 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
             prompts: The prompts of a round, unless `reset` is given others.
             judge: The policy that votes, unless `reset` is given another; None is a judge that can check only the
                 built-in prompts and rejects everything else.
-            cascade: How the judge votes; None is the method's default with the `chat` templates.
+            cascade: How the judge votes; None is the method's default with the `chat` templates. With its setting
+                `flow` a step lets every vote move on as soon as it can.
             acceptor: Used instead of judge and cascade (the controls); None is the method.
             judged: Whether the cascade judges, too; an `acceptor` then has to accept what it accepted. None is yes
                 without an acceptor and no with one.
@@ -144,11 +146,13 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
             raise ConfigError(
                 f"sampling.block: {block} hides candidates from a stage that decides about all {n} of a prompt at once"
             )
-        self._accept = self._accepting(self._judge)
         self._n = n
         self._block = min(block or n, n)
         self._selection = selection
         self._fill_rows = fill_rows
+        # In the flow, candidates that are asked ahead are no part of the round.
+        self._wave_rows = None if self._cascade.settings.flow else fill_rows
+        self._accept = self._accepting(self._judge)
         self._round = self._new_round(0, [], self._judge)
         self._set_spaces(len(_checked(prompts)))
 
@@ -266,6 +270,8 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
     def _accepting(self, judge: Policy) -> Acceptor:
         """What accepts: the cascade with this judge, the acceptor, or both."""
         cascade: Acceptor = partial(self._cascade.judge, judge)
+        if self._cascade.settings.flow:
+            cascade = partial(judge_in_flow, self._cascade, judge, fill_rows=self._fill_rows)
         if self._acceptor is None:
             return cascade
         return Both(cascade, self._acceptor) if self._judged else self._acceptor
@@ -282,7 +288,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
     @property
     def _largest_block(self) -> int:
         """The most candidates per prompt that a step may ask for."""
-        return self._block if self._fill_rows is None else self._n
+        return self._block if self._wave_rows is None else self._n
 
     def _set_spaces(self, size: int) -> None:
         self.observation_space = PromptBatchSpace(size)
@@ -324,7 +330,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         round = self._round
         # All open prompts have been asked the same number of candidates, so one number serves for all of them.
         left = self._n - round.asked
-        return max(min(self._block, left), reach(self._fill_rows, len(round.open), round.asked, left))
+        return max(min(self._block, left), reach(self._wave_rows, len(round.open), round.asked, left))
 
     def _info(self, verdicts: Sequence[Verdict]) -> RoundInfo:
         round = self._round

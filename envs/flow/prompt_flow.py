@@ -60,7 +60,7 @@ class RoundRules:
 
     Attributes:
         cascade: judges.
-        solver: writes the solver's calls.
+        solver: writes the solver's calls; None where all candidates are given.
         units: the votes in the order in which they are asked in the round (`Cascade.units`).
         round: its number.
         n: candidates per prompt at most.
@@ -71,7 +71,7 @@ class RoundRules:
     """
 
     cascade: Cascade
-    solver: Solver
+    solver: Solver | None
     units: Sequence[Unit]
     round: int
     n: int
@@ -138,9 +138,10 @@ class PromptFlow:
     Args:
         prompt: the question.
         rules: of the round.
+        given: all n candidates, if they are written already; the prompt may then be done at once.
     """
 
-    def __init__(self, prompt: Prompt, rules: RoundRules) -> None:
+    def __init__(self, prompt: Prompt, rules: RoundRules, given: Sequence[Candidate] = ()) -> None:
         self.prompt = prompt
         self.is_done = False
         self._rules = rules
@@ -152,6 +153,12 @@ class PromptFlow:
         self._shared: dict[CallId, Reply] = {}
         self._dropped: list[CallId] = []
         self._group: GroupVotes | None = None
+        if given:
+            self._sampled = self._wanted = rules.n
+            for slot, candidate in zip(self._slots, given, strict=True):
+                self._sample(slot, candidate)
+            self._move()
+            return
         # All accepted candidates count under `all_valid`, so all n are due.
         self._want(rules.block if rules.selection is Selection.FIRST_VALID else rules.n)
 
@@ -222,6 +229,7 @@ class PromptFlow:
 
     def _sample_all(self, slots: Sequence[_Slot]) -> None:
         rules = self._rules
+        assert rules.solver is not None
         indices = [slot.index for slot in slots]
         calls = rules.solver.calls([self.prompt], indices, round=rules.round, purpose=rules.purpose)
         for slot, call in zip(slots, calls, strict=True):

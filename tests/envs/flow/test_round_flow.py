@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from envs.cascade.cascade import Cascade
 from envs.cascade.template_sets import TemplateSet
+from envs.flow.lockstep import judge_in_flow
+from envs.flow.prompt_flow import RoundRules
+from envs.play import play
 from envs.round_env import SelfVerificationEnv
 from envs.solving import SolverAgent
 from svd_loop.contracts import Candidate, Episode, Prompt, Verdict
 from svd_loop.errors import ActionError
-from tests.envs.flow.test_flow import in_waves, model, plain
+from tests.envs.flow.test_flow import in_waves, model, plain, rounds
 from tests.envs.judges import prompt, settings_of
 
 CHAT = TemplateSet.load("chat")
@@ -52,3 +60,50 @@ def test_the_flow_plays_whole_rounds_of_the_cascade_alone() -> None:
     other.reset()
     with pytest.raises(ActionError, match="use no acceptor"):
         other.flow(model(0.8), solver)
+
+
+def flowing(cascade: Cascade) -> Cascade:
+    return replace(cascade, settings=cascade.settings.model_copy(update={"flow": True}))
+
+
+@settings(max_examples=40)
+@given(rounds(), st.sampled_from([0.5, 0.9]))
+def test_steps_in_the_flow_are_steps_in_waves(rules: RoundRules, yes: float) -> None:
+    prompts = [prompt(number) for number in range(4)]
+    expected = in_waves(prompts, rules, model(yes))
+    assert in_waves(prompts, replace(rules, cascade=flowing(rules.cascade)), model(yes)) == expected
+
+
+def test_what_a_step_asks_ahead_is_no_part_of_the_round() -> None:
+    prompts = [prompt(number) for number in range(6)]
+    items = [(one, Candidate(one.id, index, f"a {index}")) for index in range(2) for one in prompts]
+    cascade, judges = plain().cascade, [model(0.8), model(0.8)]
+    expected = cascade.judge(judges[0], items, round=1)
+    assert judge_in_flow(cascade, judges[1], items, round=1, fill_rows=500) == expected
+    assert len(judges[1].calls) > len(judges[0].calls)
+    env = SelfVerificationEnv(prompts=prompts, cascade=flowing(cascade), n=4, block=1, fill_rows=30)
+    env.reset(options={"judge": model(0.0)})
+    *_, info = env.step(env.action(["a"] * 6))
+    assert list(info["indices"]) == [1]
+
+
+@pytest.mark.parametrize("judged", [False, True])
+def test_an_acceptor_decides_in_the_flow_what_it_decides_in_waves(judged: bool) -> None:
+    def acceptor(items: list[tuple[Prompt, Candidate]], *, round: int) -> list[Verdict]:
+        return [Verdict(one.id, candidate.index, candidate.text.endswith(("0", "3"))) for one, candidate in items]
+
+    def agent(texts: Sequence[str], count: int) -> list[list[str]]:
+        return [[f"{text} {place + k}" for k in range(count)] for place, text in enumerate(texts)]
+
+    episodes = []
+    for cascade in (plain().cascade, flowing(plain().cascade)):
+        env = SelfVerificationEnv(
+            prompts=[prompt(number) for number in range(12)],
+            cascade=cascade,
+            acceptor=acceptor,
+            judged=judged,
+            n=4,
+        )
+        episodes.append(play(env, agent, options={"judge": model(0.9)}))
+    assert episodes[0] == episodes[1]
+    assert 0 < len(episodes[0].selected) < 12

@@ -8,8 +8,10 @@ import pytest
 
 from svd_loop.assembly.job import build_job
 from svd_loop.config import Config
+from svd_loop.config.controls import GoldAndCascadeControl
 from svd_loop.contracts import JobResult
 from svd_loop.errors import JobInterrupted
+from svd_loop.experiments.controls import control_of
 from svd_loop.ledger import Interrupt
 from tests.svd_loop.jobs_support import small
 
@@ -64,7 +66,19 @@ def test_a_job_that_is_stopped_in_the_flow_continues_where_it_was(in_waves: list
     assert outcome(result) == in_waves
 
 
-def test_a_frozen_judge_plays_in_waves(tmp_path: Path) -> None:
-    result = play(small(tmp_path, "cascade.flow=true", "cascade.frozen_judge=true"), Interrupt())
+def test_a_frozen_judge_votes_in_the_flow_what_it_votes_in_waves(tmp_path: Path) -> None:
+    frozen, config = "cascade.frozen_judge=true", "cascade.flow=true"
+    result = play(small(tmp_path / "flow", frozen, config), Interrupt())
     assert "play" in result.history[1].seconds  # the policy of round 0 judges itself
     assert {"sample", "judge"} <= set(result.history[2].seconds)
+    assert outcome(result) == outcome(play(small(tmp_path / "waves", frozen), Interrupt()))
+
+
+def test_a_control_accepts_in_the_flow_what_it_accepts_in_waves(tmp_path: Path) -> None:
+    results = []
+    for name, flow in {"flow": "true", "waves": "false"}.items():
+        config = small(tmp_path / name, f"cascade.flow={flow}", "job.rounds=1")
+        control = control_of(GoldAndCascadeControl(), config)
+        with build_job(config, interrupt=Interrupt(), control=control) as job:
+            results.append(outcome(job.controller.run()))
+    assert results[0] == results[1]
