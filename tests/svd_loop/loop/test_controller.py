@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from policies.scripted import read_traits
 from svd_loop.config.controls import AnyControl, GoldControl, RandomControl
 from svd_loop.contracts import JobState, StopReason, UsagePurpose
-from svd_loop.errors import ConfigError, JobConflictError
+from svd_loop.errors import ConfigError, JobConflictError, JobInterrupted
+from svd_loop.evaluation.evaluation import Evaluator
 from svd_loop.experiments.controls import control_of
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader, content_digest
@@ -168,6 +170,27 @@ def test_the_best_checkpoint_of_an_update_is_what_the_next_round_plays_with(tmp_
         assert record.usage[UsagePurpose.CHOICE]["solver"].calls > 0
     assert result.history[2].update["skill_before"] == read_traits(versions / "round-001").skill
     assert sorted(path.name for path in versions.iterdir()) == ["round-000", "round-001", "round-002"]
+
+
+def test_a_choice_killed_between_two_looks_goes_on_to_the_same_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = ("engine.skill=0.5", "job.rounds=1", "update.choose_from=4", "data.development.count=20")
+    whole = run_job(small(tmp_path / "whole", *several)).history[1]
+    count, made = Evaluator.count, []
+
+    def killed(*arguments: Any) -> Any:
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        made.append(count(*arguments))
+        return made[-1]
+
+    with monkeypatch.context() as patch, pytest.raises(JobInterrupted):
+        patch.setattr(Evaluator, "count", killed)
+        run_job(small(tmp_path / "killed", *several))
+    assert len(made) == 3
+    resumed = run_job(small(tmp_path / "killed", *several)).history[1]
+    assert (resumed.choice, resumed.version, resumed.usage) == (whole.choice, whole.version, whole.usage)
 
 
 def test_a_choice_needs_problems_to_choose_and_to_confirm_on(tmp_path: Path) -> None:
