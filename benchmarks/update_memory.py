@@ -1,10 +1,10 @@
 """Peak resident memory of real updates on a CPU, against what `check` estimates for them.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.update_memory [--json] [hidden,vocabulary,layers,method,tokens,rows ...]
+    OMP_NUM_THREADS=1 python -m benchmarks.update_memory [--json] [SIZE ...]
 
-Every size is a model with random weights, stored in bfloat16, and three optimizer steps of the product's own updater
-in a process of its own. The estimate is that of the footprint, the file while it is converted, and what the process
-held before.
+A SIZE is `hidden,vocabulary,layers,method,tokens,rows`, and an algorithm's name behind it if it is not `sft`. Each is
+a model with random weights, stored in bfloat16, and three optimizer steps of the product's own updater in a process of
+its own. The estimate is that of the footprint, the file while it is converted, and what the process held before.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import os
 import resource
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from policies.training.footprint import host_overhead, shape_of, training_memory
 from svd_loop.config.update import LoraSection, UpdateSection
-from svd_loop.contracts import TrainingRow
+from svd_loop.contracts import RefusedRow, TrainingRow, UpdateMaterial
 
 GIB = 2**30
 SIZES = (
@@ -66,6 +66,9 @@ def measured(size: str) -> Found:
     import transformers  # noqa: F401  (imported once, before the fork)
     import trl.trainer.sft_trainer  # noqa: F401
 
+    import policies.training.grpo_run
+    import policies.training.preference_run  # noqa: F401
+
     with tempfile.TemporaryDirectory() as folder:
         for work in (make_checkpoint, update):
             if (child := os.fork()) == 0:
@@ -108,13 +111,19 @@ def update(size: str, folder: Path) -> None:
     """Train three steps and write what was seen and estimated."""
     from transformers import AutoTokenizer
 
+    from policies.training.dpo import DpoUpdater
+    from policies.training.grpo import GrpoUpdater
+    from policies.training.kto import KtoUpdater
     from policies.training.sft import SftUpdater
     from policies.versions.weights import WeightStore
+    from svd_loop.config.update import UPDATES
     from svd_loop.support.allocator import keep_freed_memory
 
-    method, tokens, count = size.split(",")[3], *map(int, size.split(",")[4:])
+    method, tokens, count = size.split(",")[3], *map(int, size.split(",")[4:6])
+    algorithm = (*size.split(","), "sft")[6]
     keep_freed_memory()  # as a job does
     settings = UpdateSection(
+        algorithm=UPDATES.find(algorithm).section(type=algorithm),
         method=method,  # type: ignore[arg-type]
         lora=LoraSection(rank=16),
         micro_batch_size=count,
@@ -128,7 +137,8 @@ def update(size: str, folder: Path) -> None:
     before = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     store = WeightStore(folder / "versions")
     store.add_base(folder / "base")
-    updater = SftUpdater(
+    kinds = {"sft": SftUpdater, "dpo": DpoUpdater, "kto": KtoUpdater, "grpo": GrpoUpdater}
+    updater = kinds[algorithm](
         store,
         settings,
         tokenizer=AutoTokenizer.from_pretrained(folder / "base", trust_remote_code=False),
@@ -136,7 +146,14 @@ def update(size: str, folder: Path) -> None:
         pad_id=0,
         device="cpu",
     )
-    updater.fit(rows(tokens, 3 * count), round=1, parent=store.load(0).path)
+    accepted = rows(tokens, 3 * count)
+    refused = [
+        RefusedRow(
+            replace(row, origin="refused", candidate=1, input_ids=(*row.input_ids[:-2], 19, STOP)), "correctness"
+        )
+        for row in accepted
+    ]
+    updater.learn(UpdateMaterial(accepted, refused), round=1, parent=store.load(0).path)
     seen = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     estimated = before + needed.total + host_overhead(shape)
     found = {"parameters": shape.parameters, "seen": seen / GIB, "estimated": estimated / GIB}
@@ -146,7 +163,7 @@ def update(size: str, folder: Path) -> None:
 def rows(tokens: int, count: int) -> Sequence[TrainingRow]:
     """Rows of the greatest length, all but ten tokens supervised."""
     ids = (*[10] * 10, *(20 + place % 50 for place in range(tokens - 11)), STOP)
-    return [TrainingRow(ids, 10, "accepted", f"p{place}") for place in range(count)]
+    return [TrainingRow(ids, 10, "accepted", f"p{place}", round=1) for place in range(count)]
 
 
 if __name__ == "__main__":

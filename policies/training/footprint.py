@@ -170,7 +170,7 @@ def training_memory(shape: Shape, update: UpdateSection, *, tokens: int, bf16: b
         4 * trained // shards,
         4 * _ADAMW_STATES * trained // shards,
         rows * tokens * layers,
-        rows * tokens * logits,
+        round(rows * tokens * logits * update.algorithm.logits_memory),
         4 * _STEP_COPIES * shape.largest // shards if update.method == "full" else 0,
     )
 

@@ -23,6 +23,8 @@ class AlgorithmSection(Section):
     """Whether `UpdateMaterial.refused` and `siblings` are filled."""
     sequences_per_row: ClassVar[int] = 1
     """Sequences that a row of a batch takes in a forward pass, for the memory estimate."""
+    logits_memory: ClassVar[float] = 1.0
+    """Memory of a sequence's logits in a forward pass, over that of `sft`; measured by `benchmarks.update_memory`."""
 
     type: str
     """Name of the algorithm."""
@@ -38,6 +40,7 @@ class PreferenceSection(AlgorithmSection):
     """What `dpo`, `kto` and `grpo` share."""
 
     learns_from_refused: ClassVar[bool] = True
+    logits_memory: ClassVar[float] = 2.6
 
     beta: Annotated[float, Field(gt=0.0)] = 0.1
     """How strongly the policy is kept near the weights that the update starts from; smaller lets it move further."""
@@ -59,6 +62,7 @@ class DpoSection(ContrastSection):
     """An accepted candidate against refused ones of its prompt (TRL's `DPOTrainer`), beside the supervised loss."""
 
     sequences_per_row: ClassVar[int] = 2
+    logits_memory: ClassVar[float] = 2.1
 
     type: Literal["dpo"] = "dpo"
 

@@ -145,13 +145,14 @@ def test_what_is_no_language_model_is_refused(tmp_path: Path) -> None:
         shape_of(tmp_path)
 
 
-def test_a_pair_takes_two_sequences_and_no_second_copy_of_the_weights() -> None:
+def test_preferences_take_more_logits_and_no_second_copy_of_the_weights() -> None:
     shape = shape_of(NANO)
-    alone, paired = (
+    alone, paired, grouped = (
         training_memory(
             shape, UpdateSection.model_validate({"algorithm": {"type": kind}, "batch_size": 4}), tokens=9, bf16=False
         )
-        for kind in ("sft", "dpo")
+        for kind in ("sft", "dpo", "grpo")
     )
-    assert (paired.activations, paired.logits) == (2 * alone.activations, 2 * alone.logits)
-    assert paired.weights == alone.weights
+    assert (paired.activations, grouped.activations) == (2 * alone.activations, alone.activations)
+    assert paired.logits == pytest.approx(4.2 * alone.logits) and grouped.logits == pytest.approx(2.6 * alone.logits)
+    assert paired.weights == grouped.weights == alone.weights

@@ -14,7 +14,10 @@ from pathlib import Path
 
 import pytest
 
-SIZES = ("64,151936,2,lora,128,4", "256,151936,2,full,32,1", "256,32000,2,full,128,4")
+SIZES = (
+    *("64,151936,2,lora,128,4", "256,151936,2,full,32,1", "256,32000,2,full,128,4"),
+    *("256,32000,2,full,128,4,dpo", "256,32000,2,full,128,4,grpo"),
+)
 
 
 @pytest.mark.slow
