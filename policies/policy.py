@@ -11,7 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -19,6 +19,7 @@ from policies.streaming import UNANSWERED, PolicyStream
 from policies.text.chat import ChatCodec
 from svd_loop.contracts import (
     AgentCall,
+    CallId,
     CallStream,
     Engine,
     FinishReason,
@@ -86,12 +87,12 @@ class ModelPolicy:
         parts = (
             self._version.fingerprint,
             call.template_version,
-            [astuple(message) for message in call.messages],
+            [(message.role, message.content) for message in call.messages],
             _sampling_key(sampling),
             self._max_context,
             self._codec.identity(sampling.thinking),
             call.id.seed(self._job_seed),
-            astuple(call.id),
+            _call_key(call.id),
             *([list(call.choices)] if call.choices else []),
         )
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -325,6 +326,11 @@ def _drop_cut_line(path: Path) -> None:
             keep = start
         if keep < end:
             file.truncate(keep)
+
+
+def _call_key(of: CallId) -> tuple[object, ...]:
+    """The fields of an id. `dataclasses.astuple` copies them deeply, which took most of the time of a key."""
+    return (of.purpose, of.round, of.role, of.prompt_id, of.candidate, of.stage, of.vote, of.attempt)
 
 
 def _sampling_key(sampling: Sampling) -> tuple[object, ...]:

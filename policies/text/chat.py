@@ -23,7 +23,7 @@ from policies.text.dates import DAY, OTHER_DAY, strftime_on
 from policies.text.forgery import ForgeryCheck, control_ids, role_words
 from policies.text.stop_tokens import TEMPLATE_SECONDS, find_stop_tokens
 from policies.text.thoughts import ThoughtReader, spread_apart
-from svd_loop.contracts import THOUGHT_MARKS, Choice, Message
+from svd_loop.contracts import THOUGHT_MARKS, Choice, Message, shared_ids
 from svd_loop.errors import ModelError, first_line
 from svd_loop.support.bounded import OverrunError, run_bounded
 
@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-_CACHE_LIMIT = 20_000
-"""Size of the cache of encoded prompts; votes repeat the same messages."""
+_CACHED_IDS = 2**24
+"""Token ids in the cache of encoded prompts (about 200 MB); votes repeat the same messages."""
 _SWITCHES = ("enable_thinking", "thinking")
 """Template variables that switch thinking (Qwen3, SmolLM3; DeepSeek-V3.1, Granite)."""
 _TAG = re.compile(r"<{1,2}[^<>\s]{1,40}>{1,2}|\[/?[A-Z_]{2,40}\]")
@@ -70,6 +70,7 @@ class ChatCodec:
         self._thought = thought
         self._name = name
         self._cache: dict[tuple[bool, tuple[Message, ...]], tuple[int, ...]] = {}
+        self._cached = 0
         self._choices: dict[tuple[str, ...], tuple[Choice, ...]] = {}
         self._reader = ThoughtReader(tokenizer, thought)
         self._forgery = ForgeryCheck(tokenizer, self._shown, special=plain, name=name)
@@ -176,13 +177,16 @@ class ChatCodec:
                 "false, or choose another way of asking"
             )
         keys = [(thinking, messages) for messages in conversations]
-        missing = [key for key in dict.fromkeys(keys) if key not in self._cache]
-        if len(self._cache) + len(missing) > _CACHE_LIMIT:
-            missing = list(dict.fromkeys(keys))
-            self._cache.clear()
+        known = {key: ids for key in dict.fromkeys(keys) if (ids := self._cache.get(key)) is not None}
+        missing = [key for key in dict.fromkeys(keys) if key not in known]
         if missing:
-            self._cache.update(zip(missing, map(tuple, self._tokens(missing)), strict=True))
-        return [self._cache[key] for key in keys]
+            new = dict(zip(missing, map(shared_ids, self._tokens(missing)), strict=True))
+            known |= new
+            self._cache |= new
+            self._cached += sum(map(len, new.values()))
+        while self._cached > _CACHED_IDS:
+            self._cached -= len(self._cache.pop(next(iter(self._cache))))
+        return [known[key] for key in keys]
 
     def decode(self, answers: Sequence[tuple[int, ...]], *, thinking: bool = False) -> list[str]:
         """The text of each answer without stop and special tokens, a thought between `THOUGHT_MARKS`."""

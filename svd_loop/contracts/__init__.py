@@ -31,6 +31,7 @@ from svd_loop.contracts.protocols import (
     PromptSource,
     RoundEnvironment,
     RoundInfo,
+    Shelf,
     Solver,
     Tracker,
 )
@@ -57,6 +58,7 @@ from svd_loop.contracts.records import (
     Verdict,
     Vote,
 )
+from svd_loop.contracts.token_ids import shared_ids
 from svd_loop.contracts.words import (
     BUILT_IN_DOMAINS,
     BUILT_IN_ROLES,
@@ -135,6 +137,7 @@ __all__ = [
     "Sampling",
     "Scores",
     "Selection",
+    "Shelf",
     "Solver",
     "Stage",
     "StageName",
@@ -154,4 +157,5 @@ __all__ = [
     "Vote",
     "VoteFigures",
     "VoteValue",
+    "shared_ids",
 ]

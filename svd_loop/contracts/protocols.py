@@ -100,6 +100,20 @@ class CallStream(Protocol):
         ...
 
 
+class Shelf(Protocol):
+    """Keeps the texts and token ids of settled candidates while a round is played, so that memory need not."""
+
+    def shelve(
+        self, played: Sequence[tuple[Candidate, Verdict]], kept: Collection[tuple[str, int]]
+    ) -> list[tuple[Candidate, Verdict]]:
+        """Store texts and ids; return the records without them, but for candidates in `kept` (prompt id and index)."""
+        ...
+
+    def complete(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """The candidates with their texts and ids."""
+        ...
+
+
 class Policy(Protocol):
     """A model in a version, able to answer calls in any role."""
 

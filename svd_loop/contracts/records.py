@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from svd_loop.contracts.figures import Estimate
+from svd_loop.contracts.token_ids import shared_ids
 from svd_loop.contracts.words import (
     DomainName,
     FinishReason,
@@ -179,7 +180,7 @@ class Reply:
             self.finish_reason,
             self.policy,
             self.prompt_ids,
-            self.token_ids,
+            shared_ids(self.token_ids),
         )
 
 
@@ -219,7 +220,10 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One sampled solution of a prompt; `index` is its place among the prompt's n candidates."""
+    """One sampled solution of a prompt; `index` is its place among the prompt's n candidates.
+
+    `stored` is where a ledger has text, prompt ids and token ids (`Shelf`); these may then be empty here.
+    """
 
     prompt_id: str
     index: int
@@ -228,11 +232,15 @@ class Candidate:
     policy: PolicyVersion | None = None
     prompt_ids: tuple[int, ...] = ()
     token_ids: tuple[int, ...] = ()
+    stored: tuple[int, int, int] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One vote of the judge on one candidate for one stage, with the judge's text."""
+    """One vote of the judge on one candidate for one stage, with the judge's text.
+
+    `stored` is where a ledger has the text (`Shelf`); it is then empty here.
+    """
 
     prompt_id: str
     candidate: int
@@ -240,6 +248,7 @@ class Vote:
     vote: int
     value: VoteValue
     text: str = ""
+    stored: int | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +268,8 @@ class Verdict:
 class Episode:
     """A finished round of sampling and judging.
 
+    `candidates` may be read from a ledger when they are iterated over (`svd_loop.support.shelved`).
+
     `selected` are the candidates that become training rows (first-valid or all-valid);
     `funnel` counts candidates by what happened to them, in order: generated, complete, then those
     still alive after each stage; `metrics` are further figures of the round by dotted name, such as the order in which
@@ -267,7 +278,7 @@ class Episode:
 
     round: int
     prompts: int
-    candidates: tuple[Candidate, ...]
+    candidates: Sequence[Candidate]
     verdicts: tuple[Verdict, ...]
     selected: tuple[Candidate, ...]
     funnel: Mapping[str, int] = field(default_factory=dict)

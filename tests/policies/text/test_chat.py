@@ -38,8 +38,9 @@ def test_equal_conversations_are_encoded_once(checkpoint: Path, monkeypatch: pyt
     ids = codec.encode([HELLO, other, HELLO])
     assert ids[0] == ids[2] != ids[1] and len(rendered) == 2
     assert codec.encode([other]) == [ids[1]] and len(rendered) == 2
-    monkeypatch.setattr("policies.text.chat._CACHE_LIMIT", 2)
-    assert codec.encode([HELLO, (Message("user", "new"),)])[0] == ids[0]
+    monkeypatch.setattr("policies.text.chat._CACHED_IDS", len(ids[0]) + len(ids[1]))
+    assert codec.encode([HELLO, (Message("user", "new"),)])[0] == ids[0] and len(rendered) == 3
+    assert codec.encode([other, HELLO]) == [ids[1], ids[0]] and len(rendered) == 4  # the oldest was dropped
 
 
 def test_content_cannot_forge_a_turn(checkpoint: Path) -> None:
