@@ -153,6 +153,7 @@ class Schedule:
     kills: int
     lost: float
     full: float
+    write_every: float
 
     @classmethod
     def of(cls, seed: int) -> Schedule:
@@ -193,6 +194,7 @@ class Schedule:
             draws.randrange(6),
             draws.choice([0.0, 0.01]),
             draws.choice([0.0, 0.02]),
+            draws.choice([0.0, 0.0, 3_600.0]),
         )
 
     def broken(self) -> tuple[list[str], Counter[str]]:
@@ -220,10 +222,11 @@ class Schedule:
 
     def _process(self, disk: Disk, faults: Faults, number: int) -> list[tuple[Candidate, Verdict]]:
         engine = SimulatedEngine(replace(self.fleet, seed=self.fleet.seed + number), self.traits)
-        policy = DurablePolicy(Losing(engine, disk, faults), Store(disk, faults), 64)
-        rules = replace(self.rules)
-        flow = Flow(stream_of(policy), fill_rows=self.fill_rows)
+        policy = DurablePolicy(Losing(engine, disk, faults), Store(disk, faults), 64, write_every=self.write_every)
+        rules, stream = replace(self.rules), stream_of(policy)
+        flow = Flow(stream, fill_rows=self.fill_rows)
         done = {one.prompt.id: one.played() for one in flow.play(PromptFlow(prompt, rules) for prompt in self.prompts)}
+        stream.close()  # a process that dies does not: what it took last is asked again
         return [pair for prompt in self.prompts for pair in done[prompt.id]]
 
     def _in_waves(self) -> tuple[list[tuple[Candidate, Verdict]], set[str]]:

@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from svd_loop.contracts import AgentCall, CallId, FinishReason, PolicyVersion, Reply
+from svd_loop.contracts import NO_CANDIDATE, AgentCall, CallId, FinishReason, PolicyVersion, Reply, Role
 from svd_loop.errors import LedgerError
 from svd_loop.ledger.checks import answer_digest, damaged
-from svd_loop.ledger.contents import ContentStore, Stored, decode_ids, decode_text, encode_ids, encode_text
+from svd_loop.ledger.contents import Base, ContentStore, Stored, decode_ids, decode_text, encode_ids, encode_text
 
 Answered = tuple[str, AgentCall, Reply]
 """A content key, the call it belongs to, and the reply."""
@@ -25,7 +25,13 @@ SELECT key, purpose, round, role, prompt_id, candidate, stage, vote, attempt, fi
        template_version, prompt_tokens, output_tokens, text, prompt_ids, token_ids, digest
 FROM answers LEFT JOIN speakers ON speakers.id = answers.speaker
 """
+_SOLUTION = """
+SELECT token_ids FROM answers JOIN speakers ON speakers.id = speaker
+WHERE prompt_id = ? AND round = ? AND candidate = ? AND purpose = ? AND role = 'solver' ORDER BY seq DESC LIMIT 1
+"""
 _KEYS_PER_QUERY = 500
+_LEAST_BASED = 256
+"""Bytes of a prompt's ids below which looking for its base costs more than it saves."""
 
 
 def key_bytes(key: str) -> bytes:
@@ -47,30 +53,76 @@ def insert(connection: sqlite3.Connection, store: ContentStore, items: Sequence[
     """Write one batch within the caller's transaction. A known key keeps its first answer."""
     batch = connection.execute("INSERT INTO batches (written_at) VALUES (?)", (time.time(),)).lastrowid
     speakers: dict[tuple[int, str, str, str], int] = {}
-    prompts = {id(reply.prompt_ids): reply.prompt_ids for _, _, reply in items}  # votes share prompts: encode each once
-    shared = {place: encode_ids(ids) for place, ids in prompts.items()}
-    encoded = [
-        (encode_text(reply.text), shared[id(reply.prompt_ids)], encode_ids(reply.token_ids)) for _, _, reply in items
-    ]
-    stored: dict[bytes, Stored] = {}
-    for role in sorted({call.id.role for _, call, _ in items}):
-        own = [contents for (_, call, _), contents in zip(items, encoded, strict=True) if call.id.role == role]
-        for place, kind in enumerate(("", " prompt ids", " ids")):
-            stored |= store.put(f"{role}{kind}", (contents[place] for contents in own))
+    contents = _stored(connection, store, items)
     rows = []
-    for (key, call, reply), (text, prompt_ids, token_ids) in zip(items, encoded, strict=True):
+    for (key, call, reply), of in zip(items, contents, strict=True):
         said_by = (reply.policy.round, reply.policy.fingerprint, call.id.role, call.template_version)
         speaker = speakers.get(said_by) or speakers.setdefault(said_by, _speaker(connection, said_by))
-        at, contents = call.id, (stored[text], stored[prompt_ids], stored[token_ids])
+        at = call.id
         spot = (at.candidate, at.stage, at.vote, at.attempt)
         counts = (reply.finish_reason.value, reply.prompt_tokens, reply.output_tokens)
-        written = key_bytes(key)
+        known = key_bytes(key)
         digest = answer_digest(
-            (written, *said_by, at.purpose, at.round, *spot, *counts, at.prompt_id, *(c.digest for c in contents))
+            (known, *said_by, at.purpose, at.round, *spot, *counts, at.prompt_id, *(c.digest for c in of))
         )
         name = (at.purpose, at.round, at.prompt_id)
-        rows.append((written, batch, speaker, *name, *spot, *counts, *(c.id for c in contents), digest))
+        rows.append((known, batch, speaker, *name, *spot, *counts, *(c.id for c in of), digest))
     connection.executemany(_INSERT, rows)
+
+
+def _stored(
+    connection: sqlite3.Connection, store: ContentStore, items: Sequence[Answered]
+) -> list[tuple[Stored, Stored, Stored]]:
+    """Store text, prompt ids and token ids of each reply; returns where they are."""
+    texts, prompts, outputs = dict[bytes, Stored](), dict[int, Stored](), dict[bytes, Stored]()
+    encoded = [(encode_text(reply.text), encode_ids(reply.token_ids)) for _, _, reply in items]
+    # Solutions first: what judges read about them is compressed against them.
+    for role in sorted({call.id.role for _, call, _ in items}, key=lambda role: (role != Role.SOLVER, role)):
+        own = [(place, call.id, reply) for place, (_, call, reply) in enumerate(items) if call.id.role == role]
+        texts |= store.put(role, (encoded[place][0] for place, _, _ in own))
+        outputs |= store.put(f"{role} ids", (encoded[place][1] for place, _, _ in own))
+        if role == Role.SOLVER:
+            for place, at, _ in own:
+                ids = encoded[place][1]
+                store.remember(_solution(at), Base(outputs[ids].id, ids))
+        prompts |= _stored_prompts(connection, store, role, [(at, reply.prompt_ids) for _, at, reply in own])
+    return [
+        (texts[text], prompts[id(reply.prompt_ids)], outputs[ids])
+        for (text, ids), (_, _, reply) in zip(encoded, items, strict=True)
+    ]
+
+
+def _stored_prompts(
+    connection: sqlite3.Connection, store: ContentStore, role: str, prompts: Sequence[tuple[CallId, tuple[int, ...]]]
+) -> dict[int, Stored]:
+    """Store prompts; returns where they are by the identity of their ids, which votes share."""
+    found = {id(ids): known for _, ids in prompts if (known := store.known(ids))}
+    new = {id(ids): (at, ids, encode_ids(ids)) for at, ids in prompts if id(ids) not in found}
+    bases: dict[bytes, Base] = {}
+    for at, _, encoded in new.values():
+        if role != Role.SOLVER and (base := _base(connection, store, at, encoded)):
+            bases[encoded] = base
+    stored = store.put(f"{role} prompt ids", (encoded for *_, encoded in new.values()), bases)
+    for place, (_, ids, encoded) in new.items():
+        found[place] = stored[encoded]
+        store.note(ids, stored[encoded])
+    return found
+
+
+def _base(connection: sqlite3.Connection, store: ContentStore, at: CallId, prompt: bytes) -> Base | None:
+    """The ids of the solution that a judge's prompt is about, if they are stored."""
+    if at.candidate == NO_CANDIDATE or len(prompt) < _LEAST_BASED:
+        return None
+    if (base := store.recall(_solution(at))) is not None:
+        return base
+    row = connection.execute(_SOLUTION, (at.prompt_id, at.round, at.candidate, at.purpose)).fetchone()
+    if row is not None:
+        store.remember(_solution(at), Base(row[0], store.load(row)[row[0]].data))
+    return store.recall(_solution(at))
+
+
+def _solution(at: CallId) -> tuple[str, int, str, int]:
+    return at.purpose, at.round, at.prompt_id, at.candidate
 
 
 def select(connection: sqlite3.Connection, store: ContentStore, keys: Iterable[str]) -> dict[str, Reply]:

@@ -3,8 +3,9 @@
 Votes on one candidate share their prompt, candidates share theirs, an accepted row consists of a candidate's ids, and a
 small model's judge writes the same few sentences many times. Storing by content saves all these copies. The rest is
 compressed with zstandard. Texts of a hundred characters hardly shrink alone (to 94%), but to about a quarter with a
-dictionary trained on a few hundred earlier texts of their kind. So the first batch with enough samples of a kind trains
-a dictionary, which is used from then on.
+dictionary trained on a few hundred earlier texts of their kind. So the first few hundred contents of a kind train a
+dictionary, which is used from then on. A content that repeats most of another one, as a judge's prompt repeats the
+solution, is compressed against that one, its base (to a tenth for a solution of 6,000 characters).
 
 Every read is verified against the content's digest, so a flipped bit is an error and never a wrong answer.
 """
@@ -15,12 +16,13 @@ import hashlib
 import sqlite3
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import zstandard
 
+from svd_loop.contracts import shared_ids
 from svd_loop.errors import LedgerError
 from svd_loop.ledger.checks import damaged
 
@@ -29,6 +31,9 @@ _DICTIONARY_BYTES = 16384
 _SAMPLES = 200
 _SAMPLE_BYTES = 4096
 _PER_QUERY = 500
+_RECENT_BYTES = 2**26
+_NEWEST_BYTES = 2**25
+_PROMPTS = 1024
 _CODES = ("H", "I", "Q")  # 2, 4 and 8 bytes on all platforms of Python
 _CODE_OF_WIDTH = {array(code).itemsize: code for code in _CODES}
 
@@ -38,6 +43,13 @@ class Stored(NamedTuple):
 
     id: int
     digest: bytes
+
+
+class Base(NamedTuple):
+    """A stored content against which others are compressed."""
+
+    id: int
+    data: bytes
 
 
 class Content(NamedTuple):
@@ -58,7 +70,8 @@ def encode_ids(ids: Sequence[int]) -> bytes:
     Raises:
         LedgerError: an id is negative or does not fit 64 bits.
     """
-    for code in _CODES:
+    # Most answers end with a token beyond two bytes: then the first width is not tried.
+    for code in _CODES[1:] if ids and ids[-1] > 0xFFFF else _CODES:
         try:
             return str(array(code).itemsize).encode() + _little(array(code, ids)).tobytes()
         except OverflowError:
@@ -75,7 +88,7 @@ def decode_ids(data: bytes) -> tuple[int, ...]:
     """Decode what `encode_ids` returned."""
     ids = array(_CODE_OF_WIDTH[int(data[:1])])
     ids.frombytes(data[1:])
-    return tuple(_little(ids))
+    return shared_ids(_little(ids))
 
 
 def _little(ids: array[int]) -> array[int]:
@@ -92,30 +105,82 @@ class ContentStore:
         self.path = path
         self._plain = zstandard.ZstdCompressor(level=_LEVEL)
         self._compressors: dict[str, tuple[int, zstandard.ZstdCompressor]] = {}
+        self._dictionaries: dict[int | None, bytes] = {None: b""}
         self._decompressors: dict[int | None, zstandard.ZstdDecompressor] = {None: zstandard.ZstdDecompressor()}
+        self._samples: dict[str, list[bytes]] = {}
+        self._recent: dict[Hashable, Base] = {}
+        self._recent_bytes = 0
+        self._newest: dict[bytes, Stored] = {}
+        self._newest_bytes = 0
+        self._prompts: dict[int, tuple[Sequence[int], Stored]] = {}
 
-    def put(self, label: str, contents: Iterable[bytes]) -> dict[bytes, Stored]:
+    def put(
+        self, label: str, contents: Iterable[bytes], bases: Mapping[bytes, Base] | None = None
+    ) -> dict[bytes, Stored]:
         """Store encoded contents that are not stored yet, within the caller's transaction.
 
         Args:
             label: their kind (a role, for example); contents of one kind share a dictionary.
             contents: as returned by `encode_text` or `encode_ids`; repeats are allowed.
+            bases: stored contents that some of them repeat; a base must not have one itself.
 
         Returns:
             Id and digest of each content.
         """
-        digests = {content: _digest(content) for content in dict.fromkeys(contents)}
+        bases = bases or {}
+        distinct = dict.fromkeys(contents)
+        known = {content: place for content in distinct if (place := self._newest.get(content))}
+        digests = {content: _digest(content) for content in distinct if content not in known}
         found = self._ids(list(digests.values()))
         new = {content: digest for content, digest in digests.items() if digest not in found}
         dictionary, compressor = self._compressor(label, list(new))
         first = self._connection.execute("SELECT coalesce(max(id), 0) + 1 FROM contents").fetchone()[0]
-        rows = [
-            (id, digest, dictionary, compressor.compress(content))
-            for id, (content, digest) in enumerate(new.items(), first)
-        ]
-        self._connection.executemany("INSERT INTO contents (id, digest, dictionary, data) VALUES (?, ?, ?, ?)", rows)
+        rows = []
+        for id, (content, digest) in enumerate(new.items(), first):
+            base = bases.get(content)
+            chosen = compressor if base is None else _compressor(_raw(self._dictionaries[dictionary], base.data))
+            rows.append((id, digest, dictionary, base.id if base else None, chosen.compress(content)))
+        self._connection.executemany(
+            "INSERT INTO contents (id, digest, dictionary, base, data) VALUES (?, ?, ?, ?, ?)", rows
+        )
         found |= {digest: id for id, digest, *_ in rows}
-        return {content: Stored(found[digest], digest) for content, digest in digests.items()}
+        stored = {content: Stored(found[digest], digest) for content, digest in digests.items()}
+        self._keep(stored)
+        return known | stored
+
+    def _keep(self, stored: Mapping[bytes, Stored]) -> None:
+        """Keep the newest contents: a reply's text and ids are stored again when its candidate is settled."""
+        self._newest |= stored
+        self._newest_bytes += sum(map(len, stored))
+        while self._newest_bytes > _NEWEST_BYTES:
+            oldest = next(iter(self._newest))
+            self._newest_bytes -= len(oldest)
+            del self._newest[oldest]
+
+    def remember(self, name: Hashable, base: Base) -> None:
+        """Keep a base in memory under a name, and forget the oldest ones. One that has a base itself is not kept."""
+        query = "SELECT 1 FROM contents WHERE id = ? AND base IS NULL"
+        if name in self._recent or not self._connection.execute(query, (base.id,)).fetchone():
+            return
+        self._recent[name] = base
+        self._recent_bytes += len(base.data)
+        while self._recent_bytes > _RECENT_BYTES:
+            self._recent_bytes -= len(self._recent.pop(next(iter(self._recent))).data)
+
+    def recall(self, name: Hashable) -> Base | None:
+        """Return the base that is kept under a name."""
+        return self._recent.get(name)
+
+    def known(self, ids: Sequence[int]) -> Stored | None:
+        """Where these very ids (the same object, as votes share them) were stored lately."""
+        found = self._prompts.get(id(ids))
+        return found[1] if found else None
+
+    def note(self, ids: Sequence[int], stored: Stored) -> None:
+        """Note where ids are stored. They are kept, so that no other object gets their identity."""
+        if len(self._prompts) >= _PROMPTS:
+            del self._prompts[next(iter(self._prompts))]
+        self._prompts[id(ids)] = (ids, stored)
 
     def load(self, content_ids: Iterable[int]) -> dict[int, Content]:
         """Return encoded contents by id, each verified.
@@ -123,16 +188,35 @@ class ContentStore:
         Raises:
             LedgerError: a content is missing or is not what was written.
         """
-        wanted = list(set(content_ids))
-        loaded: dict[int, Content] = {}
-        for start in range(0, len(wanted), _PER_QUERY):
-            part = wanted[start : start + _PER_QUERY]
-            query = f"SELECT id, digest, dictionary, data FROM contents WHERE id IN ({','.join('?' * len(part))})"
-            for id, digest, *row in self._connection.execute(query, part).fetchall():
-                loaded[id] = Content(self._verified(id, digest, *row), digest)
-        if missing := set(wanted) - set(loaded):
-            raise damaged(self.path, f"content {min(missing)} is missing")
+        loaded, based = self._read(set(content_ids))
+        if based:
+            bases, deeper = self._read({base for base, *_ in based.values()})
+            if deeper:
+                raise damaged(self.path, f"content {min(deeper)} has a base and is one")
+            for id, (base, digest, dictionary, data) in based.items():
+                raw = _raw(self._dictionary(dictionary), bases[base].data)
+                decompressor = zstandard.ZstdDecompressor(dict_data=raw)
+                loaded[id] = Content(self._verified(id, digest, decompressor, data), digest)
         return loaded
+
+    def _read(self, wanted: set[int]) -> tuple[dict[int, Content], dict[int, tuple[int, bytes, int | None, bytes]]]:
+        """Contents without a base; base, digest, dictionary and data of the others."""
+        loaded: dict[int, Content] = {}
+        based: dict[int, tuple[int, bytes, int | None, bytes]] = {}
+        ordered = sorted(wanted)
+        for start in range(0, len(ordered), _PER_QUERY):
+            part = ordered[start : start + _PER_QUERY]
+            marks = ",".join("?" * len(part))
+            query = f"SELECT id, digest, dictionary, base, data FROM contents WHERE id IN ({marks})"
+            for id, digest, dictionary, base, data in self._connection.execute(query, part).fetchall():
+                if base is None:
+                    verified = self._verified(id, digest, self._decompressor(dictionary), data)
+                    loaded[id] = Content(verified, digest)
+                else:
+                    based[id] = (base, digest, dictionary, data)
+        if missing := wanted - set(loaded) - set(based):
+            raise damaged(self.path, f"content {min(missing)} is missing")
+        return loaded, based
 
     def text(self, content_id: int) -> str:
         """Return the text stored under an id; raises `LedgerError` if it is damaged."""
@@ -153,6 +237,13 @@ class ContentStore:
     def drop_caches(self) -> None:
         """Clear the caches after a transaction was rolled back."""
         self._compressors.clear()
+        self._samples.clear()
+        self._recent.clear()
+        self._recent_bytes = 0
+        self._newest.clear()
+        self._newest_bytes = 0
+        self._prompts.clear()
+        self._dictionaries = {None: b""}
         self._decompressors = {None: self._decompressors[None]}
 
     def _ids(self, digests: Sequence[bytes]) -> dict[bytes, int]:
@@ -167,35 +258,51 @@ class ContentStore:
         if label in self._compressors:
             return self._compressors[label]
         row = self._connection.execute("SELECT id, data FROM dictionaries WHERE label = ?", (label,)).fetchone()
-        if row is None and (trained := _train(samples)):
+        if row is None:
+            known = self._samples.setdefault(label, [])
+            known += [sample[:_SAMPLE_BYTES] for sample in samples]
+            if not (trained := _train(known)):
+                return None, self._plain
             insert = "INSERT INTO dictionaries (label, data) VALUES (?, ?)"
             row = (self._connection.execute(insert, (label, trained)).lastrowid, trained)
-        if row is None:
-            return None, self._plain
-        data = zstandard.ZstdCompressionDict(row[1])
-        # The row stores the dictionary's id, so the frame need not.
-        parameters = zstandard.ZstdCompressionParameters.from_level(_LEVEL, write_dict_id=False)
-        compressor = zstandard.ZstdCompressor(dict_data=data, compression_params=parameters)
-        self._compressors[label] = (int(row[0]), compressor)
+            del self._samples[label]
+        self._dictionaries[int(row[0])] = row[1]
+        self._compressors[label] = (int(row[0]), _compressor(zstandard.ZstdCompressionDict(row[1])))
         return self._compressors[label]
 
-    def _verified(self, content_id: int, digest: bytes, dictionary: int | None, data: bytes) -> bytes:
+    def _verified(self, content_id: int, digest: bytes, decompressor: zstandard.ZstdDecompressor, data: bytes) -> bytes:
         try:
-            content = self._decompressor(dictionary).decompress(data)
+            content = decompressor.decompress(data)
         except (zstandard.ZstdError, TypeError) as error:
             raise damaged(self.path, f"content {content_id} cannot be read: {error}") from error
         if _digest(content) != digest:
             raise damaged(self.path, f"content {content_id} does not match its digest")
         return content
 
-    def _decompressor(self, dictionary: int | None) -> zstandard.ZstdDecompressor:
-        if dictionary not in self._decompressors:
+    def _dictionary(self, dictionary: int | None) -> bytes:
+        if dictionary not in self._dictionaries:
             row = self._connection.execute("SELECT data FROM dictionaries WHERE id = ?", (dictionary,)).fetchone()
             if row is None:
                 raise damaged(self.path, f"compression dictionary {dictionary} is missing")
-            data = zstandard.ZstdCompressionDict(row[0])
+            self._dictionaries[dictionary] = row[0]
+        return self._dictionaries[dictionary]
+
+    def _decompressor(self, dictionary: int | None) -> zstandard.ZstdDecompressor:
+        if dictionary not in self._decompressors:
+            data = zstandard.ZstdCompressionDict(self._dictionary(dictionary))
             self._decompressors[dictionary] = zstandard.ZstdDecompressor(dict_data=data)
         return self._decompressors[dictionary]
+
+
+def _compressor(dictionary: zstandard.ZstdCompressionDict) -> zstandard.ZstdCompressor:
+    # The row stores the dictionary's id, so the frame need not.
+    parameters = zstandard.ZstdCompressionParameters.from_level(_LEVEL, write_dict_id=False)
+    return zstandard.ZstdCompressor(dict_data=dictionary, compression_params=parameters)
+
+
+def _raw(dictionary: bytes, base: bytes) -> zstandard.ZstdCompressionDict:
+    """A dictionary of two contents; what is near its end is found best."""
+    return zstandard.ZstdCompressionDict(dictionary + base, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
 
 
 def _digest(content: bytes) -> bytes:
@@ -207,7 +314,7 @@ def _train(samples: Sequence[bytes]) -> bytes | None:
     if len(samples) < _SAMPLES or sum(map(len, samples)) < _DICTIONARY_BYTES:
         return None
     try:
-        dictionary = zstandard.train_dictionary(_DICTIONARY_BYTES, [sample[:_SAMPLE_BYTES] for sample in samples])
+        dictionary = zstandard.train_dictionary(_DICTIONARY_BYTES, list(samples))
     except zstandard.ZstdError:
         return None
     return bytes(dictionary.as_bytes())

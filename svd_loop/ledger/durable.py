@@ -14,7 +14,7 @@ from typing import Protocol
 
 from svd_loop.contracts import AgentCall, CallStream, Policy, Reply
 from svd_loop.errors import EngineError, SvdError
-from svd_loop.ledger.durable_stream import DurableStream
+from svd_loop.ledger.durable_stream import SECONDS, DurableStream
 from svd_loop.ledger.interrupt import Interrupt
 from svd_loop.support.progress import Tally, batch
 from svd_loop.support.streams import stream_of
@@ -42,6 +42,8 @@ class DurablePolicy(PolicyWrapper):
     Attributes:
         seconds: time limit of one chunk; None means no limit. With a limit the engine runs in a thread of its own. A
             thread cannot be stopped, so after a timeout this policy refuses further work and the process should end.
+
+    `write_every` is the time in seconds between two transactions of a stream (`svd_loop.ledger.durable_stream`).
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class DurablePolicy(PolicyWrapper):
         seconds: float | None = None,
         interrupt: Interrupt | None = None,
         shared: AnswerStore | None = None,
+        write_every: float = SECONDS,
     ) -> None:
         if chunk_size < 1:
             raise ValueError(f"chunk_size must be at least 1, it is {chunk_size}")
@@ -62,6 +65,7 @@ class DurablePolicy(PolicyWrapper):
         self._chunk_size = chunk_size
         self._interrupt = interrupt or Interrupt()
         self._shared = shared
+        self._write_every = write_every
         self._hung = False
 
     def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
@@ -81,7 +85,9 @@ class DurablePolicy(PolicyWrapper):
 
     def stream(self) -> CallStream:
         """Calls in flight, whose answers are stored as they come."""
-        return DurableStream(stream_of(self._policy), self.key, self._find, self._store, self._wait, self._chunk_size)
+        return DurableStream(
+            stream_of(self._policy), self.key, self._find, self._store, self._wait, self._chunk_size, self._write_every
+        )
 
     def close(self) -> None:
         """Free the engine's memory; an engine that hangs is left until the process ends."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from svd_loop.contracts import AgentCall, CallId, CallStream, Reply
@@ -9,11 +10,15 @@ from svd_loop.errors import EngineError
 
 Answered = tuple[str, AgentCall, Reply]
 
+SECONDS, MOST = 0.25, 1024
+"""Time between two transactions, and answers that are stored sooner: a transaction costs as much as ten answers."""
+
 
 class DurableStream:
     """Implements `svd_loop.contracts.CallStream` for `svd_loop.ledger.durable.DurablePolicy`.
 
-    A kill costs the calls in flight: what was taken is stored. Which of them run together depends on what was stored
+    A kill costs the calls in flight, and what was taken since the last transaction, at most a quarter of a second
+    before: answers that come further apart are stored one by one. Which calls run together depends on what was stored
     before, so an engine whose floats depend on the rows of a batch may answer differently after a kill.
 
     Args:
@@ -23,6 +28,7 @@ class DurableStream:
         store: stores answers, or raises.
         wait: runs `stream.take`, within its time limit, and raises `JobInterrupted` when the job is to stop.
         chunk: calls asked together of a stream that answers whole batches, since a kill loses what is in flight.
+        write_every: seconds between two transactions.
     """
 
     def __init__(
@@ -33,6 +39,7 @@ class DurableStream:
         store: Callable[[Sequence[Answered]], None],
         wait: Callable[[Callable[[], list[Reply]]], list[Reply]],
         chunk: int,
+        write_every: float = SECONDS,
     ) -> None:
         self._stream = stream
         self._key = key
@@ -40,9 +47,12 @@ class DurableStream:
         self._store = store
         self._wait = wait
         self._chunk = chunk
+        self._write_every = write_every
         self._queued: dict[CallId, AgentCall] = {}
         self._asked: dict[CallId, tuple[str, AgentCall]] = {}
         self._stored: dict[CallId, Reply] = {}
+        self._pending: list[Answered] = []
+        self._next_write = 0.0
 
     @property
     def slots(self) -> int:
@@ -89,15 +99,28 @@ class DurableStream:
             raise EngineError(f"the engine left {len(self._asked)} calls unanswered")
         if foreign := [reply.call for reply in replies if reply.call not in self._asked]:
             raise EngineError(f"the engine returned a reply to {foreign[0]}, which is not in flight")
-        self._store([(*self._asked.pop(reply.call), reply) for reply in replies])
+        self._pending += [(*self._asked.pop(reply.call), reply) for reply in replies]
+        is_batch = not self._stream.slots
+        if is_batch or len(self._pending) >= MOST or time.monotonic() >= self._next_write:
+            self._write()
         return replies
 
     def close(self) -> None:
-        """Close the stream; what is in flight is lost."""
+        """Store what was taken and close the stream; what is in flight is lost."""
         self._asked.clear()
         self._stored.clear()
         self._queued.clear()
-        self._stream.close()
+        try:
+            self._write()
+        finally:
+            self._stream.close()
+
+    def _write(self) -> None:
+        """Store what was taken since the last transaction."""
+        if self._pending:
+            self._store(self._pending)
+        self._pending = []
+        self._next_write = time.monotonic() + self._write_every
 
     def _pass_on(self, count: int) -> None:
         """Put the first queued calls."""

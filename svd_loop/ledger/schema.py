@@ -229,7 +229,22 @@ SELECT answers.seq, lower(hex(answers.key)) AS key, answers.purpose, answers.rou
 FROM answers JOIN speakers ON speakers.id = answers.speaker LEFT JOIN batches ON batches.id = answers.batch;
 """
 
-MIGRATIONS: tuple[str, ...] = (_TABLES, _SESSIONS, _REVISIONS, _UNDECIDED, _SUBTRACTION, _FIGURES, _DIGESTS)
+_SEGMENTS = """
+-- A content that another one mostly repeats, against which it is compressed (contents.py). From this version on the
+-- digests of a round are by segment of its prompts (checks.py).
+ALTER TABLE contents ADD COLUMN base INTEGER;
+"""
+
+MIGRATIONS: tuple[str, ...] = (
+    _TABLES,
+    _SESSIONS,
+    _REVISIONS,
+    _UNDECIDED,
+    _SUBTRACTION,
+    _FIGURES,
+    _DIGESTS,
+    _SEGMENTS,
+)
 """`MIGRATIONS[v]` migrates a file of version v to version v + 1."""
 
 _SEALED = MIGRATIONS.index(_DIGESTS) + 1

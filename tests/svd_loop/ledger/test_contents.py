@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from svd_loop.errors import LedgerError
-from svd_loop.ledger.contents import ContentStore, decode_ids, decode_text, encode_ids, encode_text
+from svd_loop.ledger.contents import Base, ContentStore, decode_ids, decode_text, encode_ids, encode_text
 from svd_loop.ledger.schema import migrate
 
 SENTENCES = [f"The claim that {n} times {n + 3} makes {n * (n + 3)} holds. [[Y]]" for n in range(1000)]
@@ -69,6 +69,47 @@ def test_samples_too_short_for_a_dictionary_do_without(connection: sqlite3.Conne
     ids = store(connection).put("short", [encode_ids([number]) for number in range(250)])
     assert connection.execute("SELECT count(*) FROM dictionaries").fetchone()[0] == 0
     assert store(connection).ids(ids[encode_ids([77])].id) == (77,)
+
+
+def test_a_content_that_repeats_its_base_takes_little_and_needs_it(connection: sqlite3.Connection) -> None:
+    contents = store(connection)
+    solution = encode_ids([number * 7919 % 150_000 for number in range(1500)])
+    asked = solution + encode_ids([70_000, 5])[1:]
+    ((base, _),) = contents.put("solver ids", [solution]).values()
+    ((id, _),) = contents.put("grader prompt ids", [asked], {asked: Base(base, solution)}).values()
+    sizes = dict(connection.execute("SELECT id, length(data) FROM contents"))
+    assert sizes[id] < 0.1 * sizes[base]
+    assert store(connection).load([id, base])[id].data == asked
+    contents.remember("a name", Base(id, asked))
+    assert contents.recall("a name") is None  # it has a base itself
+    connection.execute("DELETE FROM contents WHERE id = ?", (base,))
+    with pytest.raises(LedgerError, match=f"content {base} is missing"):
+        store(connection).ids(id)
+
+
+def test_a_base_with_a_base_is_damage(connection: sqlite3.Connection) -> None:
+    contents = store(connection)
+    ids = [stored.id for stored in contents.put("ids", [encode_ids([number] * 99) for number in range(3)]).values()]
+    connection.execute("UPDATE contents SET base = id + 1 WHERE id < ?", (ids[-1],))
+    with pytest.raises(LedgerError, match="has a base and is one"):
+        contents.load(ids[:1])
+
+
+def test_the_newest_bases_are_kept(connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("svd_loop.ledger.contents._RECENT_BYTES", 1000)
+    contents = store(connection)
+    encoded = [encode_ids([number] * 200) for number in range(4)]
+    for place, (content, stored) in enumerate(contents.put("ids", encoded).items()):
+        contents.remember(place, Base(stored.id, content))
+    assert [place for place in range(4) if contents.recall(place)] == [2, 3]
+
+
+def test_a_dictionary_is_trained_on_samples_of_several_batches(connection: sqlite3.Connection) -> None:
+    texts = store(connection)
+    for sentence in SENTENCES:
+        texts.put("grader", [encode_text(sentence)])
+    assert connection.execute("SELECT count(*) FROM dictionaries").fetchone()[0] == 1
+    assert [texts.text(row[0]) for row in connection.execute("SELECT id FROM contents ORDER BY id")] == SENTENCES
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,31 @@ def test_answers_are_stored_as_they_come_and_not_asked_again(tmp_path: Path) -> 
         assert again.asked == [[CALLS[0], CALLS[1], CALLS[3]]]
 
 
+def test_answers_that_come_fast_are_stored_together_and_before_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("svd_loop.ledger.durable_stream.time.monotonic", lambda: now)
+    memory = Memory()
+    with closing(DurablePolicy(OneByOne(), memory, 4).stream()) as stream:
+        stream.put(CALLS[:6])
+        known = []
+        for wait in (1.0, 0.1, 0.1, 1.0, 0.1):
+            now += wait
+            stream.take()
+            known.append(len(memory.known))
+        assert known == [1, 1, 1, 4, 4]
+    assert len(memory.known) == 5
+
+
+def test_many_answers_are_stored_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("svd_loop.ledger.durable_stream.time.monotonic", lambda: 100.0)
+    monkeypatch.setattr("svd_loop.ledger.durable_stream.MOST", 2)
+    memory = Memory()
+    stream = DurablePolicy(OneByOne(), memory, 4).stream()
+    stream.put(CALLS[:6])
+    known = [len(memory.known) for _ in range(5) if stream.take()]
+    assert known == [1, 1, 3, 3, 5]
+
+
 def test_dropped_calls_are_neither_answered_nor_stored() -> None:
     engine, memory = OneByOne(), Memory()
     memory.record(samples.items([CALLS[5]]))
@@ -74,6 +99,7 @@ def test_dropped_calls_are_neither_answered_nor_stored() -> None:
     assert engine.dropped == [CALLS[4].id]
     taken = [reply.call for _ in range(4) for reply in stream.take()]
     assert sorted(map(str, taken)) == sorted(str(call.id) for call in CALLS[:4])
+    stream.close()
     assert len(memory.known) == 5
 
 

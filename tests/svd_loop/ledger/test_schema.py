@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from svd_loop.contracts import JobPaths
 from svd_loop.errors import LedgerError
-from svd_loop.ledger import Ledger, LedgerReader, schema
+from svd_loop.ledger import Ledger, LedgerReader, content_digest, schema
 from svd_loop.ledger.rounds import count_rows
 from tests.svd_loop.ledger import samples
 
@@ -25,6 +26,7 @@ WITHOUT_UNDECIDED = "ALTER TABLE evaluations DROP COLUMN undecided; ALTER TABLE 
         ("sessions", "digest"),
         ("rounds", "digest"),
         ("rounds", "digests"),
+        ("contents", "base"),
     )
 )
 
@@ -109,6 +111,30 @@ def test_an_older_ledger_is_copied_and_brought_up_to_date(tmp_path: Path, monkey
     copy = sqlite3.connect(tmp_path / f"ledger.sqlite.v{len(schema.MIGRATIONS)}")
     assert schema.version_of(copy) == len(schema.MIGRATIONS)
     assert copy.execute("SELECT count(*) FROM rounds").fetchone() == (2,)
+
+
+KEPT = Path(__file__).parent / "data" / "ledger-v7.sqlite.xz"
+"""A finished job of `samples`, with the answers of eight calls, as schema version 7 wrote it."""
+KEPT_DIGEST = "8b06a17587de138205eef6acf88fa67938ec15bfb118318aabbd8097cd832bb0"
+
+
+@pytest.mark.parametrize("for_writing", [True, False])
+def test_a_kept_ledger_of_version_7_is_the_same_job(for_writing: bool, tmp_path: Path) -> None:
+    JobPaths(tmp_path).ledger.write_bytes(lzma.decompress(KEPT.read_bytes()))
+    reader = Ledger.open(tmp_path, samples.config()) if for_writing else LedgerReader.open_for_reading(tmp_path)
+    with reader:
+        reader.verify(answers=True)
+        reader.verify_prompts(["p0"])
+        assert reader.state().history == tuple(map(samples.record, range(3)))
+        assert content_digest(reader) == KEPT_DIGEST
+
+
+def test_a_changed_ledger_of_version_7_is_refused(tmp_path: Path) -> None:
+    JobPaths(tmp_path).ledger.write_bytes(lzma.decompress(KEPT.read_bytes()))
+    with closing(sqlite3.connect(JobPaths(tmp_path).ledger)) as old:
+        old.executescript("UPDATE votes SET value = 'no' WHERE round = 1")
+    with pytest.raises(LedgerError, match="table votes: the rows of round 1"):
+        Ledger.open(tmp_path, samples.config())
 
 
 def test_time_spent_before_sessions_were_kept_is_taken_from_the_rounds(tmp_path: Path) -> None:
