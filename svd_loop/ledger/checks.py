@@ -3,9 +3,10 @@
 SQLite pages have no checksums, so without digests a flipped bit or an edited value would change a job unnoticed.
 
 - An answer, a prompt and a session have a digest in their row, verified when the row is used.
-- A round has a digest of its rows in each of its tables (`rounds.digests`) and one of its own row (`rounds.digest`),
+- A round has digests of its rows in each of its tables (`rounds.digests`) and one of its own row (`rounds.digest`),
   which covers the digest of the round before. The chain is verified whenever the history is read, a table of a round
-  when it is read.
+  when it is read. Tables that grow with the prompts have a digest for every `SEGMENT` of them in the order of their
+  ids (`starts` are the first ids), so that reading one prompt verifies no others.
 - `meta` has a digest of its other rows, the last round's digest and the stops, so that removed rows at the end are
   detected too.
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,11 +41,17 @@ ROUND_TABLES = (
 ANSWERS = "answers"
 """In addition to `ROUND_TABLES`: the answers to the calls of a round's episode."""
 
+SEGMENT = 256
+"""Prompts under one digest."""
+SEGMENTED = ("candidates", "verdicts", "votes", ANSWERS)
+"""Tables with a digest for each segment."""
+_STARTS = "starts"
+
 _CONTENTS = {"text", "prompt_ids", "token_ids", "input_ids"}
 _ANSWERS = """
 SELECT key, digest FROM answers
-WHERE prompt_id IN (SELECT DISTINCT prompt_id FROM candidates WHERE round = ?1) AND round = ?1 AND purpose = 'train'
-ORDER BY key
+WHERE prompt_id IN (SELECT DISTINCT prompt_id FROM candidates WHERE round = ?1 {within}) AND round = ?1
+      AND purpose = 'train' ORDER BY key
 """
 _ANSWER_ROWS = """
 SELECT seq, answers.digest, key, policy_round, fingerprint, role, template_version, purpose, round, candidate, stage,
@@ -51,6 +59,7 @@ SELECT seq, answers.digest, key, policy_round, fingerprint, role, template_versi
 FROM answers LEFT JOIN speakers ON speakers.id = speaker LEFT JOIN contents AS t ON t.id = answers.text
      LEFT JOIN contents AS p ON p.id = answers.prompt_ids LEFT JOIN contents AS o ON o.id = answers.token_ids
 """
+_IDS = "SELECT DISTINCT prompt_id FROM candidates WHERE round = ? ORDER BY prompt_id"
 _PROMPT_ROWS = """
 SELECT prompts.id, prompts.digest, domain, source, contents.digest
 FROM prompts LEFT JOIN contents ON contents.id = prompts.text
@@ -79,10 +88,14 @@ def damaged(path: Path, finding: str) -> LedgerError:
     )
 
 
-def table_digest(connection: sqlite3.Connection, table: str, round: int) -> str:
-    """Return one digest of a round's rows of one table, in the order of their keys."""
+def table_digest(
+    connection: sqlite3.Connection, table: str, round: int, start: str = "", end: str | None = None
+) -> str:
+    """Return one digest of a round's rows of one table by their keys, of prompts from id `start` up to `end`."""
+    within = "AND prompt_id >= ?2" if start else ""
+    within += " AND prompt_id < ?3" if end is not None else ""
     if table == ANSWERS:
-        query = _ANSWERS
+        query = _ANSWERS.format(within=within)
     else:
         info = connection.execute(f"PRAGMA table_info({table})").fetchall()
         columns = (
@@ -90,16 +103,21 @@ def table_digest(connection: sqlite3.Connection, table: str, round: int) -> str:
             for _, name, *_ in info
         )
         keys = ", ".join(name for _, name, *_, key in info if key)
-        query = f"SELECT {', '.join(columns)} FROM {table} WHERE round = ?1 ORDER BY {keys}"
+        query = f"SELECT {', '.join(columns)} FROM {table} WHERE round = ?1 {within} ORDER BY {keys}"
     digest = hashlib.sha256()
-    for row in connection.execute(query, (round,)):
+    for row in connection.execute(query, (round, start, end)[: 3 if end is not None else 2 if start else 1]):
         digest.update(repr(row).encode())
     return digest.hexdigest()[:32]
 
 
 def seal_round(connection: sqlite3.Connection, round: int) -> None:
     """Write the digests of the newest round, all of whose rows must be written."""
-    digests = {table: table_digest(connection, table, round) for table in (*ROUND_TABLES, ANSWERS)}
+    ids = [id for (id,) in connection.execute(_IDS, (round,))]
+    starts = ["", *ids[SEGMENT::SEGMENT]]
+    digests: dict[str, Any] = {_STARTS: starts}
+    for table in (*ROUND_TABLES, ANSWERS):
+        parts = _ends(starts if table in SEGMENTED else [""])
+        digests[table] = [table_digest(connection, table, round, *part) for part in parts]
     connection.execute("UPDATE rounds SET digests = ? WHERE round = ?", (json.dumps(digests), round))
     before = _digests(connection).get(round - 1)
     (row,) = _round_rows(connection, round)
@@ -153,9 +171,26 @@ def verify_history(connection: sqlite3.Connection, path: Path) -> None:
 def verify_tables(connection: sqlite3.Connection, path: Path, round: int, tables: Iterable[str]) -> None:
     """Raise `LedgerError` unless a round's rows in `tables` are what was committed."""
     (written,) = connection.execute("SELECT digests FROM rounds WHERE round = ?", (round,)).fetchone()
-    for table in tables:
-        if table_digest(connection, table, round) != json.loads(written)[table]:
+    for table, (parts, digests) in _written(written, tables).items():
+        for part, digest in zip(parts, digests, strict=True):
+            if table_digest(connection, table, round, *part) != digest:
+                raise damaged(path, f"table {table}: the rows of round {round} are not those that were committed")
+
+
+def verify_segment(connection: sqlite3.Connection, path: Path, round: int, prompt_id: str) -> tuple[str, str | None]:
+    """Raise `LedgerError` unless candidates, verdicts and votes of a prompt and its segment are what was committed.
+
+    Returns:
+        The first prompt of the segment and the first of the next one.
+    """
+    (written,) = connection.execute("SELECT digests FROM rounds WHERE round = ?", (round,)).fetchone()
+    segment: tuple[str, str | None] = ("", None)
+    for table, (parts, digests) in _written(written, [table for table in SEGMENTED if table != ANSWERS]).items():
+        place = bisect_right([start for start, _ in parts], prompt_id) - 1
+        segment = parts[place]
+        if table_digest(connection, table, round, *segment) != digests[place]:
             raise damaged(path, f"table {table}: the rows of round {round} are not those that were committed")
+    return segment
 
 
 def verify_prompts(connection: sqlite3.Connection, path: Path) -> None:
@@ -172,7 +207,7 @@ def verify_everything(connection: sqlite3.Connection, path: Path) -> None:
     verify_meta(connection, path)
     verify_history(connection, path)
     for round, written in connection.execute("SELECT round, digests FROM rounds").fetchall():
-        verify_tables(connection, path, round, json.loads(written))
+        verify_tables(connection, path, round, [name for name in json.loads(written) if name != _STARTS])
     verify_prompts(connection, path)
     for table, bad in (("answers", damaged_answers(connection)), ("sessions", damaged_sessions(connection))):
         if bad:
@@ -213,6 +248,22 @@ def sound_rounds(connection: sqlite3.Connection, path: Path) -> int:
             break
         before, number = rows[number], number + 1
     return number
+
+
+def _written(text: str, tables: Iterable[str]) -> dict[str, tuple[list[tuple[str, str | None]], list[str]]]:
+    """The segments of tables and their digests; before schema version 8 a table had one."""
+    data = json.loads(text)
+    found: dict[str, tuple[list[tuple[str, str | None]], list[str]]] = {}
+    for table in tables:
+        starts: list[str] = data[_STARTS] if table in SEGMENTED and _STARTS in data else [""]
+        digests: list[str] = [data[table]] if isinstance(data[table], str) else data[table]
+        found[table] = _ends(starts), digests
+    return found
+
+
+def _ends(starts: Sequence[str]) -> list[tuple[str, str | None]]:
+    """Each segment's first prompt, and the first one behind it."""
+    return list(zip(starts, [*starts[1:], None], strict=True))
 
 
 def _digests(connection: sqlite3.Connection) -> dict[int, str]:

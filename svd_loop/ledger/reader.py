@@ -20,6 +20,7 @@ from svd_loop.ledger.checks import (
     verify_history,
     verify_meta,
     verify_prompts,
+    verify_segment,
     verify_tables,
 )
 from svd_loop.ledger.contents import ContentStore, decode_text
@@ -39,6 +40,7 @@ class LedgerReader:
         self._connection = connection
         self._store = ContentStore(connection, self.path)
         self._verified: set[tuple[int, str]] = set()
+        self._sound: dict[int, list[tuple[str, str | None]]] = {}
         connection.create_function("content_text", 1, self._store.text)
 
     @classmethod
@@ -154,6 +156,24 @@ class LedgerReader:
             if answers and (bad := damaged_answers(self._connection, round)):
                 raise damaged(self.path, f"table answers: row {bad[0]} does not match its digest")
 
+    def verify_prompts(self, prompt_ids: Iterable[str]) -> None:
+        """Verify what `query` reads about some prompts in committed rounds, and no others; see `verify`.
+
+        Raises:
+            LedgerError: the history, a prompt's candidates, verdicts or votes, or the accepted rows of a round, are not
+                what was committed.
+        """
+        with self._reading():
+            self._meta("name")
+            verify_history(self._connection, self.path)
+            verify_prompts(self._connection, self.path)
+            rounds = [row[0] for row in self._connection.execute("SELECT round FROM rounds")]
+            for round in rounds:
+                self._verify_tables(round, ("accepted_rows", *_SCORED))
+            for prompt_id in prompt_ids:
+                for round in rounds:
+                    self._verify_segment(round, prompt_id)
+
     def text(self, content_id: int) -> str:
         """Return the text that a column such as `replies.text` refers to."""
         with ledger_errors(self.path):
@@ -203,6 +223,11 @@ class LedgerReader:
         left = [table for table in tables if (round, table) not in self._verified]
         verify_tables(self._connection, self.path, round, left)
         self._verified.update((round, table) for table in left)
+
+    def _verify_segment(self, round: int, prompt_id: str) -> None:
+        known = self._sound.setdefault(round, [])
+        if not any(start <= prompt_id and (end is None or prompt_id < end) for start, end in known):
+            known.append(verify_segment(self._connection, self.path, round, prompt_id))
 
     def _meta(self, name: str) -> str:
         verify_meta(self._connection, self.path)

@@ -80,8 +80,9 @@ def explain(job: str, root: Path, example: str) -> list[Explanation]:
     """
     name, candidate = parse_example(example)
     with LedgerReader.open_for_reading(RootPaths(root).job(job).folder) as reader:
-        reader.verify()
-        rows = list(reader.query(_ROWS, [find_prompt(reader, job, name), candidate, candidate]))
+        prompt_id = find_prompt(reader, job, name)
+        reader.verify_prompts([prompt_id])
+        rows = list(reader.query(_ROWS, [prompt_id, candidate, candidate]))
         if not rows:
             return []
         updates = updates_of(reader)

@@ -110,9 +110,9 @@ def list_prompts(job: str, root: Path, *, offset: int = 0, limit: int = 50) -> t
         LedgerError: there is no such job.
     """
     with LedgerReader.open_for_reading(RootPaths(root).job(job).folder) as reader:
-        reader.verify()
         (counted,) = reader.query("SELECT count(*) AS n FROM (SELECT DISTINCT round, prompt_id FROM verdicts)")
         rows = list(reader.query(_PROMPTS, [limit, offset]))
+        reader.verify_prompts([*(row["id"] for row in rows), ""])
     return counted["n"], [
         PlayedPrompt(
             row["round"],
@@ -138,7 +138,7 @@ def judged_candidates(job: str, root: Path, example: str) -> list[JudgedCandidat
     name, candidate = parse_example(example)
     with LedgerReader.open_for_reading(RootPaths(root).job(job).folder) as reader:
         prompt_id = find_prompt(reader, job, name)
-        reader.verify()
+        reader.verify_prompts([prompt_id])
         rows = list(reader.query(_CANDIDATES, [prompt_id, candidate, candidate]))
         if not rows and candidate is not None:
             raise DataError(_no_candidate(reader, job, prompt_id))

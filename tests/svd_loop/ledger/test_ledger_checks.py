@@ -118,6 +118,32 @@ def test_an_edit_is_reported_and_salvage_restores_the_job(
         everything(reader)
 
 
+def test_a_prompt_is_verified_with_its_segment_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("svd_loop.ledger.checks.SEGMENT", 3)
+    play(tmp_path)
+    with LedgerReader.open_for_reading(tmp_path) as reader:
+        everything(reader)
+        reader.verify_prompts(["p0", "p7", "unknown", ""])
+    played = [
+        row[0] for row in queried(tmp_path, "SELECT DISTINCT prompt_id FROM candidates WHERE round = 1 ORDER BY 1")
+    ]
+    first, last = played[0], played[-1]
+    for table in ("candidates", "verdicts", "votes"):
+        folder = Path(shutil.copytree(tmp_path, tmp_path.parent / f"{tmp_path.name}-{table}"))
+        edit(folder, f"DELETE FROM {table} WHERE round = 1 AND prompt_id = '{last}'")
+        with LedgerReader.open_for_reading(folder) as reader:
+            reader.verify_prompts([first])
+            with pytest.raises(LedgerError, match=f"table {table}: the rows of round 1"):
+                reader.verify_prompts([last])
+            with pytest.raises(LedgerError, match=f"table {table}: the rows of round 1"):
+                reader.verify(1)
+
+
+def queried(folder: Path, sql: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(JobPaths(folder).ledger)) as connection:
+        return connection.execute(sql).fetchall()
+
+
 @pytest.mark.parametrize(
     ("sql", "told"),
     [
@@ -164,7 +190,7 @@ def test_an_older_ledger_gets_its_digests_when_it_is_migrated(job: Path, sound: 
         "DELETE FROM meta WHERE name = 'digest';"
         "ALTER TABLE answers DROP COLUMN digest; ALTER TABLE prompts DROP COLUMN digest;"
         "ALTER TABLE sessions DROP COLUMN digest; ALTER TABLE rounds DROP COLUMN digest;"
-        "ALTER TABLE rounds DROP COLUMN digests; PRAGMA user_version = 6;",
+        "ALTER TABLE rounds DROP COLUMN digests; ALTER TABLE contents DROP COLUMN base; PRAGMA user_version = 6;",
     )
     with LedgerReader.open_for_reading(job) as reader:
         everything(reader)
