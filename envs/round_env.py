@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -41,8 +41,20 @@ from envs.demo import DEMO_PROMPTS, DemoJudge
 from envs.flow.flow import Flow
 from envs.flow.lockstep import judge_in_flow
 from envs.flow.prompt_flow import PromptFlow, RoundRules
+from envs.prompt_state import PromptState, Shelving
 from envs.spaces import CandidateBatchSpace, PromptBatchSpace
-from svd_loop.contracts import Candidate, Episode, Policy, Prompt, RoundInfo, Selection, Solver, StageName, Verdict
+from svd_loop.contracts import (
+    Candidate,
+    Episode,
+    Policy,
+    Prompt,
+    RoundInfo,
+    Selection,
+    Shelf,
+    Solver,
+    StageName,
+    Verdict,
+)
 from svd_loop.errors import ActionError, ConfigError, DataError, EngineError
 from svd_loop.support.streams import stream_of
 
@@ -51,38 +63,11 @@ _OPTIONS = ("prompts", "round", "judge")
 
 
 @dataclass(slots=True)
-class _PromptState:
-    """One prompt of the round with its candidates and verdicts."""
-
-    prompt: Prompt
-    candidates: list[Candidate] = field(default_factory=list)
-    verdicts: list[Verdict] = field(default_factory=list)
-    has_accepted: bool = False
-
-    def record(self, candidate: Candidate, verdict: Verdict) -> bool:
-        """Store a verdict; return whether it is the prompt's first acceptance."""
-        is_first = verdict.accepted and not self.has_accepted
-        self.has_accepted |= verdict.accepted
-        self.candidates.append(candidate)
-        self.verdicts.append(verdict)
-        return is_first
-
-    def beyond_first(self) -> int:
-        """Number of candidates after the first accepted one."""
-        accepted = [verdict.accepted for verdict in self.verdicts]
-        return len(accepted) - 1 - accepted.index(True) if self.has_accepted else 0
-
-    def selected(self, selection: Selection) -> list[Candidate]:
-        accepted = [c for c, verdict in zip(self.candidates, self.verdicts, strict=True) if verdict.accepted]
-        return accepted[:1] if selection is Selection.FIRST_VALID else accepted
-
-
-@dataclass(slots=True)
 class _Round:
     """State of an episode: each `open` prompt has been asked `asked` candidates and is now asked `wanted` more."""
 
     number: int
-    slots: list[_PromptState]
+    slots: list[PromptState]
     open: list[int]
     judge: Policy
     wanted: int
@@ -112,6 +97,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         block: int | None = None,
         selection: Selection = Selection.FIRST_VALID,
         fill_rows: int | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         """Store the settings; the judge is not called before `step`.
 
@@ -130,6 +116,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
                 `first_valid` does an accepted candidate settle its prompt.
             fill_rows: Rows that a step's batch should hold; later blocks grow towards it (`envs.cascade.look_ahead`).
                 None keeps the block.
+            shelf: Keeps texts and token ids of settled prompts; None leaves them in memory.
 
         Raises:
             ConfigError: `n` or `block` is below 1, or a stage has to see all n candidates and `block` is smaller.
@@ -153,6 +140,8 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         # In the flow, candidates that are asked ahead are no part of the round.
         self._wave_rows = None if self._cascade.settings.flow else fill_rows
         self._accept = self._accepting(self._judge)
+        self._shelf = shelf
+        self._shelving = Shelving(shelf, selection)
         self._round = self._new_round(0, [], self._judge)
         self._set_spaces(len(_checked(prompts)))
 
@@ -181,6 +170,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         judge: Policy = chosen.get("judge", self._judge)
         self._round = self._new_round(chosen.get("round", 1), prompts, judge)
         self._accept = self._accepting(self._round.judge)
+        self._shelving = Shelving(self._shelf, self._selection)
         self._set_spaces(len(prompts))
         return self._observation(), self._info([])
 
@@ -262,6 +252,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
                 for candidate, verdict in done.played():
                     by_id[done.prompt.id].record(candidate, verdict)
                 watch(by_id[done.prompt.id].verdicts)
+                self._shelving.settle([by_id[done.prompt.id]])
         round.open = []
         return self._episode()
 
@@ -282,7 +273,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         return range(self._round.asked, self._round.asked + self._round.wanted)
 
     def _new_round(self, number: int, prompts: Sequence[Prompt], judge: Policy) -> _Round:
-        slots = [_PromptState(prompt) for prompt in prompts]
+        slots = [PromptState(prompt) for prompt in prompts]
         return _Round(number, slots, list(range(len(prompts))), judge, wanted=self._block)
 
     @property
@@ -298,7 +289,7 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         wanted = set(self._round.open)
         return tuple(slot.prompt.text if place in wanted else "" for place, slot in enumerate(self._round.slots))
 
-    def _read(self, action: Action) -> list[tuple[_PromptState, Candidate]]:
+    def _read(self, action: Action) -> list[tuple[PromptState, Candidate]]:
         """The candidates to judge, prompt-major, each with its prompt's state."""
         if not self.action_space.contains(action):
             raise ActionError(
@@ -318,12 +309,14 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
         # Count what was wanted, not what came: an agent that gives fewer candidates must not shift later numbers (and
         # with them the seeds), nor keep the round open for ever.
         round.asked = self._indices.stop
+        before = round.open
         round.open = [
             place
             for place in round.open
             if round.asked < self._n and not (stops_early and round.slots[place].has_accepted)
         ]
         round.wanted = self._next_block() if round.open else 0
+        self._shelving.settle([round.slots[place] for place in sorted(set(before).difference(round.open))])
 
     def _next_block(self) -> int:
         """Candidates wanted for each open prompt: the block, or more where few prompts are open."""
@@ -341,12 +334,13 @@ class SelfVerificationEnv(gymnasium.Env[tuple[str, ...], Action]):
 
     def _episode(self) -> Episode:
         slots = self._round.slots
+        candidates = self._shelving.candidates(slots)
         verdicts = tuple(verdict for slot in slots for verdict in slot.verdicts)
         stages: tuple[StageName, ...] = self._cascade.settings.stage_names if self._judged else ()
         return Episode(
             round=self._round.number,
             prompts=len(slots),
-            candidates=tuple(candidate for slot in slots for candidate in slot.candidates),
+            candidates=candidates,
             verdicts=verdicts,
             selected=tuple(candidate for slot in slots for candidate in slot.selected(self._selection)),
             funnel=funnel(verdicts, stages, static=bool(stages) and self._cascade.settings.static.is_on),

@@ -321,7 +321,7 @@ def policy_opener(
 
 
 def make_environment(
-    config: Config, templates: TemplateSet, ledger: LedgerReader, control: Control | None
+    config: Config, templates: TemplateSet, ledger: Ledger, control: Control | None
 ) -> RoundEnvironment:
     """Build the environment; a control's acceptor replaces the cascade, or stands behind it."""
     judged = config.cascade.with_judge_only()
@@ -335,6 +335,7 @@ def make_environment(
         block=config.sampling.block,
         selection=config.cascade.selection,
         fill_rows=config.cascade.fill_rows,
+        shelf=ledger,
     )
     typed: RoundEnvironment = environment
     return typed

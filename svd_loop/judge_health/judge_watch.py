@@ -11,13 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from envs.canaries import Groups, Solved, plant, watch
+from envs.canaries import Solved, plant, watch
 from envs.cascade.cascade import Cascade
 from envs.corruption_search import Tally, search
 from envs.panel import Panel, ask_panel, draw_panel
 from svd_loop.contracts import (
-    Candidate,
-    Episode,
     HealthFigure,
     HealthMeasure,
     HealthReport,
@@ -30,6 +28,7 @@ from svd_loop.contracts import (
 from svd_loop.judge_health.labelled import LabelledAnswers
 from svd_loop.loop.health_rule import FALSE_ACCEPT, episode_health, first_panel
 from svd_loop.loop.parts import PlayedRound
+from svd_loop.support.shelved import by_prompt
 
 PANEL_SIZE, LEAST_PANEL = 400, 200
 """Most votes of either half of the panel, and fewest with which a panel is drawn (docs/results/drift.md)."""
@@ -79,7 +78,7 @@ class JudgeWatch:
             solved = []
         votes = self._panel_votes(judge, played, solved)
         report = replace(report, shares=shares, panel=votes)
-        groups = _groups(episode)
+        groups = by_prompt(episode.candidates)
         canaries = plant(solved, per_kind=self.per_kind, seed=self.seed, round=episode.round)
         if not canaries:
             return None if report.is_empty else report
@@ -153,14 +152,6 @@ def _stride(accepted: int) -> int:
 def no_watch(judge: Policy, played: PlayedRound) -> None:
     """Return None; used by controls, which have no judge."""
     return None
-
-
-def _groups(episode: Episode) -> Groups:
-    """The candidates of each prompt, by its id."""
-    groups: dict[str, list[Candidate]] = {}
-    for candidate in episode.candidates:
-        groups.setdefault(candidate.prompt_id, []).append(candidate)
-    return groups
 
 
 def _searched_before(history: Sequence[RoundRecord]) -> dict[str, Tally]:

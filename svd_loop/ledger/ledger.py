@@ -12,15 +12,25 @@ import logging
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from svd_loop.config import Config, config_digest
-from svd_loop.contracts import Episode, JobPaths, JobResult, Prompt, RoundRecord, TrainingRow, UpdateResult
+from svd_loop.contracts import (
+    Candidate,
+    Episode,
+    JobPaths,
+    JobResult,
+    Prompt,
+    RoundRecord,
+    TrainingRow,
+    UpdateResult,
+    Verdict,
+)
 from svd_loop.errors import LedgerError
-from svd_loop.ledger import answers, rounds
+from svd_loop.ledger import answers, rounds, shelving
 from svd_loop.ledger.checks import damaged, row_digest, seal_meta
 from svd_loop.ledger.contents import encode_text
 from svd_loop.ledger.database import ledger_errors, open_for_writing, transaction
@@ -90,6 +100,21 @@ class Ledger(LedgerReader):
         """
         with self._writing():
             answers.insert(self._connection, self._store, items)
+
+    def shelve(
+        self, played: Sequence[tuple[Candidate, Verdict]], kept: Collection[tuple[str, int]]
+    ) -> list[tuple[Candidate, Verdict]]:
+        """Store texts and ids of settled candidates and their votes; implements `svd_loop.contracts.Shelf`.
+
+        Most are stored already, as replies. What a killed process shelved is shelved again when its round is resumed.
+        """
+        with self._writing():
+            return shelving.shelve(self._store, played, kept)
+
+    def complete(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Return shelved candidates with their texts and ids."""
+        with ledger_errors(self.path):
+            return shelving.complete(self._store, candidates)
 
     def record_prompts(self, prompts: Iterable[Prompt]) -> None:
         """Store prompts, so that the ledger is readable without their files. Known ids keep their first row."""

@@ -11,7 +11,7 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,8 +28,13 @@ from svd_loop.contracts import (
     UpdateResult,
 )
 from svd_loop.ledger.checks import ROUND_TABLES, seal_round
-from svd_loop.ledger.contents import ContentStore, encode_ids, encode_text
+from svd_loop.ledger.contents import Base, ContentStore, encode_ids
+from svd_loop.ledger.shelving import stored_candidates, stored_verdicts
 from svd_loop.ledger.typed_rounds import from_json, from_names, to_json
+from svd_loop.support.shelved import held
+
+_PART = 4096
+"""Candidates whose rows are made together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,67 +181,70 @@ def read_stop(connection: sqlite3.Connection, config_digest: str) -> Stop | None
 
 
 def _write_episode(connection: sqlite3.Connection, store: ContentStore, round: int, episode: Episode) -> None:
+    """Write candidates, verdicts and votes in the order of their keys, a part at a time."""
     selected = {(candidate.prompt_id, candidate.index) for candidate in episode.selected}
-    votes = [vote for verdict in episode.verdicts for vote in verdict.votes]
-    texts = store.put("solver", (encode_text(candidate.text) for candidate in episode.candidates))
-    texts |= store.put("votes", (encode_text(vote.text) for vote in votes))
-    prompt_ids = store.put("solver prompt ids", (encode_ids(candidate.prompt_ids) for candidate in episode.candidates))
-    ids = store.put("solver ids", (encode_ids(candidate.token_ids) for candidate in episode.candidates))
+    candidates = sorted(held(episode.candidates), key=lambda one: (one.prompt_id, one.index))
+    for start in range(0, len(candidates), _PART):
+        part = stored_candidates(store, candidates[start : start + _PART])
+        _insert(connection, "candidates", [_candidate_row(round, one, selected) for one in part])
+    verdicts = sorted(episode.verdicts, key=lambda one: (one.prompt_id, one.candidate))
+    for start in range(0, len(verdicts), _PART):
+        judged = stored_verdicts(store, verdicts[start : start + _PART])
+        rows: list[tuple[object, ...]] = [
+            (round, one.prompt_id, one.candidate, one.accepted, one.rejection, one.stage, one.vote) for one in judged
+        ]
+        _insert(connection, "verdicts", rows)
+        rows = [
+            (round, one.prompt_id, one.candidate, place, vote.stage, vote.vote, vote.value, vote.stored)
+            for one in judged
+            for place, vote in enumerate(one.votes)
+        ]
+        _insert(connection, "votes", rows)
 
-    def candidate_row(candidate: Candidate) -> tuple[object, ...]:
-        policy = (candidate.policy.round, candidate.policy.fingerprint) if candidate.policy else (None, None)
-        name = (candidate.prompt_id, candidate.index)
-        return (
-            round,
-            *name,
-            candidate.finish_reason.value,
-            *policy,
-            name in selected,
-            texts[encode_text(candidate.text)].id,
-            prompt_ids[encode_ids(candidate.prompt_ids)].id,
-            ids[encode_ids(candidate.token_ids)].id,
-        )
 
-    _insert(connection, "candidates", [candidate_row(candidate) for candidate in episode.candidates])
-    verdict_rows = [
-        (round, verdict.prompt_id, verdict.candidate, verdict.accepted, verdict.rejection, verdict.stage, verdict.vote)
-        for verdict in episode.verdicts
-    ]
-    _insert(connection, "verdicts", verdict_rows)
-    vote_rows = [
-        (
-            round,
-            verdict.prompt_id,
-            verdict.candidate,
-            place,
-            vote.stage,
-            vote.vote,
-            vote.value,
-            texts[encode_text(vote.text)].id,
-        )
-        for verdict in episode.verdicts
-        for place, vote in enumerate(verdict.votes)
-    ]
-    _insert(connection, "votes", vote_rows)
+def _candidate_row(round: int, candidate: Candidate, selected: Collection[tuple[str, int]]) -> tuple[object, ...]:
+    policy = (candidate.policy.round, candidate.policy.fingerprint) if candidate.policy else (None, None)
+    name = (candidate.prompt_id, candidate.index)
+    return (round, *name, candidate.finish_reason.value, *policy, name in selected, *(candidate.stored or ()))
 
 
 def _write_rows(connection: sqlite3.Connection, store: ContentStore, round: int, rows: Sequence[TrainingRow]) -> None:
-    ids = store.put("rows", (encode_ids(row.input_ids) for row in rows))
-    values = [
-        (
-            round,
-            place,
-            row.origin,
-            row.round,
-            row.prompt_id,
-            row.candidate,
-            row.domain,
-            row.supervised_from,
-            ids[encode_ids(row.input_ids)].id,
-        )
-        for place, row in enumerate(rows)
-    ]
-    _insert(connection, "accepted_rows", values)
+    for start in range(0, len(rows), _PART):
+        part = rows[start : start + _PART]
+        encoded = [encode_ids(row.input_ids) for row in part]
+        ids = store.put("rows", encoded, _row_bases(connection, store, round, part, encoded))
+        values = [
+            (
+                round,
+                place,
+                row.origin,
+                row.round,
+                row.prompt_id,
+                row.candidate,
+                row.domain,
+                row.supervised_from,
+                ids[content].id,
+            )
+            for place, (row, content) in enumerate(zip(part, encoded, strict=True), start)
+        ]
+        _insert(connection, "accepted_rows", values)
+
+
+def _row_bases(
+    connection: sqlite3.Connection,
+    store: ContentStore,
+    round: int,
+    rows: Sequence[TrainingRow],
+    encoded: Sequence[bytes],
+) -> dict[bytes, Base]:
+    """The ids of the candidates that rows were made of, by the row's ids; of those that can be a base."""
+    query = """SELECT contents.id FROM candidates JOIN contents ON contents.id = token_ids
+               WHERE round = ? AND prompt_id = ? AND candidate = ? AND base IS NULL"""
+    bases: dict[bytes, Base] = {}
+    for row, content in zip(rows, encoded, strict=True):
+        if found := connection.execute(query, (round, row.prompt_id, row.candidate)).fetchone():
+            bases[content] = Base(found[0], store.load(found)[found[0]].data)
+    return bases
 
 
 def _write_scores(connection: sqlite3.Connection, round: int, scores: Scores) -> None:

@@ -23,18 +23,19 @@ history alone, so a resumed job decides as an uninterrupted one. Left out: combi
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 
 from svd_loop.config.health import HealthSection
 from svd_loop.contracts import (
     AlarmAction,
-    Candidate,
     Episode,
     Estimate,
     HealthAlarm,
@@ -80,21 +81,38 @@ _LENGTH_RATIO = HealthFigure(HealthMeasure.LENGTH_RATIO)
 def episode_health(episode: Episode) -> HealthReport:
     """The measures that need no canaries; those that the episode does not provide are left out."""
     kept = {(verdict.prompt_id, verdict.candidate) for verdict in episode.verdicts if verdict.accepted}
-    accepted = [candidate for candidate in episode.candidates if (candidate.prompt_id, candidate.index) in kept]
+    # One pass that keeps no text: the candidates may be read from the ledger.
+    written = [
+        _Written(one.prompt_id, (one.prompt_id, one.index) in kept, len(one.token_ids), _digest(one.text))
+        for one in episode.candidates
+    ]
+    accepted = [one for one in written if one.accepted]
     shares = _vote_shares(episode)
-    if episode.candidates:
-        passed = np.array([(one.prompt_id, one.index) in kept for one in episode.candidates], dtype=bool)
-        shares[_ACCEPTED] = share_of_clusters(passed, np.array([one.prompt_id for one in episode.candidates]))
+    if written:
+        passed = np.array([one.accepted for one in written], dtype=bool)
+        shares[_ACCEPTED] = share_of_clusters(passed, np.array([one.prompt_id for one in written]))
     if accepted:
-        different = len({candidate.text.strip() for candidate in accepted})
-        shares[_DISTINCT] = wilson(different, len(accepted))
-    generated_length = _mean_length(episode.candidates)
+        shares[_DISTINCT] = wilson(len({one.digest for one in accepted}), len(accepted))
+    generated_length = _mean_length(written)
     enough = len(accepted) >= ENOUGH and generated_length > 0
     return HealthReport(
         shares,
         length_ratio=_mean_length(accepted) / generated_length if enough else None,
-        entropy=_entropy(episode.candidates),
+        entropy=_entropy(written),
     )
+
+
+class _Written(NamedTuple):
+    """What is measured of a candidate; `digest` is that of its text."""
+
+    prompt_id: str
+    accepted: bool
+    length: int
+    digest: bytes
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.strip().encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 class HealthRule:
@@ -287,15 +305,15 @@ def _vote_shares(episode: Episode) -> dict[HealthFigure, Estimate]:
     return shares
 
 
-def _mean_length(candidates: Sequence[Candidate]) -> float:
-    return fmean(len(candidate.token_ids) for candidate in candidates) if candidates else 0.0
+def _mean_length(candidates: Sequence[_Written]) -> float:
+    return fmean(candidate.length for candidate in candidates) if candidates else 0.0
 
 
-def _entropy(candidates: Sequence[Candidate]) -> float | None:
+def _entropy(candidates: Sequence[_Written]) -> float | None:
     """Mean over prompts with several candidates of -sum p log2 p over their texts (Shannon 1948); None without any."""
-    texts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    texts: defaultdict[str, Counter[bytes]] = defaultdict(Counter)
     for candidate in candidates:
-        texts[candidate.prompt_id][candidate.text.strip()] += 1
+        texts[candidate.prompt_id][candidate.digest] += 1
     bits = [
         -sum(count / total * math.log2(count / total) for count in counts.values())
         for counts in texts.values()

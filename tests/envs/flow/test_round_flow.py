@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import pytest
@@ -18,6 +18,7 @@ from envs.round_env import SelfVerificationEnv
 from envs.solving import SolverAgent
 from svd_loop.contracts import Candidate, Episode, Prompt, Verdict
 from svd_loop.errors import ActionError
+from svd_loop.support.shelved import held
 from tests.envs.flow.test_flow import in_waves, model, plain, rounds
 from tests.envs.judges import prompt, settings_of
 
@@ -42,6 +43,53 @@ def test_a_round_in_the_flow_is_the_round_in_steps(fill_rows: int | None) -> Non
     assert sorted(seen, key=lambda v: (v.prompt_id, v.candidate)) == sorted(
         episode.verdicts, key=lambda v: (v.prompt_id, v.candidate)
     )
+
+
+@pytest.mark.parametrize("flow", [True, False])
+def test_a_round_on_a_shelf_is_the_round_in_memory(flow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("envs.prompt_state.BATCH", 20)
+    shelf, policy, solver = MemoryShelf(), model(0.8), SolverAgent(CHAT)
+    episodes = []
+    for env in (environment(), environment(shelf=shelf)):
+        _, info = env.reset(options={"round": 1, "judge": policy})
+        if flow:
+            episodes.append(env.flow(policy, solver))
+            continue
+        while "outcome" not in info:
+            wanted = [prompt(place) for place in info["open"]]
+            *_, info = env.step(env.action(solver.sample(policy, wanted, info["indices"], round=1)))
+        episodes.append(info["outcome"])
+    expected, shelved = episodes
+    assert tuple(shelved.candidates) == expected.candidates
+    assert (shelved.selected, shelved.funnel) == (expected.selected, expected.funnel)
+    assert shelved.verdicts == tuple(without_texts(verdict) for verdict in expected.verdicts)
+    assert len(shelf.batches) > 1 and sum(shelf.batches) == len(expected.candidates)
+    assert [one.text for one in held(shelved.candidates) if one.text] == [one.text for one in expected.selected]
+
+
+def without_texts(verdict: Verdict) -> Verdict:
+    return replace(verdict, votes=tuple(replace(vote, text="") for vote in verdict.votes))
+
+
+class MemoryShelf:
+    """A shelf in memory."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, int], Candidate] = {}
+        self.batches: list[int] = []
+
+    def shelve(
+        self, played: Sequence[tuple[Candidate, Verdict]], kept: Collection[tuple[str, int]]
+    ) -> list[tuple[Candidate, Verdict]]:
+        self.batches.append(len(played))
+        self.known |= {(one.prompt_id, one.index): one for one, _ in played}
+        return [
+            (one if (one.prompt_id, one.index) in kept else replace(one, text=""), without_texts(verdict))
+            for one, verdict in played
+        ]
+
+    def complete(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        return [self.known[one.prompt_id, one.index] for one in candidates]
 
 
 def test_the_flow_plays_whole_rounds_of_the_cascade_alone() -> None:
