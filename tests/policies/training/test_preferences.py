@@ -78,7 +78,8 @@ def test_refused_answers_become_less_likely_than_accepted_ones(
         assert result.metrics["reward_margin"] > 0
     assert result.metrics["preferences"] == {"dpo": 3, "grpo": 5, "kto": 7}[kind]
     assert result.metrics["refused_used.correctness"] == 3
-    second = learner.learn(data, round=2, parent=WeightStore(tmp_path / "versions").load(1).path)
+    last = updater(tmp_path, checkpoint, kind, steps=1, method=method)
+    second = last.learn(data, round=2, parent=WeightStore(tmp_path / "versions").load(1).path)
     assert second.version.round == 2 and WeightStore(tmp_path / "versions").load(2).kind == method
     names = {path.name for path in second.path.iterdir()}
     assert "ref" not in names  # the reference's adapter is no part of the version
@@ -195,6 +196,16 @@ def test_a_round_without_preferences_trains_like_sft(
     result = updater(tmp_path, checkpoint, kind).learn(UpdateMaterial(rows()), round=1, parent=parent(tmp_path))
     assert result.metrics["preferences"] == 0 and result.rows == 12
     assert f"round 1 has no preference for {kind}" in caplog.text
+
+
+def test_trl_does_not_load_vllm_where_it_is_installed() -> None:
+    """Nothing is generated; the import takes seconds, and sets variables of the environment."""
+    import trl.generation.vllm_generation
+
+    from policies.training import grpo_run
+
+    assert grpo_run.GRPOTrainer is not None
+    assert not hasattr(trl.generation.vllm_generation, "LLM")
 
 
 def test_groups_are_all_that_was_judged_of_a_prompt(tmp_path: Path, checkpoint: Path) -> None:
