@@ -18,7 +18,7 @@ PIP    := $(BIN)/python -m pip install --quiet --no-deps
 LOCKED := $(PIP) --require-hashes -r
 # Compiled tests and sources are kept, whatever the shell says: each process would compile them again.
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
-# A process a core. The first begins with what starts engines and takes long (tests/conftest.py), the others with the rest
+# One process more than cores (tests/conftest.py). The first begins with what starts engines and takes long, the others with the rest
 # of the list, and whoever is done takes over from the end of another's: neighbours, which share fixtures, stay together.
 SPREAD := -n auto --dist worksteal
 

@@ -3,13 +3,15 @@
     OMP_NUM_THREADS=1 python -m benchmarks.update_memory [--json] [SIZE ...]
 
 A SIZE is `hidden,vocabulary,layers,method,tokens,rows`, and an algorithm's name behind it if it is not `sft`. Each is
-a model with random weights, stored in bfloat16, and three optimizer steps of the product's own updater in a process of
-its own. The estimate is that of the footprint, the file while it is converted, and what the process held before.
+a model with random weights, stored in bfloat16, and two optimizer steps of the product's own updater in a process of
+its own; the second step has the optimizer's state as well. The estimate is that of the footprint, the file while it is
+converted, and what the process held before.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import resource
@@ -33,6 +35,7 @@ SIZES = (
     "1024,151936,4,full,64,1",
 )
 STOP = 2
+STEPS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +66,15 @@ def main() -> None:
 
 def measured(size: str) -> Found:
     """Measure one size in a forked process, which starts with this process's imports and memory."""
+    gc.disable()
     import transformers  # noqa: F401  (imported once, before the fork)
     import trl.trainer.sft_trainer  # noqa: F401
 
     import policies.training.grpo_run
     import policies.training.preference_run  # noqa: F401
+
+    gc.freeze()  # a training's full collection leaves the imports out
+    gc.enable()
 
     with tempfile.TemporaryDirectory() as folder:
         for work in (make_checkpoint, update):
@@ -108,7 +115,7 @@ def make_checkpoint(size: str, folder: Path) -> None:
 
 
 def update(size: str, folder: Path) -> None:
-    """Train three steps and write what was seen and estimated."""
+    """Train two steps and write what was seen and estimated."""
     from transformers import AutoTokenizer
 
     from policies.training.dpo import DpoUpdater
@@ -128,7 +135,7 @@ def update(size: str, folder: Path) -> None:
         lora=LoraSection(rank=16),
         micro_batch_size=count,
         batch_size=count,
-        steps=3,
+        steps=STEPS,
         max_length=tokens,
         bf16=False,
     )
@@ -146,7 +153,7 @@ def update(size: str, folder: Path) -> None:
         pad_id=0,
         device="cpu",
     )
-    accepted = rows(tokens, 3 * count)
+    accepted = rows(tokens, STEPS * count)
     refused = [
         RefusedRow(
             replace(row, origin="refused", candidate=1, input_ids=(*row.input_ids[:-2], 19, STOP)), "correctness"

@@ -22,6 +22,12 @@ settings.register_profile("svd-loop", derandomize=True, deadline=None)
 settings.load_profile("svd-loop")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """One process more than cores: where a test waits for a process, a server or a time limit, another one computes."""
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else len(os.sched_getaffinity(0)) + 1
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Whatever has been imported and collected is exempt from garbage collection from now on."""

@@ -32,7 +32,7 @@ from typing import IO, Any, TextIO
 from unittest import mock
 
 PRELOADED = (
-    "tests.uncollected",
+    "tests.no_collection",
     "svd_loop.jobs",
     "svd_loop.cli.app",
     "envs.round_env",
@@ -50,7 +50,7 @@ PRELOADED = (
 """What the command line imports on the way through a scripted job; torch, which few processes need, is not among it."""
 
 ENGINES = (
-    "tests.uncollected",
+    "tests.no_collection",
     "vllm",  # first of the others: it sets environment variables that torch reads
     "vllm.v1.worker.cpu_model_runner",
     "vllm.v1.worker.cpu_worker",

@@ -33,7 +33,9 @@ from svd_loop.contracts import (
     UsagePurpose,
     VoteValue,
 )
+from tests.processes import PRELOADED
 from tests.svd_loop.drawing import SAVEFIG, draw_nothing
+from tests.uncollected import import_for_good
 
 
 def scores_of(value: float, split: str = "development") -> Scores:
@@ -100,6 +102,12 @@ def alarmed(history: list[RoundRecord]) -> list[RoundRecord]:
 def result(history: list[RoundRecord]) -> JobResult:
     tests = {"round-000": scores_of(0.41, "test"), "round-002": scores_of(0.55, "test")}
     return JobResult("demo", StopReason.PLATEAU, history[2], tuple(history), tests, ("3 problems detect 40 points",))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def libraries() -> None:
+    """What most jobs import on their way is exempt from garbage collection."""
+    import_for_good(*PRELOADED[1:])
 
 
 @pytest.fixture(scope="session", autouse=True)

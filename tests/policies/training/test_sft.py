@@ -3,6 +3,8 @@
 import json
 import math
 import shutil
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,20 @@ from svd_loop.contracts import TrainingRow, UpdateResult
 from svd_loop.errors import TrainingError
 from tests.policies.updates import STOP, parent, rows, settings, updater
 
+Trained = Callable[..., tuple[Path, UpdateResult]]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Trained:
+    """What an update of these settings yields on `rows()`, and its folder: both are shared, and not written to."""
+
+    @cache
+    def train(**settings: object) -> tuple[Path, UpdateResult]:
+        folder = tmp_path_factory.mktemp("trained")
+        return folder, updater(folder, checkpoint, **settings).fit(rows(), round=1, parent=parent(folder))
+
+    return train
+
 
 def test_an_update_lowers_the_loss_and_leaves_nothing_but_versions(tmp_path: Path, checkpoint: Path) -> None:
     result = updater(tmp_path, checkpoint, epochs=10.0).fit(rows(), round=1, parent=parent(tmp_path))
@@ -30,8 +46,8 @@ def test_an_update_lowers_the_loss_and_leaves_nothing_but_versions(tmp_path: Pat
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_the_same_rows_give_the_same_bits(tmp_path: Path, checkpoint: Path, method: str) -> None:
-    first = updater(tmp_path / "a", checkpoint, method=method).fit(rows(), round=1, parent=parent(tmp_path / "a"))
+def test_the_same_rows_give_the_same_bits(tmp_path: Path, checkpoint: Path, trained: Trained, method: str) -> None:
+    _, first = trained(method=method)
     second = updater(tmp_path / "b", checkpoint, method=method).fit(rows(), round=1, parent=parent(tmp_path / "b"))
     assert first.version == second.version
     other = updater(tmp_path / "c", checkpoint, method=method).fit(rows(11), round=1, parent=parent(tmp_path / "c"))
@@ -43,18 +59,28 @@ def uneven(count: int = 12) -> list[TrainingRow]:
     return [TrainingRow((1, 10, 11, *range(20, 21 + 3 * (i % 4)), STOP), 3, "accepted", f"p{i}") for i in range(count)]
 
 
+TWO_STEPS = {"batch_size": 6, "steps": 2, "schedule": "constant", "warmup": 0.0}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> tuple[UpdateResult, dict[str, torch.Tensor]]:
+    """Two steps of whole batches of `uneven()`, and their weights."""
+    folder = tmp_path_factory.mktemp("whole")
+    result = updater(folder, checkpoint, **TWO_STEPS).fit(uneven(), round=1, parent=parent(folder))
+    return result, load_model(WeightStore(folder / "versions").load(1), device="cpu").state_dict()
+
+
 @pytest.mark.parametrize("at_most", [1, 3, 5])
-def test_micro_batches_give_the_step_of_the_whole_batch(tmp_path: Path, checkpoint: Path, at_most: int) -> None:
-    run = {"batch_size": 6, "steps": 2, "schedule": "constant", "warmup": 0.0}
-    whole = updater(tmp_path / "a", checkpoint, **run).fit(uneven(), round=1, parent=parent(tmp_path / "a"))
-    parts = updater(tmp_path / "b", checkpoint, micro_batch_size=at_most, **run).fit(
-        uneven(), round=1, parent=parent(tmp_path / "b")
+def test_micro_batches_give_the_step_of_the_whole_batch(
+    tmp_path: Path, checkpoint: Path, whole: tuple[UpdateResult, dict[str, torch.Tensor]], at_most: int
+) -> None:
+    expected, one = whole
+    parts = updater(tmp_path, checkpoint, micro_batch_size=at_most, **TWO_STEPS).fit(
+        uneven(), round=1, parent=parent(tmp_path)
     )
     for name in ("loss", "final_loss", "gradient_norm", "tokens", "supervised_tokens", "steps"):
-        assert parts.metrics[name] == pytest.approx(whole.metrics[name], rel=1e-4), name
-    one, other = (
-        load_model(WeightStore(tmp_path / name / "versions").load(1), device="cpu").state_dict() for name in "ab"
-    )
+        assert parts.metrics[name] == pytest.approx(expected.metrics[name], rel=1e-4), name
+    other = load_model(WeightStore(tmp_path / "versions").load(1), device="cpu").state_dict()
     # Adam's first step is the learning rate times the sign of the gradient: compare where the sign is certain.
     assert all(torch.isclose(one[name], other[name], atol=1e-5).float().mean() > 0.95 for name in one)
 
@@ -111,17 +137,20 @@ def test_an_update_of_one_step_learns_in_spite_of_warming_up(tmp_path: Path, che
     assert not torch.equal(before["model.norm.weight"], after["model.norm.weight"])
 
 
-def test_a_finished_update_is_not_repeated(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = updater(tmp_path, checkpoint).fit(rows(), round=1, parent=parent(tmp_path))
-    again = updater(tmp_path, checkpoint)
+def test_a_finished_update_is_not_repeated(checkpoint: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, first = trained(method="full")
+    again = updater(folder, checkpoint)
     monkeypatch.setattr(again, "run", None)
-    assert again.fit(rows(), round=1, parent=parent(tmp_path)) == first
+    assert again.fit(rows(), round=1, parent=parent(folder)) == first
 
 
 def test_an_interrupted_update_goes_on_to_the_same_weights(
-    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    checkpoint: Path,
+    trained: Trained,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = updater(tmp_path / "a", checkpoint).fit(rows(), round=1, parent=parent(tmp_path / "a"))
+    _, whole = trained(method="full")
     interrupted = updater(tmp_path / "b", checkpoint, checkpoint_steps=2)
 
     def killed(*_: object) -> None:
@@ -266,12 +295,16 @@ def test_gradient_checkpointing_changes_memory_and_nothing_else(
 
 
 def test_half_precision_is_used_where_the_processor_has_it_and_refused_aloud_elsewhere(
-    tmp_path: Path, checkpoint: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    checkpoint: Path,
+    trained: Trained,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fit(name: str, **settings: object) -> UpdateResult:
         return updater(tmp_path / name, checkpoint, **settings).fit(rows(), round=1, parent=parent(tmp_path / name))
 
-    exact = fit("exact")
+    _, exact = trained(method="full")
     monkeypatch.setattr(precision, "has_bfloat16", lambda on_gpu: True)
     half = fit("half", bf16=True)
     assert half.version != exact.version
@@ -357,14 +390,14 @@ def test_lora_stores_the_adapter_and_goes_on_from_it(tmp_path: Path, checkpoint:
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_the_exported_checkpoint_answers_like_the_version(tmp_path: Path, checkpoint: Path, method: str) -> None:
-    updater(tmp_path, checkpoint, method=method).fit(rows(), round=1, parent=parent(tmp_path))
-    stored = WeightStore(tmp_path / "versions").load(1)
+def test_the_exported_checkpoint_answers_like_the_version(tmp_path: Path, trained: Trained, method: str) -> None:
+    folder, _ = trained(method=method)
+    stored = WeightStore(folder / "versions").load(1)
     export_merged(stored, tmp_path / "out")
     ids = torch.tensor([rows()[0].input_ids])
     with torch.no_grad():
         exported = AutoModelForCausalLM.from_pretrained(tmp_path / "out")(ids).logits
         expected = load_model(stored, device="cpu")(ids).logits
-        base = load_model(WeightStore(tmp_path / "versions").load(0), device="cpu")(ids).logits
+        base = load_model(WeightStore(folder / "versions").load(0), device="cpu")(ids).logits
     assert torch.allclose(exported, expected, atol=1e-5) and not torch.allclose(exported, base, atol=1e-3)
     assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template
