@@ -28,7 +28,11 @@ from svd_loop.experiments.plan import Plan
 from svd_loop.experiments.play import play
 from svd_loop.experiments.results import ArmResult, by_arm, read_collection
 from svd_loop.experiments.runner import COLLECTION, run_sweep
+from svd_loop.ledger import LedgerReader
 from tests.processes import PRELOADED, Process
+
+ROUNDS = 8
+"""Of jobs that are stopped on the way."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -140,27 +144,22 @@ def test_the_command_shows_a_table_writes_a_page_and_prints_json(
 
 def test_ctrl_c_stops_with_everything_kept_and_the_same_command_continues(tmp_path: Path) -> None:
     changed = sweep_data(tmp_path / "runs")
-    changed["set"] |= {"job.rounds": 12}
-    path = write_sweep(tmp_path, set=changed["set"], seeds=[1])
+    path = write_sweep(tmp_path, set=changed["set"] | {"job.rounds": ROUNDS}, seeds=[1])
     command = [sys.executable, "-m", "svd_loop.cli", "sweep", str(path), "--arm", "svd"]
     process = Process(command, stderr=subprocess.PIPE)
-    ledger = tmp_path / "runs" / "sweeps" / "small" / "jobs" / "svd-s1" / "ledger.sqlite"
-    for _ in range(600):
-        if ledger.exists() or process.returncode is not None:
-            break
-        time.sleep(0.1)
-    time.sleep(1.0)
+    job = tmp_path / "runs" / "sweeps" / "small" / "jobs" / "svd-s1"
+    wait_until(lambda: has_begun(job) or process.returncode is not None)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.read()
     assert process.wait(120) == 130, errors
     assert "the same command continues" in errors
     result = run_sweep(Plan.load(path, arms=["svd"], seeds=[1]))[0]
-    assert len(result.rounds) == 13
+    assert len(result.rounds) == ROUNDS + 1
 
 
 def test_when_the_command_is_killed_its_workers_end_too_and_the_same_command_continues(tmp_path: Path) -> None:
     changed = sweep_data(tmp_path / "runs")
-    path = write_sweep(tmp_path, set=changed["set"] | {"job.rounds": 12}, seeds=[1])
+    path = write_sweep(tmp_path, set=changed["set"] | {"job.rounds": ROUNDS}, seeds=[1])
     command = [sys.executable, "-m", "svd_loop.cli", "sweep", str(path), "--arm", "svd"]
     process = Process(command)
     ledger = tmp_path / "runs" / "sweeps" / "small" / "jobs" / "svd-s1" / "ledger.sqlite"
@@ -169,15 +168,22 @@ def test_when_the_command_is_killed_its_workers_end_too_and_the_same_command_con
     process.wait()
     wait_until(lambda: not living_in(process.pid))
     assert not living_in(process.pid)
-    assert len(run_sweep(Plan.load(path, arms=["svd"], seeds=[1]))[0].rounds) == 13
+    assert len(run_sweep(Plan.load(path, arms=["svd"], seeds=[1]))[0].rounds) == ROUNDS + 1
+
+
+def has_begun(job: Path) -> bool:
+    """Whether the job's baseline is committed."""
+    with suppress(SvdError), LedgerReader.open_for_reading(job) as reader:
+        return bool(reader.state().history)
+    return False
 
 
 def wait_until(done: Callable[[], bool]) -> None:
-    """Up to a minute."""
-    for _ in range(600):
-        if done():
-            return
-        time.sleep(0.1)
+    """Up to two minutes."""
+    deadline = time.monotonic() + 120
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def living_in(session: int) -> list[int]:
