@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.request
@@ -13,22 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.guard import guarded
+from tests.processes import Process
 
 _WITHOUT_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 """By default the server starts seven more processes, for jobs such as scoring traces, which nothing here asks for."""
 
 
 @contextmanager
-def tracking_server(root: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def tracking_server(root: Path, port: int) -> Iterator[Process]:
     """A real `mlflow server` on loopback, with its own database and artifacts under `root`."""
     stores = ["--backend-store-uri", f"sqlite:///{root}/mlflow.db", "--artifacts-destination", str(root / "served")]
     address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command = [sys.executable, "-m", "mlflow", "server", *address, *stores]
+    command = [sys.executable, "-m", "tests.svd_loop.forked_mlflow", *address, *stores]
     with (root / "server.log").open("ab") as log:
-        process = subprocess.Popen(
-            guarded(command), env={**os.environ, **_WITHOUT_JOBS}, stdout=log, stderr=log, start_new_session=True
-        )
+        process = Process(command, env={**os.environ, **_WITHOUT_JOBS}, stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + 90
         while True:
@@ -36,12 +32,10 @@ def tracking_server(root: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
             with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
                 if answer.status == 200:
                     break
-            time.sleep(0.2)
+            time.sleep(0.05)
         yield process
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill_group()
 
 
 def free_port() -> int:
