@@ -71,7 +71,8 @@ def run_on_nodes(task: TrainingTask, notice: Callable[[int], None]) -> int:
         raise
     except RayError as error:
         raise TrainingError(
-            f"a node of the update was lost: {first_line(error)}; run the same command again to repeat it"
+            f"a node of the update was lost: {first_line(error)}. Nodes keep no checkpoints (update.launch.type: ray): "
+            "the same command repeats the update from its first step"
         ) from None
     finally:
         remove_placement_group(group)  # ends the actors, and these their processes
