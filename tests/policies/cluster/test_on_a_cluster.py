@@ -144,7 +144,7 @@ class Watch:
     """Sees what replicas are asked, and kills one's process while that has its second call to answer.
 
     The process is stopped before it gets the call, so that it cannot answer before it dies; `strike` comes before its
-    end.
+    end. The other replica's third call waits until then: on a busy machine it would take all the rows.
     """
 
     def __init__(
@@ -159,6 +159,7 @@ class Watch:
         self._name = name
         self._process = process
         self._strike = strike
+        self._struck = asyncio.Event()
         whole, streamed = Replica.answer, StreamedReplica.advance
 
         async def answer(replica: Replica, row: int) -> Any:
@@ -178,6 +179,8 @@ class Watch:
         self.asked.update(seeds)
         self.of[replica.name] += bool(seeds)
         if replica.name != self._name or not seeds or self.of[self._name] != 2:
+            if self._name not in ("", replica.name) and self.of[replica.name] > 2:
+                await self._struck.wait()
             return await call()
         os.kill(self._process, signal.SIGSTOP)
         asked = asyncio.ensure_future(call())
@@ -185,6 +188,7 @@ class Watch:
         self._strike()
         with suppress(ProcessLookupError):
             os.kill(self._process, signal.SIGKILL)
+        self._struck.set()
         return await asked
 
 
