@@ -55,7 +55,7 @@ from svd_loop.errors import ConfigError, ModelError, TrainingError, WeightsError
 from svd_loop.nano import NANO_CHECKPOINT
 from tests.policies.updates import parent, rows, settings, updater
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 NODE = {"num_cpus": 3, "object_store_memory": 80 * 2**20}
 """Room for both replicas on one node, beside a part of an update."""
