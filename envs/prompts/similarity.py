@@ -51,12 +51,7 @@ class Bands:
     """Band keys of sketches: texts whose similarity is probably at least `threshold` share at least one."""
 
     def __init__(self, threshold: float) -> None:
-        from datasketch import MinHashLSH
-
-        # datasketch needs a threshold below one; equal texts still share every band.
-        chosen = MinHashLSH(threshold=min(threshold, 0.99), num_perm=PERMUTATIONS, weights=_WEIGHTS)
-        self.count: int = chosen.b
-        self.rows: int = chosen.r
+        self.count, self.rows = _bands(min(threshold, 0.99))  # equal texts still share every band
         shape = (self.count, self.rows)
         self._factors = np.random.RandomState(1).randint(0, 2**64, shape, dtype=np.uint64) | np.uint64(1)
 
@@ -103,6 +98,15 @@ def _pair_hashes(form: Form) -> list[int]:
     """
     pairs = "\n".join(map(" ".join, pairwise(form.words))) or "".join(form.words)
     return list(map(zlib.crc32, pairs.encode("utf-8", "replace").split(b"\n"))) if pairs else []
+
+
+@cache
+def _bands(threshold: float) -> tuple[int, int]:
+    """The number of bands, and of values in each, that datasketch chooses; it needs a threshold below one."""
+    from datasketch import MinHashLSH
+
+    chosen = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, weights=_WEIGHTS)
+    return chosen.b, chosen.r
 
 
 @cache
