@@ -12,10 +12,10 @@ from benchmarks.nano_quarter import AGAIN, play, summary
 from envs.problems.nano import DOMAINS
 from svd_loop.ledger import LedgerReader
 
-PROMPTS, WEEKS = 6, 3
+PROMPTS, WEEKS = 4, 3
 SMALL = (
-    "data.development={type: nano, count: 4}",
-    "data.test={type: nano, count: 6}",
+    "data.development={type: nano, count: 3}",
+    "data.test={type: nano, count: 4}",
     "sampling.n=3",
     "cascade.votes=1",
     "health.canaries=0",
