@@ -274,7 +274,8 @@ def test_other_weights_than_those_stored_are_refused(
 
 
 def job(root: Path, *overrides: str) -> Config:
-    return small_job(root, "health.canaries=0", "engine.threads=1", *overrides)
+    few = ("data.development.count=12", "data.prompts_per_round=18")
+    return small_job(root, *few, "health.canaries=0", "engine.threads=1", *overrides)
 
 
 @pytest.mark.parametrize(
