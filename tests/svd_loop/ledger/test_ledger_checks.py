@@ -7,10 +7,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from svd_loop.contracts import JobPaths, JobResult, StopReason
 from svd_loop.errors import LedgerError
 from svd_loop.ledger import Ledger, LedgerReader, content_digest, salvage
+from svd_loop.ledger.contents import ContentStore
 from tests.svd_loop.ledger import samples
 
 CALLS = [samples.solve(prompt.id, 0) for prompt in samples.PROMPTS]
@@ -184,7 +186,18 @@ def test_a_lost_batch_is_harmless(job: Path, sound: tuple[Path, str]) -> None:
         assert content_digest(reader) == sound[1]
 
 
+def write_without_bases(job: Path) -> None:
+    """Store the contents as they were before some were compressed against others."""
+    with closing(sqlite3.connect(job / "ledger.sqlite")) as connection, connection:
+        based = [id for (id,) in connection.execute("SELECT id FROM contents WHERE base IS NOT NULL")]
+        assert based
+        for id, content in ContentStore(connection, job).load(based).items():
+            plain = zstandard.compress(content.data)
+            connection.execute("UPDATE contents SET data = ?, dictionary = NULL WHERE id = ?", (plain, id))
+
+
 def test_an_older_ledger_gets_its_digests_when_it_is_migrated(job: Path, sound: tuple[Path, str]) -> None:
+    write_without_bases(job)
     edit(
         job,
         "DELETE FROM meta WHERE name = 'digest';"
