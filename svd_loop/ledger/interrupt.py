@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Callable
 from types import FrameType, TracebackType
@@ -49,6 +50,8 @@ class Interrupt:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
+            # The tracker's database may be in the middle of a statement; what it then says about its cursor is no news.
+            logging.getLogger("sqlalchemy").setLevel(logging.CRITICAL)
             raise KeyboardInterrupt
         self.requested = True
         self._notify()
