@@ -28,6 +28,7 @@ from typing import Any
 
 import torch
 
+import policies.opening
 import policies.versions.checkpoints
 from policies.training.rows import dataset_columns, sample_count, training_order
 from policies.training.sft import SftUpdater
@@ -118,12 +119,13 @@ def _phase_once(config: Config, opened: list[TimedEngine], first: Sequence[list[
     """The phase, then its bare loop; the other way round where the requests are known from before."""
     with build_job(config, interrupt=Interrupt()) as job:
         controller, parts = job.controller, job.controller.parts
+        state = controller.record_baseline()
         prompts = parts.prompts.for_round(1, config.data.prompts_per_round, config.job.seed)
         with closing(parts.open_policy(0)) as policy:
             engine, whole, bare = opened[-1], Clock(), Clock()
             _bare(engine, first, bare)
             with whole.running():
-                controller.play_episode(policy, prompts, 1)
+                controller.play_episode(policy, prompts, state)
             if not first:
                 _bare(engine, engine.asked, bare)
             assert not first or list(first) == engine.asked, "a phase asks the same every time"
