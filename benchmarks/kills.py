@@ -37,7 +37,7 @@ from tests.svd_loop.job_outcome import asked_again, is_finished, outcome_of
 from tests.svd_loop.jobs_support import small
 from tests.svd_loop.killed_operations import OPERATIONS, Victim
 from tests.svd_loop.ledger import kill_job, samples
-from tests.svd_loop.test_job_kills import CHUNK, NOWHERE, command
+from tests.svd_loop.test_job_kills import CHOOSING, CHUNK, NOWHERE, command
 
 
 class Miniature:
@@ -72,7 +72,7 @@ class CommandLine:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        run_job(small(folder / "reference", f"engine.chunk_size={CHUNK}"))
+        run_job(small(folder / "reference", *CHOOSING, f"engine.chunk_size={CHUNK}"))
         self._expected = outcome_of(RootPaths(folder / "reference").job("scripted").folder)
         # Half of what the whole job takes on this machine: most kills then find it at work, some after many chunks.
         (folder / "timed").mkdir()
