@@ -42,7 +42,8 @@ _PLUS: Final = re.compile(r"\s+\+\s+|(?<=[A-Za-z\d)])\+(?=\d*[A-Z])")
 _STATE: Final = re.compile(r"\((?:aq|s|l|g)\)$")
 _REMARK: Final = re.compile(r"\s\([a-z ]{3,60}\)$")
 _CHARGE_FIRST: Final = re.compile(r"(?<=[A-Za-z\d)\]])\^?([+-])(\d)$")
-_TEXT: Final = re.compile(r"\\(?:text|ce)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+TEXT: Final = re.compile(r"\\(?:text|ce)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+"""A command that only sets its content as text or as a formula; the content is the group."""
 _MASS_FIRST: Final = re.compile(rf"\^(\d{{1,3}})(?:_\d{{1,3}})?({_SYMBOL})")
 _MASS_LAST: Final = re.compile(r"([A-Za-z]{1,13})-(\d{1,3})")
 _CORE: Final = rf"(?P<core>\[{_SYMBOL}\])?"
@@ -83,7 +84,7 @@ def _term(text: str) -> str:
 
 def _flat(text: str) -> str:
     r"""The text in one line, without what sets it: `\text{SO}_{4}^{2-}` is `SO_4^2-`."""
-    text = _REMARK.sub("", _TEXT.sub(r"\1", text)).replace(r"\cdot", "*").replace("{", "").replace("}", "")
+    text = _REMARK.sub("", TEXT.sub(r"\1", text)).replace(r"\cdot", "*").replace("{", "").replace("}", "")
     return re.sub(r"\s|\\", "", text).strip('."')
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from envs.domains.chemistry import same_species
+from envs.domains.chemistry import TEXT, same_species
 from envs.domains.choices import choice, options_of
 from envs.domains.extraction import final_answer
 from envs.domains.library import Library, UndecidedError
@@ -39,7 +39,6 @@ from svd_loop.contracts import Outcome, Problem
 _TOLERANCE: Final = Fraction(1, 100)
 _LONGEST: Final = 1000
 """Characters; a longer answer is no answer."""
-_TEXT: Final = re.compile(r"\\(?:text|ce)\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 _ABOUT: Final = re.compile(
     r"(?:\\(?:approx|sim|simeq)(?![a-zA-Z])|about|approximately|approx\.?|roughly|around|ca\.?|~)\s*"
 )
@@ -102,7 +101,7 @@ def quantity(text: str) -> Quantity | None:
     if name is None:
         if not counts_things(behind):
             return None
-        name = " ".join(_TEXT.sub(r" \1", behind).split())
+        name = " ".join(TEXT.sub(r" \1", behind).split())
     read = found[0]
     return Quantity(read.value, not read.measured, name, read.places or 0, read.digits)
 
@@ -199,7 +198,7 @@ def _plain(text: str) -> str:
 
 def _unset(text: str) -> str:
     """Text without the commands that only format it as text."""
-    return _TEXT.sub(r"\1", text).strip()
+    return TEXT.sub(r"\1", text).strip()
 
 
 def _is_prose(text: str) -> bool:

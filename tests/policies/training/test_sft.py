@@ -145,10 +145,7 @@ def test_a_finished_update_is_not_repeated(checkpoint: Path, trained: Trained, m
 
 
 def test_an_interrupted_update_goes_on_to_the_same_weights(
-    tmp_path: Path,
-    checkpoint: Path,
-    trained: Trained,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, checkpoint: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, whole = trained(method="full")
     interrupted = updater(tmp_path / "b", checkpoint, checkpoint_steps=2)
