@@ -59,11 +59,14 @@ _TENS: Final = {
         ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2
     )
 }
+_ORDINALS: Final = "third fourth fifth sixth seventh eighth ninth tenth"
 _PORTIONS: Final = {
-    **{"half": (1, 2), "third": (1, 3), "thirds": (1, 3), "quarter": (1, 4), "quarters": (1, 4)},
-    **{"fourth": (1, 4), "fourths": (1, 4), "fifth": (1, 5), "fifths": (1, 5)},
+    **{"half": 2, "halves": 2, "quarter": 4, "quarters": 4, "hundredth": 100, "hundredths": 100},
+    **{name + end: below for below, name in enumerate(_ORDINALS.split(), start=3) for end in ("", "s")},
 }
-_NUMERAL: Final = re.compile(r"(?P<sign>(?:minus|negative)\s+)?(?P<words>[a-z]+(?:[\s-]+[a-z]+){0,4})")
+_ALONE: Final = frozenset(("half", "third", "quarter", "fourth", "fifth"))  # "sixth" alone is most often a place
+_POWERS: Final = {"million": 1_000_000, "thousand": 1_000}
+_NUMERAL: Final = re.compile(r"(?P<sign>(?:minus|negative)\s+)?(?P<words>[a-z]+(?:[\s-]+[a-z]+){0,12})")
 _AND_PORTION: Final = re.compile(
     r"(?P<whole>\d+|[a-z-]+)\s+and\s+(?:(?P<above>\d+)\s*/\s*(?P<below>\d+)|(?P<words>[a-z ]+))"
 )
@@ -255,8 +258,18 @@ def _from_words(text: str) -> str:
 
 
 def _counted(words: str) -> int | None:
-    """A number up to 999 in words."""
+    """A number below a billion in words."""
     split = [word for word in re.split(r"[\s-]+", words) if word != "and"]
+    if not split:
+        return None
+    if split[0] == "a" and len(split) > 1 and split[1] in ("hundred", *_POWERS):
+        split[0] = "one"
+    for name, power in _POWERS.items():
+        if name in split:
+            place = split.index(name)
+            many = _counted(" ".join(split[:place]))
+            rest = _counted(" ".join(split[place + 1 :])) if split[place + 1 :] else 0
+            return None if not many or many >= 1000 or rest is None or rest >= power else power * many + rest
     if len(split) >= 2 and split[1] == "hundred" and 0 < _SMALL.get(split[0], 0) < 10:
         rest = _counted(" ".join(split[2:])) if len(split) > 2 else 0
         return None if rest is None or rest >= 100 else 100 * _SMALL[split[0]] + rest
@@ -270,10 +283,10 @@ def _counted(words: str) -> int | None:
 def _portion(words: str) -> tuple[int, int] | None:
     """A fraction in words ("two thirds", "a half")."""
     split = re.split(r"[\s-]+", words.strip())
-    if split[-1] not in _PORTIONS or len(split) > 2:
+    if split[-1] not in _PORTIONS or len(split) > 2 or (len(split) == 1 and split[0] not in _ALONE):
         return None
     above = 1 if len(split) == 1 or split[0] in ("a", "an") else _SMALL.get(split[0])
-    return None if above is None else (above, _PORTIONS[split[-1]][1])
+    return None if above is None else (above, _PORTIONS[split[-1]])
 
 
 def _letter(name: str) -> re.Pattern[str]:
