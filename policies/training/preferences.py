@@ -137,9 +137,11 @@ class PreferenceUpdater(GradientUpdater[Example]):
 
     def _fault(self, one: RefusedRow, accepted: Iterable[TrainingRow], used: Sequence[RefusedRow]) -> str:
         """The reason to leave a refused row out; empty if it can be used."""
-        truncated = one.stage == Rejection.TRUNCATED
+        truncated, most_yes = one.stage == Rejection.TRUNCATED, self.section.most_yes
         if truncated and not self.section.truncated:
             return "truncated"
+        if most_yes is not None and one.yes > most_yes:
+            return "over_most_yes"
         _, faults = usable_rows([one.row], self._stop_ids, self._settings.max_length)
         reasons = [reason for reason, rows in faults.items() if rows and not (truncated and reason == "no_stop_token")]
         return reasons[0] if reasons else self.superfluous(one, accepted, used)

@@ -49,6 +49,10 @@ class PreferenceSection(AlgorithmSection):
     0 leaves these rows out, which lets the likelihood of accepted answers fall and the judge's roles be forgotten."""
     truncated: bool = False
     """Use candidates that were cut off at `sampling.max_tokens` as refused ones too."""
+    most_yes: Annotated[int, Field(ge=0)] | None = None
+    """Leave out refused candidates with more yes votes than this, of all stages, before the vote that refused them: the
+    nearer one came to being accepted, the likelier it is right. 0 uses those alone that the first vote refused; null
+    sets no limit."""
 
 
 class ContrastSection(PreferenceSection):

@@ -308,10 +308,15 @@ class TrainingRow:
 
 @dataclass(frozen=True, slots=True)
 class RefusedRow:
-    """A refused candidate of the round as a row, and the stage that refused it (or `static` or `truncated`)."""
+    """A refused candidate of the round as a row.
+
+    `stage` is the one that refused it (or `static` or `truncated`), `yes` the number of its yes votes, of all stages,
+    before the vote that did.
+    """
 
     row: TrainingRow
     stage: str
+    yes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from svd_loop.contracts import Candidate, Episode, Prompt, RefusedRow, Rejection, TrainingRow, Verdict, VoteValue
 
@@ -106,13 +107,13 @@ def sibling_rows(episode: Episode, others: Sequence[Candidate], prompts: Sequenc
 
 
 def refused_rows(episode: Episode, others: Sequence[Candidate], prompts: Sequence[Prompt]) -> list[RefusedRow]:
-    """The refused ones among further candidates of the episode as rows, with the stage that refused them."""
+    """The refused ones among further candidates of the episode as rows, with what refused them."""
     domains = {prompt.id: prompt.domain for prompt in prompts}
-    stages = {(verdict.prompt_id, verdict.candidate): refused_by(verdict) for verdict in episode.verdicts}
+    verdicts = {(verdict.prompt_id, verdict.candidate): verdict for verdict in episode.verdicts}
     return [
-        RefusedRow(_row(candidate, "refused", episode.round, domains), stage)
+        RefusedRow(_row(candidate, "refused", episode.round, domains), stage, yes_before(verdict))
         for candidate in others
-        if (stage := stages[candidate.prompt_id, candidate.index])
+        if (stage := refused_by(verdict := verdicts[candidate.prompt_id, candidate.index]))
     ]
 
 
@@ -130,6 +131,15 @@ def refused_by(verdict: Verdict) -> str:
         return ""
     deciding = [vote for vote in verdict.votes if (vote.stage, vote.vote) == (verdict.stage, verdict.vote)]
     return str(verdict.stage) if deciding and deciding[-1].value is VoteValue.NO else ""
+
+
+def yes_before(verdict: Verdict) -> int:
+    """Yes votes before the one that refused a candidate: with early exit all that is known of how near it came.
+
+    Votes after it (of `early_exit: false`, `fill_rows`, an audit) are not counted, so these settings change nothing.
+    """
+    before = takewhile(lambda vote: (vote.stage, vote.vote) != (verdict.stage, verdict.vote), verdict.votes)
+    return sum(vote.value is VoteValue.YES for vote in before)
 
 
 def _row(candidate: Candidate, origin: str, round: int, domains: Mapping[str, str]) -> TrainingRow:

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,20 @@ def test_an_interrupted_update_continues_to_the_same_bits(tmp_path: Path, checkp
     assert len(whole.candidates) == 2 and resumed.candidates == whole.candidates
     earlier = [WeightStore(tmp_path / name / "versions").choose(1, whole.candidates[0]).version for name in "ab"]
     assert earlier[0] == earlier[1] != whole.version  # kept before the interruption, or again after it
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_candidates_that_came_near_to_being_accepted_can_be_left_out(
+    tmp_path: Path, checkpoint: Path, kind: str
+) -> None:
+    nearer = [replace(one, yes=place) for place, one in enumerate(refused(0, (50, STOP), (51, STOP), (52, STOP)))]
+    used = {}
+    for most in (None, 0, 1):
+        learner = updater(tmp_path, checkpoint, kind, {"most_yes": most})
+        judged, counts = learner.judged(UpdateMaterial(accepted(), nearer), 1)
+        used[most] = len(judged.refused["p0"])
+        assert counts["refused_left_out.over_most_yes"] == 3 - used[most]
+    assert used == {None: 3, 0: 1, 1: 2}
 
 
 @pytest.mark.parametrize("kind", ["dpo", "kto"])

@@ -80,12 +80,11 @@ def test_inherited_rows_are_replayed_as_those_of_an_earlier_round() -> None:
 
 
 def judged(index: int, rejection: Rejection | None, value: VoteValue | None = None, accepted: bool = False) -> Verdict:
-    """A verdict; its deciding vote, if any, is the second of `correctness`."""
+    """A verdict; its deciding vote, if any, is the second of `correctness`, between two of yes."""
     if value is None:
         return Verdict("p", index, accepted, rejection)
-    votes = tuple(
-        Vote("p", index, StageName("correctness"), place, read) for place, read in ((1, VoteValue.YES), (2, value))
-    )
+    read = (VoteValue.YES, value, VoteValue.YES)  # the third was asked ahead
+    votes = tuple(Vote("p", index, StageName("correctness"), place + 1, value) for place, value in enumerate(read))
     return Verdict("p", index, accepted, rejection, StageName("correctness"), 2, votes)
 
 
@@ -106,6 +105,10 @@ def test_rows_beside_the_selected_are_those_refused_with_certainty_and_accepted_
     episode = Episode(4, 1, candidates, (*verdicts, judged(9, None, accepted=True)), (candidates[2],))
     others, prompts = further_candidates(episode), [Prompt("p", "question", "math")]
     rows = refused_rows(episode, others, prompts)
-    assert [(one.row.candidate, one.stage) for one in rows] == [(0, "correctness"), (4, "static"), (5, "truncated")]
+    assert [(one.row.candidate, one.stage, one.yes) for one in rows] == [
+        (0, "correctness", 1),
+        (4, "static", 0),
+        (5, "truncated", 0),
+    ]
     assert rows[0].row == TrainingRow((1, 2, 10, 3), 2, "refused", "p", 0, 4, "math")
     assert sibling_rows(episode, others, prompts) == [TrainingRow((1, 2, 19, 3), 2, "sibling", "p", 9, 4, "math")]
