@@ -26,8 +26,15 @@ class AlgorithmSection(Section):
     logits_memory: ClassVar[float] = 1.0
     """Memory of a sequence's logits in a forward pass, over that of `sft`; measured by `benchmarks.update_memory`."""
 
+    unlearned_passes: ClassVar[float] = 0.0
+    """Forward passes of sequences without a gradient for an example beside the supervised rows: reference and KL."""
+
     type: str
     """Name of the algorithm."""
+
+    def examples(self, accepted: float, refused: float) -> float:
+        """Most examples beside the supervised rows, from the numbers of a round's accepted and refused candidates."""
+        return 0.0
 
 
 class SftSection(AlgorithmSection):
@@ -67,8 +74,13 @@ class DpoSection(ContrastSection):
 
     sequences_per_row: ClassVar[int] = 2
     logits_memory: ClassVar[float] = 2.1
+    unlearned_passes: ClassVar[float] = 2.0
 
     type: Literal["dpo"] = "dpo"
+
+    def examples(self, accepted: float, refused: float) -> float:
+        """The pairs of a refused candidate."""
+        return min(refused, self.refused_per_prompt * accepted)
 
 
 class KtoSection(ContrastSection):
@@ -77,7 +89,13 @@ class KtoSection(ContrastSection):
     Both labels get the same total weight.
     """
 
+    unlearned_passes: ClassVar[float] = 3.0
+
     type: Literal["kto"] = "kto"
+
+    def examples(self, accepted: float, refused: float) -> float:
+        """Every candidate."""
+        return accepted + refused
 
 
 class GrpoSection(PreferenceSection):
@@ -86,10 +104,16 @@ class GrpoSection(PreferenceSection):
     Needs `update.start: previous`.
     """
 
+    unlearned_passes: ClassVar[float] = 1.0
+
     type: Literal["grpo"] = "grpo"
     clip: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     """A token's ratio of the policy's probability to the sampling policy's has no gradient once it has moved further
     than this from 1 in the rewarded direction."""
+
+    def examples(self, accepted: float, refused: float) -> float:
+        """Every candidate."""
+        return accepted + refused
 
 
 UPDATES = Seam(

@@ -326,15 +326,22 @@ def _panel_basis(config: Config, measured: Measured, work: Work) -> RoundTokens:
 
 
 def _update_seconds(config: Config, measured: Measured, work: Work, round: int) -> float:
-    """Return the duration of a round's update, derived from the speed of reading; it grows with the replayed rows."""
+    """Return the duration of a round's update, derived from the speed of reading; it grows with the replayed rows.
+
+    For preferences it is what the round's candidates can give at most: every one that was not selected was refused.
+    """
     solver, update = _means(config, measured, Role.SOLVER), config.update
     replayed = round - 1 if update.replay.rounds is None else min(round - 1, update.replay.rounds)
     rows = work.accepted * (1 + replayed)  # assumes one row per accepted prompt
     rows *= 1 + (0.0 if update.replay.anchor == "none" else update.replay.anchor_ratio)
-    # With `update.steps` the number of rows seen is fixed; otherwise every row is seen once per epoch.
-    drawn = update.steps * update.batch_size if update.steps is not None else rows * update.epochs
+    examples = update.algorithm.examples(work.accepted, work.candidates - work.accepted)
+    items = rows + examples
+    # With `update.steps` the number of items seen is fixed; otherwise each is seen once per epoch.
+    drawn = update.steps * update.batch_size if update.steps is not None else items * update.epochs
     slowdown = _TRAINING + (1.0 if update.gradient_checkpointing else 0.0)
-    return drawn * (solver.prompt_tokens + solver.output_tokens) * slowdown / (measured.prompt_rate or math.inf)
+    of_example = update.algorithm.sequences_per_row * slowdown + update.algorithm.unlearned_passes
+    passes = drawn * (rows * slowdown + examples * of_example) / items if items else 0.0
+    return passes * (solver.prompt_tokens + solver.output_tokens) / (measured.prompt_rate or math.inf)
 
 
 def _means(config: Config, measured: Measured, role: RoleName) -> RoleMeans:

@@ -92,6 +92,19 @@ def test_hours_are_reading_writing_and_training(tmp_path: Path) -> None:
     assert "hours" not in forecast(config, replace(measured(SURE), prompt_rate=None), prompts=10, held_out={}).round
 
 
+@pytest.mark.parametrize(("kind", "passes"), [("sft", 0), ("dpo", 30 * 8), ("kto", 40 * 6), ("grpo", 40 * 4)])
+def test_preferences_add_examples_to_an_update(tmp_path: Path, kind: str, passes: int) -> None:
+    """10 prompts of 4 candidates, one of them selected: 10 rows of 3 forward passes, and the passes of the others."""
+    keys = ("job.rounds=1", "sampling.block=null", "update.replay.rounds=0", f"update.algorithm.type={kind}")
+    hours = [
+        forecast(small(tmp_path, *keys, f"update.epochs={epochs}"), measured(SURE), prompts=10, held_out={})
+        .round["hours"]
+        .value
+        for epochs in (1, 3)
+    ]
+    assert hours[1] - hours[0] == pytest.approx(2 * (10 * 3 + passes) * 110 / 1000 / 3600, rel=1e-3)
+
+
 def test_a_role_that_was_never_asked_counts_at_its_longest(tmp_path: Path) -> None:
     solver = replace(measured({}), roles={Role.SOLVER: ROLES[Role.SOLVER]}, yes={})
     config = small(tmp_path, "cascade.judge.max_tokens=50")
