@@ -1,10 +1,6 @@
-"""Rows and updaters for tests of training; run as a program, it is the job's process of a launched update.
-
-`python -m tests.policies.updates FOLDER CHECKPOINT SETTINGS` trains version 1; SETTINGS are keys of `update` as JSON.
-"""
+"""Rows and updaters for tests of training."""
 
 import json
-import sys
 from pathlib import Path
 
 from transformers import AutoTokenizer
@@ -46,6 +42,7 @@ def parent(folder: Path) -> Path:
     return folder / "versions" / "round-000"
 
 
-if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    updater(folder, Path(sys.argv[2]), **json.loads(sys.argv[3])).fit(rows(13), round=1, parent=parent(folder))
+def train_once(folder: str, checkpoint: str, overrides: str) -> None:
+    """What a job's process does: train version 1; `overrides` are keys of `update` as JSON."""
+    place = Path(folder)
+    updater(place, Path(checkpoint), **json.loads(overrides)).fit(rows(13), round=1, parent=parent(place))

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from accelerate.commands.launch import main
@@ -22,15 +22,29 @@ from torch.distributed.elastic.multiprocessing.subprocess_handler import Subproc
 
 
 class Forked:
-    """The part of `subprocess.Popen` that the launcher uses, for `python [-u] -m MODULE ARGUMENT...`."""
+    """The part of `subprocess.Popen` that the launcher uses, for `python [-u] -m MODULE ARGUMENT... FOLDER`.
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    Its process id is in the folder, in the file `pid-` with its rank, or `pid-launcher`.
+
+    Args:
+        command: the command line.
+        environment: its environment variables.
+        redirect: called in the fork, before it becomes the command.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        redirect: Callable[[], None] = lambda: None,
+    ) -> None:
         _, module, *arguments = command[command.index("-m") :]
         self.returncode: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
+            redirect()
             os._exit(_become(module, arguments, environment))
-        Path(arguments[0], f"pid-{environment['RANK']}").write_text(str(self.pid))
+        Path(arguments[-1], f"pid-{environment.get('RANK', 'launcher')}").write_text(str(self.pid))
 
     def poll(self) -> int | None:
         """Its exit code, or minus the signal that ended it; None while it runs."""

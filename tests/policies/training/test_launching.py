@@ -1,7 +1,7 @@
 """Updates through a real `accelerate launch` with two gloo processes on the CPU.
 
-The first launch, of the job that is killed, is one of new interpreters; the job itself, and launcher and processes of
-the others are forks.
+Launchers and their processes are forks; on a Ray cluster (`tests.policies.cluster.test_on_a_cluster`) they are new
+interpreters.
 """
 
 import json
@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any
@@ -33,10 +34,9 @@ from policies.versions.stored import stored_version
 from policies.versions.weights import WeightStore
 from svd_loop.config.update import LaunchSection
 from svd_loop.errors import ConfigError, TrainingError
+from tests.policies.training.forked_job import forking
 from tests.policies.updates import parent, rows, settings, updater
 from tests.processes import Process
-
-FORKING = "tests.policies.training.forking_launcher"
 
 
 @pytest.fixture
@@ -47,9 +47,7 @@ def forked_launches(monkeypatch: pytest.MonkeyPatch) -> None:
         command: list[str], *, env: Mapping[str, str], stdin: int, stdout: IO[Any], stderr: IO[Any], **rest: Any
     ) -> Process:
         assert rest == {"start_new_session": True}  # as each of these has
-        forking = [FORKING if part == "accelerate.commands.launch" else part for part in command]
-        assert forking != command
-        return Process(forking, env=env, stdin=stdin, stdout=stdout, stderr=stderr, engines=True)
+        return Process(forking(command), env=env, stdin=stdin, stdout=stdout, stderr=stderr, engines=True)
 
     popen = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
     monkeypatch.setattr(launching, "subprocess", popen)
@@ -66,18 +64,14 @@ def wait_until(condition: Callable[[], bool], seconds: float = 240.0) -> None:
         time.sleep(0.01)
 
 
-def processes_of(work: Path) -> dict[int, int]:
-    """Rank to process id of everything that trains in `work`."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and f"{training_process.__name__}\0{work}" in (entry / "cmdline").read_text():
-                environment = dict(
-                    item.partition("=")[::2] for item in (entry / "environ").read_text(errors="replace").split("\0")
-                )
-                found[int(environment.get("RANK", -1))] = int(entry.name)
-        except OSError:  # it ended while we looked
-            continue
+def processes_of(work: Path) -> set[str]:
+    """`launcher` and the ranks of everything that trains in `work`."""
+    found = set()
+    for path in work.glob("pid-*"):
+        with suppress(OSError):  # it ended while we looked
+            state = Path("/proc", path.read_text(), "stat").read_text().rpartition(")")[2].split()[0]
+            if state != "Z":
+                found.add(path.name.removeprefix("pid-"))
     return found
 
 
@@ -94,12 +88,11 @@ def test_a_killed_job_takes_its_processes_along_and_shards_go_on_to_the_weights_
     updater(tmp_path / "one", checkpoint, **run).fit(rows(13), round=1, parent=parent(tmp_path / "one"))
     apart = {**run, "checkpoint_steps": 2, "choose_from": 12, "launch": {"processes": 2, "strategy": "fsdp2"}}
     two = tmp_path / "two"
-    job = Process(
-        [sys.executable, "-m", "tests.policies.updates", str(two), str(checkpoint), json.dumps(apart)], engines=True
-    )
+    program = [sys.executable, "-m", "tests.policies.training.forked_job"]
+    job = Process([*program, str(two), str(checkpoint), json.dumps(apart)], engines=True)
     wait_until(lambda: step_of(two) >= 4 or job.poll() is not None)
     work = next((two / "versions").glob("training-001-*")).resolve()
-    assert sorted(rank for rank in processes_of(work) if rank >= 0) == [0, 1]
+    assert processes_of(work) == {"launcher", "0", "1"}
     job.send_signal(signal.SIGKILL)
     job.wait()
     wait_until(lambda: not processes_of(work))
