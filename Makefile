@@ -18,9 +18,9 @@ PIP    := $(BIN)/python -m pip install --quiet --no-deps
 LOCKED := $(PIP) --require-hashes -r
 # Compiled tests and sources are kept, whatever the shell says: each process would compile them again.
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
-# One process more than cores (tests/conftest.py). The first begins with what starts engines and takes long, the others with the rest
-# of the list, and whoever is done takes over from the end of another's: neighbours, which share fixtures, stay together.
-SPREAD := -n auto --dist worksteal
+# One process more than cores, each of which takes the next file of the list when it is done with one: what takes long
+# comes first (tests/conftest.py), and tests that share fixtures stay together.
+SPREAD := -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-vllm coverage lint reference setup-vllm setup-ray lock clean

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -17,6 +18,22 @@ let_threads_sleep()
 gc.disable()
 # The suite runs on the CPU everywhere, so that it means the same on a machine with GPUs; name some here to use them.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+ENGINES = (
+    "tests/policies/engines/test_vllm_engine.py",
+    "tests/policies/engines/test_vllm_servers.py",
+    "tests/policies/training/test_launching.py",
+    "tests/policies/engines/test_engine_probe.py",
+)
+"""Files that fork processes from a server with vLLM behind it (`tests.processes`), which one test process then has."""
+LONGEST = (
+    *ENGINES,
+    "tests/policies/cluster/test_on_a_cluster.py",
+    "tests/svd_loop/test_nano_job.py",
+    "tests/svd_loop/experiments/test_runner.py",
+    "tests/svd_loop/test_job_interrupts.py",
+)
+"""Files in the order in which they are started, before those with other slow tests."""
 
 settings.register_profile("svd-loop", derandomize=True, deadline=None)
 settings.load_profile("svd-loop")
@@ -38,10 +55,28 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """With `--dist loadfile`, files in the order of the list, and those of `ENGINES` in one process."""
+    if config.option.dist != "loadfile":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Files(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return "engines" if path in ENGINES else path
+
+    config.option.loadscopereorder = False
+    return Files(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that start vLLM first, then others with slow tests: what is left to the end is then short."""
-    rank: dict[object, int] = {}
-    for item in items:
-        own = 0 if item.get_closest_marker("vllm") else 1 if item.get_closest_marker("slow") else 2
-        rank[item.path] = min(own, rank.get(item.path, own))
-    items.sort(key=lambda item: rank[item.path])
+    """What takes long comes first, so that short files fill the processes' ends."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+
+    def rank(item: pytest.Item) -> int:
+        path = item.nodeid.partition("::")[0]
+        return LONGEST.index(path) if path in LONGEST else len(LONGEST) + (item.path not in slow)
+
+    items.sort(key=rank)
