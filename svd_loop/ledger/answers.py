@@ -15,6 +15,9 @@ from svd_loop.ledger.contents import Base, ContentStore, Stored, decode_ids, dec
 Answered = tuple[str, AgentCall, Reply]
 """A content key, the call it belongs to, and the reply."""
 
+Speaker = tuple[int, str, str, str]
+"""Round and fingerprint of the policy, role, and version of the template."""
+
 _INSERT = f"""
 INSERT INTO answers (key, batch, speaker, purpose, round, prompt_id, candidate, stage, vote, attempt,
                      finish_reason, prompt_tokens, output_tokens, text, prompt_ids, token_ids, digest)
@@ -29,6 +32,7 @@ _SOLUTION = """
 SELECT token_ids FROM answers JOIN speakers ON speakers.id = speaker
 WHERE prompt_id = ? AND round = ? AND candidate = ? AND purpose = ? AND role = 'solver' ORDER BY seq DESC LIMIT 1
 """
+_SPEAKER = "policy_round, fingerprint, role, template_version"
 _KEYS_PER_QUERY = 500
 _LEAST_BASED = 256
 """Bytes of a prompt's ids below which looking for its base costs more than it saves."""
@@ -52,7 +56,7 @@ def key_bytes(key: str) -> bytes:
 def insert(connection: sqlite3.Connection, store: ContentStore, items: Sequence[Answered]) -> None:
     """Write one batch within the caller's transaction. A known key keeps its first answer."""
     batch = connection.execute("INSERT INTO batches (written_at) VALUES (?)", (time.time(),)).lastrowid
-    speakers: dict[tuple[int, str, str, str], int] = {}
+    speakers: dict[Speaker, int] = _speakers(connection, {reply.policy.round for *_, reply in items})
     contents = _stored(connection, store, items)
     rows = []
     for (key, call, reply), of in zip(items, contents, strict=True):
@@ -60,13 +64,13 @@ def insert(connection: sqlite3.Connection, store: ContentStore, items: Sequence[
         speaker = speakers.get(said_by) or speakers.setdefault(said_by, _speaker(connection, said_by))
         at = call.id
         spot = (at.candidate, at.stage, at.vote, at.attempt)
-        counts = (reply.finish_reason.value, reply.prompt_tokens, reply.output_tokens)
+        counts = (reply.finish_reason, reply.prompt_tokens, reply.output_tokens)
         known = key_bytes(key)
-        digest = answer_digest(
-            (known, *said_by, at.purpose, at.round, *spot, *counts, at.prompt_id, *(c.digest for c in of))
-        )
+        text, prompt, output = of
+        contained = (text.digest, prompt.digest, output.digest)
+        digest = answer_digest((known, *said_by, at.purpose, at.round, *spot, *counts, at.prompt_id, *contained))
         name = (at.purpose, at.round, at.prompt_id)
-        rows.append((known, batch, speaker, *name, *spot, *counts, *(c.id for c in of), digest))
+        rows.append((known, batch, speaker, *name, *spot, *counts, text.id, prompt.id, output.id, digest))
     connection.executemany(_INSERT, rows)
 
 
@@ -74,51 +78,60 @@ def _stored(
     connection: sqlite3.Connection, store: ContentStore, items: Sequence[Answered]
 ) -> list[tuple[Stored, Stored, Stored]]:
     """Store text, prompt ids and token ids of each reply; returns where they are."""
-    texts, prompts, outputs = dict[bytes, Stored](), dict[int, Stored](), dict[bytes, Stored]()
-    encoded = [(encode_text(reply.text), encode_ids(reply.token_ids)) for _, _, reply in items]
+    found: list[tuple[Stored, Stored, Stored] | None] = [None] * len(items)
+    solved = [place for place, (_, call, _) in enumerate(items) if call.id.role == Role.SOLVER]
+    judged = [place for place, (_, call, _) in enumerate(items) if call.id.role != Role.SOLVER]
     # Solutions first: what judges read about them is compressed against them.
-    for role in sorted({call.id.role for _, call, _ in items}, key=lambda role: (role != Role.SOLVER, role)):
-        own = [(place, call.id, reply) for place, (_, call, reply) in enumerate(items) if call.id.role == role]
-        texts |= store.put(role, (encoded[place][0] for place, _, _ in own))
-        outputs |= store.put(f"{role} ids", (encoded[place][1] for place, _, _ in own))
-        if role == Role.SOLVER:
-            for place, at, _ in own:
-                ids = encoded[place][1]
-                store.remember(_solution(at), Base(outputs[ids].id, ids))
-        prompts |= _stored_prompts(connection, store, role, [(at, reply.prompt_ids) for _, at, reply in own])
-    return [
-        (texts[text], prompts[id(reply.prompt_ids)], outputs[ids])
-        for (text, ids), (_, _, reply) in zip(encoded, items, strict=True)
-    ]
+    for places in (solved, judged):
+        if places:
+            stored = _stored_replies(connection, store, [items[place] for place in places])
+            for place, one in zip(places, stored, strict=True):
+                found[place] = one
+    return [one for one in found if one is not None]
 
 
-def _stored_prompts(
-    connection: sqlite3.Connection, store: ContentStore, role: str, prompts: Sequence[tuple[CallId, tuple[int, ...]]]
-) -> dict[int, Stored]:
-    """Store prompts; returns where they are by the identity of their ids, which votes share."""
-    found = {id(ids): known for _, ids in prompts if (known := store.known(ids))}
-    new = {id(ids): (at, ids, encode_ids(ids)) for at, ids in prompts if id(ids) not in found}
+def _stored_replies(
+    connection: sqlite3.Connection, store: ContentStore, items: Sequence[Answered]
+) -> list[tuple[Stored, Stored, Stored]]:
+    groups: dict[str, list[bytes]] = {}
     bases: dict[bytes, Base] = {}
-    for at, _, encoded in new.values():
-        if role != Role.SOLVER and (base := _base(connection, store, at, encoded)):
-            bases[encoded] = base
-    stored = store.put(f"{role} prompt ids", (encoded for *_, encoded in new.values()), bases)
-    for place, (_, ids, encoded) in new.items():
-        found[place] = stored[encoded]
-        store.note(ids, stored[encoded])
-    return found
+    encoded: list[tuple[bytes, bytes]] = []
+    prompts: dict[int, bytes | Stored] = {}  # by the identity of their ids, which votes share
+    for _, call, reply in items:
+        at, role, ids = call.id, call.id.role, reply.prompt_ids
+        encoded.append((encode_text(reply.text), encode_ids(reply.token_ids)))
+        groups.setdefault(role, []).append(encoded[-1][0])
+        groups.setdefault(f"{role} ids", []).append(encoded[-1][1])
+        if id(ids) in prompts:
+            continue
+        prompts[id(ids)] = known = store.known(ids) or encode_ids(ids)
+        if isinstance(known, bytes):
+            groups.setdefault(f"{role} prompt ids", []).append(known)
+            if role != Role.SOLVER and (base := _base(connection, store, at, known)):
+                bases[known] = base
+    stored = store.put_all(groups, bases)
+    where: list[tuple[Stored, Stored, Stored]] = []
+    for (_, call, reply), (text, output) in zip(items, encoded, strict=True):
+        prompt = prompts[id(reply.prompt_ids)]
+        if isinstance(prompt, bytes):
+            prompt = prompts[id(reply.prompt_ids)] = stored[prompt]
+            store.note(reply.prompt_ids, prompt)
+        if call.id.role == Role.SOLVER:
+            store.remember(_solution(call.id), Base(stored[output].id, output))
+        where.append((stored[text], prompt, stored[output]))
+    return where
 
 
 def _base(connection: sqlite3.Connection, store: ContentStore, at: CallId, prompt: bytes) -> Base | None:
-    """The ids of the solution that a judge's prompt is about, if they are stored."""
+    """The ids of the solution that a judge's prompt is about, if they are stored and it is long enough to hold them."""
     if at.candidate == NO_CANDIDATE or len(prompt) < _LEAST_BASED:
         return None
-    if (base := store.recall(_solution(at))) is not None:
-        return base
-    row = connection.execute(_SOLUTION, (at.prompt_id, at.round, at.candidate, at.purpose)).fetchone()
-    if row is not None:
-        store.remember(_solution(at), Base(row[0], store.load(row)[row[0]].data))
-    return store.recall(_solution(at))
+    if (base := store.recall(_solution(at))) is None:
+        row = connection.execute(_SOLUTION, (at.prompt_id, at.round, at.candidate, at.purpose)).fetchone()
+        if row is not None:
+            store.remember(_solution(at), Base(row[0], store.load(row)[row[0]].data))
+            base = store.recall(_solution(at))
+    return base if base is not None and len(base.data) < len(prompt) else None
 
 
 def _solution(at: CallId) -> tuple[str, int, str, int]:
@@ -136,7 +149,8 @@ def select(connection: sqlite3.Connection, store: ContentStore, keys: Iterable[s
     for start in range(0, len(wanted), _KEYS_PER_QUERY):
         part = wanted[start : start + _KEYS_PER_QUERY]
         where = f"WHERE key IN ({','.join('?' * len(part))})"
-        found.update(_replies(connection.execute(_SELECT + where, part).fetchall(), store))
+        if rows := connection.execute(_SELECT + where, part).fetchall():
+            found.update(_replies(rows, store))
     return found
 
 
@@ -186,8 +200,16 @@ def _replies(rows: Sequence[tuple[Any, ...]], store: ContentStore) -> Iterator[t
         )
 
 
-def _speaker(connection: sqlite3.Connection, said_by: tuple[int, str, str, str]) -> int:
-    columns = "policy_round, fingerprint, role, template_version"
-    connection.execute(f"INSERT INTO speakers ({columns}) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", said_by)
-    where = "policy_round = ? AND fingerprint = ? AND role = ? AND template_version = ?"
-    return int(connection.execute(f"SELECT id FROM speakers WHERE {where}", said_by).fetchone()[0])
+def _speakers(connection: sqlite3.Connection, rounds: Iterable[int]) -> dict[Speaker, int]:
+    """The speakers of some rounds that are stored, and their ids."""
+    query = f"SELECT id, {_SPEAKER} FROM speakers WHERE policy_round = ?"
+    found = (row for round in rounds for row in connection.execute(query, (round,)))
+    return {(round, fingerprint, role, template): id for id, round, fingerprint, role, template in found}
+
+
+def _speaker(connection: sqlite3.Connection, said_by: Speaker) -> int:
+    """Store a speaker that is not stored; returns its id."""
+    id = connection.execute(f"INSERT INTO speakers ({_SPEAKER}) VALUES (?, ?, ?, ?)", said_by).lastrowid
+    if id is None:
+        raise LedgerError(f"the speaker {said_by} was not stored")
+    return id

@@ -5,7 +5,8 @@ small model's judge writes the same few sentences many times. Storing by content
 compressed with zstandard. Texts of a hundred characters hardly shrink alone (to 94%), but to about a quarter with a
 dictionary trained on a few hundred earlier texts of their kind. So the first few hundred contents of a kind train a
 dictionary, which is used from then on. A content that repeats most of another one, as a judge's prompt repeats the
-solution, is compressed against that one, its base (to a tenth for a solution of 6,000 characters).
+solution, is compressed against that one, its base (to a tenth for a solution of 6,000 characters). A text that consists
+of two stored ones with an empty line between them, as a vote of two questions does, is stored as their ids.
 
 Every read is verified against the content's digest, so a flipped bit is an error and never a wrong answer.
 """
@@ -16,7 +17,8 @@ import hashlib
 import sqlite3
 import sys
 from array import array
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +32,14 @@ _LEVEL = 3
 _DICTIONARY_BYTES = 16384
 _SAMPLES = 200
 _SAMPLE_BYTES = 4096
+_TRAINING = {"k": 64, "d": 6}
+_PROMPT_TRAINING = {"k": 1000, "d": 8}
+"""Fixed parameters train in a fifth of the time of a search for them. Prompts repeat each other in longer stretches."""
+
+_JOIN, _BREAK = b"j", b"\n\n"
+_BREAKS = 64
+"""Empty lines at which a text is tried to be divided."""
+
 _PER_QUERY = 500
 _RECENT_BYTES = 2**26
 _NEWEST_BYTES = 2**25
@@ -108,54 +118,87 @@ class ContentStore:
         self._dictionaries: dict[int | None, bytes] = {None: b""}
         self._decompressors: dict[int | None, zstandard.ZstdDecompressor] = {None: zstandard.ZstdDecompressor()}
         self._samples: dict[str, list[bytes]] = {}
-        self._recent: dict[Hashable, Base] = {}
+        self._recent: OrderedDict[Hashable, Base] = OrderedDict()
         self._recent_bytes = 0
-        self._newest: dict[bytes, Stored] = {}
+        self._newest: OrderedDict[bytes, Stored] = OrderedDict()
         self._newest_bytes = 0
-        self._prompts: dict[int, tuple[Sequence[int], Stored]] = {}
+        self._prompts: OrderedDict[int, tuple[Sequence[int], Stored]] = OrderedDict()
 
     def put(
         self, label: str, contents: Iterable[bytes], bases: Mapping[bytes, Base] | None = None
     ) -> dict[bytes, Stored]:
+        """Store encoded contents of one kind; see `put_all`."""
+        return self.put_all({label: contents}, bases)
+
+    def put_all(
+        self,
+        contents: Mapping[str, Iterable[bytes]],
+        bases: Mapping[bytes, Base] | None = None,
+        *,
+        joined: bool = False,
+    ) -> dict[bytes, Stored]:
         """Store encoded contents that are not stored yet, within the caller's transaction.
 
         Args:
-            label: their kind (a role, for example); contents of one kind share a dictionary.
-            contents: as returned by `encode_text` or `encode_ids`; repeats are allowed.
+            contents: by their kind (a role, for example), as returned by `encode_text` or `encode_ids`; repeats are
+                allowed. Contents of one kind share a dictionary.
             bases: stored contents that some of them repeat; a base must not have one itself.
+            joined: they are texts, and some may be two stored ones with an empty line between them.
 
         Returns:
             Id and digest of each content.
         """
         bases = bases or {}
-        distinct = dict.fromkeys(contents)
-        known = {content: place for content in distinct if (place := self._newest.get(content))}
-        digests = {content: _digest(content) for content in distinct if content not in known}
+        kinds = {content: label for label, group in contents.items() for content in group}
+        known = {content: place for content in kinds if (place := self._newest.get(content))}
+        digests = {content: _digest(content) for content in kinds if content not in known}
         found = self._ids(list(digests.values()))
-        new = {content: digest for content, digest in digests.items() if digest not in found}
-        dictionary, compressor = self._compressor(label, list(new))
-        first = self._connection.execute("SELECT coalesce(max(id), 0) + 1 FROM contents").fetchone()[0]
-        rows = []
-        for id, (content, digest) in enumerate(new.items(), first):
-            base = bases.get(content)
-            chosen = compressor if base is None else _compressor(_raw(self._dictionaries[dictionary], base.data))
-            rows.append((id, digest, dictionary, base.id if base else None, chosen.compress(content)))
-        self._connection.executemany(
-            "INSERT INTO contents (id, digest, dictionary, base, data) VALUES (?, ?, ?, ?, ?)", rows
-        )
-        found |= {digest: id for id, digest, *_ in rows}
+        new: dict[str, list[bytes]] = {}
+        for content, digest in digests.items():
+            if digest not in found:
+                new.setdefault(kinds[content], []).append(content)
+        id = self._connection.execute("SELECT coalesce(max(id), 0) FROM contents").fetchone()[0]
+        rows: list[tuple[int, bytes, int | None, int | None, bytes]] = []
+        for label, group in new.items():
+            joins = self._joins(group) if joined else {}
+            dictionary, compressor = self._compressor(label, [content for content in group if content not in joins])
+            for content in group:
+                id += 1
+                found[digests[content]] = id
+                if content in joins:
+                    rows.append((id, digests[content], None, *joins[content]))
+                elif (base := bases.get(content)) is not None:
+                    based = _compressor(_raw(self._dictionaries[dictionary], base.data))
+                    rows.append((id, digests[content], dictionary, base.id, based.compress(content)))
+                else:
+                    rows.append((id, digests[content], dictionary, None, compressor.compress(content)))
+        query = "INSERT INTO contents (id, digest, dictionary, base, data) VALUES (?, ?, ?, ?, ?)"
+        self._connection.executemany(query, rows)
         stored = {content: Stored(found[digest], digest) for content, digest in digests.items()}
         self._keep(stored)
         return known | stored
 
+    def _joins(self, texts: Iterable[bytes]) -> dict[bytes, tuple[int, bytes]]:
+        """The two parts of texts that consist of stored ones: id of the first, and the data that names the second."""
+        heads = [(text, at, digest) for text in texts for at, digest in _heads(text)]
+        first = self._unbased({digest for *_, digest in heads})
+        tails = [
+            (text, first[digest], _digest(text[:1] + text[at + len(_BREAK) :]))
+            for text, at, digest in heads
+            if digest in first
+        ]
+        second = self._unbased({digest for *_, digest in tails})
+        return {text: (id, _joining(second[digest])) for text, id, digest in tails if digest in second}
+
+    def _unbased(self, digests: Collection[bytes]) -> dict[bytes, int]:
+        return self._ids(list(digests), "AND base IS NULL")
+
     def _keep(self, stored: Mapping[bytes, Stored]) -> None:
         """Keep the newest contents: a reply's text and ids are stored again when its candidate is settled."""
-        self._newest |= stored
+        self._newest.update(stored)
         self._newest_bytes += sum(map(len, stored))
         while self._newest_bytes > _NEWEST_BYTES:
-            oldest = next(iter(self._newest))
-            self._newest_bytes -= len(oldest)
-            del self._newest[oldest]
+            self._newest_bytes -= len(self._newest.popitem(last=False)[0])
 
     def remember(self, name: Hashable, base: Base) -> None:
         """Keep a base in memory under a name, and forget the oldest ones. One that has a base itself is not kept."""
@@ -165,7 +208,7 @@ class ContentStore:
         self._recent[name] = base
         self._recent_bytes += len(base.data)
         while self._recent_bytes > _RECENT_BYTES:
-            self._recent_bytes -= len(self._recent.pop(next(iter(self._recent))).data)
+            self._recent_bytes -= len(self._recent.popitem(last=False)[1].data)
 
     def recall(self, name: Hashable) -> Base | None:
         """Return the base that is kept under a name."""
@@ -179,7 +222,7 @@ class ContentStore:
     def note(self, ids: Sequence[int], stored: Stored) -> None:
         """Note where ids are stored. They are kept, so that no other object gets their identity."""
         if len(self._prompts) >= _PROMPTS:
-            del self._prompts[next(iter(self._prompts))]
+            self._prompts.popitem(last=False)
         self._prompts[id(ids)] = (ids, stored)
 
     def load(self, content_ids: Iterable[int]) -> dict[int, Content]:
@@ -190,10 +233,15 @@ class ContentStore:
         """
         loaded, based = self._read(set(content_ids))
         if based:
-            bases, deeper = self._read({base for base, *_ in based.values()})
+            others = {second for *_, data in based.values() if (second := _second(data))}
+            bases, deeper = self._read(others.union(base for base, *_ in based.values()))
             if deeper:
                 raise damaged(self.path, f"content {min(deeper)} has a base and is one")
             for id, (base, digest, dictionary, data) in based.items():
+                if second := _second(data):
+                    text = bases[base].data + _BREAK + bases[second].data[1:]
+                    loaded[id] = Content(self._checked(id, digest, text), digest)
+                    continue
                 raw = _raw(self._dictionary(dictionary), bases[base].data)
                 decompressor = zstandard.ZstdDecompressor(dict_data=raw)
                 loaded[id] = Content(self._verified(id, digest, decompressor, data), digest)
@@ -246,12 +294,13 @@ class ContentStore:
         self._dictionaries = {None: b""}
         self._decompressors = {None: self._decompressors[None]}
 
-    def _ids(self, digests: Sequence[bytes]) -> dict[bytes, int]:
+    def _ids(self, digests: Sequence[bytes], condition: str = "") -> dict[bytes, int]:
         found: dict[bytes, int] = {}
         for start in range(0, len(digests), _PER_QUERY):
             part = digests[start : start + _PER_QUERY]
             marks = ",".join("?" * len(part))
-            found.update(self._connection.execute(f"SELECT digest, id FROM contents WHERE digest IN ({marks})", part))
+            query = f"SELECT digest, id FROM contents WHERE digest IN ({marks}) {condition}"
+            found.update(self._connection.execute(query, part))
         return found
 
     def _compressor(self, label: str, samples: Sequence[bytes]) -> tuple[int | None, zstandard.ZstdCompressor]:
@@ -261,7 +310,7 @@ class ContentStore:
         if row is None:
             known = self._samples.setdefault(label, [])
             known += [sample[:_SAMPLE_BYTES] for sample in samples]
-            if not (trained := _train(known)):
+            if not (trained := _train(known, _PROMPT_TRAINING if label.endswith("prompt ids") else _TRAINING)):
                 return None, self._plain
             insert = "INSERT INTO dictionaries (label, data) VALUES (?, ?)"
             row = (self._connection.execute(insert, (label, trained)).lastrowid, trained)
@@ -275,6 +324,9 @@ class ContentStore:
             content = decompressor.decompress(data)
         except (zstandard.ZstdError, TypeError) as error:
             raise damaged(self.path, f"content {content_id} cannot be read: {error}") from error
+        return self._checked(content_id, digest, content)
+
+    def _checked(self, content_id: int, digest: bytes, content: bytes) -> bytes:
         if _digest(content) != digest:
             raise damaged(self.path, f"content {content_id} does not match its digest")
         return content
@@ -309,12 +361,35 @@ def _digest(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()[:16]
 
 
-def _train(samples: Sequence[bytes]) -> bytes | None:
+def _heads(text: bytes) -> Iterator[tuple[int, bytes]]:
+    """The places of empty lines in a text, and the digest of what is before each."""
+    digest, done, at = hashlib.sha256(), 0, text.find(_BREAK)
+    for _ in range(_BREAKS):
+        if at < 0:
+            return
+        digest.update(text[done:at])
+        done = at
+        yield at, digest.copy().digest()[:16]
+        at = text.find(_BREAK, at + 1)
+
+
+def _joining(second: int) -> bytes:
+    return _JOIN + second.to_bytes(7, "big")
+
+
+def _second(data: object) -> int:
+    """The second part of a joined text; 0 for other data, none of which begins like this."""
+    if isinstance(data, bytes) and len(data) == 8 and data[:1] == _JOIN:
+        return int.from_bytes(data[1:], "big")
+    return 0
+
+
+def _train(samples: Sequence[bytes], parameters: Mapping[str, int]) -> bytes | None:
     """Train a dictionary; None if there are too few samples, or too little data in them."""
     if len(samples) < _SAMPLES or sum(map(len, samples)) < _DICTIONARY_BYTES:
         return None
     try:
-        dictionary = zstandard.train_dictionary(_DICTIONARY_BYTES, list(samples))
+        dictionary = zstandard.train_dictionary(_DICTIONARY_BYTES, list(samples), **parameters)
     except zstandard.ZstdError:
         return None
     return bytes(dictionary.as_bytes())

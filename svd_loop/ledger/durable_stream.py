@@ -10,16 +10,22 @@ from svd_loop.errors import EngineError
 
 Answered = tuple[str, AgentCall, Reply]
 
-SECONDS, MOST = 0.25, 1024
-"""Time between two transactions, and answers that are stored sooner: a transaction costs as much as ten answers."""
+SECONDS, LONGEST = 0.25, 2.0
+"""Times between two transactions: the first if answers come slowly beside the calls in flight, the second at most."""
+
+SHARE, ENOUGH, MOST = 8, 128, 1024
+"""Part of the calls in flight, and number, from which answers are stored after a quarter of a second; number that is
+stored at once. A transaction costs as much as ten answers."""
 
 
 class DurableStream:
     """Implements `svd_loop.contracts.CallStream` for `svd_loop.ledger.durable.DurablePolicy`.
 
-    A kill costs the calls in flight, and what was taken since the last transaction, at most a quarter of a second
-    before: answers that come further apart are stored one by one. Which calls run together depends on what was stored
-    before, so an engine whose floats depend on the rows of a batch may answer differently after a kill.
+    A kill costs the calls in flight, and what was taken since the last transaction: answers of a quarter of a second,
+    or of up to two seconds while they are fewer than an eighth of the calls in flight (and than 128). So with fewer
+    than 16 calls in flight it is a quarter of a second, and answers that come further apart are stored one by one.
+    Which calls run together depends on what was stored before, so an engine whose floats depend on the rows of a batch
+    may answer differently after a kill.
 
     Args:
         stream: answers what is not stored; closed with this one.
@@ -28,7 +34,7 @@ class DurableStream:
         store: stores answers, or raises.
         wait: runs `stream.take`, within its time limit, and raises `JobInterrupted` when the job is to stop.
         chunk: calls asked together of a stream that answers whole batches, since a kill loses what is in flight.
-        write_every: seconds between two transactions.
+        write_every: seconds between two transactions; eight times as long while answers are few.
     """
 
     def __init__(
@@ -52,7 +58,7 @@ class DurableStream:
         self._asked: dict[CallId, tuple[str, AgentCall]] = {}
         self._stored: dict[CallId, Reply] = {}
         self._pending: list[Answered] = []
-        self._next_write = 0.0
+        self._written = float("-inf")
 
     @property
     def slots(self) -> int:
@@ -100,10 +106,17 @@ class DurableStream:
         if foreign := [reply.call for reply in replies if reply.call not in self._asked]:
             raise EngineError(f"the engine returned a reply to {foreign[0]}, which is not in flight")
         self._pending += [(*self._asked.pop(reply.call), reply) for reply in replies]
-        is_batch = not self._stream.slots
-        if is_batch or len(self._pending) >= MOST or time.monotonic() >= self._next_write:
+        if self._is_time():
             self._write()
         return replies
+
+    def _is_time(self) -> bool:
+        """Whether what was taken is to be stored now."""
+        if not self._stream.slots or len(self._pending) >= MOST:
+            return True
+        few = len(self._pending) < min(ENOUGH, self._stream.slots // SHARE)
+        wait = self._write_every * (LONGEST / SECONDS if few else 1)
+        return time.monotonic() >= self._written + wait
 
     def close(self) -> None:
         """Store what was taken and close the stream; what is in flight is lost."""
@@ -120,7 +133,7 @@ class DurableStream:
         if self._pending:
             self._store(self._pending)
         self._pending = []
-        self._next_write = time.monotonic() + self._write_every
+        self._written = time.monotonic()
 
     def _pass_on(self, count: int) -> None:
         """Put the first queued calls."""

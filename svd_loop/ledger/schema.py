@@ -235,6 +235,10 @@ _SEGMENTS = """
 ALTER TABLE contents ADD COLUMN base INTEGER;
 """
 
+_JOINS = """
+-- From this version on a text may be stored as two others with an empty line between them (contents.py).
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _TABLES,
     _SESSIONS,
@@ -244,6 +248,7 @@ MIGRATIONS: tuple[str, ...] = (
     _FIGURES,
     _DIGESTS,
     _SEGMENTS,
+    _JOINS,
 )
 """`MIGRATIONS[v]` migrates a file of version v to version v + 1."""
 

@@ -47,7 +47,7 @@ def stored_verdicts(store: ContentStore, verdicts: Sequence[Verdict]) -> list[Ve
     """Store votes that are not stored; returns all verdicts with votes that have `stored` and no text."""
     new = {vote.text for verdict in verdicts for vote in verdict.votes if vote.stored is None}
     encoded = {text: encode_text(text) for text in new}
-    texts = store.put("votes", encoded.values())
+    texts = store.put_all({"votes": encoded.values()}, joined=True)
     return [
         replace(verdict, votes=tuple(_stored(vote, texts[encoded[vote.text]].id) for vote in verdict.votes))
         if any(vote.stored is None for vote in verdict.votes)

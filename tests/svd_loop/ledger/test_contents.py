@@ -95,6 +95,54 @@ def test_a_base_with_a_base_is_damage(connection: sqlite3.Connection) -> None:
         contents.load(ids[:1])
 
 
+def stored(contents: ContentStore, *texts: str) -> list[int]:
+    return [one.id for one in contents.put("grader", map(encode_text, texts)).values()]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("one\n\ntwo", "three"), ("", "a\n\n\nb"), ("a\n", "\nb"), ("ü", "\ud800")]
+)
+def test_a_text_of_two_stored_ones_is_stored_as_their_ids(
+    first: str, second: str, connection: sqlite3.Connection
+) -> None:
+    contents = store(connection)
+    parts = stored(contents, first, second)
+    whole = encode_text(f"{first}\n\n{second}")
+    ((id, _),) = contents.put_all({"votes": [whole]}, joined=True).values()
+    assert connection.execute("SELECT base, length(data) FROM contents WHERE id = ?", (id,)).fetchone() == (parts[0], 8)
+    again = store(connection)
+    assert again.load([id])[id].data == whole
+    assert {id: content.data for id, content in again.load([id, *parts]).items()}[parts[1]] == encode_text(second)
+    assert stored(again, f"{first}\n\n{second}") == [id]
+    connection.execute("DELETE FROM contents WHERE id = ?", (parts[1],))
+    with pytest.raises(LedgerError, match=f"content {parts[1]} is missing"):
+        again.text(id)
+
+
+@pytest.mark.parametrize(
+    "change", ["UPDATE contents SET base = 2 WHERE id = 3", "UPDATE contents SET data = x'6a00000000000001'"]
+)
+def test_other_parts_than_those_that_were_stored_are_damage(change: str, connection: sqlite3.Connection) -> None:
+    contents = store(connection)
+    stored(contents, "one", "two")
+    ((id, _),) = contents.put_all({"votes": [encode_text("one\n\ntwo")]}, joined=True).values()
+    connection.execute(change)
+    with pytest.raises(LedgerError, match=r"does not match its digest|cannot be read"):
+        store(connection).text(id)
+
+
+def test_a_text_of_which_one_part_is_stored_or_joined_itself_is_stored_whole(connection: sqlite3.Connection) -> None:
+    contents = store(connection)
+    stored(contents, "one", "two")
+    texts = ["one\n\ntwo", "one\n\nthree", "none\n\ntwo"]
+    contents.put_all({"votes": map(encode_text, texts)}, joined=True)
+    longer = "one\n\ntwo\n\ntwo"
+    contents.put_all({"votes": [encode_text(longer)]}, joined=True)
+    joined = [row[0] for row in connection.execute("SELECT id FROM contents WHERE base IS NOT NULL")]
+    assert [contents.text(id) for id in joined] == texts[:1]
+    assert contents.text(joined[0] + 3) == longer
+
+
 def test_the_newest_bases_are_kept(connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("svd_loop.ledger.contents._RECENT_BYTES", 1000)
     contents = store(connection)

@@ -80,6 +80,25 @@ def test_answers_that_come_fast_are_stored_together_and_before_the_end(monkeypat
     assert len(memory.known) == 5
 
 
+def test_few_answers_beside_the_calls_in_flight_wait_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("svd_loop.ledger.durable_stream.time.monotonic", lambda: now)
+    monkeypatch.setattr(OneByOne, "slots", 24)  # of which three are an eighth
+    memory = Memory()
+    stream = DurablePolicy(OneByOne(), memory, 4).stream()
+    stream.put(CALLS[:9])
+    known = []
+    for wait in (1.0, 0.1, 0.2, 0.1, 1.9, 0.2):
+        now += wait
+        stream.take()
+        known.append(len(memory.known))
+    assert known == [1, 1, 1, 4, 4, 6]
+    monkeypatch.setattr("svd_loop.ledger.durable_stream.ENOUGH", 1)
+    now += 0.3
+    stream.take()
+    assert len(memory.known) == 7
+
+
 def test_many_answers_are_stored_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("svd_loop.ledger.durable_stream.time.monotonic", lambda: 100.0)
     monkeypatch.setattr("svd_loop.ledger.durable_stream.MOST", 2)

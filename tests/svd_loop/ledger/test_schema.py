@@ -113,24 +113,46 @@ def test_an_older_ledger_is_copied_and_brought_up_to_date(tmp_path: Path, monkey
     assert copy.execute("SELECT count(*) FROM rounds").fetchone() == (2,)
 
 
-KEPT = Path(__file__).parent / "data" / "ledger-v7.sqlite.xz"
-"""A finished job of `samples`, with the answers of eight calls, as schema version 7 wrote it."""
-KEPT_DIGEST = "8b06a17587de138205eef6acf88fa67938ec15bfb118318aabbd8097cd832bb0"
+DATA = Path(__file__).parent / "data"
+KEPT = {
+    "ledger-v7.sqlite.xz": "8b06a17587de138205eef6acf88fa67938ec15bfb118318aabbd8097cd832bb0",
+    "ledger-v8.sqlite.xz": "9e1274307075a4cc6ecf915fe68a5de3f262cf75a2f8e8d27a379bae65cf48aa",
+}
+"""Jobs of `samples` with answers of a round that is not committed, as earlier schema versions wrote them, and their
+digests. In version 8 prompts are compressed against a solution."""
+
+
+def kept(name: str, folder: Path) -> None:
+    JobPaths(folder).ledger.write_bytes(lzma.decompress((DATA / name).read_bytes()))
 
 
 @pytest.mark.parametrize("for_writing", [True, False])
-def test_a_kept_ledger_of_version_7_is_the_same_job(for_writing: bool, tmp_path: Path) -> None:
-    JobPaths(tmp_path).ledger.write_bytes(lzma.decompress(KEPT.read_bytes()))
+@pytest.mark.parametrize("name", KEPT)
+def test_a_kept_ledger_is_the_same_job(name: str, for_writing: bool, tmp_path: Path) -> None:
+    kept(name, tmp_path)
     reader = Ledger.open(tmp_path, samples.config()) if for_writing else LedgerReader.open_for_reading(tmp_path)
     with reader:
         reader.verify(answers=True)
         reader.verify_prompts(["p0"])
         assert reader.state().history == tuple(map(samples.record, range(3)))
-        assert content_digest(reader) == KEPT_DIGEST
+        assert content_digest(reader) == KEPT[name]
+
+
+def test_an_interrupted_job_of_version_8_continues(tmp_path: Path) -> None:
+    kept("ledger-v8.sqlite.xz", tmp_path)
+    with Ledger.open(tmp_path, samples.config()) as ledger:
+        calls = [samples.vote("p1", 0, number, 3) for number in range(5)]
+        keys = [key for key, *_ in samples.items(calls)]
+        assert set(ledger.lookup(keys)) == set(keys[:3])
+        ledger.record(samples.items(calls))
+        assert set(ledger.lookup(keys)) == set(keys)
+        samples.commit_rounds(ledger, 3)
+        ledger.verify(answers=True)
+        assert ledger.state().history[3] == samples.record(3)
 
 
 def test_a_changed_ledger_of_version_7_is_refused(tmp_path: Path) -> None:
-    JobPaths(tmp_path).ledger.write_bytes(lzma.decompress(KEPT.read_bytes()))
+    kept("ledger-v7.sqlite.xz", tmp_path)
     with closing(sqlite3.connect(JobPaths(tmp_path).ledger)) as old:
         old.executescript("UPDATE votes SET value = 'no' WHERE round = 1")
     with pytest.raises(LedgerError, match="table votes: the rows of round 1"):
