@@ -31,6 +31,9 @@ from envs.solving import SolverAgent
 from svd_loop.config.sections import CascadeSection
 from svd_loop.contracts import Candidate, Domain, Prompt, Selection, Verdict
 
+FILL = 16
+"""`fill_rows` by slots: a simulated step takes as long with all slots as with one, so a row ahead costs little."""
+
 Digests = dict[str, int]
 """By prompt, a hash over its candidates and verdicts with every vote."""
 
@@ -95,7 +98,7 @@ def compare(
     rules = rules_of()
     began = time.process_time()
     engine = SimulatedEngine(fleet, traits, chunk)
-    flow_done = in_flow(engine, count, rules, fleet.replicas * fleet.slots if ahead else None)
+    flow_done = in_flow(engine, count, rules, FILL * fleet.replicas * fleet.slots if ahead else None)
     flow = measured(engine, fleet, began)
     figures: dict[str, object] = {
         "prompts": count,

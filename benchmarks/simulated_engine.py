@@ -40,8 +40,9 @@ class Traits:
 
     def answer(self, call: CallId) -> tuple[int, str]:
         """The length of an answer, and its text."""
-        digest = hashlib.sha256(repr((call.role, call.prompt_id, call.candidate, call.vote, call.attempt)).encode())
-        one, two = (int.from_bytes(part, "big") for part in (digest.digest()[:7], digest.digest()[7:14]))
+        named = repr((call.role, call.prompt_id, call.candidate, call.vote, call.attempt))
+        digest = hashlib.sha256(named.encode()).digest()
+        one, two = int.from_bytes(digest[:7], "big"), int.from_bytes(digest[7:14], "big")
         normal = _NORMAL.inv_cdf((one + 0.5) / 2**56)
         length = int(self.mean * math.exp(self.sigma * normal - self.sigma**2 / 2)) + 1
         return min(length, self.longest), self._text(call, two / 2**56)

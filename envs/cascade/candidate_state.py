@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from envs.cascade.tally import Tally
-from svd_loop.contracts import Candidate, Prompt, Rejection, StageName, Verdict, Vote
+from svd_loop.contracts import Candidate, Message, Prompt, Rejection, StageName, Verdict, Vote
 
 
 @dataclass(slots=True)
@@ -20,6 +20,8 @@ class CandidateState:
     rejection: Rejection | None
     votes: list[Vote] = field(default_factory=list)
     refusal: Vote | None = None
+    rendered: dict[tuple[str, ...], tuple[Message, ...]] = field(default_factory=dict)
+    """Messages shown to the judge so far, for further votes (`envs.cascade.stage.Ballot`)."""
 
     @property
     def is_open(self) -> bool:
@@ -42,6 +44,6 @@ class CandidateState:
     def verdict(self) -> Verdict:
         """The verdict by the votes recorded so far."""
         accepted = self.is_open and all(map(self.tally.is_passed, self.stages))
-        verdict = Verdict(self.prompt.id, self.candidate.index, accepted, self.rejection, votes=tuple(self.votes))
-        refusal = self.refusal
-        return verdict if refusal is None else replace(verdict, stage=refusal.stage, vote=refusal.vote)
+        by = self.refusal
+        stage, vote = (None, None) if by is None else (by.stage, by.vote)
+        return Verdict(self.prompt.id, self.candidate.index, accepted, self.rejection, stage, vote, tuple(self.votes))

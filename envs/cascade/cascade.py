@@ -193,7 +193,7 @@ class Cascade:
         """Ask all units of a wave that can still change each candidate's outcome, in one batch."""
         # States outside, units inside: `record` below sees the votes of one candidate in the order of the units.
         asked = [(t, stage, vote) for t in states for stage, vote in wave if not t.tally.is_settled(stage)]
-        ballots = [Ballot(t.prompt, t.candidate, stage, vote, round, purpose) for t, stage, vote in asked]
+        ballots = [Ballot(t.prompt, t.candidate, stage, vote, round, purpose, t.rendered) for t, stage, vote in asked]
         for (state, _, _), vote in zip(asked, cast(ballots), strict=True):
             state.record(vote)
 

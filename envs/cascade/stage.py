@@ -81,6 +81,8 @@ class Ballot:
     vote: int
     round: int
     purpose: str = "train"
+    rendered: dict[tuple[str, ...], tuple[Message, ...]] = field(default_factory=dict, compare=False, repr=False)
+    """Messages of earlier calls about the candidate: all votes of a role show the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,11 @@ class CallBuilder:
     def call(self, role: RoleName, **fields: str) -> AgentCall:
         """A call in a role; its id says which vote it belongs to."""
         domain = self.ballot.prompt.domain
-        messages = self.templates.render(role, domain, **fields)
+        rendered, key = self.ballot.rendered, (role, *fields.values())
+        if (messages := rendered.get(key)) is None:
+            messages = self.templates.render(role, domain, **fields)
+            if "inferred" not in fields:  # differs from vote to vote
+                rendered[key] = messages
         call_id = self._id(role, self.ballot.candidate.index, self.attempt)
         return AgentCall(call_id, messages, self.templates.version(role, domain))
 

@@ -6,8 +6,7 @@ candidates, wrong ones among them. An unreadable vote counts as not yes under ev
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from svd_loop.contracts import StageName, VoteValue
 
@@ -25,24 +24,25 @@ class Tally:
     votes: int
     needed: int
     once: frozenset[StageName] = frozenset()
-    _yes: Counter[StageName] = field(default_factory=Counter)
-    _other: Counter[StageName] = field(default_factory=Counter)
+    _yes: dict[StageName, int] = field(default_factory=dict)
+    _other: dict[StageName, int] = field(default_factory=dict)
 
     def add(self, stage: StageName, value: VoteValue) -> None:
         """Count one vote."""
-        (self._yes if value is VoteValue.YES else self._other)[stage] += 1
+        counts = self._yes if value is VoteValue.YES else self._other
+        counts[stage] = counts.get(stage, 0) + 1
 
     def copy(self) -> Tally:
         """A tally with the same votes that counts on its own."""
-        return replace(self, _yes=self._yes.copy(), _other=self._other.copy())
+        return Tally(self.votes, self.needed, self.once, self._yes.copy(), self._other.copy())
 
     def is_passed(self, stage: StageName) -> bool:
         """Whether the stage has its k yes votes; later votes cannot change this."""
-        return self._yes[stage] >= (1 if stage in self.once else self.needed)
+        return self._yes.get(stage, 0) >= (1 if stage in self.once else self.needed)
 
     def is_failed(self, stage: StageName) -> bool:
         """Whether so many votes were not yes that k cannot be reached any more."""
-        return self._other[stage] > (0 if stage in self.once else self.votes - self.needed)
+        return self._other.get(stage, 0) > (0 if stage in self.once else self.votes - self.needed)
 
     def is_settled(self, stage: StageName) -> bool:
         """Whether no further vote of the stage can change its outcome."""

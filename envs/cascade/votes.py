@@ -82,6 +82,8 @@ def read_verdict(text: str, finish_reason: FinishReason = FinishReason.STOP) -> 
     """
     if finish_reason is FinishReason.LENGTH or text.count(_THINK_CLOSE) > 1:
         return VoteValue.INVALID
+    if (alone := EXACT.get(text)) is not None:
+        return alone  # nothing around the marker can make it doubtful
     answer = answer_of(text)
     if not any(exact in answer for exact in EXACT):
         return VoteValue.INVALID

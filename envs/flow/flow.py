@@ -98,20 +98,20 @@ class Flow:
             else:
                 break
         fill_rows = self._fill_rows or 0
-        while len(self._in_flight) < (min(fill_rows, slots) if slots else fill_rows):
-            if (found := self._next_ahead()) is None:
+        while (rows := len(self._in_flight)) < (min(fill_rows, slots) if slots else fill_rows):
+            if (found := self._next_ahead(rows / (rows + fill_rows))) is None:
                 break
             self._in_flight[found[0].id] = found[1]
             calls.append(found[0])
         if calls:
             self._stream.put(calls)
 
-    def _next_ahead(self) -> tuple[AgentCall, PromptFlow] | None:
-        """The call ahead, of all open prompts, that will most likely be needed."""
+    def _next_ahead(self, least: float) -> tuple[AgentCall, PromptFlow] | None:
+        """The call ahead, of all open prompts, that will most likely be needed, if its chance is more than `least`."""
         for flow in self._changed:
             self._rank(flow)
         self._changed.clear()
-        while self._ranked:
+        while self._ranked and -self._ranked[0][0] > least:
             _, serial, flow = heapq.heappop(self._ranked)
             if self._last.get(flow) == serial and (call := flow.ahead()) is not None:
                 self._rank(flow)

@@ -12,15 +12,16 @@ are the same whatever was asked ahead and in whatever order the replies came: th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from envs.cascade.candidate_state import CandidateState
 from envs.cascade.cascade import Cascade
 from envs.cascade.group_votes import GroupVotes
 from envs.cascade.judging import Conversation
 from envs.cascade.ordering import Unit
 from envs.cascade.stage import Ballot
+from envs.flow.slot import Slot, Task
+from envs.flow.yes_rates import YesRates
 from svd_loop.contracts import (
     NO_CANDIDATE,
     AgentCall,
@@ -30,28 +31,10 @@ from svd_loop.contracts import (
     Reply,
     Selection,
     Solver,
+    StageName,
     Verdict,
     Vote,
-    VoteValue,
 )
-
-
-@dataclass(slots=True)
-class YesRate:
-    """The share of yes among the votes of a round so far; with one vote of each kind added, it is never 0 or 1."""
-
-    yes: int = 1
-    votes: int = 2
-
-    def add(self, vote: Vote) -> None:
-        """Count a vote."""
-        self.yes += vote.value is VoteValue.YES
-        self.votes += 1
-
-    @property
-    def value(self) -> float:
-        """The share."""
-        return self.yes / self.votes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +50,8 @@ class RoundRules:
         block: candidates of a prompt that are needed together.
         selection: under `first_valid` a prompt is settled by a block with an accepted candidate.
         purpose: namespace of the calls.
-        yes_rate: shared by the prompts, to estimate which calls will be needed.
+        rates: shared by the prompts, to estimate which calls will be needed.
+        deciding: stages that decide about all candidates of a prompt at once.
     """
 
     cascade: Cascade
@@ -78,58 +62,16 @@ class RoundRules:
     block: int
     selection: Selection
     purpose: str = "train"
-    yes_rate: YesRate = field(default_factory=YesRate)
+    rates: YesRates = field(default_factory=YesRates)
+    deciding: frozenset[StageName] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "deciding", self.cascade.settings.deciding_stages)
 
     def asks_every_vote(self, candidate: Candidate) -> bool:
         """Whether all votes of a candidate are due at once: without early exit, and in the audit slice."""
         audited = self.purpose == "train" and self.cascade.is_audited(candidate, self.round)
         return audited or not self.cascade.settings.early_exit
-
-
-@dataclass(slots=True)
-class _Slot:
-    """A candidate of the prompt.
-
-    `units[:at]` are recorded or not wanted, `units[:begun]` begun or not wanted. With the vote of unit `doom`, which
-    was cast, the candidate is rejected at the latest.
-    """
-
-    index: int
-    state: CandidateState | None = None
-    every_vote: bool = False
-    at: int = 0
-    begun: int = 0
-    votes: dict[int, Vote] = field(default_factory=dict)
-    doom: int | None = None
-    verdict: Verdict | None = None
-
-    def cast(self, unit: int, vote: Vote) -> None:
-        """Keep a vote until it is recorded, and see whether the votes at hand are enough to reject the candidate."""
-        assert self.state is not None
-        self.votes[unit] = vote
-        if vote.value is VoteValue.YES or not self.state.is_open:
-            return
-        tally = self.state.tally.copy()
-        for place in sorted(self.votes):
-            known = self.votes[place]
-            tally.add(known.stage, known.value)
-            if tally.is_failed(known.stage):
-                self.doom = place
-                return
-
-    @property
-    def is_rejected(self) -> bool:
-        """Whether the candidate is or will be rejected."""
-        return self.doom is not None or (self.verdict is not None and not self.verdict.accepted)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Task:
-    """What waits for a reply: a candidate to be written, or a vote (`unit` is its place in the order)."""
-
-    slot: _Slot
-    unit: int = -1
-    conversation: Conversation | None = None
 
 
 class PromptFlow:
@@ -145,19 +87,20 @@ class PromptFlow:
         self.prompt = prompt
         self.is_done = False
         self._rules = rules
-        self._slots = [_Slot(index) for index in range(rules.n)]
+        self._slots = [Slot(index) for index in range(rules.n)]
         self._sampled = 0
         self._wanted = 0
         self._unsent: dict[CallId, AgentCall] = {}
-        self._waiting: dict[CallId, list[_Task]] = {}
+        self._waiting: dict[CallId, list[Task]] = {}
         self._shared: dict[CallId, Reply] = {}
         self._dropped: list[CallId] = []
         self._group: GroupVotes | None = None
+        self._option: tuple[float, Slot] | None = None
         if given:
             self._sampled = self._wanted = rules.n
             for slot, candidate in zip(self._slots, given, strict=True):
                 self._sample(slot, candidate)
-            self._move()
+            self._move(self._slots)
             return
         # All accepted candidates count under `all_valid`, so all n are due.
         self._want(rules.block if rules.selection is Selection.FIRST_VALID else rules.n)
@@ -168,7 +111,7 @@ class PromptFlow:
         """The calls that are due and were not handed out before."""
         if not self._unsent:
             return []
-        due = [call for call in self._unsent.values() if any(map(self._is_due, self._waiting[call.id]))]
+        due = [call for call_id, call in self._unsent.items() if any(map(self._is_due, self._waiting[call_id]))]
         for call in due:
             del self._unsent[call.id]
         return due
@@ -177,12 +120,13 @@ class PromptFlow:
         """The estimated chance that the next call ahead will be needed; 0 if there is none."""
         if self._unsent:
             return max(self._chance(task) for call_id in self._unsent for task in self._waiting[call_id])
-        return max((chance for chance, _ in self._options()), default=0.0)
+        self._option = self._best_option()
+        return 0.0 if self._option is None else self._option[0]
 
     def ahead(self) -> AgentCall | None:
         """The call ahead with the best chance to be needed; None if there is none. Ask for `due` calls first."""
         while not self._unsent:
-            option = max(self._options(), key=lambda option: option[0], default=None)
+            option, self._option = self._option or self._best_option(), None
             if option is None:
                 return None
             self._begin_ahead(option[1])
@@ -193,7 +137,7 @@ class PromptFlow:
 
     def receive(self, reply: Reply) -> None:
         """Take the reply to a call that was handed out and not dropped."""
-        tasks = self._waiting.pop(reply.call)
+        tasks, self._option = self._waiting.pop(reply.call), None
         if reply.call.candidate == NO_CANDIDATE:
             self._shared[reply.call] = reply
         for task in tasks:
@@ -201,7 +145,7 @@ class PromptFlow:
                 self._sample(task.slot, reply.as_candidate())
             else:
                 self._converse(task, task.conversation, reply)
-        self._move()
+        self._move([task.slot for task in tasks])
 
     def is_waiting_for(self, call_id: CallId) -> bool:
         """Whether the reply to a call is still of use."""
@@ -227,20 +171,20 @@ class PromptFlow:
         self._wanted = min(self._wanted + count, self._rules.n)
         self._sample_all(self._slots[self._sampled : self._wanted])
 
-    def _sample_all(self, slots: Sequence[_Slot]) -> None:
+    def _sample_all(self, slots: Sequence[Slot]) -> None:
         rules = self._rules
         assert rules.solver is not None
         indices = [slot.index for slot in slots]
         calls = rules.solver.calls([self.prompt], indices, round=rules.round, purpose=rules.purpose)
         for slot, call in zip(slots, calls, strict=True):
             self._sampled = max(self._sampled, slot.index + 1)
-            self._ask(_Task(slot), call)
+            self._ask(Task(slot), call)
 
-    def _sample(self, slot: _Slot, candidate: Candidate) -> None:
+    def _sample(self, slot: Slot, candidate: Candidate) -> None:
         slot.state = self._rules.cascade.begin(self.prompt, candidate)
         slot.every_vote = self._rules.asks_every_vote(candidate)
 
-    def _converse(self, task: _Task, conversation: Conversation, reply: Reply | None) -> None:
+    def _converse(self, task: Task, conversation: Conversation, reply: Reply | None) -> None:
         """Continue a vote with a reply, or begin it, up to its next call or its end."""
         while True:
             try:
@@ -252,13 +196,13 @@ class PromptFlow:
                 self._ask(task, call)
                 return
 
-    def _cast(self, slot: _Slot, unit: int, vote: Vote) -> None:
+    def _cast(self, slot: Slot, unit: int, vote: Vote) -> None:
         before = slot.doom
         slot.cast(unit, vote)
         if slot.doom != before and slot.doom is not None and not slot.every_vote:
             self._drop_of(slot, slot.doom)
 
-    def _ask(self, task: _Task, call: AgentCall) -> None:
+    def _ask(self, task: Task, call: AgentCall) -> None:
         """Wait for the reply to a call; one that other candidates asked before is not asked again."""
         if (tasks := self._waiting.get(call.id)) is None:
             self._unsent[call.id] = call
@@ -266,65 +210,57 @@ class PromptFlow:
         else:
             tasks.append(task)
 
-    def _move(self) -> None:
+    def _move(self, changed: Sequence[Slot]) -> None:
         """Record votes, begin those that are due, and go on to the next block, as far as the replies allow."""
+        rules, slots = self._rules, self._slots
         while not self.is_done:
-            for slot in self._slots[: self._sampled]:
+            # With a stage that sees all candidates, a new one may let the others go on.
+            for slot in slots[: self._sampled] if rules.deciding else changed:
                 self._record(slot)
-            wanted = self._slots[: self._wanted]
             # A block whose candidates will all be rejected needs the next one, whatever its open votes say.
-            if self._wanted < self._rules.n and all(slot.is_rejected for slot in wanted):
-                self._want(self._rules.block)
-            elif all(slot.verdict is not None for slot in wanted):
+            before = self._wanted
+            if before < rules.n and all(slot.is_rejected for slot in slots[:before]):
+                self._want(rules.block)
+                changed = slots[before : self._wanted]
+            elif all(slot.verdict is not None for slot in slots[:before]):
                 self.is_done = True
                 self._drop(list(self._waiting))
             else:
                 return
 
-    def _record(self, slot: _Slot) -> None:
+    def _record(self, slot: Slot) -> None:
         """Record the candidate's votes in the order of the units; begin what is due; note the verdict at the end."""
-        state = slot.state
+        state, units = slot.state, self._rules.units
         if state is None or slot.verdict is not None:
             return
         is_due = slot.index < self._wanted
         if is_due and slot.every_vote and state.is_open:
-            while (unit := self._next_unit(slot, slot.begun)) is not None and self._begin(slot, unit):
+            while (unit := slot.next_unit(units, slot.begun)) is not None and self._begin(slot, unit):
                 pass
-        while (unit := self._next_unit(slot, slot.at)) is not None:
+        while (unit := slot.next_unit(units, slot.at)) is not None:
             if unit >= slot.begun and not (is_due and self._begin(slot, unit)):
                 return
             vote = slot.votes.pop(unit, None)
             if vote is None:
                 return
+            if state.is_open:
+                self._rules.rates.add(unit, vote.value)
             state.record(vote)
-            self._rules.yes_rate.add(vote)
             slot.at = unit + 1
         slot.verdict = state.verdict()
         self._drop_of(slot)
 
-    def _next_unit(self, slot: _Slot, start: int) -> int | None:
-        """The first unit from `start` on that the candidate's verdict can depend on."""
-        state, units = slot.state, self._rules.units
-        if state is None:
-            return None
-        if slot.every_vote:
-            unfit = not state.is_open and slot.at == 0
-            return None if unfit or start >= len(units) else start
-        if not state.is_open:
-            return None
-        end = len(units) if slot.doom is None else slot.doom + 1
-        return next((unit for unit in range(start, end) if state.wants(units[unit][0])), None)
-
-    def _begin(self, slot: _Slot, unit: int) -> bool:
+    def _begin(self, slot: Slot, unit: int) -> bool:
         """Begin a vote; False if it needs candidates of the prompt that are not there yet."""
         assert slot.state is not None
         rules = self._rules
         stage, number = rules.units[unit]
-        ballot = Ballot(self.prompt, slot.state.candidate, stage, number, rules.round, rules.purpose)
-        if stage not in rules.cascade.settings.deciding_stages:
+        state = slot.state
+        ballot = Ballot(self.prompt, state.candidate, stage, number, rules.round, rules.purpose, state.rendered)
+        if stage not in rules.deciding:
             slot.begun = unit + 1
             conversation = rules.cascade.conversation(ballot)
-            self._converse(_Task(slot, unit, conversation), conversation, None)
+            self._converse(Task(slot, unit, conversation), conversation, None)
             return True
         group = [other.state.candidate for other in self._slots if other.state is not None]
         if len(group) < rules.n:
@@ -334,7 +270,7 @@ class PromptFlow:
         self._cast(slot, unit, self._group.cast([ballot])[0])
         return True
 
-    def _drop_of(self, slot: _Slot, last: int = -1) -> None:
+    def _drop_of(self, slot: Slot, last: int = -1) -> None:
         """Stop waiting for what a candidate no longer needs: its votes after unit `last`."""
         for call_id, tasks in list(self._waiting.items()):
             left = [task for task in tasks if task.slot is not slot or task.unit <= last]
@@ -352,44 +288,46 @@ class PromptFlow:
 
     # ------------------------------------------------------------------------------------------------- looking ahead
 
-    def _is_due(self, task: _Task) -> bool:
+    def _is_due(self, task: Task) -> bool:
         slot = task.slot
         if slot.index >= self._wanted:
             return False
-        return task.unit < 0 or slot.every_vote or task.unit == self._next_unit(slot, slot.at)
+        return task.unit < 0 or slot.every_vote or task.unit == slot.next_unit(self._rules.units, slot.at)
 
-    def _options(self) -> Iterator[tuple[float, _Slot]]:
-        """The candidates about which a call ahead can be begun, with its chance to be needed."""
+    def _best_option(self) -> tuple[float, Slot] | None:
+        """The candidate about which the call ahead that will most likely be needed can be begun, with its chance."""
+        rules, best, chosen = self._rules, 0.0, None
+        passing = rules.rates.passing(len(rules.units))
+        reached = needed = 1.0  # the chance that all earlier candidates are rejected, and that this one is needed
         for slot in self._slots[: self._sampled + 1]:
-            if slot.verdict is not None or (slot.index < self._sampled and slot.state is None):
-                continue
-            if slot.state is None:
-                yield self._chance(_Task(slot)), slot
-            elif (unit := self._next_unit(slot, slot.begun)) is not None and self._can_begin(unit):
-                yield self._chance(_Task(slot, unit)), slot
+            if slot.index >= self._wanted and (slot.index - self._wanted) % rules.block == 0:
+                needed = reached
+            if needed <= best:
+                break  # the chances of later candidates are no better
+            if slot.index == self._sampled:
+                best, chosen = needed, slot
+            elif slot.state is not None and slot.verdict is None:
+                unit = slot.next_unit(rules.units, slot.begun)
+                if unit is not None and rules.units[unit][0] not in rules.deciding:
+                    chance = needed if slot.every_vote else needed * passing[unit] / passing[slot.at]
+                    if chance > best:
+                        best, chosen = chance, slot
+            reached *= 1.0 - slot.accepting(passing)
+        return None if chosen is None else (best, chosen)
 
-    def _can_begin(self, unit: int) -> bool:
-        return self._rules.units[unit][0] not in self._rules.cascade.settings.deciding_stages
-
-    def _begin_ahead(self, slot: _Slot) -> None:
+    def _begin_ahead(self, slot: Slot) -> None:
         if slot.state is None:
             self._sample_all([slot])
-        elif (unit := self._next_unit(slot, slot.begun)) is not None:
+        elif (unit := slot.next_unit(self._rules.units, slot.begun)) is not None:
             self._begin(slot, unit)
 
-    def _chance(self, task: _Task) -> float:
+    def _chance(self, task: Task) -> float:
         """The chance that a call will be needed, if votes were independent: only its order matters."""
-        slot, rate = task.slot, self._rules.yes_rate.value
-        start = self._wanted + (slot.index - self._wanted) // self._rules.block * self._rules.block
-        chance = 1.0
+        slot, rules, chance = task.slot, self._rules, 1.0
+        passing = rules.rates.passing(len(rules.units))
+        start = self._wanted + (slot.index - self._wanted) // rules.block * rules.block
         for earlier in self._slots[: max(start, 0)] if slot.index >= self._wanted else ():
-            chance *= 1.0 - self._accepting(earlier, rate)
+            chance *= 1.0 - earlier.accepting(passing)
         if task.unit >= 0 and not slot.every_vote:
-            chance *= rate ** (task.unit - slot.at)
+            chance *= passing[task.unit] / passing[slot.at]
         return chance
-
-    def _accepting(self, slot: _Slot, rate: float) -> float:
-        """The chance that a candidate is accepted."""
-        if slot.verdict is not None or slot.doom is not None:
-            return float(not slot.is_rejected)
-        return rate ** (len(self._rules.units) - slot.at)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -151,6 +152,16 @@ def test_votes_do_not_depend_on_company() -> None:
     assert together == [cast(by_seed(0.4, invalid=0.5), one)[0] for one in ballots]
     assert together == cast(by_seed(0.4, invalid=0.5), *ballots[::-1])[::-1]
     assert {vote.value for vote in together} == set(VoteValue)
+
+
+def test_votes_about_a_candidate_show_the_same_messages_and_render_them_once() -> None:
+    ballots = [replace(ballot(CYCLE, vote), rendered=rendered) for rendered in [{}] for vote in range(3)]
+    judge = RulePolicy(lambda call: f"own {call.id.vote}" if call.id.role == Role.QUESTION_INFERRER else "[[Y]]")
+    assert {vote.value for vote in cast(judge, *ballots)} == {VoteValue.YES}
+    inferring, comparing = judge.batches
+    assert len({id(call.messages) for call in inferring}) == 1
+    assert ["own 0" in call.messages[0].content for call in comparing] == [True, False, False]
+    assert list(ballots[0].rendered) == [(Role.QUESTION_INFERRER, "the solution")]
 
 
 def test_no_ballots_ask_nothing() -> None:

@@ -31,6 +31,7 @@ from svd_loop.contracts import (
     Role,
     Selection,
     Verdict,
+    VoteValue,
 )
 from svd_loop.errors import EngineError
 from svd_loop.support.streams import WaveStream
@@ -176,6 +177,17 @@ def test_votes_ahead_of_a_rejection_are_not_part_of_the_verdict() -> None:
     played = in_flow([prompt()], plain(), Flow(stream, fill_rows=64))
     assert [[vote.vote for vote in verdict.votes] for _, verdict in played] == [[0]] * 4
     assert [verdict.vote for _, verdict in played] == [0] * 4
+
+
+@pytest.mark.parametrize("fill_rows, further", [(8, False), (1000, True)])
+def test_the_fewer_rows_are_to_be_filled_the_surer_a_call_ahead_has_to_be(fill_rows: int, further: bool) -> None:
+    rules = plain()
+    for place in range(3):
+        for _ in range(10):
+            rules.rates.add(place, VoteValue.YES)  # so a second candidate will hardly be needed
+    stream = ShuffledStream(of_table({0: "yyy", 1: "yyy", 2: "yyy", 3: "yyy"}), 64, seed=1)
+    in_flow([prompt()], rules, Flow(stream, fill_rows=fill_rows))
+    assert any(call.candidate > 0 for call in stream.asked) is further
 
 
 def test_nothing_is_asked_ahead_while_prompts_wait_for_slots() -> None:
