@@ -1,6 +1,6 @@
 """Kills a small job on the embedded checkpoint and compares its weights, bit by bit, with the uninterrupted ones.
 
-    python -m benchmarks.nano_kills [--kills 10]
+    python -m benchmarks.nano_kills [--kills 10] [--algorithm sft]
 
 The job kills itself at one place after the other (see `tests/svd_loop/kill_cli.py`): within sampling, judging, training
 and evaluating, and between them. Exit code 1 if rows, weights or stop differ, or if more was asked twice than
@@ -51,6 +51,8 @@ OVERRIDES = (
     "update.choose_from=2",
     "tracking.enabled=false",
 )
+BESIDE = ("sampling.n=4", "sampling.block=null")
+"""With an algorithm that learns from refused candidates too: so that some stand beside accepted ones."""
 PLACES = (
     "0/evaluate/asked*2",
     "1/sample/recorded",
@@ -90,26 +92,32 @@ class KillRun:
         return self.found == self.expected and self.asked_again <= self.kills * CHUNK
 
 
-def command(root: Path, place: str) -> list[str]:
+def overrides(root: Path, algorithm: str) -> list[str]:
+    """The job under `root`, with an update algorithm."""
+    more = () if algorithm == "sft" else BESIDE
+    return [*OVERRIDES, *more, f"update.algorithm.type={algorithm}", f"job.root={root}"]
+
+
+def command(root: Path, place: str, algorithm: str) -> list[str]:
     """A job that kills itself at `place`, or nowhere if there is no such place."""
-    options = [part for item in (*OVERRIDES, f"job.root={root}") for part in ("-o", item)]
+    options = [part for item in overrides(root, algorithm) for part in ("-o", item)]
     job = ["run", CONFIG, "--record", str(root / "replies.jsonl"), *options]
     return [sys.executable, "-m", kill_cli.__name__, place, *job]
 
 
-def kill_nano(folder: Path, places: Sequence[str]) -> KillRun:
+def kill_nano(folder: Path, places: Sequence[str], algorithm: str = "sft") -> KillRun:
     """Play the job once in one go, here, and once in `len(places) + 1` processes with a kill at each of `places`."""
     seconds: dict[str, float] = {}
     whole, killed = folder / "whole", folder / "killed"
     whole.mkdir()
-    run_job(load_config(REPOSITORY / CONFIG, [*OVERRIDES, f"job.root={whole}"]), record=whole / "replies.jsonl")
+    run_job(load_config(REPOSITORY / CONFIG, overrides(whole, algorithm)), record=whole / "replies.jsonl")
     killed.mkdir()
     for place in places:
         began = time.monotonic()
-        run_until_it_kills_itself(command(killed, place), cwd=REPOSITORY, timeout=300)
+        run_until_it_kills_itself(command(killed, place, algorithm), cwd=REPOSITORY, timeout=300)
         seconds[place] = time.monotonic() - began
     began = time.monotonic()
-    run_with_kills(command(killed, "-"), kills=0, seed=0, window=0.0, cwd=REPOSITORY, timeout=300)
+    run_with_kills(command(killed, "-", algorithm), kills=0, seed=0, window=0.0, cwd=REPOSITORY, timeout=300)
     seconds[TO_THE_END] = time.monotonic() - began
     expected, found = (outcome_of(RootPaths(root).job("nano").folder) for root in (whole, killed))
     return KillRun(expected, found, asked_again(killed / "replies.jsonl"), seconds)
@@ -118,9 +126,10 @@ def kill_nano(folder: Path, places: Sequence[str]) -> KillRun:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=10, choices=range(1, len(PLACES) + 1))
+    parser.add_argument("--algorithm", default="sft", choices=("sft", "dpo", "kto", "grpo"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        run = kill_nano(Path(name), PLACES[-options.kills :])
+        run = kill_nano(Path(name), PLACES[-options.kills :], options.algorithm)
     console = Console(soft_wrap=True)
     table = Table("killed at", "seconds")
     for place, seconds in run.seconds.items():

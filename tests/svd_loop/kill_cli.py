@@ -19,7 +19,7 @@ from typing import Any
 
 from envs.round_env import SelfVerificationEnv
 from envs.solving import SolverAgent
-from policies.training import sft
+from policies.training import run
 from svd_loop import cli
 from svd_loop.assembly.backends import ModelBackend
 from svd_loop.assembly.scripted_backend import ScriptedBackend
@@ -103,17 +103,14 @@ def _after(owner: Any, name: str, told: Callable[[dict[str, Any]], object]) -> N
 
 
 def _watch_training(moment: Moment) -> None:
-    train = sft.train
+    keep = run.keep
 
-    def watched(task: Any, rows: Any, tokenizer: Any, on_step: Callable[[int], None]) -> Any:
-        def after(step: int) -> None:
-            on_step(step)
-            moment.reached_in_round(f"step-{step}")
+    def watched(trainer: Any, task: Any, items: int, step: int, on_step: Callable[[int], None]) -> None:
+        keep(trainer, task, items, step, on_step)
+        moment.reached_in_round(f"step-{step}")
 
-        return train(task, rows, tokenizer, after)
-
-    module: Any = sft
-    module.train = watched
+    module: Any = run  # before `preference_run` is imported, which takes the function from here
+    module.keep = watched
 
 
 if __name__ == "__main__":
