@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -17,3 +18,9 @@ def draw_nothing(figure: Figure, target: Any, **options: Any) -> None:
         Path(target).write_bytes(b"")
     else:
         target.write("<svg/>")
+
+
+def no_figures() -> SimpleNamespace:
+    """In place of the figures that are logged to MLflow: empty ones."""
+    names = ("pass_at_1_figure", "stages_figure", "funnel_figure")
+    return SimpleNamespace(**dict.fromkeys(names, lambda *arguments: Figure()))

@@ -18,6 +18,7 @@ SMALL = (
     "evaluation.pass_at=[1, 2]",
     "job.rounds=2",
     "tracking.enabled=false",
+    "tracking.trackers=[{type: mlflow, traces: 2}]",  # twenty would take longer than the rest of a round
 )
 
 

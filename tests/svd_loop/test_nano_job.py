@@ -117,7 +117,9 @@ def test_mlflow_holds_the_story_and_the_registered_model(tmp_path: Path, migrate
     from svd_loop.mlflow_store.connection import open_store
 
     shutil.copy(migrated_database, tmp_path / "mlflow.db")
-    result = run_job(small(tmp_path, "tracking.enabled=true", "job.rounds=1"))
+    result = run_job(
+        small(tmp_path, "tracking.enabled=true", "tracking.trackers=[{type: mlflow, traces: 2}]", "job.rounds=1")
+    )
     client = open_store(None, tmp_path, "svd-loop").client
     experiment = client.get_experiment_by_name("svd-loop")
     assert experiment is not None

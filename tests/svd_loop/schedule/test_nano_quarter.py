@@ -11,6 +11,7 @@ import pytest
 from benchmarks.nano_quarter import AGAIN, play, summary
 from envs.problems.nano import DOMAINS
 from svd_loop.ledger import LedgerReader
+from tests.svd_loop.drawing import no_figures
 
 PROMPTS, WEEKS = 4, 3
 SMALL = (
@@ -25,6 +26,7 @@ SMALL = (
     "engine.threads=1",
     "gate.margin=0",
     "update.epochs=1",
+    "tracking.trackers=[{type: mlflow, traces: 1}]",
 )
 
 
@@ -32,6 +34,7 @@ SMALL = (
 def test_three_weeks_of_nano(tmp_path: Path, migrated_database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(migrated_database, tmp_path / "mlflow.db")
     monkeypatch.setattr("svd_loop.jobs.write_page", lambda *arguments: None)
+    monkeypatch.setattr("svd_loop.mlflow_store.runs.figures", no_figures())
     quarter = play(tmp_path, WEEKS, PROMPTS, SMALL)
     told = summary(quarter)
 

@@ -15,6 +15,7 @@ from svd_loop.promotion.history import model_history
 from svd_loop.promotion.lookup import registry_of
 from svd_loop.promotion.promotion import consider
 from svd_loop.schedule import RegisteredModels, StateDb, schedule_folder
+from tests.svd_loop.drawing import no_figures
 from tests.svd_loop.schedule.schedule_support import held_out_file, problems
 from tests.svd_loop.schedule.test_quarter import AGAIN, BAD_JUDGE, LEAKS, NEW, REGRESSIONS, WEEKS, Quarter
 
@@ -49,6 +50,7 @@ def test_a_quarter_on_the_real_registry(
     tmp_path: Path, migrated_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("svd_loop.jobs.write_page", lambda *arguments: None)
+    monkeypatch.setattr("svd_loop.mlflow_store.runs.figures", no_figures())
     shutil.copy(migrated_database, tmp_path / "mlflow.db")
     quarter = RegisteredQuarter(tmp_path)
     for week in WEEKS:

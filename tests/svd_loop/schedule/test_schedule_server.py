@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pytest
@@ -17,6 +16,7 @@ from svd_loop.promotion.history import model_history
 from svd_loop.promotion.lookup import registry_of
 from svd_loop.promotion.promotion import consider
 from svd_loop.schedule import RegisteredModels, Schedule, TickReport
+from tests.svd_loop.drawing import no_figures
 from tests.svd_loop.promotion.weighty_versions import nano_config, register, store_versions
 from tests.svd_loop.schedule.schedule_support import Clock, drop, schedule_config, texts
 from tests.svd_loop.tracking_server import free_port, tracking_server
@@ -53,7 +53,7 @@ def test_two_drops_through_the_gate_and_one_that_brings_nothing(
     tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("svd_loop.jobs.write_page", lambda *arguments: None)
-    monkeypatch.setattr("svd_loop.mlflow_store.runs.figures", _no_figures())
+    monkeypatch.setattr("svd_loop.mlflow_store.runs.figures", no_figures())
     registry = registry_of(config_of(tmp_path, server))
     first = week(tmp_path, server, 1)
     assert first.action == "promoted" and first.job is not None  # the first champion, with none to compare it with
@@ -74,17 +74,6 @@ def test_two_drops_through_the_gate_and_one_that_brings_nothing(
     (scores,) = history["frozen"].values()
     assert [one["version"] for one in scores] == [1, 2] and scores[0]["score"] < scores[1]["score"]
     assert history["idle"] == 1 and third.job.name in history["events"][-1]["why"]
-
-
-def _no_figures() -> Any:
-    """Drawing takes longer than these jobs."""
-    from types import SimpleNamespace
-
-    from matplotlib.figure import Figure
-
-    return SimpleNamespace(
-        **dict.fromkeys(("pass_at_1_figure", "stages_figure", "funnel_figure"), lambda *arguments: Figure())
-    )
 
 
 @pytest.mark.parametrize("kind", ["base", "lora"])
