@@ -14,12 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from policies.engines.probe import check_probe
-from policies.engines.serving import Served
+from policies.engines.probe import check_probe, default_tolerance
+from policies.engines.serving import Served, probe_prompts_of
 from policies.engines.transformers import TransformersEngine
 from policies.engines.vllm import VllmEngine
+from policies.engines.vllm_child import Probed, Started, reference_logprobs
 from policies.text.chat import ChatCodec
 from policies.versions.checkpoints import load_checkpoint
+from policies.versions.stored import StoredVersion
+from policies.versions.weights import WeightStore
 from svd_loop.assembly.data import held_out
 from svd_loop.assembly.job import template_set
 from svd_loop.config import Config, load_config
@@ -177,6 +180,7 @@ def test_two_children_answer_like_one_and_a_killed_one_is_an_error(
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
+@pytest.mark.slow  # the job below serves one, and `test_vllm_servers` compares the answers of one
 def test_an_adapter_is_served_unmerged(codec: ChatCodec, prompts: list[tuple[int, ...]], tmp_path: Path) -> None:
     import torch
     from peft import LoraConfig, get_peft_model
@@ -246,7 +250,7 @@ def test_other_weights_than_those_stored_are_refused(
     from safetensors.torch import load_file, save_file
 
     from policies.engines import vllm
-    from policies.engines.vllm_child import Start, Started, reference_logprobs
+    from policies.engines.vllm_child import Start
 
     shutil.copytree(NANO_CHECKPOINT, tmp_path / "checkpoint")
     weights = tmp_path / "checkpoint" / "model.safetensors"
@@ -292,3 +296,23 @@ def test_a_job_on_vllm_gets_what_one_on_transformers_gets(update: tuple[str, ...
     found = run_job(job(tmp_path / "vllm", "job.rounds=1", *update, *ON_VLLM))
     assert_alike(found, expected)
     assert len({record.version.fingerprint for record in found.history}) == len(found.history)
+    stored = WeightStore(tmp_path / "vllm" / "jobs" / "nano" / "versions").load(1)
+    if stored.kind == "lora":
+        assert_base_would_be_refused(stored)
+
+
+def assert_base_would_be_refused(stored: StoredVersion) -> None:
+    """The probe that an adapter passed is one that its base, served in its place, does not pass."""
+    prompts = [list(ids) for ids in probe_prompts_of(ChatCodec.load(NANO_CHECKPOINT))]
+    base, adapted = (
+        reference_logprobs(
+            Probed(checkpoint=str(NANO_CHECKPOINT), dtype="float32", adapter=adapter, prompts=prompts),
+        )
+        for adapter in (None, (stored.version.name, 1, str(stored.path)))
+    )
+    with pytest.raises(ModelError, match="serves other weights"):
+        check_probe(
+            [Started(version="", served=base, reference=adapted)],
+            default_tolerance("float32"),
+            Served(NANO_CHECKPOINT, stored.version.name, 1, stored.path),
+        )
