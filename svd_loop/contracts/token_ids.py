@@ -14,9 +14,12 @@ def shared_ids(ids: Sequence[int]) -> tuple[int, ...]:
 
     An id then takes 8 bytes and not 40. For ids that are kept in large numbers.
     """
-    if not ids or min(ids) < 0 or max(ids) >= _SHARED:
+    if not ids or min(ids) < 0:
         return tuple(ids)
-    return tuple(map(_integers().__getitem__, ids))
+    try:
+        return tuple(map(_integers().__getitem__, ids))
+    except IndexError:  # an id beyond the shared ones
+        return tuple(ids)
 
 
 @cache

@@ -64,14 +64,17 @@ def complete(store: ContentStore, candidates: Sequence[Candidate]) -> list[Candi
     """
     bare = [one for one in candidates if one.stored is not None and not one.text and not one.token_ids]
     contents = store.load(place for one in bare for place in one.stored or ())
+    prompts: dict[int, tuple[int, ...]] = {}  # candidates of a prompt share it
     found = []
     for one in candidates:
         if one.stored is None or one.text or one.token_ids:
             found.append(one)
             continue
-        text, prompt_ids, token_ids = (contents[place].data for place in one.stored)
-        ids = decode_ids(prompt_ids), decode_ids(token_ids)
-        found.append(replace(one, text=decode_text(text), prompt_ids=ids[0], token_ids=ids[1]))
+        text, asked, written = one.stored
+        if asked not in prompts:
+            prompts[asked] = decode_ids(contents[asked].data)
+        words, ids = decode_text(contents[text].data), decode_ids(contents[written].data)
+        found.append(replace(one, text=words, prompt_ids=prompts[asked], token_ids=ids))
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -71,3 +73,23 @@ def test_every_field_of_a_call_counts(call: AgentCall, settings: dict[str, Any],
     changed = replace(call.id, **{field: value + 1 if isinstance(value, int) else value + "x"})
     assert key(call, settings) != key(replace(call, id=changed), settings)
     assert changed.seed(settings["job_seed"]) != call.id.seed(settings["job_seed"])
+
+
+@given(CALLS, SETTINGS)
+def test_a_key_is_the_hash_of_one_json_list_as_ledgers_have_it(call: AgentCall, settings: dict[str, Any]) -> None:
+    sampling = settings["sampling"]
+    limits = [] if sampling.max_answer is None else [sampling.max_answer]
+    tokens = sampling.max_tokens * (2 if call.id.attempt else 1)
+    at = call.id
+    parts = [
+        settings["fingerprint"],
+        call.template_version,
+        [[message.role, message.content] for message in call.messages],
+        [tokens, sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p, *limits],
+        settings["max_context"],
+        f"{settings['codec']}/{sampling.thinking}",
+        at.seed(settings["job_seed"]),
+        [at.purpose, at.round, at.role, at.prompt_id, at.candidate, at.stage, at.vote, at.attempt],
+        *([list(call.choices)] if call.choices else []),
+    ]
+    assert key(call, settings) == hashlib.sha256(json.dumps(parts).encode()).hexdigest()
