@@ -31,7 +31,7 @@ from envs.solving import SolverAgent
 from svd_loop.config.sections import CascadeSection
 from svd_loop.contracts import Candidate, Domain, Prompt, Selection, Verdict
 
-FILL = 16
+FILL = 1000
 """`fill_rows` by slots: a simulated step takes as long with all slots as with one, so a row ahead costs little."""
 
 Digests = dict[str, int]
