@@ -102,7 +102,11 @@ class TimedEngine:
         """Do nothing."""
 
 
-def played(config: Config, opened: Sequence[TimedEngine]) -> tuple[Episode, dict[str, float]]:
+Outcomes = dict[tuple[str, int], tuple[str, bool, object]]
+"""The text, acceptance and rejecting vote of each candidate, by prompt and index."""
+
+
+def played(config: Config, opened: Sequence[TimedEngine]) -> tuple[Outcomes, dict[str, float]]:
     """Sampling and judging of round 1, and what they took."""
     with build_job(config, interrupt=Interrupt()) as job:
         controller = job.controller
@@ -114,7 +118,8 @@ def played(config: Config, opened: Sequence[TimedEngine]) -> tuple[Episode, dict
             inside, wall, cpu = clock.wall, time.perf_counter(), cpu_seconds(engine)
             episode, _, _ = controller.play_episode(policy, prompts, state)
             wall, cpu = time.perf_counter() - wall, cpu_seconds(engine) - cpu
-    return episode, {"seconds": wall, "cpu_seconds": cpu, "outside": 1.0 - (clock.wall - inside) / wall}
+        found = outcomes(episode)  # while the job is open: its ledger holds the texts
+    return found, {"seconds": wall, "cpu_seconds": cpu, "outside": 1.0 - (clock.wall - inside) / wall}
 
 
 def cpu_seconds(engine: TimedEngine) -> float:
@@ -126,15 +131,17 @@ def cpu_seconds(engine: TimedEngine) -> float:
     return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 
 
-def differing(flow: Episode, waves: Episode) -> int:
+def outcomes(episode: Episode) -> Outcomes:
+    """What a round came to."""
+    pairs = zip(episode.candidates, episode.verdicts, strict=True)
+    return {
+        (one.prompt_id, one.index): (one.text, two.accepted, (two.rejection, two.stage, two.vote)) for one, two in pairs
+    }
+
+
+def differing(flow: Outcomes, waves: Outcomes) -> int:
     """The flow's candidates that are not those of the waves."""
-
-    def outcomes(episode: Episode) -> dict[tuple[str, int], tuple[str, bool, object]]:
-        pairs = zip(episode.candidates, episode.verdicts, strict=True)
-        return {(one.prompt_id, one.index): (one.text, two.accepted, two.rejection) for one, two in pairs}
-
-    expected = outcomes(waves)
-    return sum(expected.get(key) != outcome for key, outcome in outcomes(flow).items())
+    return sum(waves.get(key) != outcome for key, outcome in flow.items())
 
 
 def compare(config: Config) -> dict[str, object]:
@@ -149,12 +156,12 @@ def compare(config: Config) -> dict[str, object]:
 
     policies.opening.open_engine = timed
     figures: dict[str, list[dict[str, float]]] = {"waves": [], "flow": []}
-    episodes: dict[str, Episode] = {}
+    rounds: dict[str, Outcomes] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for number, name in enumerate(("waves", "flow", *ORDER)):
             placed = config.job.model_copy(update={"root": Path(scratch) / str(number)})
             cascade = config.cascade.model_copy(update={"flow": name == "flow"})
-            episodes[name], found = played(config.model_copy(update={"job": placed, "cascade": cascade}), opened)
+            rounds[name], found = played(config.model_copy(update={"job": placed, "cascade": cascade}), opened)
             if number >= 2:
                 figures[name].append({key: round(value, 4) for key, value in found.items()})
     policies.opening.open_engine = open_engine
@@ -164,8 +171,8 @@ def compare(config: Config) -> dict[str, object]:
         "engine": config.engine.type,
         **figures,
         "waves_to_flow": round(mean["waves"] / mean["flow"], 4),
-        "candidates": len(episodes["flow"].candidates),
-        "differ": differing(episodes["flow"], episodes["waves"]),
+        "candidates": len(rounds["flow"]),
+        "differ": differing(rounds["flow"], rounds["waves"]),
     }
 
 
