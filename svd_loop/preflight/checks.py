@@ -22,7 +22,7 @@ from svd_loop.config.engines import ServerEngineSection
 from svd_loop.config.tracking import TRACKERS
 from svd_loop.contracts import Domain, Problem, Role, VerifierReport
 from svd_loop.errors import SvdError
-from svd_loop.preflight.cautions import Caution, precision, smallest_effect
+from svd_loop.preflight.cautions import Caution, precision, preference_rate, smallest_effect
 from svd_loop.preflight.panel_estimate import describe_panel
 from svd_loop.preflight.resources import device_of, disk_needed, memory_needed
 from svd_loop.preflight.trial import Resources, Trial, run_trial
@@ -98,6 +98,11 @@ def preflight(config: Config, *, probe: int | None = 0, gpu_memory: float | None
             ("tracking store", lambda: _tracking(config)),
             ("memory", lambda: memory_needed(config, gpu_memory)),
             ("precision", lambda: precision(config, on_gpu=device_of(config, gpu_memory).is_gpu)),
+            *(
+                [("update rate", lambda: preference_rate(config))]
+                if config.update.algorithm.learns_from_refused
+                else []
+            ),
             ("disk", lambda: disk_needed(config)),
             ("work per round", lambda: _work(config)),
         ]

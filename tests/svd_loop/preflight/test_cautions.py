@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from svd_loop.config import Config, load_config
-from svd_loop.preflight.cautions import Caution, precision, slowdown, smallest_effect
+from svd_loop.preflight.cautions import Caution, precision, preference_rate, slowdown, smallest_effect
 from svd_loop.preflight.checks import preflight
 from tests.svd_loop.jobs_support import small
 
@@ -57,6 +57,26 @@ def test_a_split_of_a_few_problems_is_a_caution(tmp_path: Path, problems: int, p
     told = smallest_effect(config, {"development": problems})
     assert f"{problems} development problems of 8 samples find differences of about {points} points" in told
     assert isinstance(told, Caution) == caution == ("data.development" in told)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "method", "rate", "caution"),
+    [
+        ("dpo", "lora", 2e-4, True),
+        ("kto", "lora", 6e-5, True),
+        ("dpo", "lora", 5e-5, False),
+        ("dpo", "full", 2e-4, False),  # the embedded model's, which no figure speaks against
+        ("grpo", "lora", 2e-4, False),  # clipped
+        ("sft", "lora", 2e-4, False),
+    ],
+)
+def test_a_rate_of_sft_is_a_caution_with_preferences(
+    tmp_path: Path, algorithm: str, method: str, rate: float, caution: bool
+) -> None:
+    overrides = (f"update.algorithm.type={algorithm}", f"update.method={method}", f"update.learning_rate={rate}")
+    told = preference_rate(nano(tmp_path, *overrides))
+    assert told.startswith(f"update.learning_rate {rate:g} with {algorithm}")
+    assert isinstance(told, Caution) == caution == ("5e-6 to 5e-05" in told)
 
 
 def test_a_caution_is_marked_and_refuses_nothing(tmp_path: Path) -> None:
