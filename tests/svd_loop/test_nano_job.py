@@ -21,7 +21,7 @@ SMALL = (
     "data.train.count=30",
     "data.development.count=6",
     "data.test=null",
-    "data.prompts_per_round=16",
+    "data.prompts_per_round=10",
     "sampling.n=3",
     "cascade.votes=1",
     "evaluation.samples=2",
@@ -29,7 +29,7 @@ SMALL = (
     "plateau.patience=9",
     "plateau.regression=1.0",
     "engine.threads=1",
-    "evaluation.audit=10",
+    "evaluation.audit=6",
     "health.canaries=3",
 )
 
