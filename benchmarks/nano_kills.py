@@ -114,10 +114,11 @@ def kill_nano(folder: Path, places: Sequence[str], algorithm: str = "sft") -> Ki
     killed.mkdir()
     for place in places:
         began = time.monotonic()
-        run_until_it_kills_itself(command(killed, place, algorithm), cwd=REPOSITORY, timeout=300)
+        run_until_it_kills_itself(command(killed, place, algorithm), cwd=REPOSITORY, timeout=300, engines=True)
         seconds[place] = time.monotonic() - began
     began = time.monotonic()
-    run_with_kills(command(killed, "-", algorithm), kills=0, seed=0, window=0.0, cwd=REPOSITORY, timeout=300)
+    last = command(killed, "-", algorithm)
+    run_with_kills(last, kills=0, seed=0, window=0.0, cwd=REPOSITORY, timeout=300, engines=True)
     seconds[TO_THE_END] = time.monotonic() - began
     expected, found = (outcome_of(RootPaths(root).job("nano").folder) for root in (whole, killed))
     return KillRun(expected, found, asked_again(killed / "replies.jsonl"), seconds)

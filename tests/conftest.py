@@ -24,6 +24,7 @@ ENGINES = (
     "tests/policies/engines/test_vllm_servers.py",
     "tests/policies/training/test_launching.py",
     "tests/policies/engines/test_engine_probe.py",
+    "tests/svd_loop/test_nano_kills.py",
 )
 """Files that fork processes from a server with vLLM behind it (`tests.processes`), which one test process then has."""
 LONGEST = (

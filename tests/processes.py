@@ -175,14 +175,16 @@ class Process:
             self._process.join()
 
 
-def run(command: Sequence[str], *, cwd: Path | None = None, timeout: float = 120.0) -> CompletedProcess[str]:
-    """Play a command to its end, with everything it prints.
+def run(
+    command: Sequence[str], *, cwd: Path | None = None, timeout: float = 120.0, engines: bool = False
+) -> CompletedProcess[str]:
+    """Play a command to its end, with everything it prints; `engines` as in `Process`.
 
     Raises:
         subprocess.TimeoutExpired: it took longer, and was killed.
     """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
-        process = Process(command, cwd=cwd, stdout=out, stderr=errors)
+        process = Process(command, cwd=cwd, stdout=out, stderr=errors, engines=engines)
         try:
             code = process.wait(timeout)
         finally:

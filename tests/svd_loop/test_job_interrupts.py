@@ -33,7 +33,8 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 def command(root: Path) -> list[str]:
     settings = (*SMALL, f"engine.chunk_size={CHUNK}", f"job.root={root}", "tracking.enabled=true")
     options = [part for item in settings for part in ("-o", item)]
-    return [sys.executable, "-m", "svd_loop.cli", "run", str(SCRIPTED), "--record", str(root / "replies"), *options]
+    cli = "tests.svd_loop.undrawn_cli"
+    return [sys.executable, "-m", cli, "run", str(SCRIPTED), "--record", str(root / "replies"), *options]
 
 
 def interrupt(root: Path, number: signal.Signals, times: int) -> tuple[int, str]:

@@ -317,7 +317,8 @@ def test_a_node_whose_launcher_fails_ends_the_update_of_the_others(
 
     class FailsOnTheSecond(on_ray.Node):
         def run(self, rank: int, host: str, port: int) -> int:
-            if rank == 0:
+            if rank == 0:  # in the actor's process: a launcher that waits for its peers
+                pytest.MonkeyPatch().setattr(launching, "accelerate_command", lambda work, *where: ["sleep", "600"])
                 return super().run(rank, host, port)
             (self._work / launching.LOG).write_text("no such device")
             return 3

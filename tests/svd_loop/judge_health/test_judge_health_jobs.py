@@ -159,7 +159,7 @@ def test_a_warning_is_recorded_and_the_job_continues(tmp_path: Path, spoil: Spoi
     assert rows_in_ledger(tmp_path) == {1, 2}
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_good_judge_raises_no_alarm_in_ten_rounds(tmp_path: Path, seed: int) -> None:
     result = run_job(
         small(tmp_path, f"job.seed={seed}", "cascade.votes=3", "job.rounds=10", "plateau.patience=10", *QUICK)
