@@ -28,7 +28,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -244,8 +244,9 @@ def judged(prompt_id: str, index: int) -> tuple[Candidate, Verdict]:
         )
         for number in range(8)
     ]
-    refused = (Rejection.VOTE, Stage.CORRECTNESS, 7) if index else (None, None, None)
-    verdict = Verdict(prompt_id, index, not index, *refused, tuple(votes))
+    verdict = Verdict(prompt_id, index, True, votes=tuple(votes))
+    if index:
+        verdict = replace(verdict, accepted=False, rejection=Rejection.VOTE, stage=Stage.CORRECTNESS, vote=7)
     return Candidate(prompt_id, index, "an answer", policy=VERSION, prompt_ids=(1, 2), token_ids=(3, 4)), verdict
 
 

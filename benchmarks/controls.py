@@ -79,7 +79,7 @@ def play_seed(config: Path, root: Path, seed: int, rounds: int) -> list[dict[str
 def gain(job: dict[str, Any], group: str) -> float:
     """Test pass@1 of the kept version minus the base's, in points."""
     base, kept = (scores["estimates"][group]["pass@1"]["value"] for scores in (first_test(job), kept_test(job)))
-    return 100 * (kept - base)
+    return float(100 * (kept - base))
 
 
 def first_test(job: dict[str, Any]) -> dict[str, Any]:

@@ -112,7 +112,9 @@ def panel(jobs: int) -> None:
 # ------------------------------------------------------------------------------------------------------- new canaries
 
 
-def newest_against_first(counts_R: np.ndarray, first: int, trials: int, first_trials: int, cache: dict) -> int | None:
+def newest_against_first(
+    counts_R: np.ndarray, first: int, trials: int, first_trials: int, cache: dict[tuple[int, int], bool]
+) -> int | None:
     """The rule of `health.drift`: the first round with an alarm, counted from 1; None if there is none."""
     for place, count in enumerate(counts_R):
         key = (int(count), first)

@@ -29,7 +29,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 Wave = list[tuple[Sequence[int], int, int]]
 """Requests: prompt ids, longest answer, seed."""
-SAMPLING = {"temperature": 0.7, "top_p": 0.95}
+TEMPERATURE, TOP_P = 0.7, 0.95
 
 
 class Side:
@@ -92,7 +92,10 @@ def work(options: argparse.Namespace) -> None:
     for line in sys.stdin:
         read, cpu, wall, answers = 0, time.process_time(), time.perf_counter(), []
         for wave in json.loads(line):
-            requests = [GenerationRequest(tuple(ids), Sampling(most, **SAMPLING), seed) for ids, most, seed in wave]
+            requests = [
+                GenerationRequest(tuple(ids), Sampling(most, temperature=TEMPERATURE, top_p=TOP_P), seed)
+                for ids, most, seed in wave
+            ]
             answers.append([answer.token_ids for answer in engine.generate(requests)])
         cost = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall, "read": read}
         print(json.dumps({"answers": answers, **cost}), flush=True)

@@ -72,6 +72,7 @@ def in_waves(engine: SimulatedEngine, count: int, rules: RoundRules) -> Digests:
     prompts = list(prompts_of(count))
     env = SelfVerificationEnv(prompts=prompts, judge=engine, cascade=rules.cascade, n=rules.n, block=rules.block)
     _, info = env.reset()
+    assert rules.solver is not None
     while info["open"]:
         wanted = [prompts[place] for place in info["open"]]
         candidates = rules.solver.sample(engine, wanted, info["indices"], round=1)

@@ -249,6 +249,7 @@ class Schedule:
             selection=rules.selection,
         )
         _, info = env.reset()
+        assert rules.solver is not None
         while info["open"]:
             wanted = [self.prompts[place] for place in info["open"]]
             *_, info = env.step(env.action(rules.solver.sample(policy, wanted, info["indices"], round=1)))

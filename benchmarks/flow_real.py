@@ -154,7 +154,7 @@ def compare(config: Config) -> dict[str, object]:
             opened.append(TimedEngine(open_engine(*arguments)))
         return opened[0]
 
-    policies.opening.open_engine = timed
+    policies.opening.open_engine = timed  # type: ignore[assignment]
     figures: dict[str, list[dict[str, float]]] = {"waves": [], "flow": []}
     rounds: dict[str, Outcomes] = {}
     with tempfile.TemporaryDirectory() as scratch:

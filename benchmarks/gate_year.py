@@ -13,7 +13,7 @@ rules refuse more, never less. Levels come from `svd_loop.promotion.budget`, and
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -65,7 +65,7 @@ class Histories:
         return self.rng.binomial(SAMPLES, chance(logits)) / SAMPLES
 
 
-def false_promotions(gain: float, problems: int, looks: int, count: int, rules: dict[str, Levels]) -> str:
+def false_promotions(gain: float, problems: int, looks: int, count: int, rules: Mapping[str, Levels]) -> str:
     """A row: the share of histories in which some of `looks` challengers passed, all with the same true gain."""
     world = World.with_gain(gain, 0.4)
     histories = Histories(world, count, problems, np.random.default_rng(1))

@@ -256,12 +256,12 @@ def _apps(task: _Task) -> Iterator[Made]:
     both = {"inputs": [one for one, _ in pairs], "outputs": [other for _, other in pairs]}
     row = {"question": task.asked, "input_output": json.dumps(both), "starter_code": ""}
     yield Made("apps-stdin", task.name, "question", row, _scripts(task, task.body), _scripts(task, task.wrong)[2:4])
-    both = {
+    called = {
         "fn_name": task.name,
         "inputs": [args for args, _ in examples],
         "outputs": [[value] for _, value in examples],
     }
-    row = {"question": task.asked, "input_output": json.dumps(both), "starter_code": _function(task, "").rstrip()}
+    row = {"question": task.asked, "input_output": json.dumps(called), "starter_code": _function(task, "").rstrip()}
     right = (_IMPORTS + _function(task, task.body), _method(task, task.body))
     yield Made("apps-function", task.name, "question", row, right, (_IMPORTS + _function(task, task.wrong),))
 

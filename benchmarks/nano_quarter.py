@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,8 @@ def play(root: Path, weeks: int, prompts: int, overrides: Sequence[str] = ()) ->
     for week in range(1, weeks + 1):
         now = START + week * WEEK
         dropped += drop(inbox, week, prompts, config, now)
-        schedule = Schedule(
-            config, inbox, gate=consider, models=RegisteredModels(config, MODEL), clock=lambda now=now: now
-        )
+        models = RegisteredModels(config, MODEL)
+        schedule = Schedule(config, inbox, gate=consider, models=models, clock=partial(float, now))
         report = schedule.tick().as_dict()
         ends.append({"week": week, "action": report["action"], "intake": report["intake"], "job": report["job"]})
     return Quarter(config, dropped, tuple(ends))

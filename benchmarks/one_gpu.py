@@ -104,7 +104,7 @@ class Run:
 
     def left(self, share: float = 1.0) -> float:
         """Seconds until a share of the time is over."""
-        whole = 60.0 * self.options.minutes
+        whole: float = 60.0 * self.options.minutes
         return max(1.0, self.deadline - (1 - share) * whole - time.monotonic())
 
     def command(self, *words: str, share: float = 1.0) -> str | None:

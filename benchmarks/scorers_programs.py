@@ -87,8 +87,10 @@ def _places(tree: ast.Module) -> Iterator[ast.AST]:
 def _change(node: Any) -> None:
     if isinstance(node, ast.Compare):
         node.ops[0] = _SWAPS[type(node.ops[0])]()
-    elif isinstance(node, ast.Constant):
-        node.value = not node.value if isinstance(node.value, bool) else node.value + 1
+    elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
+        node.value = not node.value
+    elif isinstance(node, ast.Constant) and isinstance(node.value, int):
+        node.value += 1
     elif isinstance(node, ast.Return):
         node.value = ast.Constant(None)
     else:

@@ -16,9 +16,10 @@ import json
 import os
 import resource
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from policies.training.footprint import host_overhead, shape_of, training_memory
 from svd_loop.config.update import LoraSection, UpdateSection
@@ -144,7 +145,12 @@ def update(size: str, folder: Path) -> None:
     before = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     store = WeightStore(folder / "versions")
     store.add_base(folder / "base")
-    kinds = {"sft": SftUpdater, "dpo": DpoUpdater, "kto": KtoUpdater, "grpo": GrpoUpdater}
+    kinds: dict[str, Callable[..., Any]] = {
+        "sft": SftUpdater,
+        "dpo": DpoUpdater,
+        "kto": KtoUpdater,
+        "grpo": GrpoUpdater,
+    }
     updater = kinds[algorithm](
         store,
         settings,
