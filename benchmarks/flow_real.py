@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -154,17 +155,15 @@ def compare(config: Config) -> dict[str, object]:
             opened.append(TimedEngine(open_engine(*arguments)))
         return opened[0]
 
-    policies.opening.open_engine = timed  # type: ignore[assignment]
     figures: dict[str, list[dict[str, float]]] = {"waves": [], "flow": []}
     rounds: dict[str, Outcomes] = {}
-    with tempfile.TemporaryDirectory() as scratch:
+    with mock.patch.object(policies.opening, "open_engine", timed), tempfile.TemporaryDirectory() as scratch:
         for number, name in enumerate(("waves", "flow", *ORDER)):
             placed = config.job.model_copy(update={"root": Path(scratch) / str(number)})
             cascade = config.cascade.model_copy(update={"flow": name == "flow"})
             rounds[name], found = played(config.model_copy(update={"job": placed, "cascade": cascade}), opened)
             if number >= 2:
                 figures[name].append({key: round(value, 4) for key, value in found.items()})
-    policies.opening.open_engine = open_engine
     opened[0].engine.close()
     mean = {name: sum(one["seconds"] for one in some) / len(some) for name, some in figures.items()}
     return {

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -93,15 +94,13 @@ def phase(config: Config, repeats: int) -> dict[str, Any]:
         opened.append(TimedEngine(open_engine(*args)))
         return opened[-1]
 
-    policies.opening.open_engine = timed  # type: ignore[assignment]
-    with tempfile.TemporaryDirectory() as scratch:
+    with mock.patch.object(policies.opening, "open_engine", timed), tempfile.TemporaryDirectory() as scratch:
         turns = (_placed(config, Path(scratch) / str(number)) for number in count())
         requests = _phase_once(next(turns), opened).requests  # warms up, and says what is asked
         found = [
             _compared(_phase_once(next(turns), opened), _phase_once(next(turns), opened, requests))
             for _ in range(repeats)
         ]
-    policies.opening.open_engine = open_engine
     return {"engine": config.engine.type, **summary(found)}
 
 

@@ -195,8 +195,9 @@ class CascadeSection(Section):
     flow: bool = False
     """Let every candidate and every vote of a round move on as soon as it can, instead of in waves: the engine's slots
     stay filled. Never changes which candidates are accepted, nor a vote that decides; with `fill_rows`, next votes and
-    candidates are asked ahead where slots are free, and their number depends on what finished first. On an engine
-    whose floats depend on the rows of a batch, a resumed job may sample differently (docs/concepts/decisions.md)."""
+    candidates are asked ahead where slots are free and it is likely enough that they are needed
+    (docs/concepts/cascade.md); their number depends on what finished first. On an engine whose floats depend on the
+    rows of a batch, a resumed job may sample differently (docs/concepts/decisions.md)."""
     invalid_retries: Annotated[int, Field(ge=0)] = 1
     """Repeats of a vote without a readable verdict."""
     frozen_judge: bool = False
