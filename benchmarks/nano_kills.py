@@ -24,6 +24,7 @@ from svd_loop.config import load_config
 from svd_loop.contracts import RootPaths
 from svd_loop.jobs import run_job
 from tests.kill import run_until_it_kills_itself, run_with_kills
+from tests.processes import FOR_ENGINES
 from tests.svd_loop import kill_cli
 from tests.svd_loop.job_outcome import Outcome, asked_again, outcome_of
 
@@ -114,11 +115,11 @@ def kill_nano(folder: Path, places: Sequence[str], algorithm: str = "sft") -> Ki
     killed.mkdir()
     for place in places:
         began = time.monotonic()
-        run_until_it_kills_itself(command(killed, place, algorithm), cwd=REPOSITORY, timeout=300, engines=True)
+        run_until_it_kills_itself(command(killed, place, algorithm), cwd=REPOSITORY, timeout=300, server=FOR_ENGINES)
         seconds[place] = time.monotonic() - began
     began = time.monotonic()
     last = command(killed, "-", algorithm)
-    run_with_kills(last, kills=0, seed=0, window=0.0, cwd=REPOSITORY, timeout=300, engines=True)
+    run_with_kills(last, kills=0, seed=0, window=0.0, cwd=REPOSITORY, timeout=300, server=FOR_ENGINES)
     seconds[TO_THE_END] = time.monotonic() - began
     expected, found = (outcome_of(RootPaths(root).job("nano").folder) for root in (whole, killed))
     return KillRun(expected, found, asked_again(killed / "replies.jsonl"), seconds)

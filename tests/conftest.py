@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import shlex
+import sys
 from collections.abc import Generator
 from typing import Any
 
@@ -26,7 +28,7 @@ ENGINES = (
     "tests/policies/engines/test_engine_probe.py",
     "tests/svd_loop/test_nano_kills.py",
 )
-"""Files that fork processes from a server with vLLM behind it (`tests.processes`), which one test process then has."""
+"""Files that fork processes from a server with vLLM behind it (`tests.processes`), which one test process needs."""
 LONGEST = (
     *ENGINES,
     "tests/policies/cluster/test_on_a_cluster.py",
@@ -44,6 +46,20 @@ settings.load_profile("svd-loop")
 def pytest_xdist_auto_num_workers() -> int | None:
     """One process more than cores: where a test waits for a process, a server or a time limit, another one computes."""
     return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else len(os.sched_getaffinity(0)) + 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: Any) -> None:
+    """The whole suite's processes are forks, and share the servers of forks; lines of imports would not be covered."""
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and config.invocation_params.dir == config.rootpath
+    if not whole or config.getoption("cov_source", None):
+        return
+    from tests.processes import FOR_COMMANDS, FOR_ENGINES, FOR_TESTS
+
+    for server in (FOR_TESTS, FOR_ENGINES, FOR_COMMANDS):
+        server.share()
+    for spec in specs:
+        spec.python = shlex.join([sys.executable, "-m", "tests.forked_tests"])
 
 
 @pytest.hookimpl(wrapper=True)

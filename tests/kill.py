@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.processes import Process, run
+from tests.processes import FOR_COMMANDS, Process, Server, run
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def run_with_kills(
     finished: Callable[[], bool] = lambda: False,
     timeout: float = 120.0,
     cwd: Path | None = None,
-    engines: bool = False,
+    server: Server = FOR_COMMANDS,
 ) -> KillReport:
     """Start `command` until it ends by itself, sending SIGKILL to its process group at random instants.
 
@@ -46,7 +46,7 @@ def run_with_kills(
             takes its time to say so goes on being killed, which proves nothing.
         timeout: seconds one run may take.
         cwd: where it runs.
-        engines: whether it computes with torch (see `tests.processes`).
+        server: what it is forked from.
 
     Raises:
         AssertionError: a run failed by itself; its standard error is in the message.
@@ -54,28 +54,28 @@ def run_with_kills(
     instants = random.Random(seed)
     done = 0
     while done < kills and not finished():
-        if not _run(command, instants.uniform(0.0, window), ready, timeout, cwd, engines):
+        if not _run(command, instants.uniform(0.0, window), ready, timeout, cwd, server):
             return KillReport(done, done + 1)
         done += 1
-    _run(command, None, ready, timeout, cwd, engines)
+    _run(command, None, ready, timeout, cwd, server)
     return KillReport(done, done + 1)
 
 
 def run_until_it_kills_itself(
-    command: Sequence[str], *, timeout: float = 120.0, cwd: Path | None = None, engines: bool = False
+    command: Sequence[str], *, timeout: float = 120.0, cwd: Path | None = None, server: Server = FOR_COMMANDS
 ) -> None:
     """Run a command that is to die of its own SIGKILL, and insist that it did."""
-    outcome = run(command, timeout=timeout, cwd=cwd, engines=engines)
+    outcome = run(command, timeout=timeout, cwd=cwd, server=server)
     assert outcome.returncode == -signal.SIGKILL, f"exit code {outcome.returncode}\n{outcome.stderr}"
 
 
 def _run(
-    command: Sequence[str], delay: float | None, ready: str | None, timeout: float, cwd: Path | None, engines: bool
+    command: Sequence[str], delay: float | None, ready: str | None, timeout: float, cwd: Path | None, server: Server
 ) -> bool:
     """One run; whether it was killed (False: it ended well by itself)."""
     with tempfile.TemporaryFile("w+") as errors:
         output = subprocess.PIPE if ready is not None else None
-        process = Process(command, stdout=output, stderr=errors, cwd=cwd, engines=engines)
+        process = Process(command, stdout=output, stderr=errors, cwd=cwd, server=server)
         try:
             if process.stdout is not None:
                 with process.stdout:

@@ -6,7 +6,8 @@ lines that `subprocess` takes (`[sys.executable, "-m", MODULE, ...]` or `[sys.ex
 them in a fork of `multiprocessing`'s fork server, each in a session of its own. None outlives the tests.
 
 There are two servers, each started when it is first asked for: one for commands, and one with vLLM and the training
-libraries (`ENGINES`), whose imports take fifteen seconds of processor time.
+libraries (`ENGINES`), whose imports take ten seconds of processor time. When the whole suite runs in several processes,
+all of these share both servers, and are forks of a third themselves (`tests.conftest`, `tests.forked_tests`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import tempfile
 import threading
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from multiprocessing import Pipe, forkserver, get_context, parent_process
+from multiprocessing import Pipe, forkserver, get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -66,6 +67,60 @@ ENGINES = (
 )
 """What engines and training import. What is not installed is left out."""
 
+TESTS = (
+    *PRELOADED,
+    "torch",
+    "transformers.modeling_utils",
+    "transformers.models.auto.auto_factory",
+    "transformers.models.qwen3.modeling_qwen3",
+    "peft",
+    "trl.trainer.sft_trainer",
+    "aiohttp",
+)
+"""What the tests import when they are collected, and soon afterwards."""
+
+
+class Server(forkserver.ForkServer):
+    """A fork server of this process, or the one of that name that all processes of the suite share.
+
+    Args:
+        name: part of an environment variable, which has the address of a shared one.
+        modules: what it imports.
+    """
+
+    def __init__(self, name: str, modules: Sequence[str]) -> None:
+        super().__init__()
+        self.set_forkserver_preload([__name__, *modules])
+        self._variable = f"SVD_LOOP_TESTS_{name}"
+        self._address: str | None = None
+
+    def ensure_running(self) -> None:
+        """Start it, or find it; it answers when it has imported everything."""
+        self._address = self._address or os.environ.get(self._variable)
+        if self._address is None:
+            with mock.patch.dict(os.environ, {"OMP_NUM_THREADS": "1"}):  # torch reads it when it is loaded
+                super().ensure_running()
+        elif vars(self)["_forkserver_address"] is None:
+            resource_tracker.ensure_running()
+            given = {"address": self._address, "alive_fd": os.open(os.devnull, os.O_RDONLY)}
+            vars(self).update({f"_forkserver_{key}": value for key, value in given.items()})
+
+    def share(self) -> None:
+        """Start it for processes that are started by this one, and end it with this one."""
+        self.ensure_running()
+        os.environ[self._variable] = vars(self)["_forkserver_address"]
+
+    @contextlib.contextmanager
+    def forking(self) -> Iterator[None]:
+        """Processes of `multiprocessing`'s context "forkserver" are forked from this one meanwhile."""
+        with mock.patch.object(forkserver, "connect_to_new_process", self.connect_to_new_process):
+            yield
+
+
+FOR_COMMANDS = Server("COMMANDS", PRELOADED)
+FOR_ENGINES = Server("ENGINES", ENGINES)
+FOR_TESTS = Server("TESTS", TESTS)
+
 
 class Process:
     """A running command; the part of `subprocess.Popen` that the tests use.
@@ -74,11 +129,11 @@ class Process:
         command: see the module.
         cwd: where it runs; None: where the tests do.
         env: its environment variables, with those that the imports have set; None: those of the tests.
-        stdin: `subprocess.PIPE`; None: nothing.
+        stdin: a file, or `subprocess.PIPE` to write to it while it runs; None: nothing.
         stdout: a file, or `subprocess.PIPE` to read text while it runs; None: nowhere.
         stderr: likewise.
         pass_fds: descriptors for it; an argument that names one names its own after the start.
-        engines: whether it is forked from the server with vLLM and the training libraries.
+        server: what it is forked from.
     """
 
     def __init__(
@@ -87,21 +142,20 @@ class Process:
         *,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
-        stdin: int | None = None,
+        stdin: IO[Any] | int | None = None,
         stdout: IO[Any] | int | None = None,
         stderr: IO[Any] | int | None = None,
         pass_fds: Sequence[int] = (),
-        engines: bool = False,
+        server: Server = FOR_COMMANDS,
     ) -> None:
         interpreter, kind, code, *arguments = command
         assert interpreter == sys.executable and kind in ("-m", "-c"), command
-        assert stdin in (None, subprocess.PIPE), stdin
-        context = get_context("forkserver")
-        context.set_forkserver_preload(list(PRELOADED))
         reading, writing = os.pipe()
         self.stdin = open(writing, "wb")  # noqa: SIM115, closed by whoever asked for it
-        if stdin is None:
+        if stdin != subprocess.PIPE:
             self.stdin.close()
+        if stdin is not None and not isinstance(stdin, int):
+            os.dup2(stdin.fileno(), reading)
         self.stdout, out = _channel(stdout)
         self.stderr, err = _channel(stderr)
         started, starting = Pipe(duplex=False)
@@ -109,8 +163,8 @@ class Process:
         passed = {number: Connection(os.dup(number)) for number in pass_fds}
         environment = dict(os.environ if env is None else env)
         target = (kind, code, arguments, environment, str(cwd or Path.cwd()), channels, passed, starting)
-        self._process = context.Process(target=_play, args=target)
-        with _forking_engines() if engines else contextlib.nullcontext():
+        self._process = get_context("forkserver").Process(target=_play, args=target)
+        with server.forking():
             self._process.start()
         for theirs in (*channels, *passed.values(), starting):
             theirs.close()
@@ -176,15 +230,15 @@ class Process:
 
 
 def run(
-    command: Sequence[str], *, cwd: Path | None = None, timeout: float = 120.0, engines: bool = False
+    command: Sequence[str], *, cwd: Path | None = None, timeout: float = 120.0, server: Server = FOR_COMMANDS
 ) -> CompletedProcess[str]:
-    """Play a command to its end, with everything it prints; `engines` as in `Process`.
+    """Play a command to its end, with everything it prints; `server` as in `Process`.
 
     Raises:
         subprocess.TimeoutExpired: it took longer, and was killed.
     """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
-        process = Process(command, cwd=cwd, stdout=out, stderr=errors, engines=engines)
+        process = Process(command, cwd=cwd, stdout=out, stderr=errors, server=server)
         try:
             code = process.wait(timeout)
         finally:
@@ -195,18 +249,7 @@ def run(
 
 
 _GIVEN = frozenset(os.environ)
-"""The environment variables that a fork server was started with: it imports this module before those of `ENGINES`."""
-_engines = forkserver.ForkServer()
-_engines.set_forkserver_preload([__name__, *ENGINES])
-
-
-@contextlib.contextmanager
-def _forking_engines() -> Iterator[None]:
-    """Processes started meanwhile are forked from the engines' server."""
-    with mock.patch.dict(os.environ, {"OMP_NUM_THREADS": "1"}):  # torch reads it when it is loaded
-        _engines.ensure_running()
-    with mock.patch.object(forkserver, "connect_to_new_process", _engines.connect_to_new_process):
-        yield
+"""The environment variables that a fork server was started with: it imports this module first."""
 
 
 def _channel(wanted: IO[Any] | int | None) -> tuple[TextIO | None, Connection]:

@@ -78,7 +78,7 @@ time.sleep(600)
 FORKED = """
 import sys, time
 from tests import processes
-processes.PRELOADED = ()
+processes.FOR_COMMANDS.set_forkserver_preload([])
 process = processes.Process([sys.executable, "-c", sys.argv[1].replace("child.pid", "os.getpid()"), sys.argv[2]])
 time.sleep(600)
 """

@@ -10,7 +10,7 @@ from typing import IO, Any
 import pytest
 
 from tests.policies.engines.completion_server import CompletionServer
-from tests.processes import Process
+from tests.processes import FOR_ENGINES, Process
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def forked_children(monkeypatch: pytest.MonkeyPatch) -> None:
         command: Sequence[str], *, env: Mapping[str, str], stdin: int, stdout: IO[Any], stderr: IO[Any], **rest: Any
     ) -> Process:
         assert rest.pop("start_new_session")  # which each of these processes has
-        return Process(command, env=env, stdin=stdin, stdout=stdout, stderr=stderr, engines=True, **rest)
+        return Process(command, env=env, stdin=stdin, stdout=stdout, stderr=stderr, server=FOR_ENGINES, **rest)
 
     forking = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
     monkeypatch.setattr("svd_loop.support.child_process.subprocess", forking)

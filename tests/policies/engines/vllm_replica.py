@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.guard import guarded
-from tests.processes import Process
+from tests.processes import FOR_ENGINES, Process
 
 START_SECONDS = 600.0
 END_SECONDS = 60.0
@@ -98,7 +98,7 @@ class Replica:
             self._process: Process | subprocess.Popen[bytes] = (
                 subprocess.Popen(guarded(self._command), **printed, stdin=subprocess.DEVNULL, start_new_session=True)
                 if self._fresh
-                else Process(self._command, **printed, engines=True)
+                else Process(self._command, **printed, server=FOR_ENGINES)
             )
 
     @property

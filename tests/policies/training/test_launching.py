@@ -36,7 +36,7 @@ from svd_loop.config.update import LaunchSection
 from svd_loop.errors import ConfigError, TrainingError
 from tests.policies.training.forked_job import forking
 from tests.policies.updates import parent, rows, settings, updater
-from tests.processes import Process
+from tests.processes import FOR_ENGINES, Process
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def forked_launches(monkeypatch: pytest.MonkeyPatch) -> None:
         command: list[str], *, env: Mapping[str, str], stdin: int, stdout: IO[Any], stderr: IO[Any], **rest: Any
     ) -> Process:
         assert rest == {"start_new_session": True}  # as each of these has
-        return Process(forking(command), env=env, stdin=stdin, stdout=stdout, stderr=stderr, engines=True)
+        return Process(forking(command), env=env, stdin=stdin, stdout=stdout, stderr=stderr, server=FOR_ENGINES)
 
     popen = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
     monkeypatch.setattr(launching, "subprocess", popen)
@@ -89,7 +89,7 @@ def test_a_killed_job_takes_its_processes_along_and_shards_go_on_to_the_weights_
     apart = {**run, "checkpoint_steps": 2, "choose_from": 12, "launch": {"processes": 2, "strategy": "fsdp2"}}
     two = tmp_path / "two"
     program = [sys.executable, "-m", "tests.policies.training.forked_job"]
-    job = Process([*program, str(two), str(checkpoint), json.dumps(apart)], engines=True)
+    job = Process([*program, str(two), str(checkpoint), json.dumps(apart)], server=FOR_ENGINES)
     wait_until(lambda: step_of(two) >= 4 or job.poll() is not None)
     work = next((two / "versions").glob("training-001-*")).resolve()
     assert processes_of(work) == {"launcher", "0", "1"}

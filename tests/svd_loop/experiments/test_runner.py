@@ -29,7 +29,7 @@ from svd_loop.experiments.play import play
 from svd_loop.experiments.results import ArmResult, by_arm, read_collection
 from svd_loop.experiments.runner import COLLECTION, run_sweep
 from svd_loop.ledger import LedgerReader
-from tests.processes import PRELOADED, Process
+from tests.processes import FOR_COMMANDS, Process
 
 ROUNDS = 8
 """Of jobs that are stopped on the way."""
@@ -39,11 +39,9 @@ ROUNDS = 8
 def forked_workers() -> Iterator[None]:
     def forking(method: str) -> BaseContext:
         assert method == "spawn"
-        context = get_context("forkserver")
-        context.set_forkserver_preload(list(PRELOADED))
-        return context
+        return get_context("forkserver")
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, FOR_COMMANDS.forking():
         patch.setattr("svd_loop.experiments.runner.get_context", forking)
         yield
 

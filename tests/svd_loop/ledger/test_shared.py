@@ -9,7 +9,7 @@ from pathlib import Path
 from svd_loop.config import Config, load_config
 from svd_loop.jobs import run_job
 from svd_loop.ledger import LedgerReader, SharedAnswers, content_digest
-from tests.processes import PRELOADED
+from tests.processes import FOR_COMMANDS
 
 CONFIG = Path(__file__).parents[3] / "configs" / "scripted.yaml"
 
@@ -43,10 +43,10 @@ def test_sharing_changes_nothing_in_a_jobs_own_ledger(tmp_path: Path) -> None:
 
 def test_two_processes_may_write_at_once(tmp_path: Path) -> None:
     context = get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED))
     workers = [context.Process(target=play, args=(tmp_path, f"job-{number}")) for number in range(2)]
-    for worker in workers:
-        worker.start()
+    with FOR_COMMANDS.forking():
+        for worker in workers:
+            worker.start()
     for worker in workers:
         worker.join(120)
     assert [worker.exitcode for worker in workers] == [0, 0]
