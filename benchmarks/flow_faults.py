@@ -2,8 +2,9 @@
 
 A schedule plays one small round over the flow, the job's own storing policy (`svd_loop.ledger.DurablePolicy`) and a
 simulated fleet, and draws from its seed: replicas that are slow or die while they answer, replies that are lost, a disk
-that is full, and kills at any step (between any two of put, take and store; also after a store and before its replies
-are used). After each fault that ends the process the round begins again over what was stored, as a job resumes. In the
+that is full, how far the thread gets that stores answers, and kills at any step (between any two of put, take and
+store; also between an answer and its commit, and after a store and before its replies are used). After each fault that
+ends the process the round begins again over what was stored, as a job resumes. In the
 end:
 
 - candidates, verdicts and votes are those of the waves on a fleet without faults;
@@ -16,7 +17,7 @@ A seed that breaks one is printed, and `--faults 1 --seed SEED` plays it again.
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -77,25 +78,48 @@ class Disk:
 
 
 class Store:
-    """The answer store of one process."""
+    """The answer store of one process, whose thread (`svd_loop.ledger.answer_writer`) gets on as far as is drawn."""
 
     def __init__(self, disk: Disk, faults: Faults) -> None:
         self._disk = disk
         self._faults = faults
+        self._waiting: deque[Sequence[Answered]] = deque()
+        self._error: LedgerError | None = None
 
     def lookup(self, keys: Iterable[str]) -> dict[str, Reply]:
-        """The stored replies."""
-        return {key: self._disk.stored[key] for key in keys if key in self._disk.stored}
+        """The stored replies, and those that wait."""
+        self._get_on()
+        known = self._disk.stored | {key: reply for items in self._waiting for key, _, reply in items}
+        return {key: known[key] for key in keys if key in known}
 
     def record(self, items: Sequence[Answered]) -> None:
         """Store all, or fail and store none."""
+        self.record_later(items)
+        self.flush()
+
+    def record_later(self, items: Sequence[Answered]) -> None:
+        """Queue a batch."""
         self._faults.step()
-        if self._faults.draws.random() < self._faults.full:
-            raise LedgerError("the disk is full")
-        for key, _, reply in items:
-            self._disk.stored.setdefault(key, reply)
-            self._disk.first.setdefault(key, reply)
+        self._get_on()
+        self._waiting.append(list(items))
         self._faults.step()
+
+    def flush(self) -> None:
+        """Store everything, as is done before a round is committed."""
+        self._get_on(len(self._waiting))
+
+    def _get_on(self, batches: int | None = None) -> None:
+        """Store some batches, and raise what the thread failed of."""
+        for _ in range(self._faults.draws.randint(0, len(self._waiting)) if batches is None else batches):
+            if self._faults.draws.random() < self._faults.full:
+                self._error = LedgerError("the disk is full")
+                self._waiting.clear()
+                break
+            for key, _, reply in self._waiting.popleft():
+                self._disk.stored.setdefault(key, reply)
+                self._disk.first.setdefault(key, reply)
+        if self._error is not None:
+            raise self._error
 
 
 class Losing(PolicyWrapper):
@@ -222,11 +246,13 @@ class Schedule:
 
     def _process(self, disk: Disk, faults: Faults, number: int) -> list[tuple[Candidate, Verdict]]:
         engine = SimulatedEngine(replace(self.fleet, seed=self.fleet.seed + number), self.traits)
-        policy = DurablePolicy(Losing(engine, disk, faults), Store(disk, faults), 64, write_every=self.write_every)
+        store = Store(disk, faults)
+        policy = DurablePolicy(Losing(engine, disk, faults), store, 64, write_every=self.write_every)
         rules, stream = replace(self.rules), stream_of(policy)
         flow = Flow(stream, fill_rows=self.fill_rows)
         done = {one.prompt.id: one.played() for one in flow.play(PromptFlow(prompt, rules) for prompt in self.prompts)}
         stream.close()  # a process that dies does not: what it took last is asked again
+        store.flush()
         return [pair for prompt in self.prompts for pair in done[prompt.id]]
 
     def _in_waves(self) -> tuple[list[tuple[Candidate, Verdict]], set[str]]:

@@ -40,7 +40,8 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         LedgerError: the file is unreadable, damaged, newer than this program or read-only, or the disk is full.
     """
     with ledger_errors(path):
-        connection = sqlite3.connect(path, isolation_level=None, timeout=30.0)
+        # Two threads may use it, one after the other (`svd_loop.ledger.answer_writer`).
+        connection = sqlite3.connect(path, isolation_level=None, timeout=30.0, check_same_thread=False)
         try:
             check(connection, path)
             connection.execute(f"PRAGMA page_size = {_PAGE}")  # of a new file; an existing one keeps its own

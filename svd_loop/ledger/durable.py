@@ -85,9 +85,10 @@ class DurablePolicy(PolicyWrapper):
 
     def stream(self) -> CallStream:
         """Calls in flight, whose answers are stored as they come."""
-        return DurableStream(
-            stream_of(self._policy), self.key, self._find, self._store, self._wait, self._chunk_size, self._write_every
-        )
+        stream = stream_of(self._policy)
+        # A stream of whole batches loses one of them to a kill as it is, and the time to write it is small beside it.
+        store = self._store_later if stream.slots else self._store
+        return DurableStream(stream, self.key, self._find, store, self._wait, self._chunk_size, self._write_every)
 
     def close(self) -> None:
         """Free the engine's memory; an engine that hangs is left until the process ends."""
@@ -121,6 +122,12 @@ class DurablePolicy(PolicyWrapper):
 
     def _store(self, answered: Sequence[tuple[str, AgentCall, Reply]]) -> None:
         self._ledger.record(answered)
+        if self._shared is not None:
+            self._shared.record(answered)
+
+    def _store_later(self, answered: Sequence[tuple[str, AgentCall, Reply]]) -> None:
+        """Store answers while the engine goes on, where the ledger has a thread for it."""
+        getattr(self._ledger, "record_later", self._ledger.record)(answered)
         if self._shared is not None:
             self._shared.record(answered)
 

@@ -24,6 +24,7 @@ from svd_loop.contracts import (
     JobPaths,
     JobResult,
     Prompt,
+    Reply,
     RoundRecord,
     TrainingRow,
     UpdateResult,
@@ -31,9 +32,10 @@ from svd_loop.contracts import (
 )
 from svd_loop.errors import LedgerError
 from svd_loop.ledger import answers, rounds, shelving
+from svd_loop.ledger.answer_writer import AnswerWriter
 from svd_loop.ledger.checks import damaged, row_digest, seal_meta
-from svd_loop.ledger.contents import encode_text
-from svd_loop.ledger.database import ledger_errors, open_for_writing, transaction
+from svd_loop.ledger.contents import ContentStore, encode_text
+from svd_loop.ledger.database import ledger_errors, open_for_reading, open_for_writing, transaction
 from svd_loop.ledger.identity import (
     canonical,
     control_changes,
@@ -56,6 +58,8 @@ class Ledger(LedgerReader):
         self._lock = lock
         self._opened = time.monotonic()
         self._session: int | None = None
+        self._writer = AnswerWriter(self._insert)
+        self._beside: tuple[sqlite3.Connection, ContentStore] | None = None
 
     @classmethod
     def open(cls, folder: Path, config: Config, control: Mapping[str, Any] | None = None) -> Ledger:
@@ -98,8 +102,43 @@ class Ledger(LedgerReader):
         Raises:
             LedgerError: the disk is full, the file cannot be written, or a key is not a lower-case hex digest.
         """
-        with self._writing():
-            answers.insert(self._connection, self._store, items)
+        with self._using():
+            self._insert(items)
+
+    def record_later(self, items: Sequence[answers.Answered]) -> None:
+        """Store one batch as `record` does, in a thread and behind the batches before it.
+
+        Every other method but `lookup` waits for it first. A process that is killed loses what was not stored yet.
+
+        Raises:
+            LedgerError: an earlier batch could not be stored (`svd_loop.ledger.answer_writer`).
+        """
+        self._writer.put(list(items))
+
+    def flush(self) -> None:
+        """Wait until everything that was recorded is stored.
+
+        Raises:
+            LedgerError: a batch could not be stored.
+        """
+        self._writer.flush()
+
+    def lookup(self, keys: Iterable[str]) -> dict[str, Reply]:
+        """Return the stored replies among `keys`, and those that wait to be stored; unknown keys are left out.
+
+        Raises:
+            LedgerError: a key is not a lower-case hex digest, the ledger is damaged, or a batch could not be stored.
+        """
+        if self._writer.is_idle:
+            return super().lookup(keys)
+        wanted = list(keys)
+        waiting = self._writer.waiting(wanted)
+        if self._beside is None:
+            # The thread uses the other connection; a reader of the write-ahead log waits for no writer.
+            connection = open_for_reading(self.path)
+            self._beside = connection, ContentStore(connection, self.path)
+        with ledger_errors(self.path):
+            return waiting | answers.select(*self._beside, (key for key in wanted if key not in waiting))
 
     def shelve(
         self, played: Sequence[tuple[Candidate, Verdict]], kept: Collection[tuple[str, int]]
@@ -113,7 +152,7 @@ class Ledger(LedgerReader):
 
     def complete(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Return shelved candidates with their texts and ids."""
-        with ledger_errors(self.path):
+        with self._using():
             return shelving.complete(self._store, candidates)
 
     def record_prompts(self, prompts: Iterable[Prompt]) -> None:
@@ -166,21 +205,45 @@ class Ledger(LedgerReader):
             seal_meta(self._connection)
 
     def close(self) -> None:
-        """Close the file and release the lock; repeated calls do nothing."""
-        super().close()
-        self._lock.release()
+        """Store what waits, close the file and release the lock; repeated calls do nothing.
+
+        Raises:
+            LedgerError: a batch could not be stored, and no call has said so.
+        """
+        try:
+            self._writer.close()
+        finally:
+            if self._beside is not None:
+                self._beside[0].close()
+            super().close()
+            self._lock.release()
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        """Let the body use the connection when the thread has done its work."""
+        self.flush()
+        with super()._using():
+            yield
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with ledger_errors(self.path):
-            try:
-                with transaction(self._connection):
-                    yield
-                    session = self._record_time()
-            except BaseException:
-                self._store.drop_caches()
-                raise
-            self._session = session
+        with self._using(), self._transaction():
+            yield
+
+    def _insert(self, items: Sequence[answers.Answered]) -> None:
+        with ledger_errors(self.path), self._transaction():
+            answers.insert(self._connection, self._store, items)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            with transaction(self._connection):
+                yield
+                session = self._record_time()
+        except BaseException:
+            self._store.drop_caches()
+            raise
+        self._session = session
 
     def _record_time(self) -> int | None:
         """Record how long this process has run, in the same transaction as its other writes, so a kill loses little."""

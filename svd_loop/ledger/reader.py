@@ -83,7 +83,7 @@ class LedgerReader:
         Raises:
             LedgerError: a key is not a lower-case hex digest, or the ledger is damaged.
         """
-        with ledger_errors(self.path):
+        with self._using():
             return select(self._connection, self._store, keys)
 
     def prompts(self) -> list[Prompt]:
@@ -129,7 +129,7 @@ class LedgerReader:
 
         The tables are described in docs/reference/ledger.md. The rows are not verified; see `verify`.
         """
-        with ledger_errors(self.path):
+        with self._using():
             cursor = self._connection.execute(sql, parameters)
             names = [column[0] for column in cursor.description or ()]
             for row in cursor:
@@ -176,22 +176,22 @@ class LedgerReader:
 
     def text(self, content_id: int) -> str:
         """Return the text that a column such as `replies.text` refers to."""
-        with ledger_errors(self.path):
+        with self._using():
             return self._store.text(content_id)
 
     def texts(self, content_ids: Iterable[int]) -> dict[int, str]:
         """Return the texts that the ids refer to, read together."""
-        with ledger_errors(self.path):
+        with self._using():
             return {id: decode_text(content.data) for id, content in self._store.load(content_ids).items()}
 
     def ids(self, content_id: int) -> tuple[int, ...]:
         """Return the token ids that a column such as `replies.token_ids` refers to."""
-        with ledger_errors(self.path):
+        with self._using():
             return self._store.ids(content_id)
 
     def copy_to(self, path: Path) -> None:
         """Copy the whole ledger in its current state to a new file."""
-        with ledger_errors(path), closing(sqlite3.connect(path)) as copy:
+        with self._using(), ledger_errors(path), closing(sqlite3.connect(path)) as copy:
             self._connection.backup(copy)
 
     def close(self) -> None:
@@ -207,9 +207,15 @@ class LedgerReader:
         self.close()
 
     @contextmanager
+    def _using(self) -> Iterator[None]:
+        """Let the body use the connection, and turn errors into `LedgerError`."""
+        with ledger_errors(self.path):
+            yield
+
+    @contextmanager
     def _reading(self) -> Iterator[None]:
         """Let all reads of the body see one state, and turn errors into `LedgerError`."""
-        with ledger_errors(self.path), snapshot(self._connection):
+        with self._using(), snapshot(self._connection):
             yield
 
     def _history(self) -> tuple[RoundRecord, ...]:
