@@ -1,7 +1,7 @@
 """A Ray cluster of two nodes on this machine: real raylets, real actors, real deaths.
 
-Needs Ray (`make setup-ray`, which `make test` does). The cluster is shared by the tests of this file, and
-their engine by most of them: each actor costs the imports of torch and transformers.
+Needs Ray (`make setup-ray`, which `make test` does). The cluster is shared by the tests of this file, and their engine
+by most of them. Actors are forks of a process with torch and transformers behind it.
 """
 
 from __future__ import annotations
@@ -53,14 +53,22 @@ from svd_loop.config.sections import CascadeSection, ModelSection
 from svd_loop.contracts import BUILT_IN_ROLES, Domain, Generation, GenerationRequest, Message, Prompt, Sampling
 from svd_loop.errors import ConfigError, ModelError, TrainingError, WeightsError
 from svd_loop.nano import NANO_CHECKPOINT
+from tests.policies.training.forked_job import LAUNCHES
 from tests.policies.updates import parent, rows, settings, updater
+from tests.processes import FOR_ENGINES, FOR_TESTS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-NODE = {"num_cpus": 3, "object_store_memory": 80 * 2**20}
+NODE = {
+    "num_cpus": 3,
+    "object_store_memory": 80 * 2**20,
+    "include_log_monitor": False,  # nobody reads what workers print
+    "setup_worker_path": str(Path(__file__).with_name("forked_worker.py")),
+}
 """Room for both replicas on one node, beside a part of an update."""
 SETTINGS = {"RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0", "RAY_prestart_worker_first_driver": "0"}
 """Ray would look for a token at home, give way to everything else on this machine, and start idle workers."""
+HEAD = {**NODE, "include_dashboard": False, "no_monitor": True}
 MODEL = ModelSection.model_validate({"path": "nano", "device": "cpu", "dtype": "float32"})
 ALONE = TransformersEngineSection(batch_size=1, threads=1)
 """Rows are computed one by one: in a batch, the last bits of a row depend on the others."""
@@ -71,7 +79,9 @@ def cluster() -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SETTINGS.items():
             patch.setenv(name, value)
-        found = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+        for server in (FOR_TESTS, FOR_ENGINES):
+            server.share()
+        found = Cluster(initialize_head=True, head_node_args=HEAD)
         try:
             found.add_node(**NODE)
             connect(found.address, key="engine.address")
@@ -293,8 +303,17 @@ def test_what_arrives_is_what_was_stored(
 
 
 def test_an_update_over_two_nodes_has_the_weights_of_one_process(
-    cluster: Cluster, checkpoint: Path, tmp_path: Path
+    cluster: Cluster, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The first node's launcher and process are new interpreters, the second's are forks."""
+
+    class ForksOnTheSecond(on_ray.Node):
+        def run(self, rank: int, host: str, port: int) -> int:
+            if rank == 1:
+                pytest.MonkeyPatch().setattr(launching, "subprocess", LAUNCHES)
+            return super().run(rank, host, port)
+
+    monkeypatch.setattr(on_ray, "Node", ForksOnTheSecond)
     run = {"steps": 8, "micro_batch_size": 1, "choose_from": 2}
     launch = {"type": "ray", "nodes": 2, "processes": 2, "strategy": "fsdp2", "address": cluster.address}
     weights, states = [], []

@@ -17,6 +17,7 @@ from typing import IO, Any
 from policies.training import launching
 from tests.policies.training.forking_launcher import Forked
 from tests.policies.updates import train_once
+from tests.processes import FOR_ENGINES, Process
 
 LAUNCHER = "tests.policies.training.forking_launcher"
 
@@ -61,6 +62,18 @@ class ForkedLauncher(Forked):
         """End it at once, if it still runs."""
         if self.poll() is None:
             os.kill(self.pid, signal.SIGKILL)
+
+
+def launch(
+    command: Sequence[str], *, env: Mapping[str, str], stdin: int, stdout: IO[Any], stderr: IO[Any], **rest: Any
+) -> Process:
+    """Start a launcher that forks, itself a fork of a process with the training libraries behind it."""
+    assert rest == {"start_new_session": True}  # as each of these has
+    return Process(forking(command), env=env, stdin=stdin, stdout=stdout, stderr=stderr, server=FOR_ENGINES)
+
+
+LAUNCHES = SimpleNamespace(Popen=launch, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
+"""For `policies.training.launching.subprocess`."""
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Updates through a real `accelerate launch` with two gloo processes on the CPU.
 
-Launchers and their processes are forks; on a Ray cluster (`tests.policies.cluster.test_on_a_cluster`) they are new
-interpreters.
+Launchers and their processes are forks; on one node of a Ray cluster (`tests.policies.cluster.test_on_a_cluster`) they
+are new interpreters.
 """
 
 import json
@@ -12,11 +12,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
-from typing import IO, Any
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +33,7 @@ from policies.versions.stored import stored_version
 from policies.versions.weights import WeightStore
 from svd_loop.config.update import LaunchSection
 from svd_loop.errors import ConfigError, TrainingError
-from tests.policies.training.forked_job import forking
+from tests.policies.training.forked_job import LAUNCHES
 from tests.policies.updates import parent, rows, settings, updater
 from tests.processes import FOR_ENGINES, Process
 
@@ -42,15 +41,7 @@ from tests.processes import FOR_ENGINES, Process
 @pytest.fixture
 def forked_launches(monkeypatch: pytest.MonkeyPatch) -> None:
     """What this process launches is forked from one that has the training libraries behind it."""
-
-    def start(
-        command: list[str], *, env: Mapping[str, str], stdin: int, stdout: IO[Any], stderr: IO[Any], **rest: Any
-    ) -> Process:
-        assert rest == {"start_new_session": True}  # as each of these has
-        return Process(forking(command), env=env, stdin=stdin, stdout=stdout, stderr=stderr, server=FOR_ENGINES)
-
-    popen = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
-    monkeypatch.setattr(launching, "subprocess", popen)
+    monkeypatch.setattr(launching, "subprocess", LAUNCHES)
 
 
 def trained_weights(folder: Path) -> dict[str, torch.Tensor]:
