@@ -42,6 +42,7 @@ PRELOADED = (
     "datasketch",
     "scipy.stats",
     "alembic.command",
+    "mlflow.cli",
     "mlflow.store.tracking.sqlalchemy_store",
     "sqlalchemy.dialects.sqlite",
     "matplotlib.backends.backend_agg",
@@ -74,7 +75,8 @@ TESTS = (
     "transformers.models.auto.auto_factory",
     "transformers.models.qwen3.modeling_qwen3",
     "peft",
-    "trl.trainer.sft_trainer",
+    "policies.training.sft_trainer",
+    "policies.training.grpo_run",
     "aiohttp",
 )
 """What the tests import when they are collected, and soon afterwards."""

@@ -15,6 +15,7 @@ import pytest
 from svd_loop.config import load_config
 from svd_loop.errors import ConfigError
 from svd_loop.ledger import LedgerReader
+from tests.processes import run as forked
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -33,10 +34,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(site: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    paths = os.pathsep.join([str(site), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "svd_loop.cli", *arguments]
-    environment = {**os.environ, "PYTHONPATH": paths}
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment)
+    """The command line in a fork that looks for packages in the folder first."""
+    program = "import sys; sys.path.insert(0, sys.argv.pop(1)); from svd_loop.cli import main; main()"
+    return forked([sys.executable, "-c", program, str(site), *arguments], cwd=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,10 @@ def played(site: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     rows = [{"prompt": f"Add up: {a} {b} {c}", "answer": a + b + c} for a, b, c in numbers]
     (folder / "train.jsonl").write_text("".join(json.dumps({"prompt": row["prompt"]}) + "\n" for row in rows[::2]))
     (folder / "held-out.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[1::2]))
-    done = run(site, "run", "job.yaml", "-o", "job.root=runs", "--json", cwd=folder)
+    paths = os.pathsep.join([str(site), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "svd_loop.cli", "run", "job.yaml", "-o", "job.root=runs", "--json"]
+    environment = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
     assert done.returncode == 0, done.stderr
     return folder, json.loads(done.stdout)
 

@@ -26,8 +26,8 @@ def servers() -> Iterator[Callable[..., CompletionServer]]:
         server.close()
 
 
-@pytest.fixture
-def forked_children(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def forked_children() -> Iterator[None]:
     """The children of engines are forks of a process with vLLM behind it, and otherwise what they always are."""
 
     def start(
@@ -37,4 +37,6 @@ def forked_children(monkeypatch: pytest.MonkeyPatch) -> None:
         return Process(command, env=env, stdin=stdin, stdout=stdout, stderr=stderr, server=FOR_ENGINES, **rest)
 
     forking = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
-    monkeypatch.setattr("svd_loop.support.child_process.subprocess", forking)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("svd_loop.support.child_process.subprocess", forking)
+        yield

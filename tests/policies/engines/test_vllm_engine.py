@@ -1,6 +1,6 @@
 """The vLLM engine against the transformers engine, on the embedded checkpoint. Needs vLLM: `make test-vllm`.
 
-The engine that most tests ask has a child that is a new interpreter; the children of other engines are forks.
+The children of engines are forks, those of two slow replicas new interpreters.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -73,8 +74,8 @@ def open_vllm(
     )
 
 
-@pytest.fixture(scope="module")  # opened before `forked_children` of the first test
-def engine(codec: ChatCodec) -> Iterator[VllmEngine]:
+@pytest.fixture(scope="module")
+def engine(codec: ChatCodec, forked_children: None) -> Iterator[VllmEngine]:
     with closing(open_vllm(codec)) as opened:
         yield opened
 
@@ -166,8 +167,10 @@ def test_a_prompt_without_tokens_is_refused(engine: VllmEngine) -> None:
 
 @pytest.mark.slow
 def test_two_children_answer_like_one_and_a_killed_one_is_an_error(
-    engine: VllmEngine, codec: ChatCodec, prompts: list[tuple[int, ...]]
+    engine: VllmEngine, codec: ChatCodec, prompts: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """They are new interpreters, as a user's are; that of `engine` is a fork."""
+    monkeypatch.setattr("svd_loop.support.child_process.subprocess", subprocess)
     asked = [GenerationRequest(prompt, Sampling(40, 0.0), 0) for prompt in prompts[:60]]
     with closing(open_vllm(codec, replicas=2)) as pair:
         pids = pair.pids
