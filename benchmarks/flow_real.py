@@ -1,12 +1,12 @@
 """A round on a real engine in waves and in the flow, in both orders, on one machine and in one run.
 
-    python -m benchmarks.flow_real [--engine vllm] [-o engine.batch_size=64 ...]
+    python -m benchmarks.flow_real [--config JOB.yaml] [--engine vllm] [-o engine.batch_size=64 ...]
 
-Plays the sampling and judging of round 1 on the embedded model four times after one to warm up: waves, flow, flow,
-waves, all on one engine. `outside` is the share of the round in which no call of the engine (or of its stream) was
-running: rendering, reading votes, scheduling, and the ledger. For vLLM the engine works in a child meanwhile, whose
-processor time is part of `cpu_seconds`. `differ` counts the flow's candidates whose text, acceptance or rejecting vote
-is not that of the waves.
+Plays the sampling and judging of round 1 on the embedded model, or on that of a job's file, four times after one of
+each to warm up: waves, flow, flow, waves, all on one engine. `outside` is the share of the round in which no call of
+the engine (or of its stream) was running: rendering, reading votes, scheduling, and the ledger. For vLLM the engine
+works in a child meanwhile, whose processor time is part of `cpu_seconds`. `differ` counts the flow's candidates whose
+text, acceptance or rejecting vote is not that of the waves.
 """
 
 from __future__ import annotations
@@ -179,14 +179,16 @@ def main() -> None:
     """Measure and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=("transformers", "vllm"), default="transformers")
+    parser.add_argument("--config", type=Path, default=CONFIG, help="a job's file; its baseline is measured each time")
     parser.add_argument("--prompts", type=int, default=150)
     parser.add_argument("-o", action="append", default=[], help="an override of the configuration")
     options = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(1)
-    small = ("data.development.count=3", "data.test=null", "evaluation.audit=0", "tracking.enabled=false")
+    small = ("data.test=null", "evaluation.audit=0", "tracking.enabled=false")
+    small += ("data.development.count=3",) if options.config == CONFIG else ()
     others = (f"data.prompts_per_round={options.prompts}", "health.canaries=0", "engine.threads=1")
-    config = load_config(CONFIG, [*small, *others, *(VLLM if options.engine == "vllm" else ()), *options.o])
+    config = load_config(options.config, [*small, *others, *(VLLM if options.engine == "vllm" else ()), *options.o])
     print(json.dumps(compare(config)))
 
 
