@@ -185,8 +185,8 @@ def main() -> None:
     options = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(1)
-    small = ("data.test=null", "evaluation.audit=0", "tracking.enabled=false")
-    small += ("data.development.count=3",) if options.config == CONFIG else ()
+    embedded = ["data.development.count=3"] if options.config == CONFIG else []
+    small = ("data.test=null", "evaluation.audit=0", "tracking.enabled=false", *embedded)
     others = (f"data.prompts_per_round={options.prompts}", "health.canaries=0", "engine.threads=1")
     config = load_config(options.config, [*small, *others, *(VLLM if options.engine == "vllm" else ()), *options.o])
     print(json.dumps(compare(config)))
