@@ -19,6 +19,15 @@ from tests.processes import run as forked
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+PROGRAM = """
+import sys
+from unittest import mock
+from tests.svd_loop.drawing import SAVEFIG, draw_nothing
+sys.path.insert(0, sys.argv.pop(1))
+from svd_loop.cli import main
+with mock.patch(SAVEFIG, draw_nothing):
+    main()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +43,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(site: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The command line in a fork that looks for packages in the folder first."""
-    program = "import sys; sys.path.insert(0, sys.argv.pop(1)); from svd_loop.cli import main; main()"
-    return forked([sys.executable, "-c", program, str(site), *arguments], cwd=cwd)
+    """The command line in a fork that looks for packages in the folder first; it draws no figures."""
+    return forked([sys.executable, "-c", PROGRAM, str(site), *arguments], cwd=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +56,7 @@ def played(site: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     rows = [{"prompt": f"Add up: {a} {b} {c}", "answer": a + b + c} for a, b, c in numbers]
     (folder / "train.jsonl").write_text("".join(json.dumps({"prompt": row["prompt"]}) + "\n" for row in rows[::2]))
     (folder / "held-out.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[1::2]))
-    paths = os.pathsep.join([str(site), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "svd_loop.cli", "run", "job.yaml", "-o", "job.root=runs", "--json"]
-    environment = {**os.environ, "PYTHONPATH": paths}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
+    done = run(site, "run", "job.yaml", "-o", "job.root=runs", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder, json.loads(done.stdout)
 
@@ -95,10 +100,14 @@ def test_its_settings_are_part_of_the_job(played: tuple[Path, dict[str, Any]], s
 
 
 def test_the_packages_own_check_comes_before_any_work(site: Path, tmp_path: Path) -> None:
+    """A new interpreter finds the package, too."""
     shutil.copyfile(HERE / "job.yaml", tmp_path / "job.yaml")
     (tmp_path / "train.jsonl").write_text('{"prompt": "Add up: 4 5"}\n')
     (tmp_path / "held-out.jsonl").write_text('{"prompt": "Add up: 1 2", "answer": 3}\n')
-    done = run(site, "run", "job.yaml", "-o", "job.root=runs", "-o", "engine.skill=0", cwd=tmp_path)
+    command = [sys.executable, "-m", "svd_loop.cli", "run", "job.yaml", "-o", "job.root=runs", "-o", "engine.skill=0"]
+    paths = os.pathsep.join([str(site), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
     assert done.returncode == 2 and "engine.skill: 0.0 never gives a right total" in done.stderr
 
 
