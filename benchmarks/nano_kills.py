@@ -1,10 +1,14 @@
 """Kills a small job on the embedded checkpoint and compares its weights, bit by bit, with the uninterrupted ones.
 
     python -m benchmarks.nano_kills [--kills 10] [--algorithm sft]
+    python -m benchmarks.nano_kills --flow [--kills 10] [--seed 0]
 
 The job kills itself at one place after the other (see `tests/svd_loop/kill_cli.py`): within sampling, judging, training
 and evaluating, and between them. Exit code 1 if rows, weights or stop differ, or if more was asked twice than
 the chunk in flight of each kill.
+
+With `--flow` the job plays in the flow and is killed at random instants, mostly while rounds are sampled and judged and
+a thread stores the answers. Exit code 1 if rows, weights or stop differ.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -125,13 +129,56 @@ def kill_nano(folder: Path, places: Sequence[str], algorithm: str = "sft") -> Ki
     return KillRun(expected, found, asked_again(killed / "replies.jsonl"), seconds)
 
 
+def kill_in_flow(folder: Path, kills: int, seed: int) -> bool:
+    """Play the job in the flow in one go, and with kills at random instants; tell whether both end alike.
+
+    How much is asked ahead depends on timing, so the answers of both ledgers are not compared.
+    """
+    flow = ("cascade.flow=true", "cascade.fill_rows=16")
+    whole, killed = folder / "whole", folder / "killed"
+    whole.mkdir()
+    killed.mkdir()
+    began = time.monotonic()
+    run_job(load_config(REPOSITORY / CONFIG, [*overrides(whole, "sft"), *flow]), record=whole / "replies.jsonl")
+    # It starts quicker below, from a process with everything imported: most kills then find it at work.
+    window = (time.monotonic() - began) / 4
+    options = [part for item in flow for part in ("-o", item)]
+    report = run_with_kills(
+        [*command(killed, "-", "sft"), *options],
+        kills=kills,
+        seed=seed,
+        window=window,
+        cwd=REPOSITORY,
+        timeout=300,
+        server=FOR_ENGINES,
+    )
+    expected, found = (outcome_of(RootPaths(root).job("nano").folder) for root in (whole, killed))
+    same = replace(found, digest=expected.digest) == expected
+    again = asked_again(killed / "replies.jsonl")
+    print(
+        f"kills: {report.kills}, replies asked again: {again}; rows, weights and stop equal to the whole job's: {same}"
+    )
+    return same
+
+
 def main() -> None:
+    """Kill the job and say what came of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=10, choices=range(1, len(PLACES) + 1))
     parser.add_argument("--algorithm", default="sft", choices=("sft", "dpo", "kto", "grpo"))
+    parser.add_argument("--flow", action="store_true", help="in the flow, at random instants")
+    parser.add_argument("--seed", type=int, default=0, help="of the instants")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
+        if options.flow:
+            sys.exit(0 if kill_in_flow(Path(name), options.kills, options.seed) else 1)
         run = kill_nano(Path(name), PLACES[-options.kills :], options.algorithm)
+    show(run)
+    sys.exit(0 if run.ok else 1)
+
+
+def show(run: KillRun) -> None:
+    """Print what was killed where, and what came of it."""
     console = Console(soft_wrap=True)
     table = Table("killed at", "seconds")
     for place, seconds in run.seconds.items():
@@ -142,7 +189,6 @@ def main() -> None:
         console.print(f"{expected.name}: {expected.fingerprint[:12]}, {same}")
     console.print(f"kills: {run.kills}, replies asked again: {run.asked_again} (at most {run.kills * CHUNK} allowed)")
     console.print(f"ledger, rows, weights and stop equal to the uninterrupted job's: {run.ok}")
-    sys.exit(0 if run.ok else 1)
 
 
 if __name__ == "__main__":
