@@ -117,7 +117,7 @@ def played(config: Config, opened: Sequence[TimedEngine]) -> tuple[Outcomes, dic
             (engine,) = opened
             clock = engine.clock
             inside, wall, cpu = clock.wall, time.perf_counter(), cpu_seconds(engine)
-            episode, _, _ = controller.play_episode(policy, prompts, state)
+            episode, *_ = controller.play_episode(policy, prompts, state)
             wall, cpu = time.perf_counter() - wall, cpu_seconds(engine) - cpu
         found = outcomes(episode)  # while the job is open: its ledger holds the texts
     return found, {"seconds": wall, "cpu_seconds": cpu, "outside": 1.0 - (clock.wall - inside) / wall}

@@ -106,7 +106,13 @@ class CanaryReport:
 
 
 def plant(
-    solved: Sequence[Solved], *, per_kind: int, seed: int, round: int, kinds: Sequence[CanaryKind] = GROSS
+    solved: Sequence[Solved],
+    *,
+    per_kind: int,
+    seed: int,
+    round: int,
+    kinds: Sequence[CanaryKind] = GROSS,
+    purpose: str = "canary",
 ) -> list[Canary]:
     """Make canaries from a round's accepted solutions and their prompts.
 
@@ -116,12 +122,13 @@ def plant(
         seed: The job's seed; the same arguments plant the same canaries.
         round: The round whose judge is watched.
         kinds: The kinds to make.
+        purpose: What they are planted for; each purpose draws its own.
     """
     if not solved:
         return []
     planted: list[Canary] = []
     for kind in kinds:
-        draw = Random(f"canary/{seed}/{round}/{kind}")
+        draw = Random(f"{purpose}/{seed}/{round}/{kind}")
         for _ in range(per_kind):
             prompt, accepted = draw.choice(solved)
             text = _MAKERS[kind](prompt, answer_of(accepted.text).strip(), solved, draw)

@@ -41,6 +41,7 @@ TRAINING = (
     "svd_loop.ledger",
     "policies",
     "envs.cascade",
+    "envs.judge_rows",
     "envs.round_env",
 )
 

@@ -113,7 +113,7 @@ class PreferenceUpdater(GradientUpdater[Example]):
         """Sort the round's accepted and refused rows by prompt; count those left out, by reason, with a warning."""
         accepted: dict[str, list[TrainingRow]] = defaultdict(list)
         for row in self.accepted(material):
-            if row.origin != "anchor" and row.round == round:
+            if row.origin not in ("anchor", "judge") and row.round == round:
                 accepted[row.prompt_id].append(row)
         refused: dict[str, list[RefusedRow]] = defaultdict(list)
         counts: Counter[str] = Counter()

@@ -1,7 +1,8 @@
-"""Anchor rows: training rows of the judge's roles, so that training the solver does not degrade them.
+"""Rows of the judge's roles: anchors, so that training the solver does not degrade them, and judge rows.
 
-Two sources, neither of which ever sees gold of a training prompt: nano's own post-training mixture (its
-judge roles, on problems of the post-training split), and the policy's own verified judgements.
+Anchors have two sources, neither of which ever sees gold of a training prompt: nano's own post-training mixture (its
+judge roles, on problems of the post-training split), and the policy's own verified judgements. Judge rows
+(`envs.judge_rows`) come from the round itself.
 """
 
 from __future__ import annotations
@@ -10,9 +11,23 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
-from svd_loop.contracts import Outcome, Prompt, Role, RoleName, TrainingRow
+from envs.cascade.cascade import Cascade
+from envs.judge_rows import judge_rows
+from svd_loop.config import Config
+from svd_loop.contracts import (
+    Candidate,
+    Episode,
+    JudgeRow,
+    Outcome,
+    Policy,
+    Prompt,
+    Role,
+    RoleName,
+    TrainingRow,
+)
 from svd_loop.ledger import LedgerReader
 
 
@@ -23,6 +38,21 @@ def posttrain_rows(
     from svd_loop.nano.corpus import anchor_rows
 
     return encode([(row.user_text, row.completion_text) for row in anchor_rows(count, seed)])
+
+
+JudgeRowSource = Callable[[Policy, Episode, Sequence[Candidate], Sequence[Prompt]], Sequence[JudgeRow]]
+
+
+def make_judge_rows(config: Config, cascade: Cascade) -> JudgeRowSource:
+    """Build the source of judge rows."""
+    return partial(judge_rows, cascade, share=config.update.judge_rows.share, seed=config.job.seed)
+
+
+def no_judge_rows(
+    judge: Policy, episode: Episode, others: Sequence[Candidate], prompts: Sequence[Prompt]
+) -> Sequence[JudgeRow]:
+    """Return no rows; used by controls, which have no judge."""
+    return ()
 
 
 class SameAnswers(Protocol):

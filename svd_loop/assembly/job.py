@@ -21,7 +21,7 @@ from envs.cascade.template_sets import TemplateSet
 from envs.prompts import PromptPool
 from envs.solving import SolverAgent
 from policies.policy_cache import PolicyCache
-from svd_loop.assembly.anchors import OwnJudgements, posttrain_rows
+from svd_loop.assembly.anchors import OwnJudgements, make_judge_rows, no_judge_rows, posttrain_rows
 from svd_loop.assembly.backends import Backend, make_backend, refuse_missing_device
 from svd_loop.assembly.data import build_prompts, held_out, held_out_sources, source_label
 from svd_loop.assembly.inherited import inherited_rows
@@ -168,6 +168,7 @@ def _make_parts(resources: _Resources, control: Control | None) -> Parts:
         evaluator=evaluator,
         judge_watch=no_watch if control else make_judge_watch(config, cascade, resources.ledger),
         health=HealthRule(config.health),
+        judge_rows=no_judge_rows if control else make_judge_rows(config, cascade),
         verify=no_test
         if control
         else make_verifier_test(config, cascade, solver, problems["development"], resources.prompts),
@@ -356,8 +357,9 @@ def make_replay(config: Config, backend: Backend, ledger: Ledger) -> Replay:
         return backend.usable(sources[settings.anchor](count, round))[0]
 
     anchor_ratio = 0.0 if settings.anchor == "none" else settings.anchor_ratio
+    judge_share = config.update.judge_rows.share
     inherited = inherited_rows(config.schedule.replay, config.job.root)
-    return Replay(settings.rounds, settings.ratio, anchor_ratio, config.job.seed, anchors, inherited)
+    return Replay(settings.rounds, settings.ratio, anchor_ratio, config.job.seed, anchors, inherited, judge_share)
 
 
 def tracked_job(config: Config, prompts: PromptPool, problems: Mapping[str, Sequence[Problem]]) -> TrackedJob:
@@ -391,5 +393,5 @@ def make_plan(config: Config, control: Control | None = None) -> Plan:
         frozen_judge=config.cascade.frozen_judge,
         flow=config.cascade.flow and control is None,
         test_split=config.data.test is not None,
-        learns_from_refused=config.update.algorithm.learns_from_refused,
+        learns_from_refused=config.update.algorithm.learns_from_refused or config.update.judge_rows.share > 0,
     )

@@ -13,7 +13,7 @@ from svd_loop.cli.commands import AsJson
 from svd_loop.cli.output import print_json, stderr
 
 if TYPE_CHECKING:
-    from svd_loop.promotion.lineage import Explanation, TrainedVersion
+    from svd_loop.promotion.lineage import Explanation, LearnedJudgement, TrainedVersion
     from svd_loop.promotion.verdicts_of_prompts import AskedPrompt, JudgedCandidate
 
 
@@ -33,12 +33,18 @@ def explain(
         _list(job, root, offset, limit, as_json)
         return
     from svd_loop.promotion.lineage import explain as explain_rows
+    from svd_loop.promotion.lineage import learned_judgements
     from svd_loop.promotion.verdicts_of_prompts import asked_prompt, judged_candidates
 
     prompt = asked_prompt(job, root, example)
     candidates, rows = judged_candidates(job, root, example), explain_rows(job, root, example)
+    judgements = learned_judgements(job, root, example)
     if as_json:
-        plain = {"rows": [asdict(row) for row in rows], "candidates": [asdict(one) for one in candidates]}
+        plain = {
+            "rows": [asdict(row) for row in rows],
+            "candidates": [asdict(one) for one in candidates],
+            "judge_rows": [asdict(one) for one in judgements],
+        }
         print_json({"job": job, "prompt": asdict(prompt), **plain})
         return
     learned = {(row.round, row.candidate): row for row in rows}
@@ -48,6 +54,7 @@ def explain(
         _say(*_lines(one, learned.get((one.round, one.candidate))))
     if not candidates:
         _say("no finished round has sampled it", "")
+    _say(*_judgement_lines(judgements))
     if ":" not in example:
         _say(*_canary_lines(prompt))
 
@@ -80,6 +87,17 @@ def _lines(one: JudgedCandidate, row: Explanation | None) -> Iterator[str]:
         yield f"trained on it: {_names(row.trained)}"
         yield f"built on those: {_names(row.inherited)}"
     yield ""
+
+
+def _judgement_lines(judgements: Sequence[LearnedJudgement]) -> Iterator[str]:
+    """The judgements that became training rows of the judge."""
+    if judgements:
+        yield "judge rows: the judge's own replies, trained on because their verdict could be inferred"
+    for one in judgements:
+        said = one.value or "prepares a vote"
+        about = "a planted answer" if one.reason == "planted" else f"candidate {one.candidate}"
+        yield f"  round {one.round}, {one.stage}, {about}: {said} ({one.reason})"
+        yield f"    trained on it: {_names(one.trained)}"
 
 
 def _canary_lines(prompt: AskedPrompt) -> Iterator[str]:

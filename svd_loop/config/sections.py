@@ -389,6 +389,7 @@ class Config(Section):
                     f"decides about all {self.sampling.n} of a prompt at once; remove sampling.block"
                 )
         self.engine.refuse_conflicts(self)
+        self.update.refuse_conflicts(self)
         if self.sampling.max_tokens >= self.model.max_context:
             raise ValueError(
                 f"sampling.max_tokens: {self.sampling.max_tokens} leaves no room for a prompt within "

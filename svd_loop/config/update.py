@@ -7,13 +7,16 @@ are shared by the algorithms that train by gradients.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from svd_loop.config.base import Fraction, Positive, Section
 from svd_loop.config.variants import OneOf
 from svd_loop.support.plugins import Seam, Variant
+
+if TYPE_CHECKING:
+    from svd_loop.config.sections import Config
 
 
 class AlgorithmSection(Section):
@@ -155,6 +158,13 @@ class ReplaySection(Section):
     """Anchor rows per accepted row (new and replayed together)."""
 
 
+class JudgeRowsSection(Section):
+    """Judgements of the round with an inferred verdict, as rows that train the judge's roles."""
+
+    share: Annotated[float, Field(ge=0.0)] = 0.0
+    """Most verdicts per accepted row, new and replayed together; 0 is off."""
+
+
 class LaunchSection(Section):
     """Training in separate processes, one a GPU, through `accelerate launch` (docs/guides/updates.md)."""
 
@@ -259,7 +269,22 @@ class UpdateSection(Section):
     fork needs the version of its round."""
     lora: LoraSection = LoraSection()
     replay: ReplaySection = ReplaySection()
+    judge_rows: JudgeRowsSection = JudgeRowsSection()
     launch: LaunchSection = LaunchSection()
+
+    def refuse_conflicts(self, config: Config) -> None:
+        """Raise `ValueError` if the job cannot make judge rows, or they could not change its judge."""
+        share = self.judge_rows.share
+        if share and not config.cascade.with_judge_only().stages:
+            raise ValueError(
+                f"update.judge_rows.share: {share} needs a stage that asks the judge; cascade.stages has "
+                f"{', '.join(config.cascade.stage_names)}"
+            )
+        if share and config.cascade.frozen_judge:
+            raise ValueError(
+                f"update.judge_rows.share: {share} trains a judge that never judges, with cascade.frozen_judge: true; "
+                "set one of them to 0 or false"
+            )
 
     @model_validator(mode="after")
     def _only_a_cosine_has_a_minimum(self) -> UpdateSection:

@@ -13,6 +13,7 @@ from svd_loop.contracts.records import (
     Episode,
     Generation,
     GenerationRequest,
+    JudgeRow,
     PolicyVersion,
     Prompt,
     Reply,
@@ -231,10 +232,22 @@ class Ledger(Protocol):
         """Accepted rows of all committed rounds, oldest first."""
         ...
 
+    def judge_rows(self) -> list[JudgeRow]:
+        """Judge rows of all committed rounds, oldest first."""
+        ...
+
     def commit_round(
-        self, record: RoundRecord, episode: Episode | None, rows: Sequence[TrainingRow], update: UpdateResult | None
+        self,
+        record: RoundRecord,
+        episode: Episode | None,
+        rows: Sequence[TrainingRow],
+        update: UpdateResult | None,
+        judged: Sequence[JudgeRow] = (),
     ) -> None:
-        """Record a finished round; `rows` are the round's own accepted rows; round 0 has neither episode nor update."""
+        """Record a finished round; `rows` are the round's own accepted rows, `judged` its judge rows.
+
+        Round 0 has neither episode nor update.
+        """
         ...
 
     def commit_stop(self, result: JobResult) -> None:

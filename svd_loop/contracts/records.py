@@ -294,7 +294,8 @@ class Episode:
 class TrainingRow:
     """One supervised row: exact token ids, loss on `input_ids[supervised_from:]` only.
 
-    `origin` is `accepted` (from the round and prompt) or `anchor`; outside the supervised rows `refused` or `sibling`.
+    `origin` is `accepted` (from the round and prompt), `anchor` or `judge` (`JudgeRow`); outside the supervised rows
+    `refused` or `sibling`.
     """
 
     input_ids: tuple[int, ...]
@@ -317,6 +318,21 @@ class RefusedRow:
     row: TrainingRow
     stage: str
     yes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeRow:
+    """A judge's own reply as a row, whose verdict was inferred without labels.
+
+    `stage` is the vote's; `value` is the verdict, None for a reply that prepares one, such as an inferred question;
+    `reason` says what the verdict is inferred from (`envs.judge_rows`). `row.candidate` is the candidate's number; a
+    planted one has a number of its own.
+    """
+
+    row: TrainingRow
+    stage: StageName
+    value: VoteValue | None
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,6 +167,8 @@ class UsagePurpose(StrEnum):
     """Sampling candidates and voting on them."""
     CANARY = "canary"
     """Measuring the judge without gold: canaries, and the user's labelled answers."""
+    JUDGE_ROWS = "judge_rows"
+    """Judgements asked for as training rows (`update.judge_rows`)."""
     VERIFIERS = "verifiers"
     """The verifier test of round 0."""
     CHOICE = "choice"

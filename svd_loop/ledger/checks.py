@@ -32,6 +32,7 @@ ROUND_TABLES = (
     "verdicts",
     "votes",
     "accepted_rows",
+    "judge_rows",
     "updates",
     "evaluations",
     "estimates",

@@ -23,6 +23,7 @@ from svd_loop.contracts import (
     Episode,
     JobPaths,
     JobResult,
+    JudgeRow,
     Prompt,
     Reply,
     RoundRecord,
@@ -175,6 +176,7 @@ class Ledger(LedgerReader):
         episode: Episode | None = None,
         rows: Sequence[TrainingRow] = (),
         update: UpdateResult | None = None,
+        judged: Sequence[JudgeRow] = (),
     ) -> None:
         """Record a finished round, completely or not at all; round 0, the baseline, has neither episode nor update.
 
@@ -195,7 +197,7 @@ class Ledger(LedgerReader):
         if record.round > len(history):
             raise LedgerError(f"{self.path}: round {record.round} cannot follow round {len(history) - 1}")
         with self._writing():
-            rounds.write(self._connection, self._store, record, episode, rows, update)
+            rounds.write(self._connection, self._store, record, episode, rows, update, judged)
             seal_meta(self._connection)
 
     def commit_stop(self, result: JobResult) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from svd_loop.contracts import JobPaths, JobResult, JobState, Prompt, Reply, RoundRecord, TrainingRow
+from svd_loop.contracts import JobPaths, JobResult, JobState, JudgeRow, Prompt, Reply, RoundRecord, TrainingRow
 from svd_loop.ledger.answers import select
 from svd_loop.ledger.checks import (
     ANSWERS,
@@ -25,10 +25,10 @@ from svd_loop.ledger.checks import (
 )
 from svd_loop.ledger.contents import ContentStore, decode_text
 from svd_loop.ledger.database import ledger_errors, open_for_reading, snapshot
-from svd_loop.ledger.rounds import read_history, read_rows, read_stop
+from svd_loop.ledger.rounds import read_history, read_judge_rows, read_rows, read_stop
 
 _SCORED = ("updates", "evaluations", "estimates")
-_PLAYED = ("candidates", "verdicts", "votes", "accepted_rows")
+_PLAYED = ("candidates", "verdicts", "votes", "accepted_rows", "judge_rows")
 
 
 class LedgerReader:
@@ -71,11 +71,14 @@ class LedgerReader:
     def accepted_rows(self, rounds: range | None = None) -> list[TrainingRow]:
         """Return the accepted rows of committed rounds (None: all), oldest round first, in committed order."""
         with self._reading():
-            verify_history(self._connection, self.path)
-            for (round,) in self._connection.execute("SELECT round FROM rounds").fetchall():
-                if rounds is None or round in rounds:
-                    self._verify_tables(round, ("accepted_rows",))
+            self._verify_rounds("accepted_rows", rounds)
             return read_rows(self._connection, self._store, rounds)
+
+    def judge_rows(self) -> list[JudgeRow]:
+        """Return the judge rows of committed rounds, oldest round first, in committed order."""
+        with self._reading():
+            self._verify_rounds("judge_rows")
+            return read_judge_rows(self._connection, self._store)
 
     def lookup(self, keys: Iterable[str]) -> dict[str, Reply]:
         """Return the stored replies among `keys`; unknown keys are left out.
@@ -173,6 +176,13 @@ class LedgerReader:
             for prompt_id in prompt_ids:
                 for round in rounds:
                     self._verify_segment(round, prompt_id)
+
+    def _verify_rounds(self, table: str, rounds: range | None = None) -> None:
+        """Verify a table of the given rounds (None: all)."""
+        verify_history(self._connection, self.path)
+        for (round,) in self._connection.execute("SELECT round FROM rounds").fetchall():
+            if rounds is None or round in rounds:
+                self._verify_tables(round, (table,))
 
     def text(self, content_id: int) -> str:
         """Return the text that a column such as `replies.text` refers to."""

@@ -20,12 +20,14 @@ from svd_loop.contracts import (
     Episode,
     Estimate,
     JobResult,
+    JudgeRow,
     PolicyVersion,
     RoundRecord,
     Scores,
     StopReason,
     TrainingRow,
     UpdateResult,
+    VoteValue,
 )
 from svd_loop.ledger.checks import ROUND_TABLES, seal_round
 from svd_loop.ledger.contents import Base, ContentStore, encode_ids
@@ -54,6 +56,7 @@ def write(
     episode: Episode | None,
     rows: Sequence[TrainingRow],
     update: UpdateResult | None,
+    judged: Sequence[JudgeRow] = (),
 ) -> None:
     """Write a new round within the caller's transaction."""
     values = (
@@ -78,6 +81,7 @@ def write(
     if episode:
         _write_episode(connection, store, record.round, episode)
     _write_rows(connection, store, record.round, rows)
+    _write_judge_rows(connection, store, record.round, judged)
     _write_scores(connection, record.round, record.scores)
     if update:
         version = update.version
@@ -148,6 +152,21 @@ def read_rows(connection: sqlite3.Connection, store: ContentStore, rounds: range
         TrainingRow(store.ids(ids), supervised_from, origin, prompt_id, candidate, origin_round, domain)
         for round, ids, supervised_from, origin, prompt_id, candidate, origin_round, domain in connection.execute(query)
         if rounds is None or round in rounds
+    ]
+
+
+def read_judge_rows(connection: sqlite3.Connection, store: ContentStore) -> list[JudgeRow]:
+    """Return the judge rows of all rounds, oldest round first, in committed order."""
+    columns = "round, input_ids, supervised_from, prompt_id, candidate, domain, stage, value, reason"
+    query = f"SELECT {columns} FROM judge_rows ORDER BY round, place"
+    return [
+        JudgeRow(
+            TrainingRow(store.ids(ids), supervised_from, "judge", prompt_id, candidate, round, domain),
+            stage,
+            VoteValue(value) if value else None,
+            reason,
+        )
+        for round, ids, supervised_from, prompt_id, candidate, domain, stage, value, reason in connection.execute(query)
     ]
 
 
@@ -245,6 +264,28 @@ def _row_bases(
         if found := connection.execute(query, (round, row.prompt_id, row.candidate)).fetchone():
             bases[content] = Base(found[0], store.load(found)[found[0]].data)
     return bases
+
+
+def _write_judge_rows(
+    connection: sqlite3.Connection, store: ContentStore, round: int, judged: Sequence[JudgeRow]
+) -> None:
+    ids = store.put("judge rows", (encode_ids(one.row.input_ids) for one in judged))
+    values = [
+        (
+            round,
+            place,
+            one.stage,
+            one.value,
+            one.reason,
+            one.row.prompt_id,
+            one.row.candidate,
+            one.row.domain,
+            one.row.supervised_from,
+            ids[encode_ids(one.row.input_ids)].id,
+        )
+        for place, one in enumerate(judged)
+    ]
+    _insert(connection, "judge_rows", values)
 
 
 def _write_scores(connection: sqlite3.Connection, round: int, scores: Scores) -> None:

@@ -239,6 +239,25 @@ _JOINS = """
 -- From this version on a text may be stored as two others with an empty line between them (contents.py).
 """
 
+_JUDGE_ROWS = """
+-- Judgements that became training rows: the stage, the inferred verdict (NULL for a reply that prepares one), and what
+-- it is inferred from.
+CREATE TABLE judge_rows (
+    round INTEGER NOT NULL REFERENCES rounds (round),
+    place INTEGER NOT NULL,
+    stage TEXT NOT NULL,
+    value TEXT,
+    reason TEXT NOT NULL,
+    prompt_id TEXT NOT NULL,
+    candidate INTEGER NOT NULL,
+    domain TEXT NOT NULL,
+    supervised_from INTEGER NOT NULL,
+    input_ids INTEGER NOT NULL REFERENCES contents (id),
+    PRIMARY KEY (round, place)
+) WITHOUT ROWID;
+UPDATE rounds SET counts = json_set(counts, '$.judge_rows', 0);
+"""
+
 MIGRATIONS: tuple[str, ...] = (
     _TABLES,
     _SESSIONS,
@@ -249,6 +268,7 @@ MIGRATIONS: tuple[str, ...] = (
     _DIGESTS,
     _SEGMENTS,
     _JOINS,
+    _JUDGE_ROWS,
 )
 """`MIGRATIONS[v]` migrates a file of version v to version v + 1."""
 

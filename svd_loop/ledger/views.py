@@ -99,6 +99,24 @@ VIEWS = (
         "round, place",
         ids=("input_ids",),
     ),
+    View(
+        "judge_rows",
+        "judge_rows",
+        (
+            "round",
+            "place",
+            "stage",
+            "value",
+            "reason",
+            "prompt_id",
+            "candidate",
+            "domain",
+            "supervised_from",
+            "input_ids",
+        ),
+        "round, place",
+        ids=("input_ids",),
+    ),
     View("updates", "updates", ("round", "policy_round", "fingerprint", "path", "rows", "steps", "metrics"), "round"),
     View(
         "evaluations", "evaluations", ("round", "place", "problem_id", "domain", "correct", "undecided"), "round, place"

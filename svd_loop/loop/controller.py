@@ -17,6 +17,7 @@ from svd_loop.contracts import (
     Episode,
     JobResult,
     JobState,
+    JudgeRow,
     Prompt,
     RoundRecord,
     Scores,
@@ -32,7 +33,7 @@ from svd_loop.contracts import (
 from svd_loop.loop.health_rule import explain, explain_verifiers
 from svd_loop.loop.limits import Stopwatch
 from svd_loop.loop.parts import Parts, Plan, PlayedRound
-from svd_loop.loop.replay import accepted_rows, further_candidates, refused_rows, sibling_rows
+from svd_loop.loop.replay import accepted_rows, further_candidates, refused_rows, sibling_rows, usable_judge_rows
 from svd_loop.support.progress import note, one_round
 from svd_loop.support.progress import phase as reported
 from svd_loop.support.usage import MeteredPolicy, added, votes_cast
@@ -103,14 +104,18 @@ class Controller:
         prompts = self.parts.prompts.for_round(round, self.plan.prompts_per_round, self.plan.seed)
         parent = state.last.version.round
         with self.policy(parent) as policy:  # closed before training, which needs the engine's memory
-            episode, others, record = self.play_episode(policy, prompts, state)
+            episode, others, judged, record = self.play_episode(policy, prompts, state)
         if self.parts.health.distrusts(record):
             return self.withdraw(record, episode, state)
 
         # Refused rows are not recorded as accepted, so they appear neither in replay nor in a lineage.
         new, unusable = self.parts.usable(accepted_rows(episode, prompts))
-        record = replace(record, metrics={**record.metrics, **unusable})
-        rows = self.parts.replay.mix(new, self.parts.ledger.accepted_rows(), round=round)
+        judged, counts = usable_judge_rows(judged, self.parts.usable)
+        record = replace(record, metrics={**record.metrics, **unusable, **counts})
+        ledger = self.parts.ledger
+        rows = self.parts.replay.mix(
+            new, ledger.accepted_rows(), round=round, judged=judged, earlier_judged=ledger.judge_rows()
+        )
         if not rows:
             return self.commit(record, episode)
         with self.phase(round, "update"):
@@ -131,7 +136,7 @@ class Controller:
             audit=measured.audit,
             update=update.metrics,
         )
-        return self.commit(record, episode, new, update)
+        return self.commit(record, episode, new, update, judged)
 
     def choose_step(self, update: UpdateResult, record: RoundRecord) -> tuple[UpdateResult, RoundRecord]:
         """Make the best checkpoint of the update the round's version, and add the choice to the record."""
@@ -151,12 +156,12 @@ class Controller:
 
     def play_episode(
         self, policy: MeteredPolicy, prompts: list[Prompt], state: JobState
-    ) -> tuple[Episode, list[Candidate], RoundRecord]:
+    ) -> tuple[Episode, list[Candidate], Sequence[JudgeRow], RoundRecord]:
         """The agent-environment loop: sample for the open prompts, let the environment judge, until terminated.
 
         Returns:
-            The episode, its further judged candidates if the update learns from them, and the round's partial record:
-            with the version and the scores it started from.
+            The episode, its further judged candidates if the update learns from them, rows of its judge, and the
+            round's partial record: with the version and the scores it started from.
         """
         environment, round = self.parts.environment, state.next_round
         with self.judge(policy) as judge:
@@ -183,7 +188,12 @@ class Controller:
                 watched = PlayedRound(played, prompts, state.history, usage[UsagePurpose.ROUND])
                 health = self.parts.judge_watch(judge, watched)
             usage[UsagePurpose.CANARY] = judge.take_usage()
-        episode, others = self.without_leaks(played)
+            episode, others = self.without_leaks(played)
+            judged: Sequence[JudgeRow] = ()
+            if self.parts.replay.judge_share:
+                with self.phase(round, "judge rows"):
+                    judged = self.parts.judge_rows(judge, episode, others, prompts)
+                usage[UsagePurpose.JUDGE_ROWS] = judge.take_usage()
         record = RoundRecord(
             round,
             state.last.version,
@@ -196,7 +206,7 @@ class Controller:
             metrics=played.metrics,
             funnel=episode.funnel,
         )
-        return episode, others, record
+        return episode, others, judged, record
 
     def play_flow(self, policy: MeteredPolicy, round: int, watch: Callable[[Sequence[Verdict]], None]) -> Episode:
         """Play the round that was just reset without waves."""
@@ -224,9 +234,10 @@ class Controller:
         episode: Episode | None = None,
         new: list[TrainingRow] | None = None,
         update: UpdateResult | None = None,
+        judged: Sequence[JudgeRow] = (),
     ) -> JobState:
         """Commit the round to the ledger, then show it to trackers."""
-        self.parts.ledger.commit_round(replace(record, seconds=self.watch.take()), episode, new or [], update)
+        self.parts.ledger.commit_round(replace(record, seconds=self.watch.take()), episode, new or [], update, judged)
         state = self.parts.ledger.state()
         self.parts.tracker.sync(state.history)
         self.on_round(state)

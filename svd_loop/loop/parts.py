@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from svd_loop.contracts import (
+    Candidate,
     Episode,
     Evaluator,
     HealthReport,
     JobResult,
+    JudgeRow,
     Ledger,
     Policy,
     PolicyVersion,
@@ -60,6 +62,7 @@ class Parts:
     counts the others by reason; `environment` is a `SelfVerification` environment;
     `firewall` removes completions that hold held-out problems from an episode;
     `judge_watch` measures judge health without labels, and `health` decides the consequence;
+    `judge_rows(judge, episode, others, prompts)` makes training rows of judgements whose verdict can be inferred;
     `audit` measures how well a policy judges; `verify(policy, usage)` tests the base's verifiers within a share of the
     job's tokens, given the usage of the baseline's measurement; `choose_step(round, steps)` chooses among the
     checkpoints of an update, and `keep_step(round, step)` makes one the round's version; `register` offers the best
@@ -78,6 +81,7 @@ class Parts:
     evaluator: Evaluator
     judge_watch: Callable[[Policy, PlayedRound], HealthReport | None]
     health: HealthRule
+    judge_rows: Callable[[Policy, Episode, Sequence[Candidate], Sequence[Prompt]], Sequence[JudgeRow]]
     audit: Callable[[Policy], Mapping[str, StepRates]]
     verify: Callable[[MeteredPolicy, Mapping[str, Usage]], VerifierReport | None]
     plateau: PlateauRule

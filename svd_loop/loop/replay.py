@@ -9,11 +9,26 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from svd_loop.contracts import Candidate, Episode, Prompt, RefusedRow, Rejection, TrainingRow, Verdict, VoteValue
+from svd_loop.contracts import (
+    Candidate,
+    Episode,
+    JudgeRow,
+    Prompt,
+    RefusedRow,
+    Rejection,
+    TrainingRow,
+    Verdict,
+    VoteValue,
+)
+
+Usable = Callable[[Sequence[TrainingRow]], tuple[list[TrainingRow], dict[str, float]]]
+"""The rows that an update can train on, and counts of the others by reason."""
+_TRUTHS = (VoteValue.YES, VoteValue.NO)
 
 AnchorSource = Callable[[int, int], Sequence[TrainingRow]]
 """`(count, round) -> rows`: up to `count` anchor rows for an update of `round`."""
@@ -35,6 +50,7 @@ class Replay:
         seed: the job's seed.
         anchors: where anchor rows come from.
         inherited: rows of earlier jobs, as rows of round 0: replayed like those of this job's own rounds.
+        judge_share: verdicts of judge rows per accepted row at most, new and replayed together.
     """
 
     rounds: int | None = None
@@ -43,9 +59,18 @@ class Replay:
     seed: int = 0
     anchors: AnchorSource = no_anchors
     inherited: Sequence[TrainingRow] = ()
+    judge_share: float = 0.0
 
-    def mix(self, new: Sequence[TrainingRow], earlier: Sequence[TrainingRow], *, round: int) -> list[TrainingRow]:
-        """All of `new`, the allowed part of `earlier`, and anchors, shuffled by seed and round.
+    def mix(
+        self,
+        new: Sequence[TrainingRow],
+        earlier: Sequence[TrainingRow],
+        *,
+        round: int,
+        judged: Sequence[JudgeRow] = (),
+        earlier_judged: Sequence[JudgeRow] = (),
+    ) -> list[TrainingRow]:
+        """All of `new`, the allowed part of `earlier`, anchors and judge rows, shuffled by seed and round.
 
         A prompt accepted again keeps only its newest row, which the current policy wrote.
 
@@ -58,8 +83,24 @@ class Replay:
         replayed = self._replayed(new, [*self.inherited, *earlier], round, generator)
         accepted = [*new, *replayed]
         anchors = self.anchors(math.ceil(self.anchor_ratio * len(accepted)), round) if self.anchor_ratio > 0 else ()
-        rows = [*accepted, *anchors]
+        rows = [*accepted, *anchors, *self._judged(judged, earlier_judged, len(accepted), round)]
         generator.shuffle(rows)
+        return rows
+
+    def _judged(
+        self, new: Sequence[JudgeRow], earlier: Sequence[JudgeRow], accepted: int, round: int
+    ) -> list[TrainingRow]:
+        """All new judge rows, and replayed ones up to the share, of every stage as many that say yes as no."""
+        oldest = 0 if self.rounds is None else round - self.rounds
+        verdicts = [one for one in earlier if one.value is not None and oldest <= one.row.round < round]
+        stages = list(dict.fromkeys(one.stage for one in verdicts))
+        room = math.floor(self.judge_share * accepted) - sum(one.value is not None for one in new)
+        generator = random.Random(f"{self.seed}/replayed judge rows/{round}")
+        rows = [one.row for one in new]
+        for stage in stages if room > 0 else ():
+            pools = [[one.row for one in verdicts if (one.stage, one.value) == (stage, value)] for value in _TRUTHS]
+            count = min(room // (2 * len(stages)), *map(len, pools))
+            rows += [row for pool in pools for row in generator.sample(pool, count)]
         return rows
 
     def _replayed(
@@ -81,6 +122,20 @@ def accepted_rows(episode: Episode, prompts: Sequence[Prompt]) -> list[TrainingR
     """The selected candidates as training rows: exactly the sampled ids, loss on the solution only."""
     domains = {prompt.id: prompt.domain for prompt in prompts}
     return [_row(candidate, "accepted", episode.round, domains) for candidate in episode.selected]
+
+
+def usable_judge_rows(judged: Sequence[JudgeRow], usable: Usable) -> tuple[list[JudgeRow], dict[str, float]]:
+    """The judge rows that an update can train on, and the round's counts of them: by reason, and of those refused."""
+    if not judged:
+        return [], {}
+    rows, refused = usable([one.row for one in judged])
+    kept = {row.input_ids for row in rows}
+    left = [one for one in judged if one.row.input_ids in kept]
+    counts = Counter(one.reason for one in left)
+    return left, {
+        **{f"judge_rows.{reason}": float(count) for reason, count in counts.items()},
+        **{f"judge_{name}": count for name, count in refused.items()},
+    }
 
 
 def further_candidates(episode: Episode) -> list[Candidate]:

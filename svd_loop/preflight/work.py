@@ -146,7 +146,7 @@ def forecast(config: Config, measured: Measured, *, prompts: int, held_out: Mapp
     whole = _Cases(_scaled(_sum(*middle), 1 / len(middle)), [*middle, *extremes])
     panel = _Cases(_panel(config, measured, whole.middle), [_panel(config, measured, case) for case in whole.others])
     rounds = config.job.rounds
-    measuring = _evaluation(config, measured, held_out)
+    measuring = _evaluation(config, measured, held_out, played)
     names = ("candidates", "judge_calls", "prompt_tokens", "output_tokens", "accepted")
     round = {name: whole.range(attrgetter(name)) for name in names}
     job = {name: round[name].times(rounds) for name in names}
@@ -279,8 +279,11 @@ def _per_prompt(config: Config, chance: float, correlated: bool) -> float:
     return sum(size * (1 - chance) ** (block * place) for place, size in enumerate(sizes))
 
 
-def _evaluation(config: Config, measured: Measured, held_out: Mapping[str, int]) -> Work:
-    """Return the work of held-out samples in all rounds, and upper bounds of that of judge audits and canaries."""
+def _evaluation(config: Config, measured: Measured, held_out: Mapping[str, int], prompts: int) -> Work:
+    """Return the work of held-out samples in all rounds, and upper bounds of that of audits, canaries and judge rows.
+
+    A verdict of a judge row costs at most what a candidate costs that gets every vote.
+    """
     solver = _means(config, measured, Role.SOLVER)
     measurements = config.job.rounds + 1  # the base model is measured too
     # The test split is measured twice: base and best version.
@@ -295,6 +298,7 @@ def _evaluation(config: Config, measured: Measured, held_out: Mapping[str, int])
     judged = replace(_candidate(config, measured, 1.0, votes), candidates=0.0)
     audited = min(config.evaluation.audit, held_out.get("development", 0)) * measurements
     planted = (len(GROSS) + SEARCHED) * config.health.canaries * config.job.rounds
+    planted += math.ceil(config.update.judge_rows.share * prompts) * config.job.rounds
     # `_candidate` counts sampling, but audited answers and canaries are only judged: subtract the solver's tokens.
     extra = _scaled(judged, audited + planted)
     return Work(
@@ -333,7 +337,7 @@ def _update_seconds(config: Config, measured: Measured, work: Work, round: int) 
     solver, update = _means(config, measured, Role.SOLVER), config.update
     replayed = round - 1 if update.replay.rounds is None else min(round - 1, update.replay.rounds)
     rows = work.accepted * (1 + replayed)  # assumes one row per accepted prompt
-    rows *= 1 + (0.0 if update.replay.anchor == "none" else update.replay.anchor_ratio)
+    rows *= 1 + (0.0 if update.replay.anchor == "none" else update.replay.anchor_ratio) + update.judge_rows.share
     examples = update.algorithm.examples(work.accepted, work.candidates - work.accepted)
     items = rows + examples
     # With `update.steps` the number of items seen is fixed; otherwise each is seen once per epoch.

@@ -13,7 +13,7 @@ from typing import Any
 
 from svd_loop.assembly.inherited import inherited_rows
 from svd_loop.config import parse_config
-from svd_loop.contracts import RootPaths, TrainingRow
+from svd_loop.contracts import JudgeRow, RootPaths, TrainingRow, VoteValue
 from svd_loop.ledger import LedgerReader
 from svd_loop.loop.replay import Replay
 from svd_loop.promotion.verdicts_of_prompts import VOTES, find_prompt, parse_example
@@ -55,6 +55,27 @@ class Explanation:
     inherited: Sequence[TrainedVersion]
 
 
+@dataclass(frozen=True, slots=True)
+class LearnedJudgement:
+    """A judgement about a candidate of a prompt that became a training row of the judge (`update.judge_rows`).
+
+    Attributes:
+        round: the round whose judge wrote it.
+        stage: the stage it was asked for.
+        candidate: number of the candidate; a planted one has a number beyond those of the prompt's own.
+        value: the verdict; empty for a reply that prepares one.
+        reason: what the verdict was inferred from (`envs.judge_rows`).
+        trained: the versions whose own update used the row, oldest first.
+    """
+
+    round: int
+    stage: str
+    candidate: int
+    value: str
+    reason: str
+    trained: Sequence[TrainedVersion]
+
+
 _ROWS = """
 SELECT rows.round AS round, rows.prompt_id AS prompt_id, rows.candidate AS candidate, prompts.domain AS domain,
        coalesce(prompts.source, '') AS source, content_text(prompts.text) AS text, content_text(c.text) AS solution,
@@ -63,6 +84,11 @@ FROM accepted_rows AS rows
 LEFT JOIN prompts ON prompts.id = rows.prompt_id
 JOIN candidates AS c ON c.round = rows.round AND c.prompt_id = rows.prompt_id AND c.candidate = rows.candidate
 WHERE rows.prompt_id = ? AND (? IS NULL OR rows.candidate = ?) ORDER BY rows.round, rows.candidate
+"""
+
+_JUDGE_ROWS = """
+SELECT round, place, stage, candidate, coalesce(value, '') AS value, reason FROM judge_rows
+WHERE prompt_id = ? AND (? IS NULL OR candidate = ?) ORDER BY round, place
 """
 
 
@@ -89,6 +115,39 @@ def explain(job: str, root: Path, example: str) -> list[Explanation]:
         return [_explanation(reader, row, updates) for row in rows]
 
 
+def learned_judgements(job: str, root: Path, example: str) -> list[LearnedJudgement]:
+    """Return the judge rows about candidates that `PROMPT_ID[:CANDIDATE]` matches, oldest round first.
+
+    Raises:
+        DataError: there is no such prompt.
+        LedgerError: there is no such job.
+    """
+    name, candidate = parse_example(example)
+    with LedgerReader.open_for_reading(RootPaths(root).job(job).folder) as reader:
+        reader.verify()
+        return judgements_of(reader, find_prompt(reader, job, name), candidate)
+
+
+def judgements_of(
+    reader: LedgerReader, prompt_id: str, candidate: int | None = None, updates: Mapping[int, Update] | None = None
+) -> list[LearnedJudgement]:
+    """Return the judge rows about a prompt (and a candidate); `updates` saves computing those of the job again."""
+    rows = list(reader.query(_JUDGE_ROWS, [prompt_id, candidate, candidate]))
+    if rows and updates is None:
+        updates = updates_of(reader)
+    return [
+        LearnedJudgement(
+            row["round"],
+            row["stage"],
+            row["candidate"],
+            row["value"],
+            row["reason"],
+            [one.version for one in (updates or {}).values() if (row["round"], row["place"]) in one.judged],
+        )
+        for row in rows
+    ]
+
+
 def _explanation(reader: LedgerReader, row: Mapping[str, Any], updates: Mapping[int, Update]) -> Explanation:
     trained, inherited = versions_of((row["prompt_id"], row["candidate"], row["round"]), updates)
     writer = row["policy_round"]
@@ -113,12 +172,14 @@ class Update:
 
     Attributes:
         version: what it made.
-        rows: prompt id, candidate and round of each row; anchors are left out.
+        rows: prompt id, candidate and round of each accepted row; anchors are left out.
+        judged: round and place of each judge row.
         from_base: whether it started from the base model, so that it inherits nothing.
     """
 
     version: TrainedVersion
     rows: frozenset[tuple[str, int, int]]
+    judged: frozenset[tuple[int, ...]]
     from_base: bool
 
 
@@ -127,20 +188,36 @@ def updates_of(reader: LedgerReader) -> dict[int, Update]:
     config = parse_config(reader.config())
     inherited = inherited_rows(config.schedule.replay, reader.folder.parents[1])
     section = config.update.replay
-    replay = Replay(section.rounds, section.ratio, 0.0, config.job.seed, inherited=inherited)
+    share = config.update.judge_rows.share
+    replay = Replay(section.rounds, section.ratio, 0.0, config.job.seed, inherited=inherited, judge_share=share)
     query = """SELECT origin, prompt_id, candidate, origin_round, domain FROM accepted_rows ORDER BY round, place"""
     accepted = [
         TrainingRow((), 0, row["origin"], row["prompt_id"], row["candidate"], row["origin_round"], row["domain"])
         for row in reader.query(query)
     ]
+    judged = [_judge_row(row) for row in reader.query("SELECT * FROM judge_rows ORDER BY round, place")]
     found: dict[int, Update] = {}
     for row in reader.query("SELECT round, policy_round, fingerprint FROM updates ORDER BY round"):
         round = row["round"]
         new = [item for item in accepted if item.round == round]
-        mixed = replay.mix(new, [item for item in accepted if item.round < round], round=round)
+        mixed = replay.mix(
+            new,
+            [item for item in accepted if item.round < round],
+            round=round,
+            judged=[item for item in judged if item.row.round == round],
+            earlier_judged=[item for item in judged if item.row.round < round],
+        )
         version = TrainedVersion(round, f"round-{row['policy_round']:03d}", row["fingerprint"])
-        found[round] = Update(version, frozenset(map(_key, mixed)), config.update.start == "base")
+        of_judge = frozenset(row.input_ids for row in mixed if row.origin == "judge")
+        rows = frozenset(_key(row) for row in mixed if row.origin != "judge")
+        found[round] = Update(version, rows, of_judge, config.update.start == "base")
     return found
+
+
+def _judge_row(row: Mapping[str, Any]) -> JudgeRow:
+    """A judge row whose round and place stand in for its tokens."""
+    place = TrainingRow((row["round"], row["place"]), 0, "judge", row["prompt_id"], row["candidate"], row["round"])
+    return JudgeRow(place, row["stage"], VoteValue(row["value"]) if row["value"] else None, row["reason"])
 
 
 def versions_of(

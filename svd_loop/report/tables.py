@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-PHASES = ("play", "sample", "judge", "canaries", "update", "choose", "evaluate")
+PHASES = ("play", "sample", "judge", "canaries", "judge rows", "update", "choose", "evaluate")
 """Phases in the order of their columns; other phases follow."""
 
 _DEFAULT_ROOT = Path("mlruns")

@@ -134,6 +134,7 @@ class Pages:
                 if one.mark.selected
             },
             "twins": {one.mark.candidate: twins(one, candidates) for one in candidates if texts[one.text] > 1},
+            "judgements": self.source.judgements(id, number),
             "rounds": rounds_of(self.source.reader, id),
         }
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from svd_loop.contracts import JobPaths, JobResult, JobState, Outcome
 from svd_loop.ledger import LedgerReader
 from svd_loop.ledger.browse import domains_of, rejections_of
-from svd_loop.promotion.lineage import TrainedVersion, Update, updates_of, versions_of
+from svd_loop.promotion.lineage import LearnedJudgement, TrainedVersion, Update, judgements_of, updates_of, versions_of
 from svd_loop.report.overview import Overview, RoundView, overview
 from svd_loop.viewer.canaries import PlantedCanary, canaries_of
 
@@ -159,11 +159,18 @@ class JobSource:
 
     def versions(self, id: str, candidate: int, round: int) -> tuple[list[TrainedVersion], list[TrainedVersion]]:
         """Versions that trained on an accepted candidate, and later ones that only inherited it."""
+        return versions_of((id, candidate, round), self._updates())
+
+    def judgements(self, id: str, round: int) -> list[LearnedJudgement]:
+        """The judge rows of a round about a prompt."""
+        return [one for one in judgements_of(self.reader, id, updates=self._updates()) if one.round == round]
+
+    def _updates(self) -> Mapping[int, Update]:
         rounds = self.pulse().rounds
         if self._rounds.get("updates", (-1,))[0] != rounds:
             self._rounds["updates"] = (rounds, updates_of(self.reader))
         updates: Mapping[int, Update] = self._rounds["updates"][1]
-        return versions_of((id, candidate, round), updates)
+        return updates
 
     def decoded(self, content_id: int, *, special: bool = True) -> str | None:
         """Token ids as text, with special tokens written out; None where the job's tokenizer is not here."""

@@ -3,9 +3,9 @@
 Runs `svd-loop ARGUMENT...`, prints READY when the job's ledger is open, and sends itself SIGKILL the first time it
 reaches PLACE (`PLACE*3`: the third time), such as `1/judged`, or never for a place that does not exist. Places of a
 round: `sampled`, `judged`, `updated`, `chosen`, `evaluated`, `committed`, `tracked`; `sample/asked` and
-`sample/recorded` around the writing of a chunk, likewise `judge`, `canary`, `choice` and `evaluate`; `step-3`, after so
-many steps of training. Then `stopped` and `finished`. The product has no hooks for this: methods of the parts are
-wrapped from outside.
+`sample/recorded` around the writing of a chunk, likewise `judge`, `canary`, `judge_rows`, `choice` and `evaluate`;
+`step-3`, after so many steps of training. Then `stopped` and `finished`. The product has no hooks for this: methods of
+the parts are wrapped from outside.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def watch(moment: Moment) -> None:
     def record_chunk(self: Ledger, items: Sequence[Any]) -> None:
         call = items[0][1].id
         playing = "sample" if call.role == Role.SOLVER else "judge"
-        phase = {"train": playing, "canary": "canary", "choice": "choice"}.get(call.purpose, "evaluate")
+        known = {"train": playing, "canary": "canary", "judge_rows": "judge_rows", "choice": "choice"}
+        phase = known.get(call.purpose, "evaluate")
         moment.reached_in_round(f"{phase}/asked")
         record(self, items)
         moment.reached_in_round(f"{phase}/recorded")

@@ -203,7 +203,8 @@ def test_an_older_ledger_gets_its_digests_when_it_is_migrated(job: Path, sound: 
         "DELETE FROM meta WHERE name = 'digest';"
         "ALTER TABLE answers DROP COLUMN digest; ALTER TABLE prompts DROP COLUMN digest;"
         "ALTER TABLE sessions DROP COLUMN digest; ALTER TABLE rounds DROP COLUMN digest;"
-        "ALTER TABLE rounds DROP COLUMN digests; ALTER TABLE contents DROP COLUMN base; PRAGMA user_version = 6;",
+        "ALTER TABLE rounds DROP COLUMN digests; ALTER TABLE contents DROP COLUMN base;"
+        "DROP TABLE judge_rows; PRAGMA user_version = 6;",
     )
     with LedgerReader.open_for_reading(job) as reader:
         everything(reader)

@@ -21,6 +21,7 @@ from svd_loop.contracts import (
     HealthReport,
     JobResult,
     JobState,
+    JudgeRow,
     Message,
     Policy,
     PolicyVersion,
@@ -149,6 +150,7 @@ class MemoryLedger:
 
     history: list[RoundRecord] = field(default_factory=list)
     rows: list[TrainingRow] = field(default_factory=list)
+    judged: list[JudgeRow] = field(default_factory=list)
     episodes: list[Episode | None] = field(default_factory=list)
     result: JobResult | None = None
     spent: float = 0.0
@@ -162,12 +164,21 @@ class MemoryLedger:
     def accepted_rows(self) -> list[TrainingRow]:
         return list(self.rows)
 
+    def judge_rows(self) -> list[JudgeRow]:
+        return list(self.judged)
+
     def commit_round(
-        self, record: RoundRecord, episode: Episode | None, rows: Sequence[TrainingRow], update: UpdateResult | None
+        self,
+        record: RoundRecord,
+        episode: Episode | None,
+        rows: Sequence[TrainingRow],
+        update: UpdateResult | None,
+        judged: Sequence[JudgeRow] = (),
     ) -> None:
         self.history.append(record)
         self.episodes.append(episode)
         self.rows += rows
+        self.judged += judged
 
     def commit_stop(self, result: JobResult) -> None:
         self.result = result
@@ -228,6 +239,7 @@ class FakeJob:
             replay=Replay(),
             evaluator=FakeEvaluator(self.right),
             judge_watch=lambda judge, played: self.health,
+            judge_rows=lambda judge, episode, others, prompts: [],
             health=HealthRule(HealthSection.model_validate({"action": self.action})),
             audit=lambda policy: {"complete": StepRates(precision=0.5)},
             verify=lambda policy, usage: self.verifiers,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from svd_loop.contracts import (
     Candidate,
     Episode,
+    JudgeRow,
     Prompt,
     Rejection,
     StageName,
@@ -18,11 +19,27 @@ from svd_loop.contracts import (
     Vote,
     VoteValue,
 )
-from svd_loop.loop.replay import Replay, further_candidates, refused_rows, sibling_rows
+from svd_loop.loop.replay import Replay, further_candidates, refused_rows, sibling_rows, usable_judge_rows
 
 
 def row(prompt: int, round: int) -> TrainingRow:
     return TrainingRow((prompt, round, 0), 1, "accepted", prompt_id=f"p{prompt}", round=round)
+
+
+def judge_row(stage: int, number: int, value: VoteValue | None, round: int) -> JudgeRow:
+    ids = (stage, number, 0 if value is None else len(value), round)
+    return JudgeRow(TrainingRow(ids, 1, "judge", f"p{number}", number, round), f"stage {stage}", value, "accepted")
+
+
+def judge_rows_of(count: int, round: int) -> list[JudgeRow]:
+    """Judge rows of two stages, of each as many that say yes as no, and a reply that prepares a vote."""
+    verdicts = [
+        judge_row(stage, number, value, round)
+        for stage in range(2)
+        for number in range(count)
+        for value in (VoteValue.YES, VoteValue.NO)
+    ]
+    return [*verdicts, judge_row(0, 9, None, round)]
 
 
 def anchors(count: int, round: int) -> list[TrainingRow]:
@@ -69,6 +86,43 @@ def test_a_prompt_accepted_again_is_replayed_in_its_newest_words_only() -> None:
 
 def test_anchors_alone_are_no_update() -> None:
     assert Replay(anchor_ratio=1.0, anchors=anchors).mix([], [row(1, 1)], round=2) == []
+
+
+def test_judge_rows_are_all_taken_and_replayed_up_to_the_share_as_often_yes_as_no() -> None:
+    accepted = [row(number, 3) for number in range(20)]
+    new, earlier = judge_rows_of(1, 3), [*judge_rows_of(3, 1), *judge_rows_of(3, 2)]
+    for share, rounds, count in (
+        (0.2, None, 0),
+        (0.4, None, 4),
+        (0.4, 1, 4),
+        (9.0, 1, 12),
+        (9.0, None, 24),
+        (9.0, 0, 0),
+    ):
+        mixed = Replay(rounds, judge_share=share).mix(accepted, [], round=3, judged=new, earlier_judged=earlier)
+        found = [item for item in mixed if item.origin == "judge"]
+        assert {one.row for one in new} <= set(found)
+        replayed = [one for one in earlier if one.row in found]
+        values = Counter((one.stage, one.value) for one in replayed)
+        assert len(replayed) == len(found) - len(new) == count and len(set(values.values())) <= 1
+        assert rounds is None or all(one.row.round >= 3 - rounds for one in replayed)
+    assert Replay(judge_share=1.0).mix([], [], round=3, judged=new) == []
+
+
+def test_judge_rows_change_nothing_else_of_a_mixture() -> None:
+    new, earlier = [row(number, 3) for number in range(8)], [row(number, 2) for number in range(8, 40)]
+    without, with_them = (
+        Replay(ratio=0.5, judge_share=1.0).mix(new, earlier, round=3, judged=rows) for rows in ((), judge_rows_of(2, 3))
+    )
+    assert set(without) == {item for item in with_them if item.origin == "accepted"}
+
+
+def test_unusable_judge_rows_are_left_out_and_counted() -> None:
+    rows = judge_rows_of(2, 1)
+    kept, counts = usable_judge_rows(rows, lambda found: (list(found[1:]), {"rows_refused.over_length": 1.0}))
+    assert kept == rows[1:]
+    assert counts == {"judge_rows.accepted": len(rows) - 1, "judge_rows_refused.over_length": 1.0}
+    assert usable_judge_rows([], lambda found: ([], {"rows_refused.over_length": 0.0})) == ([], {})
 
 
 def test_inherited_rows_are_replayed_as_those_of_an_earlier_round() -> None:
