@@ -56,6 +56,9 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: Any) -> None:
         return
     from tests.processes import FOR_COMMANDS, FOR_ENGINES, FOR_TESTS
 
+    # Processes that tests kill leave semaphores to `multiprocessing`'s trackers, which remove them and warn of it.
+    said = filter(None, (os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker:UserWarning"))
+    os.environ["PYTHONWARNINGS"] = ",".join(said)
     for server in (FOR_TESTS, FOR_ENGINES, FOR_COMMANDS):
         server.share()
     for spec in specs:
