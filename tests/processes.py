@@ -213,9 +213,10 @@ class Process:
         return out, errors
 
     def send_signal(self, number: int) -> None:
-        """Nothing happens to one that has ended."""
+        """Nothing happens to one that has ended, or ends meanwhile."""
         if self.returncode is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         """Ask it to end."""
@@ -228,7 +229,8 @@ class Process:
     def kill_group(self) -> None:
         """End it and everything it has started, if it still runs."""
         if self.returncode is None:
-            os.killpg(self.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                os.killpg(self.pid, signal.SIGKILL)
             self._process.join()
 
 
