@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from svd_loop.contracts import (
     HealthFigure,
     HealthMeasure,
     HealthReport,
+    JudgeRow,
     Message,
     PolicyVersion,
     Prompt,
@@ -173,10 +175,19 @@ def update(round: int) -> UpdateResult:
     return UpdateResult(version(round), Path(f"versions/round-{round:03d}"), 2, 4, {"loss": 1.0 / round})
 
 
+def judge_rows(round: int) -> tuple[JudgeRow, ...]:
+    """Two judgements of `round` that are trained on: a verdict, and what prepares one."""
+    first, second, *_ = rows(round)
+    return (
+        JudgeRow(replace(first, origin="judge"), "correctness", VoteValue.NO, "planted"),
+        JudgeRow(replace(second, origin="judge"), "cycle_consistency", None, "accepted"),
+    )
+
+
 def commit_rounds(ledger: Any, until: int) -> None:
     """Commit rounds 0 to `until`."""
     for round in range(until + 1):
         if round == 0:
             ledger.commit_round(record(0), None, (), None)
         else:
-            ledger.commit_round(record(round), episode(round), rows(round), update(round))
+            ledger.commit_round(record(round), episode(round), rows(round), update(round), judge_rows(round))

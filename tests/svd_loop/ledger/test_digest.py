@@ -25,7 +25,7 @@ def test_order_batches_time_and_place_do_not_matter(tmp_path: Path, monkeypatch:
         known = {**samples.record(1).usage, UsagePurpose.ROUND: {"solver": Usage(4, 9, 7, cached_tokens=5)}}
         slow = replace(samples.record(1), seconds={"sample": 77.0}, usage=known)
         moved = replace(samples.update(1), path=Path("/elsewhere"), metrics={"loss": 1.0, "train_runtime": 9.0})
-        ledger.commit_round(slow, samples.episode(1), samples.rows(1), moved)
+        ledger.commit_round(slow, samples.episode(1), samples.rows(1), moved, samples.judge_rows(1))
         assert content_digest(ledger) == first
 
 
@@ -56,6 +56,7 @@ def test_anything_that_happened_does(tmp_path: Path) -> None:
         "UPDATE verdicts SET accepted = 0 WHERE prompt_id = 'p0'",
         "UPDATE candidates SET selected = 0",
         "UPDATE accepted_rows SET supervised_from = 0",
+        "UPDATE judge_rows SET value = NULL",
         "UPDATE evaluations SET correct = 9 WHERE place = 0",
         "UPDATE rounds SET metrics = '{\"loss\": 2}'",
     ],

@@ -38,7 +38,7 @@ def test_every_table_becomes_a_file(folder: Path) -> None:
         "verdicts": 4,
         "votes": 4,
         "accepted_rows": 2,
-        "judge_rows": 0,
+        "judge_rows": 2,
         "updates": 1,
         "evaluations": 8,
         "estimates": 2,
