@@ -1,6 +1,7 @@
 """The vLLM engine against the transformers engine, on the embedded checkpoint. Needs vLLM: `make test-vllm`.
 
-The children of engines are forks, those of two slow replicas new interpreters.
+The engine that most tests ask has a child that is a new interpreter, as have two slow replicas; the children of other
+engines are forks.
 """
 
 from __future__ import annotations
@@ -76,7 +77,10 @@ def open_vllm(
 
 @pytest.fixture(scope="module")
 def engine(codec: ChatCodec, forked_children: None) -> Iterator[VllmEngine]:
-    with closing(open_vllm(codec)) as opened:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("svd_loop.support.child_process.subprocess", subprocess)
+        opened = open_vllm(codec)
+    with closing(opened):
         yield opened
 
 
@@ -169,7 +173,7 @@ def test_a_prompt_without_tokens_is_refused(engine: VllmEngine) -> None:
 def test_two_children_answer_like_one_and_a_killed_one_is_an_error(
     engine: VllmEngine, codec: ChatCodec, prompts: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are new interpreters, as a user's are; that of `engine` is a fork."""
+    """They are new interpreters, as a user's are."""
     monkeypatch.setattr("svd_loop.support.child_process.subprocess", subprocess)
     asked = [GenerationRequest(prompt, Sampling(40, 0.0), 0) for prompt in prompts[:60]]
     with closing(open_vllm(codec, replicas=2)) as pair:
