@@ -64,7 +64,7 @@ class Victim:
         self._root, self._prepared = folder / "root", folder / "prepared"
         self._counted = folder / "counted"
         operation.prepare(self._root)
-        shutil.copytree(self._root, self._prepared)
+        shutil.copytree(self._root, self._prepared, symlinks=True)
         self._end()
         self.places = int(self._counted.read_text())
         self._expected = self._state()
@@ -72,7 +72,7 @@ class Victim:
     def kill(self, place: int) -> list[str]:
         """Kill it at a place (1 to `places`) and start it again; what differs at the end, or why that failed."""
         shutil.rmtree(self._root)
-        shutil.copytree(self._prepared, self._root)
+        shutil.copytree(self._prepared, self._root, symlinks=True)
         assert self._play(place, self._operation.command) != 0, f"place {place}: it ended before it was killed"
         try:
             self._end()

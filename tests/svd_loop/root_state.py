@@ -16,8 +16,10 @@ from svd_loop.ledger import LedgerReader, content_digest
 
 _ID = re.compile(r"\b[0-9a-f]{32}\b|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[\d.+:]*")
-_TIMING = re.compile(r"second|runtime|hours|time$|_at$|timestamp|^attempts$|^last_tick$")
-"""Names of columns, metrics and fields that say when, how long, or how often something was tried."""
+_TIMING = re.compile(
+    r"second|runtime|hours|time$|_at$|_nano$|timestamp|^attempts$|^last_tick$|^(trace|span|parent_span)_id$"
+)
+"""Names of columns, metrics and fields that say when, how long or how often something was tried, or hold a drawn id."""
 _PASSING = re.compile(r"(^|[./])lock(\.owner)?$|-wal$|-shm$|\.tmp$|/\.artifact\.uploading\.")
 """Files of running processes, those that the next write replaces, and what a killed MLflow leaves of an artifact."""
 
