@@ -209,15 +209,21 @@ class JobRuns:
             self._client.log_figure(self.run_id, figure, f"figures/{name}.png")
 
     def _log_once(self, run_id: str, metrics: Mapping[str, float], step: int, model_id: str | None = None) -> None:
-        """Log a batch unless its first metric has a value at this step; a batch is written completely or not at all.
+        """Log a batch unless its first metric has a value at this step; a run's metrics are written all or none.
 
         With `model_id` held-out scores are logged as those of a logged model on the development problems.
         """
         from mlflow.entities import Metric
 
-        if not metrics or any(m.step == step for m in self._client.get_metric_history(run_id, next(iter(metrics)))):
+        if not metrics:
             return
-        now, data = int(time.time() * 1000), self._development
+        history = self._client.get_metric_history(run_id, next(iter(metrics)))
+        known = next((metric for metric in history if metric.step == step), None)
+        if known is not None and model_id is None:
+            return
+        # MLflow writes a model's metrics after the run's, and a kill may fall in between. With the time of the first
+        # try the second one adds what is missing, and nothing twice.
+        now, data = int(time.time() * 1000) if known is None else known.timestamp, self._development
         on = {} if data is None else {"dataset_name": data.name, "dataset_digest": data.digest}
         of = {"model_id": model_id, "run_id": run_id, **on}
         logged = [

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from urllib.parse import urlsplit
 import mlflow
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel, Run
+from mlflow.entities import LoggedModel, Metric, Run
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from policies.scripted import Traits, write_traits
 from svd_loop.config.tracking import TrackingSection
@@ -142,6 +144,25 @@ def test_every_version_is_a_logged_model_with_its_scores(root: Path, history: li
     (score,) = [metric for metric in model.metrics if metric.key == "1_pass_at_1/all_domains"]
     assert (score.value, score.step) == (pytest.approx(0.58), 2)
     assert (score.dataset_name, score.dataset_digest) == ("development problems", DATA[0].digest)
+
+
+def test_a_kill_between_the_scores_of_a_run_and_of_its_model_loses_neither(
+    root: Path, history: list[RoundRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(store: object, run_id: str, metrics: Sequence[Metric], **_: object) -> None:
+        if any(metric.model_id for metric in metrics):
+            raise MlflowException("as if it were killed before the second transaction")
+
+    tracker = tracker_for(root)
+    tracker.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(SqlAlchemyStore, "_log_model_metrics", die)
+        tracker.sync(history[:1])
+    assert not models_of(root)["demo-round-000"].metrics
+    tracker.sync(history[:1])
+    (model,) = models_of(root).values()
+    scores = [(score.step, round(score.value, 6)) for score in model.metrics if score.key == "1_pass_at_1/all_domains"]
+    assert len(scores) == 1 and scores == logged(root, runs_of(root)[0][0], "1_pass_at_1/all_domains")
 
 
 def test_a_withdrawn_round_adds_no_version(root: Path, history: list[RoundRecord]) -> None:
