@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from random import Random
 
@@ -37,7 +37,6 @@ from svd_loop.contracts import (
     JudgeRow,
     Outcome,
     Policy,
-    PolicyVersion,
     Prompt,
     Rejection,
     Reply,
@@ -47,6 +46,7 @@ from svd_loop.contracts import (
     Vote,
     VoteValue,
 )
+from svd_loop.support.wrapping import PolicyWrapper
 
 _Vote = tuple[str, str, int, str, int]
 """Purpose, prompt, candidate, stage and number of a vote."""
@@ -71,29 +71,19 @@ class _Question:
     reason: str
 
 
-@dataclass(slots=True)
-class _Recorder:
+class _Recorder(PolicyWrapper):
     """A judge that keeps its replies by the vote they belong to."""
 
-    judge: Policy
-    replies: dict[_Vote, list[Reply]] = field(default_factory=lambda: defaultdict(list))
-
-    @property
-    def version(self) -> PolicyVersion:
-        return self.judge.version
-
-    def key(self, call: AgentCall) -> str:
-        return self.judge.key(call)
+    def __init__(self, judge: Policy) -> None:
+        super().__init__(judge)
+        self.replies: dict[_Vote, list[Reply]] = defaultdict(list)
 
     def generate(self, calls: Sequence[AgentCall]) -> list[Reply]:
-        replies = self.judge.generate(calls)
+        replies = super().generate(calls)
         for reply in replies:
             one = reply.call
             self.replies[one.purpose, one.prompt_id, one.candidate, one.stage, one.vote].append(reply)
         return replies
-
-    def close(self) -> None:
-        self.judge.close()
 
 
 def judge_rows(
@@ -142,9 +132,9 @@ def judge_rows(
     rows: list[JudgeRow] = []
     for stage in stages:
         pools = {value: _pool(questions, values, recorder, stage, value, roles[stage]) for value in _TRUTHS}
-        share = min(each, *map(len, pools.values()))
-        yes, no = (pool[:share] for pool in pools.values())
-        rows += [*yes, *no, *_preparing(questions, recorder, stage, roles[stage])[: share // 2]]
+        count = min(each, *map(len, pools.values()))
+        yes, no = (pool[:count] for pool in pools.values())
+        rows += [*yes, *no, *_preparing(questions, recorder, stage, roles[stage])[: count // 2]]
     return rows
 
 

@@ -325,8 +325,7 @@ class JudgeRow:
     """A judge's own reply as a row, whose verdict was inferred without labels.
 
     `stage` is the vote's; `value` is the verdict, None for a reply that prepares one, such as an inferred question;
-    `reason` says what the verdict is inferred from (`envs.judge_rows`). `row.candidate` is the candidate's number; a
-    planted one has a number of its own.
+    `reason` says what it is inferred from (`envs.judge_rows`). A planted candidate has a number of its own.
     """
 
     row: TrainingRow
