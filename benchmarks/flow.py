@@ -32,7 +32,7 @@ from svd_loop.config.sections import CascadeSection
 from svd_loop.contracts import Candidate, Domain, Prompt, Selection, Verdict
 
 FILL = 1000
-"""`fill_rows` by slots: a simulated step takes as long with all slots as with one, so a row ahead costs little."""
+"""Default of `--fill`: a simulated step takes as long with all slots as with one, so a row ahead costs little."""
 
 Digests = dict[str, int]
 """By prompt, a hash over its candidates and verdicts with every vote."""
@@ -93,13 +93,13 @@ def measured(engine: SimulatedEngine, fleet: Fleet, began: float) -> Measured:
 
 
 def compare(
-    count: int, fleet: Fleet, traits: Traits, *, waves: bool, ahead: bool = True, chunk: int = 2048
+    count: int, fleet: Fleet, traits: Traits, *, waves: bool, fill: int = FILL, chunk: int = 2048
 ) -> dict[str, object]:
     """Play the same round in both schedules."""
     rules = rules_of()
     began = time.process_time()
     engine = SimulatedEngine(fleet, traits, chunk)
-    flow_done = in_flow(engine, count, rules, FILL * fleet.replicas * fleet.slots if ahead else None)
+    flow_done = in_flow(engine, count, rules, fill * fleet.replicas * fleet.slots or None)
     flow = measured(engine, fleet, began)
     figures: dict[str, object] = {
         "prompts": count,
@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--slow", type=float, default=0.0, help="share of the replicas that are four times slower")
     parser.add_argument("--lives", type=float, default=0.0, help="mean seconds until a replica dies; 0 never")
     parser.add_argument("--chunk", type=int, default=2048, help="engine.chunk_size of the waves")
-    parser.add_argument("--nothing-ahead", action="store_true", help="ask nothing ahead")
+    parser.add_argument("--fill", type=int, default=FILL, help="cascade.fill_rows by slots; 0 asks nothing ahead")
     parser.add_argument(
         "--flow-only", action="store_true", help="leave the waves out; memory then holds what is in flight"
     )
@@ -149,9 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(bool(found["broken"]))
     fleet = Fleet(chosen.replicas, chosen.slots, slow=chosen.slow, lives=chosen.lives)
     traits = replace(Traits(), mean=chosen.mean)
-    figures = compare(
-        chosen.prompts, fleet, traits, waves=not chosen.flow_only, ahead=not chosen.nothing_ahead, chunk=chosen.chunk
-    )
+    figures = compare(chosen.prompts, fleet, traits, waves=not chosen.flow_only, fill=chosen.fill, chunk=chosen.chunk)
     if chosen.json:
         print(json.dumps(figures))
         return
